@@ -1,0 +1,139 @@
+"""The ledger: the two tables of which every item ends in exactly one, and how they are kept in step.
+
+    rows       images.lance      the job's rows, good ones only
+    failures   failures.lance    one row a failed item, shared by all tables of the database
+
+Two tables cannot change in one step. So rows always change first, and wherever a crash leaves a key in both
+tables, the row is right and the failure is dropped (`agree`). If that row is of an older version than the one
+listed, the next plan does the item again, as it does any changed item.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
+from fanfold.job import Item, Job
+from fanfold.plan import Standing, classify
+from fanfold.runs import Outcome, RunDirectory, list_runs
+from fanfold.source import Ids, Source, by_stem
+from fanfold.table import FAILURES, Index, Table, in_both
+
+_SLICE = 64  # receipts published in one commit when a dead run is recovered
+
+
+@dataclass
+class Ledger:
+    """Where a run's items end."""
+
+    database: str
+    name: str
+    rows: Table
+    failures: Table
+
+    @classmethod
+    def open(cls, database: str, name: str) -> "Ledger | None":
+        """The ledger of the table called `name`, or None if the database has no such table."""
+        rows = Table.open(database, name)
+        failures = Table.create(database, "failures", FAILURES, scope=name) if rows else None
+        return cls(database, name, rows, failures) if rows and failures else None
+
+    @classmethod
+    def create(cls, database: str, name: str, job: Job, root: str, ids: Ids) -> "Ledger":
+        """The ledger of the table called `name`, made if need be. Raises StorageError."""
+        described = {"fanfold.job": job.name, "fanfold.recipe": _said(job), "fanfold.root": root, "fanfold.ids": ids}
+        schema = job.schema()
+        schema = schema.with_metadata((schema.metadata or {}) | described)
+        failures = Table.create(database, "failures", FAILURES, scope=name)
+        return cls(database, name, Table.create(database, name, schema), failures)
+
+    def fit(self, job: Job, source: Source, ids: Ids) -> Source:
+        """The source with keys as this table has them. Raises UsageError when the two do not go together."""
+        metadata = self.rows.metadata
+        if "fanfold.recipe" not in metadata:
+            raise UsageError(f"Table '{self.name}' was not made by fanfold. Write to another one with: --table NAME")
+        if metadata["fanfold.recipe"] != _said(job):
+            theirs, ours = json.loads(metadata["fanfold.recipe"]), dict(job.recipe())
+            raise RecipeMismatch(self.name, *_difference(theirs, ours), f"{self.name}_2")
+        if metadata["fanfold.ids"] != ids:
+            raise UsageError(f"Table '{self.name}' has --id {metadata['fanfold.ids']}, not --id {ids}.")
+        fitting = source.within(metadata["fanfold.root"])
+        if fitting is None or (ids == "stem" and source.root != fitting.root):
+            theirs = metadata["fanfold.root"] or "lists of addresses"
+            raise SourceMismatch(self.name, theirs, source.root or "a list of addresses", f"{self.name}_2")
+        return fitting
+
+    def refresh(self) -> None:
+        """Look at the newest versions, and bring the two tables to agree."""
+        self.rows.refresh()
+        self.failures.refresh()
+        self.agree()
+
+    def agree(self) -> None:
+        """Drop the failures of items that have a row."""
+        if len(both := in_both(self.rows, self.failures)):
+            self.failures.commit([], both)
+
+    def publish(self, outcomes: Sequence[Outcome]) -> None:
+        """Commit what tasks have done. Any outcome may be published again; it then changes nothing."""
+        failures = [fragment for outcome in outcomes for fragment in outcome.failures]
+        failed, versions = self.failures.contents(failures)
+        # An item that failed at a new version loses the row of its old one.
+        keys = self.rows.commit([fragment for outcome in outcomes for fragment in outcome.rows], failed, versions)
+        self.failures.commit(failures, keys)
+
+    def recover(self, but: str = "") -> None:
+        """Commit what runs that never ended have receipts for; write the end of those whose driver is dead."""
+        self.refresh()
+        for id in list_runs(self.database):
+            run = RunDirectory(self.database, id)
+            if id == but or run.get("report.json"):
+                continue
+            asked = run.get("run.json") or {}
+            if asked.get("table") != self.name:
+                continue
+            for slice in _sliced(self._uncommitted(run)):
+                self.publish(slice)
+            if not run.is_alive():
+                run.put("report.json", _epitaph(run, asked))
+        self.refresh()
+
+    def _uncommitted(self, run: RunDirectory) -> Iterator[Outcome]:
+        for outcome in run.receipts():
+            held = all(self.rows.holds(part) for part in outcome.rows)
+            if not (held and all(self.failures.holds(part) for part in outcome.failures)):
+                yield outcome
+
+
+def classified(
+    source: Source, suffixes: frozenset[str], ids: Ids, rows: Index, failures: Index
+) -> Iterator[tuple[Item, Standing]]:
+    """List a source, and say of each item where it stands."""
+    items = source.list(suffixes)
+    return classify(by_stem(items) if ids == "stem" else items, rows, failures)
+
+
+def _epitaph(run: RunDirectory, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The end of a run whose driver died, told by its receipts; what it had not listed is not known."""
+    ok = failed = 0
+    for outcome in run.receipts():
+        ok, failed = ok + outcome.ok, failed + outcome.failed
+    return {"run": run.id, "ended": "interrupted", "ok": ok, "failed": failed, "table": asked.get("table", "")}
+
+
+def _sliced(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
+    while slice := list(islice(outcomes, _SLICE)):
+        yield slice
+
+
+def _said(job: Job) -> str:
+    return json.dumps(dict(sorted(job.recipe().items())))
+
+
+def _difference(theirs: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str, str]:
+    """What two recipes differ in, each in a person's words."""
+    differ = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
+    said = [", ".join(f"{name} {recipe.get(name, '(none)')}" for name in differ) for recipe in (theirs, ours)]
+    return said[0], said[1]

@@ -1,0 +1,69 @@
+"""Planning, pure: which items need work, and how they are cut into tasks.
+
+    listed ──classify──▶ new, changed, failed (if asked again) ──cut──▶ tasks
+                         unchanged, failed before: counted, done with
+
+The same listing and the same tables give the same plan, every time. Both steps stream.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from itertools import islice
+
+from fanfold.job import Item
+from fanfold.table import NOWHERE, Index, digests, words
+
+_CHUNK = 4096  # items looked up at once: enough to make the lookup cheap, few enough to start soon
+SMALLEST = 16  # items: below that, a task's own cost (a manifest, a fragment, a receipt) shows
+
+
+class Standing(StrEnum):
+    """Where an item stands before a run."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    """It failed before, at this very version."""
+
+
+def classify(items: Iterable[Item], rows: Index, failures: Index) -> Iterator[tuple[Item, Standing]]:
+    """Say of each item where it stands, given what the two tables hold."""
+    stream = iter(items)
+    while chunk := list(islice(stream, _CHUNK)):
+        keys, versions = digests(item.key for item in chunk), words(item.version for item in chunk)
+        done_at, done = rows.find(keys)
+        failed_at, failed = failures.find(keys)
+        is_done = (done != NOWHERE) & (done_at == versions)
+        has_failed = (failed != NOWHERE) & (failed_at == versions)
+        is_known = (done != NOWHERE) | (failed != NOWHERE)
+        for item, *state in zip(chunk, is_done.tolist(), has_failed.tolist(), is_known.tolist(), strict=True):
+            yield item, _standing(*state)
+
+
+def _standing(is_done: bool, has_failed: bool, is_known: bool) -> Standing:
+    if is_done:
+        return Standing.UNCHANGED
+    if has_failed:
+        return Standing.FAILED
+    return Standing.CHANGED if is_known else Standing.NEW
+
+
+def cut(items: Iterable[Item], task_size: int, workers: int) -> Iterator[list[Item]]:
+    """Cut items into tasks of at most `task_size`, the last ones ever smaller so that all workers end together.
+
+    Reads ahead at most `workers` x `task_size` items. What remains when the items end is handed out by guided
+    self-scheduling: each task takes a share of 1 / (2 x workers) of what is left (Polychronopoulos and Kuck,
+    "Guided Self-Scheduling", IEEE Transactions on Computers C-36 (12), 1987).
+    """
+    stream = iter(items)
+    ahead: list[Item] = []
+    for item in stream:
+        ahead.append(item)
+        if len(ahead) > workers * task_size:
+            yield ahead[:task_size]
+            del ahead[:task_size]
+    while ahead:
+        size = min(task_size, max(SMALLEST, -(-len(ahead) // (2 * workers))))
+        yield ahead[:size]
+        del ahead[:size]

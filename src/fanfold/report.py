@@ -1,0 +1,56 @@
+"""Reports, pure: where every listed item went."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Report:
+    """The account of a run: `listed == unchanged + ok + failed + lost`, and `lost` should be 0."""
+
+    run: str
+    listed: int
+    """Items found in the source, those left out not counted."""
+    unchanged: int
+    """Items that were in the table before, at the version listed."""
+    ok: int
+    """Items this run put into the table."""
+    failed: int
+    """Items in the failures table: tried now, or before and not asked to be tried again."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What listing passed over, by reason."""
+    seconds: float = 0.0
+    database: str = ""
+    table: str = ""
+    complete: bool = True
+    """Whether the listing was finished; a run that was stopped may not have seen every item."""
+
+    @property
+    def lost(self) -> int:
+        """Items that ended in no table because their task failed. A later run plans them again."""
+        return self.listed - self.unchanged - self.ok - self.failed
+
+    @property
+    def items_per_second(self) -> float:
+        """Items put into the table per second, from start to end."""
+        return self.ok / self.seconds if self.seconds else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 some items are in no table, 3 finished with failed items."""
+        if self.lost or not self.complete:
+            return 1
+        return 3 if self.failed else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as one JSON object."""
+        content = asdict(self)
+        content["left_out"] = dict(sorted(self.left_out.items()))
+        content["seconds"] = round(self.seconds, 3)
+        return content | {"lost": self.lost, "items_per_second": round(self.items_per_second, 2)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Report":
+        """The report that `to_json` wrote."""
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__ if name in content})

@@ -1,0 +1,204 @@
+"""The durable side of a run: a directory in the database that survives every crash.
+
+    DATABASE/_runs/2026-11-22T20-18-05-4f2a/
+      run.json                  what was asked; everything a worker needs to know
+      tasks/000017.parquet      the manifest of a task: key, size, version, path
+      receipts/000017.json      how it ended; created once (create-if-absent), never overwritten
+      alive                     touched now and then by the driver
+      report.json               the end: written by the driver, or by a later one that found it dead
+
+Everything is written once and small; any worker anywhere may perform any task, twice if need be: the first
+receipt counts, and fragments without a receipt are invisible litter (`Table.optimize` sweeps it).
+"""
+
+import io
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.store import ObjectStore
+
+from fanfold.errors import UsageError
+from fanfold.job import Item
+from fanfold.storage import errors_of, join, open_store
+
+ALIVE_EVERY = 20.0
+"""Seconds between two signs of life of a driver."""
+DEAD_AFTER = 120.0
+"""Seconds of silence after which a run counts as dead."""
+
+_COLUMNS: "list[pa.Field[Any]]" = [
+    pa.field("key", pa.string()),
+    pa.field("size", pa.int64()),
+    pa.field("version", pa.string()),
+    pa.field("path", pa.string()),
+]
+_MANIFEST = pa.schema(_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The unit of retry and commit: a slice of the items, listed in its manifest."""
+
+    number: int
+    items: int
+    attempt: int = 1
+
+
+Status = Literal["done", "failed", "unwritable", "crashed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt at a task ended. A successful one is also its receipt."""
+
+    task: int
+    attempt: int
+    items: int
+    status: Status
+    """`failed`: the task raised; `unwritable`: the database took no fragment; `crashed`: the worker died of it."""
+    ok: int = 0
+    failed: int = 0
+    rows: Sequence[dict[str, Any]] = ()
+    """Uncommitted fragments of the job's table, as Lance describes them."""
+    failures: Sequence[dict[str, Any]] = ()
+    """Uncommitted fragments of the failures table."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Where the worker's time went, by stage."""
+    started: float = 0.0
+    """Unix time in seconds, as are all times here."""
+    ended: float = 0.0
+    worker: str = ""
+    error: str = ""
+    """Why the task failed; empty when it is done."""
+
+
+class RunDirectory:
+    """One run's directory."""
+
+    def __init__(self, database: str, id: str) -> None:
+        self.database, self.id = database, id
+        self.address = join(database, "_runs", id)
+        self.store: ObjectStore = open_store(self.address, create=True)
+
+    @classmethod
+    def create(cls, database: str, **asked: Any) -> "RunDirectory":
+        """Begin a run's directory by writing down what was asked."""
+        run = cls(database, f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}")
+        driver = {"host": socket.gethostname(), "pid": os.getpid()}
+        run.put("run.json", {"id": run.id, "started": datetime.now(UTC).isoformat(), "driver": driver, **asked})
+        run.sign_of_life()
+        return run
+
+    def put(self, name: str, content: Mapping[str, Any], *, create: bool = False) -> bool:
+        """Write a JSON file; with `create`, only if it is absent. Returns whether it was written."""
+        data = json.dumps(content, ensure_ascii=False).encode()
+        with errors_of(self.address):
+            try:
+                self.store.put(name, data, mode="create" if create else "overwrite")
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """A JSON file's content, or None if there is no such file (or a torn one)."""
+        with errors_of(self.address):
+            try:
+                content: dict[str, Any] = json.loads(bytes(self.store.get(name).bytes()))
+            except (FileNotFoundError, NotFoundError, ValueError):
+                return None
+        return content
+
+    def write_manifest(self, number: int, items: Sequence[Item]) -> Task:
+        """Write down the items of a task, for whichever worker performs it."""
+        columns = [[getattr(item, name) for item in items] for name in _MANIFEST.names]
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(columns, schema=_MANIFEST), buffer, compression="zstd")
+        with errors_of(self.address):
+            self.store.put(f"tasks/{number:06d}.parquet", buffer.getvalue())
+        return Task(number, len(items))
+
+    def read_manifest(self, number: int) -> list[Item]:
+        """The items of a task."""
+        with errors_of(self.address):
+            data = bytes(self.store.get(f"tasks/{number:06d}.parquet").bytes())
+        columns = pq.read_table(pa.BufferReader(data)).to_pydict()
+        return [Item(*row) for row in zip(*(columns[name] for name in _MANIFEST.names), strict=True)]
+
+    def write_receipt(self, outcome: Outcome) -> Outcome:
+        """Make `outcome` the receipt of its task, unless there is one; return the one that counts."""
+        if self.put(f"receipts/{outcome.task:06d}.json", asdict(outcome), create=True):
+            return outcome
+        return self.receipt(outcome.task) or outcome
+
+    def receipt(self, number: int) -> Outcome | None:
+        """The receipt of a task, if it has one."""
+        content = self.get(f"receipts/{number:06d}.json")
+        return Outcome(**content) if content else None
+
+    def receipts(self) -> Iterator[Outcome]:
+        """Every receipt there is, read a few at a time."""
+        with errors_of(self.address), ThreadPoolExecutor(8) as pool:
+            for chunk in self.store.list("receipts", chunk_size=256):
+                for content in pool.map(self.get, [meta["path"] for meta in chunk]):
+                    if content:
+                        yield Outcome(**content)
+
+    def sign_of_life(self) -> None:
+        """Touch `alive`."""
+        self.put("alive", {})
+
+    def is_alive(self) -> bool:
+        """Whether a run without a report is still being driven."""
+        driver = (self.get("run.json") or {}).get("driver", {})
+        if driver.get("host") == socket.gethostname() and not _is_running(driver["pid"]):
+            return False
+        last = self._touched("alive")
+        if last is None:
+            return False
+        self.put("looked", {})  # the store's own clock: no two machines' clocks are compared
+        now = self._touched("looked")
+        return now is not None and now - last < timedelta(seconds=DEAD_AFTER)
+
+    def _touched(self, name: str) -> datetime | None:
+        with errors_of(self.address):
+            try:
+                return self.store.head(name)["last_modified"]
+            except (FileNotFoundError, NotFoundError):
+                return None
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # running, and another user's
+    return True
+
+
+def list_runs(database: str) -> list[str]:
+    """The ids of a database's runs, oldest first."""
+    with errors_of(database):
+        found = open_store(database).list_with_delimiter("_runs")
+    return sorted(prefix.rsplit("/", 1)[-1] for prefix in found["common_prefixes"])
+
+
+def find_run(database: str, id: str | None) -> RunDirectory:
+    """The run called `id`, or the newest. Raises UsageError when there is none."""
+    ids = list_runs(database)
+    if not ids:
+        raise UsageError(f"There are no runs in {database}.")
+    if id is not None and id not in ids:
+        raise UsageError(f"There is no run {id} in {database}. The newest is {ids[-1]}.")
+    return RunDirectory(database, id or ids[-1])

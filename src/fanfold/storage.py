@@ -1,0 +1,108 @@
+"""Addresses: what is a local path, what is a URL, and the object store behind each.
+
+One spelling for all: a folder (`photos`, `/data/db`) or a URL (`s3://bucket/db`, `gs://`, `az://`, `http(s)://`).
+Credentials and endpoints come from the environment, as obstore and Lance both read them (`AWS_ACCESS_KEY_ID`,
+`AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...).
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import HTTPStore, LocalStore, ObjectStore, from_url
+
+from fanfold.errors import StorageError, UsageError
+
+SCHEMES = ("s3", "gs", "az", "http", "https")
+
+# Throttled and failing servers are waited for this long per request, with growing pauses between tries.
+_RETRY: Any = {"max_retries": 8, "retry_timeout": {"seconds": 90}}
+
+
+def is_url(address: str) -> bool:
+    """Whether `address` names an object store or a web server rather than a local path."""
+    scheme, separator, _ = address.partition("://")
+    return bool(separator) and scheme.lower() in SCHEMES
+
+
+def absolute(address: str) -> str:
+    """The one spelling of an address: URLs without a closing slash, `file://` and `~` and links resolved.
+
+    Raises UsageError for a scheme that is not known.
+    """
+    if is_url(address):
+        return address.rstrip("/")
+    if address.startswith("file://"):
+        address = address.removeprefix("file://")
+    if scheme := re.match(r"([a-z][a-z0-9+.-]*)://", address):
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise UsageError(f"Cannot open {address}: fanfold knows folders and {known}, not {scheme[1]}://.")
+    return os.path.realpath(Path(address).expanduser())
+
+
+def join(address: str, *parts: str) -> str:
+    """`address` and what is below it, with one slash between."""
+    return "/".join([address.rstrip("/"), *(part for part in parts if part)])
+
+
+def open_store(address: str, *, create: bool = False) -> ObjectStore:
+    """The store rooted at `address`, an absolute path or a URL.
+
+    Raises StorageError when it cannot be opened.
+    """
+    with errors_of(address):
+        if is_url(address):
+            return from_url(address, retry_config=_RETRY)
+        return LocalStore(Path(address), mkdir=create)
+
+
+def read_url(url: str) -> bytes:
+    """The content of one object or web page. Raises OSError when it cannot be had."""
+    with os_errors(url):
+        store, path = split_url(url)
+        return bytes(store.get(path).bytes())
+
+
+def split_url(url: str) -> tuple[ObjectStore, str]:
+    """The store of a URL's bucket or host, and the object's path in it."""
+    parts = urlsplit(url)
+    base = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme in ("http", "https"):
+        # A query is part of the address; the store takes paths only, so such a URL is a store of its own.
+        if parts.query:
+            return HTTPStore.from_url(url, retry_config=_RETRY), ""
+        return HTTPStore.from_url(base, retry_config=_RETRY), parts.path.lstrip("/")
+    return from_url(base, retry_config=_RETRY), parts.path.lstrip("/")
+
+
+@contextmanager
+def os_errors(address: str) -> Iterator[None]:
+    """Turn the store's errors into OSError, in one line, so that readers know one family of errors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"not found: {address}") from error
+    except (NotFoundError, BaseError) as error:
+        raise OSError(first_line(error)) from error
+
+
+@contextmanager
+def errors_of(address: str) -> Iterator[None]:
+    """Turn any failure to reach `address` into a StorageError that names it."""
+    try:
+        yield
+    except (OSError, BaseError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"Cannot use {address}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the debug dump that storage libraries append."""
+    text = str(error).split("\n\nDebug source")[0]
+    text = re.sub(r", /\S+/rust/\S+", "", text)  # Lance appends where in its source it was raised
+    return " ".join(text.split())[:600] or type(error).__name__

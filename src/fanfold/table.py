@@ -1,0 +1,406 @@
+"""Tables: fragments and commits, and why no row is ever lost or doubled.
+
+Workers write *fragments*: rows in files that no reader sees. A driver *commits* them: one new version of the
+table that adds fragments and deletes the rows they replace, in one step.
+
+      worker 1 ──write──▶ fragment a ─┐
+      worker 2 ──write──▶ fragment b ─┤            (key, version) there already?   drop the copy
+                                      ├─▶ commit ─ key there at another version?   delete the old row
+      an earlier run's receipt ─▶ c ──┘            else                            add
+
+                     version 7               version 8
+                 ┌──────────────┐        ┌──────────────────┐
+                 │ 0  1  2̶  3   │  ───▶  │ 0  1  2'  3  a b │      2' = fragment 2 less the replaced rows
+                 └──────────────┘        └──────────────────┘
+                   what we looked at        only if nothing came between
+
+"Only if nothing came between" is what makes looking-then-adding safe with several drivers. Lance lets two
+appends pass each other, so an append alone would add a row twice. It refuses a transaction that touches a
+fragment which another one touched since. So every commit of ours touches the table's first fragment, whether
+or not it changes it: of two commits that looked at the same version one wins, the other looks again. (A table
+without fragments takes a Merge, which Lance also refuses if anything came between.) A commit is thus a
+compare-and-swap, and the comparison is on (key, version), never on task numbers: two runs may cut the same
+items into tasks differently.
+"""
+
+import json
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import blake2b
+from itertools import groupby
+from typing import Any
+
+import lance
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from lance import FragmentMetadata, LanceDataset, LanceOperation
+from lance.commit import CommitConflictError
+from lance.file import LanceFileReader
+from lance.fragment import write_fragments
+
+from fanfold.errors import StorageError, UsageError
+from fanfold.storage import absolute, errors_of, join
+
+NOWHERE = np.uint64(2**64 - 1)
+"""The address of a key that is not in the table."""
+
+_COMMIT_TRIES = 50
+_PRIMARY = {"lance-schema:unenforced-primary-key": "true"}  # makes Lance's own merge_insert safe, too
+
+Digests = npt.NDArray[np.bytes_]
+Words = npt.NDArray[np.uint64]
+
+
+def key_field(name: str = "key") -> "pa.Field[Any]":
+    """The column that names an item; Lance's merges treat it as the primary key."""
+    return pa.field(name, pa.string(), nullable=False, metadata=_PRIMARY)
+
+
+_FAILURE_COLUMNS: "list[pa.Field[Any]]" = [
+    *(pa.field(name, pa.string(), nullable=False) for name in ("table", "key", "version")),
+    *(pa.field(name, pa.string(), nullable=False) for name in ("stage", "error", "message", "run")),
+    pa.field("when", pa.timestamp("us", tz="UTC"), nullable=False),
+]
+FAILURES = pa.schema(_FAILURE_COLUMNS)
+"""The failures table: one row a failed item, of whichever table it should have been in."""
+
+
+class Index:
+    """Which keys a table holds, at which version and where: 32 bytes a row, however long the keys.
+
+    A key is known by its 128-bit digest: among ten million keys the chance that any two share one is 10^-25.
+    Sorted segments, merged when they grow alike (a log-structured merge tree without the disk); in a lookup the
+    newest segment wins.
+    """
+
+    def __init__(self) -> None:
+        self.segments: list[tuple[Digests, Words, Words]] = []
+
+    def add(self, keys: Digests, versions: Words, addresses: Words) -> None:
+        """Set where these keys are; an address of NOWHERE forgets a key."""
+        if not len(keys):
+            return
+        order = np.argsort(keys, kind="stable")
+        self.segments.append((keys[order], versions[order], addresses[order]))
+        while len(self.segments) > 1 and len(self.segments[-2][0]) < 2 * len(self.segments[-1][0]):
+            new, old = self.segments.pop(), self.segments.pop()
+            self.segments.append(_merged(old, new))
+
+    def find(self, keys: Digests) -> tuple[Words, Words]:
+        """The version and the address of each key; NOWHERE where it is absent."""
+        versions = np.zeros(len(keys), np.uint64)
+        addresses = np.full(len(keys), NOWHERE)
+        for known, its_versions, its_addresses in self.segments:
+            at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+            hit = known[at] == keys
+            versions[hit], addresses[hit] = its_versions[at[hit]], its_addresses[at[hit]]
+        return versions, addresses
+
+    def snapshot(self) -> "Index":
+        """The index as it is now; later additions to either do not show in the other."""
+        copy = Index()
+        copy.segments = self.segments.copy()
+        return copy
+
+    def keys(self) -> Digests:
+        """The digests of all keys held, sorted."""
+        known = np.unique(np.concatenate([digests([]), *(segment[0] for segment in self.segments)]))
+        held: Digests = known[self.find(known)[1] != NOWHERE]
+        return held
+
+
+def _merged(old: tuple[Digests, Words, Words], new: tuple[Digests, Words, Words]) -> tuple[Digests, Words, Words]:
+    keys, versions, addresses = (np.concatenate(pair) for pair in zip(old, new, strict=True))
+    order = np.argsort(keys, kind="stable")
+    keys, versions, addresses = keys[order], versions[order], addresses[order]
+    last = np.append(keys[1:] != keys[:-1], True)  # the sort is stable, so the newest of equals comes last
+    return keys[last], versions[last], addresses[last]
+
+
+def digests(keys: Iterable[str]) -> Digests:
+    """The 128-bit digest of each key. Shape (n,), dtype S16."""
+    joined = b"".join(blake2b(key.encode(), digest_size=16).digest() for key in keys)
+    return np.frombuffer(joined, np.dtype("S16"))
+
+
+def words(versions: Iterable[str]) -> Words:
+    """The 64-bit digest of each version: compared for one key at a time, so 64 bits do. Shape (n,)."""
+    joined = b"".join(blake2b(version.encode(), digest_size=8).digest() for version in versions)
+    return np.frombuffer(joined, np.uint64)
+
+
+@dataclass
+class Table:
+    """One Lance table with a `key` and a `version` column."""
+
+    uri: str
+    dataset: LanceDataset
+    scope: str = ""
+    """In a table that several share (failures): whose rows are meant, by the column `table`."""
+    index: Index = field(default_factory=Index)
+    _known: dict[int, int] = field(default_factory=dict)
+    """The fragments the index has seen, and how many of their rows were deleted then."""
+    _files: tuple[int, frozenset[str]] = (-1, frozenset())
+    """The data files of a version."""
+
+    @classmethod
+    def open(cls, database: str, name: str, scope: str = "") -> "Table | None":
+        """The table called `name`, or None if the database has none. Raises StorageError."""
+        uri = join(database, f"{name}.lance")
+        with errors_of(uri):
+            try:
+                return cls(uri, lance.dataset(uri), scope)
+            except (ValueError, OSError) as error:
+                if "was not found" in str(error) or "does not exist" in str(error):
+                    return None
+                raise
+
+    @classmethod
+    def create(cls, database: str, name: str, schema: pa.Schema, scope: str = "") -> "Table":
+        """The table called `name`, made if need be. Raises StorageError.
+
+        Of several drivers that make it at once one succeeds and the others open what it made. (Lance's
+        `write_dataset(mode="create")` would let a later one overwrite an earlier one's table.)
+        """
+        if table := cls.open(database, name, scope):
+            return table
+        uri = join(database, f"{name}.lance")
+        try:
+            dataset = LanceDataset.commit(uri, LanceOperation.Overwrite(schema, []), max_retries=0)
+            return cls(uri, dataset, scope)
+        except OSError as error:
+            for pause in (0.1, 0.5, 1.0):
+                if table := cls.open(database, name, scope):
+                    return table
+                time.sleep(pause)
+            raise StorageError(f"Cannot create {uri}: {error}") from error
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the table's schema says of itself."""
+        return {key.decode(): value.decode() for key, value in (self.dataset.schema.metadata or {}).items()}
+
+    def write(self, batches: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
+        """Write rows that no reader sees until they are committed; return their fragments, as JSON can hold them.
+
+        Streams: memory does not grow with the number of rows. Raises StorageError, or what `batches` raises.
+        """
+        raised: list[BaseException] = []
+
+        def watched() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            except BaseException as error:  # Lance would turn it into text
+                raised.append(error)
+                raise
+
+        schema = self.dataset.schema
+        try:
+            with errors_of(self.uri):
+                stream = pa.RecordBatchReader.from_batches(schema, watched())
+                return [fragment.to_json() for fragment in write_fragments(stream, self.dataset, schema=schema)]
+        except StorageError:
+            if raised:
+                raise raised[0] from None
+            raise
+
+    def refresh(self) -> None:
+        """Look at the table's newest version and bring the index up to date with it."""
+        with errors_of(self.uri):
+            self.dataset = lance.dataset(self.uri, session=self.dataset.session())
+            fragments = self.dataset.get_fragments()
+            now = {fragment.fragment_id: _deleted(fragment.metadata) for fragment in fragments}
+            if any(now.get(id) != deleted for id, deleted in self._known.items()):
+                self.index, self._known = Index(), {}  # others deleted rows or compacted: look at everything
+            new = [fragment for fragment in fragments if fragment.fragment_id not in self._known]
+            if new:
+                self._scan(new)
+            self._known = now
+
+    def _scan(self, fragments: list[Any]) -> None:
+        filter = f"`table` = '{_quoted(self.scope)}'" if self.scope else None
+        scanner = self.dataset.scanner(
+            ["key", "version"], filter=filter, fragments=fragments, with_row_address=True, batch_size=65536
+        )
+        parts = [
+            (
+                digests(_texts(batch, "key")),
+                words(_texts(batch, "version")),
+                batch["_rowaddr"].to_numpy(),
+            )
+            for batch in scanner.to_batches()
+        ]
+        if parts:
+            self.index.add(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def commit(self, fragments: Sequence[Mapping[str, Any]], drop: Digests, keep: Words | None = None) -> Digests:
+        """Publish fragments in one step, each (key, version) once, replacing the rows of changed items.
+
+        The rows of the keys in `drop` go away in the same step, except at the versions in `keep`.
+        Returns the digests of all keys in the fragments, those included that were there already.
+        Raises StorageError, also when other drivers keep getting in between.
+        """
+        for attempt in range(_COMMIT_TRIES):
+            self.refresh()
+            added, new, all_keys = self._new_rows(fragments)
+            touched, removed, gone = self._without(np.concatenate([new, self._droppable(drop, keep)]))
+            if not added and not len(gone):
+                return all_keys
+            try:
+                with errors_of(self.uri):
+                    self._swap(added, touched, removed)
+            except StorageError as error:
+                if not isinstance(error.__cause__, CommitConflictError):
+                    raise
+                time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
+                continue
+            self._known = {id: n for id, n in self._known.items() if id not in removed}
+            self._known |= {fragment.id: _deleted(fragment) for fragment in touched}
+            self.index.add(gone, np.zeros(len(gone), np.uint64), np.full(len(gone), NOWHERE))
+            self.refresh()
+            return all_keys
+        raise StorageError(f"Cannot commit to {self.uri}: {_COMMIT_TRIES} commits of others came in between.")
+
+    def holds(self, fragment: Mapping[str, Any]) -> bool:
+        """Whether a fragment's file is part of the newest version seen (after a compaction it is not)."""
+        if self._files[0] != self.dataset.version:
+            known = self.dataset.get_fragments()
+            self._files = (self.dataset.version, frozenset(f.path for part in known for f in part.metadata.files))
+        return all(file["path"] in self._files[1] for file in fragment["files"])
+
+    def contents(self, fragments: Sequence[Mapping[str, Any]]) -> tuple[Digests, Words]:
+        """The keys and versions in uncommitted fragments."""
+        read = [self._read(_fragment(fragment), ["key", "version"]) for fragment in fragments]
+        rows = [columns for columns in read if columns is not None]
+        keys = [digests(_texts(columns, "key")) for columns in rows]
+        versions = [words(_texts(columns, "version")) for columns in rows]
+        return np.concatenate([digests([]), *keys]), np.concatenate([words([]), *versions])
+
+    def _droppable(self, drop: Digests, keep: Words | None) -> Digests:
+        versions, _ = self.index.find(drop)
+        return drop if keep is None else drop[versions != keep]
+
+    def _new_rows(self, fragments: Sequence[Mapping[str, Any]]) -> tuple[list[FragmentMetadata], Digests, Digests]:
+        """The fragments less the rows the table has already; the keys they add; all keys they came with."""
+        new: list[FragmentMetadata] = []
+        added, everything = [digests([])], [digests([])]
+        seen: set[bytes] = set()
+        for fragment in map(_fragment, fragments):
+            if (rows := self._read(fragment, ["key", "version"])) is None:
+                continue  # swept after it was committed or given up; the next plan knows whether it is needed
+            keys = digests(_texts(rows, "key"))
+            versions, addresses = self.index.find(keys)
+            known = (addresses != NOWHERE) & (versions == words(_texts(rows, "version")))
+            keep = ~known & np.array([key not in seen for key in keys.tolist()], bool)
+            seen.update(keys.tolist())
+            new += [fragment] if keep.all() else self._rewritten(fragment, keep)
+            added.append(keys[keep])
+            everything.append(keys)
+        return new, np.concatenate(added), np.concatenate(everything)
+
+    def _rewritten(self, fragment: FragmentMetadata, keep: npt.NDArray[np.bool_]) -> list[FragmentMetadata]:
+        """The fragment with only the rows to keep; rare: two drivers did the same items."""
+        rows = self._read(fragment, None)
+        if rows is None or not keep.any():
+            return []
+        return [_fragment(part) for part in self.write(iter(rows.filter(pa.array(keep)).to_batches()))]
+
+    def _read(self, fragment: FragmentMetadata, columns: list[str] | None) -> pa.Table | None:
+        tables = []
+        with errors_of(self.uri):
+            for file in fragment.files:
+                try:
+                    reader = LanceFileReader(join(self.uri, "data", file.path), columns=columns)
+                except (FileNotFoundError, ValueError, OSError) as error:
+                    if "not found" in str(error).lower():
+                        return None
+                    raise
+                tables.append(reader.read_all().to_table())
+        return pa.concat_tables(tables)
+
+    def _without(self, keys: Digests) -> tuple[list[FragmentMetadata], list[int], Digests]:
+        """The fragments that hold these keys, less their rows; the ids of those left without any; the keys held."""
+        touched: list[FragmentMetadata] = []
+        removed: list[int] = []
+        addresses = self.index.find(keys)[1]
+        held = addresses != NOWHERE
+        places = sorted(divmod(address, 2**32) for address in addresses[held].tolist())  # (fragment, offset)
+        with errors_of(self.uri):
+            for id, rows in groupby(places, key=lambda place: place[0]):
+                rest = self.dataset.get_fragment(id).delete_rows([offset for _, offset in rows])
+                if rest is None:
+                    removed.append(id)
+                else:
+                    touched.append(rest)
+        return touched, removed, keys[held]
+
+    def _swap(self, added: list[FragmentMetadata], touched: list[FragmentMetadata], removed: list[int]) -> None:
+        """Make the next version, unless someone else has."""
+        fragments = self.dataset.get_fragments()
+        operation: Any
+        if not fragments:
+            for id, fragment in enumerate(added):
+                fragment.id = id
+            operation = LanceOperation.Merge(added, self.dataset.lance_schema)
+        else:
+            first = fragments[0].metadata
+            if first.id not in removed and first.id not in {fragment.id for fragment in touched}:
+                touched = [first, *touched]
+            operation = LanceOperation.Update(
+                removed_fragment_ids=removed, updated_fragments=touched, new_fragments=added
+            )
+        LanceDataset.commit(self.dataset, operation, read_version=self.dataset.version)
+
+    def optimize(self, older_than: timedelta, *, sweep: bool) -> dict[str, int]:
+        """Join small fragments and forget old versions; with `sweep`, also files that dead workers left behind.
+
+        Sweep only while nobody writes: a fragment that waits for its commit looks like litter.
+        Returns counts: fragments before and after, old versions and bytes removed.
+        """
+        with errors_of(self.uri):
+            before = len(self.dataset.get_fragments())
+            self.dataset.optimize.compact_files()
+            stats = self.dataset.cleanup_old_versions(older_than, delete_unverified=sweep)
+            self.dataset = lance.dataset(self.uri)
+        return {
+            "fragments_before": before,
+            "fragments": len(self.dataset.get_fragments()),
+            "old_versions": stats.old_versions,
+            "bytes_removed": stats.bytes_removed,
+        }
+
+
+def _texts(rows: pa.Table | pa.RecordBatch, column: str) -> list[str]:
+    return rows.column(column).to_pylist()  # type: ignore[return-value]  # neither column has nulls
+
+
+def in_both(one: Table, other: Table) -> Digests:
+    """The digests of the keys that two tables share."""
+    return np.intersect1d(one.index.keys(), other.index.keys(), assume_unique=True)
+
+
+def _fragment(content: Mapping[str, Any]) -> FragmentMetadata:
+    return FragmentMetadata.from_json(json.dumps(content))
+
+
+def _deleted(fragment: FragmentMetadata) -> int:
+    return fragment.deletion_file.num_deleted_rows if fragment.deletion_file else 0
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def open_table(database: str, name: str = "images") -> LanceDataset:
+    """A table's newest version, as a Lance dataset: `to_table`, `scanner`, `count_rows`, vector search.
+
+    Raises UsageError when the database has no such table, StorageError when it cannot be reached.
+    """
+    where = absolute(database)
+    if table := Table.open(where, name):
+        return table.dataset
+    raise UsageError(f"There is no table '{name}' in {database}. Make it with: fanfold {name} ... {database}")

@@ -1,0 +1,152 @@
+"""What happens in a worker, wherever it runs: a process of this machine, a Ray actor, an AWS Batch container.
+
+A worker needs two words, the database and the run's id; `run.json` tells it the rest.
+
+    manifest ──▶ items ──work──▶ record batches ──▶ a fragment of the table     ┐
+                            └──▶ failures ────────▶ a fragment of the failures  ├──▶ receipt
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from fanfold.errors import FanfoldError, StorageError
+from fanfold.job import Failure, Item, load
+from fanfold.runs import Outcome, RunDirectory, Status, Task
+from fanfold.source import reader
+from fanfold.storage import first_line
+from fanfold.table import FAILURES, Table
+
+Progress = Callable[[int, int], None]
+"""Called with how many items of the task are done and have failed so far."""
+
+
+def _unwatched(_ok: int, _failed: int) -> None: ...
+
+
+class Worker:
+    """Holds what is costly to set up, and performs tasks of one run."""
+
+    def __init__(self, database: str, run: str) -> None:
+        self.run = RunDirectory(database, run)
+        asked = self.run.get("run.json")
+        if asked is None:
+            raise StorageError(f"There is no run {run} in {database}.")
+        self.table_name: str = asked["table"]
+        self.rows = _existing(database, self.table_name)
+        self.failures = _existing(database, "failures")
+        self.source = reader(asked["root"])
+        self.work = load(asked["job"]["name"], asked["job"]["options"]).open()
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def perform(self, task: Task, progress: Progress = _unwatched) -> Outcome:
+        """Do a task and leave its receipt. Never raises for what happens to the task: that is its outcome."""
+        started = time.time()
+        try:
+            if receipt := self.run.receipt(task.number):
+                return receipt
+            return self._perform(task, started, progress)
+        except Exception as error:
+            status: Status = "unwritable" if isinstance(error, StorageError) else "failed"
+            said = str(error) if isinstance(error, FanfoldError) else f"{type(error).__name__}: {first_line(error)}"
+            return Outcome(
+                task.number,
+                task.attempt,
+                task.items,
+                status,
+                started=started,
+                ended=time.time(),
+                worker=self.name,
+                error=said,
+            )
+
+    def _perform(self, task: Task, started: float, progress: Progress) -> Outcome:
+        answers = Answers(self.run.read_manifest(task.number), progress)
+        before = dict(self.work.seconds)
+        rows = self.rows.write(answers.batches(self.work(answers.items, self.source)))
+        wrote = time.time()
+        failures = write_failures(self.failures, self.table_name, self.run.id, answers.all_failures())
+        spent = {stage: s - before.get(stage, 0.0) for stage, s in self.work.seconds.items()}
+        spent["write"] = spent.get("write", 0.0) + time.time() - wrote
+        outcome = Outcome(
+            task.number,
+            task.attempt,
+            task.items,
+            "done",
+            ok=answers.ok,
+            failed=task.items - answers.ok,
+            rows=rows,
+            failures=failures,
+            seconds={stage: round(s, 4) for stage, s in spent.items()},
+            started=started,
+            ended=time.time(),
+            worker=self.name,
+        )
+        return self.run.write_receipt(outcome)
+
+
+class Answers:
+    """Counts the answers of a job, and holds it to one for every item."""
+
+    def __init__(self, items: list[Item], progress: Progress) -> None:
+        self.items = items
+        self.waiting = {item.key: item for item in items}
+        self.failures: list[Failure] = []
+        self.ok = 0
+        self.progress = progress
+
+    def batches(self, answers: Iterator[pa.RecordBatch | Failure]) -> Iterator[pa.RecordBatch]:
+        """Pass the rows on; keep the failures. Raises ValueError for an answer nobody asked for."""
+        for answer in answers:
+            if isinstance(answer, Failure):
+                self._take(answer.key)
+                self.failures.append(answer)
+            elif answer.num_rows:
+                for key in answer.column("key").to_pylist():
+                    self._take(str(key))
+                self.ok += answer.num_rows
+                yield answer
+            self.progress(self.ok, len(self.failures))
+
+    def _take(self, key: str) -> None:
+        if self.waiting.pop(key, None) is None:
+            raise ValueError(f"the job answered for {key!r}, which was not asked or was answered before")
+
+    def all_failures(self) -> list[Failure]:
+        """The failures, with one for every item the job forgot."""
+        forgotten = [
+            Failure(item.key, item.version, "job", "Unanswered", "the job gave no answer for this item")
+            for item in self.waiting.values()
+        ]
+        return self.failures + forgotten
+
+
+def write_failures(table: Table, name: str, run: str, failures: list[Failure]) -> list[dict[str, object]]:
+    """Write a fragment of the failures table; nothing for no failures."""
+    if not failures:
+        return []
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "table": name,
+            "key": failure.key,
+            "version": failure.version,
+            "stage": failure.stage,
+            "error": failure.error,
+            "message": failure.message,
+            "run": run,
+            "when": now,
+        }
+        for failure in failures
+    ]
+    return table.write(iter(pa.Table.from_pylist(rows, schema=FAILURES).to_batches()))
+
+
+def _existing(database: str, name: str) -> Table:
+    if table := Table.open(database, name):
+        return table
+    raise StorageError(f"There is no table '{name}' in {database}.")
