@@ -12,6 +12,7 @@ __all__ = [
     "MissingExtra",
     "Opener",
     "Outcome",
+    "Preview",
     "RecipeMismatch",
     "Report",
     "Run",
@@ -20,6 +21,7 @@ __all__ = [
     "UsageError",
     "Work",
     "open_table",
+    "preview",
     "run",
 ]
 
@@ -32,6 +34,7 @@ _HOMES = {
     "MissingExtra": "errors",
     "Opener": "job",
     "Outcome": "runs",
+    "Preview": "driver",
     "RecipeMismatch": "errors",
     "Report": "report",
     "Run": "driver",
@@ -40,11 +43,12 @@ _HOMES = {
     "UsageError": "errors",
     "Work": "job",
     "open_table": "table",
+    "preview": "driver",
     "run": "driver",
 }
 
 if TYPE_CHECKING:
-    from fanfold.driver import Run, run
+    from fanfold.driver import Preview, Run, preview, run
     from fanfold.errors import (
         FanfoldError,
         MissingExtra,

@@ -18,14 +18,15 @@ from typing import Any
 
 from fanfold.errors import FanfoldError, StorageError, UsageError
 from fanfold.executors import Executor
-from fanfold.executors.local import Local
+from fanfold.executors.local import Local, cores
 from fanfold.job import Failure, Item, Job, spec
 from fanfold.ledger import Ledger, classified
 from fanfold.plan import Standing, cut
 from fanfold.report import Report
 from fanfold.runs import ALIVE_EVERY, Outcome, RunDirectory, Task
 from fanfold.source import Folder, Ids, Source, open_source
-from fanfold.storage import absolute
+from fanfold.storage import absolute, exists
+from fanfold.table import Index
 from fanfold.worker import write_failures
 
 TRIES = {"failed": 3, "unwritable": 3, "crashed": 2}
@@ -45,6 +46,11 @@ class Options:
     """What names an item: its path (`key`), or its file name without ending (`stem`, as in the article)."""
     retry_failed: bool = False
     """Whether items that failed before, at the version they still have, are tried again."""
+
+    @property
+    def wanted(self) -> frozenset[Standing]:
+        """The standings of the items to work on."""
+        return frozenset({Standing.NEW, Standing.CHANGED} | ({Standing.FAILED} if self.retry_failed else set()))
 
     def __post_init__(self) -> None:
         if self.task_size < 1:
@@ -94,9 +100,80 @@ def prepare(job: Job, source: str, database: str, table: str | None, ids: Ids) -
     collection, where, name = open_source(source), absolute(database), table or job.name
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, ids)
     collection = ledger.fit(job, collection, ids)
-    if isinstance(collection, Folder):
-        collection.skip = where
+    skip_database(collection, where)
     return collection, ledger
+
+
+def skip_database(source: Source, database: str) -> None:
+    """Keep a listing out of the database, when that lies inside the source."""
+    if isinstance(source, Folder):
+        source.skip = database
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a run would do."""
+
+    new: int
+    changed: int
+    unchanged: int
+    failed_before: int
+    """Failed before at this version: not tried again unless asked."""
+    left_out: dict[str, int]
+    bytes: int
+    """To be read: of the items a run would work on."""
+    seconds: float | None
+    """Estimated, from a sample done here and now; None when nothing is to be done."""
+    workers: int
+
+
+SAMPLE = 24  # items: enough for a rate within some 20 %, few enough to take a second or two
+
+
+def preview(
+    job: Job, *, source: str, database: str, table: str | None = None, workers: int | None = None, **options: Any
+) -> Preview:
+    """Say what `run` would do with the same arguments; nothing is written. Raises what `run` raises."""
+    chosen = Options(**options)
+    collection, where = open_source(source), absolute(database)
+    ledger = Ledger.open(where, table or job.name) if exists(where) else None
+    rows = failures = Index()
+    if ledger:
+        collection = ledger.fit(job, collection, chosen.ids)
+        ledger.rows.refresh()
+        ledger.failures.refresh()
+        rows, failures = ledger.rows.index, ledger.failures.index
+    skip_database(collection, where)
+    standings: Counter[Standing] = Counter()
+    size = 0
+    sample: list[Item] = []
+    for item, standing in classified(collection, job.suffixes, chosen.ids, rows, failures):
+        standings[standing] += 1
+        if standing in chosen.wanted:
+            size += item.size
+            if len(sample) < SAMPLE:
+                sample.append(item)
+    hands = workers or cores()
+    todo = sum(standings[standing] for standing in chosen.wanted)
+    return Preview(
+        standings[Standing.NEW],
+        standings[Standing.CHANGED],
+        standings[Standing.UNCHANGED],
+        standings[Standing.FAILED],
+        dict(collection.left_out),
+        size,
+        _seconds_an_item(job, collection, sample) * todo / min(hands, todo) if todo else None,
+        hands,
+    )
+
+
+def _seconds_an_item(job: Job, source: Source, sample: list[Item]) -> float:
+    """Do a sample in this process, and time it without the set-up."""
+    work = job.open()
+    list(work(sample[:1], source))
+    started = time.monotonic()
+    list(work(sample, source))
+    return (time.monotonic() - started) / len(sample)
 
 
 @dataclass
@@ -259,7 +336,6 @@ class Run:
             self._feed.end()
 
     def _wanted(self) -> Iterator[Item]:
-        wanted = {Standing.NEW, Standing.CHANGED} | ({Standing.FAILED} if self.options.retry_failed else set())
         # Commits go on meanwhile: the listing is compared with what the tables held when it began.
         rows, failures = self.ledger.rows.index.snapshot(), self.ledger.failures.index.snapshot()
         for item, standing in classified(self.source, self.suffixes, self.options.ids, rows, failures):
@@ -267,7 +343,7 @@ class Run:
                 raise FanfoldError("The run was stopped while listing.")
             self.tally.listed += 1
             self.tally.standings[standing] += 1
-            if standing in wanted:
+            if standing in self.options.wanted:
                 self.tally.planned += 1
                 self.tally.bytes += item.size
                 yield item

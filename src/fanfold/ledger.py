@@ -11,15 +11,16 @@ listed, the next plan does the item again, as it does any changed item.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
-from typing import Any
 
 from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
 from fanfold.job import Item, Job
 from fanfold.plan import Standing, classify
+from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
-from fanfold.table import FAILURES, Index, Table, in_both
+from fanfold.table import FAILURES, Index, Table, in_both, table_names
 
 _SLICE = 64  # receipts published in one commit when a dead run is recovered
 
@@ -96,8 +97,9 @@ class Ledger:
                 continue
             for slice in _sliced(self._uncommitted(run)):
                 self.publish(slice)
-            if not run.is_alive():
-                run.put("report.json", _epitaph(run, asked))
+            report, ended = account(run)
+            if ended == "interrupted":
+                run.put("report.json", report.to_json() | {"ended": ended})
         self.refresh()
 
     def _uncommitted(self, run: RunDirectory) -> Iterator[Outcome]:
@@ -115,12 +117,29 @@ def classified(
     return classify(by_stem(items) if ids == "stem" else items, rows, failures)
 
 
-def _epitaph(run: RunDirectory, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The end of a run whose driver died, told by its receipts; what it had not listed is not known."""
+def account(run: RunDirectory) -> tuple[Report, str]:
+    """The report of a run, and how it stands: `complete`, `interrupted` or `running`.
+
+    A run that has not ended is told by its receipts: what it had not listed yet is not known.
+    """
+    if content := run.get("report.json"):
+        return Report.from_json(content), content["ended"]
+    asked = run.get("run.json") or {}
     ok = failed = 0
     for outcome in run.receipts():
         ok, failed = ok + outcome.ok, failed + outcome.failed
-    return {"run": run.id, "ended": "interrupted", "ok": ok, "failed": failed, "table": asked.get("table", "")}
+    report = Report(
+        run=run.id,
+        listed=ok + failed,
+        unchanged=0,
+        ok=ok,
+        failed=failed,
+        seconds=run.seconds(),
+        database=run.database,
+        table=asked.get("table", ""),
+        complete=False,
+    )
+    return report, "running" if run.is_alive() else "interrupted"
 
 
 def _sliced(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
@@ -137,3 +156,25 @@ def _difference(theirs: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str
     differ = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
     said = [", ".join(f"{name} {recipe.get(name, '(none)')}" for name in differ) for recipe in (theirs, ours)]
     return said[0], said[1]
+
+
+def optimize(database: str, keep: timedelta) -> dict[str, dict[str, int]]:
+    """Recover dead runs, then join small fragments and remove old versions and litter, table by table.
+
+    Litter is only swept while nobody works on the database: a fragment that waits for its commit looks the same.
+    Raises UsageError when there are no tables, StorageError when the database cannot be used.
+    """
+    names = table_names(database)
+    if not names:
+        raise UsageError(f"There is no fanfold database at {database}.")
+    for name in names:
+        if name != "failures" and (ledger := Ledger.open(database, name)):
+            ledger.recover()
+    idle = not any(is_under_way(RunDirectory(database, id)) for id in list_runs(database))
+    opened = {name: Table.open(database, name) for name in names}
+    return {name: table.optimize(keep, sweep=idle) for name, table in opened.items() if table}
+
+
+def is_under_way(run: RunDirectory) -> bool:
+    """Whether a run has not ended and its driver lives."""
+    return run.get("report.json") is None and run.is_alive()

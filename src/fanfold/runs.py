@@ -169,6 +169,11 @@ class RunDirectory:
         now = self._touched("looked")
         return now is not None and now - last < timedelta(seconds=DEAD_AFTER)
 
+    def seconds(self) -> float:
+        """From the beginning to the last sign of life."""
+        begun, last = self._touched("run.json"), self._touched("alive")
+        return (last - begun).total_seconds() if begun and last else 0.0
+
     def _touched(self, name: str) -> datetime | None:
         with errors_of(self.address):
             try:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from fanfold.errors import StorageError, UsageError
 SCHEMES = ("s3", "gs", "az", "http", "https")
 
 # Throttled and failing servers are waited for this long per request, with growing pauses between tries.
-_RETRY: Any = {"max_retries": 8, "retry_timeout": {"seconds": 90}}
+_RETRY: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
 
 
 def is_url(address: str) -> bool:
@@ -60,6 +61,14 @@ def open_store(address: str, *, create: bool = False) -> ObjectStore:
         if is_url(address):
             return from_url(address, retry_config=_RETRY)
         return LocalStore(Path(address), mkdir=create)
+
+
+def exists(address: str) -> bool:
+    """Whether there is anything at `address`."""
+    if not is_url(address):
+        return Path(address).exists()
+    with errors_of(address):
+        return any(chunk for chunk in open_store(address).list(chunk_size=1))
 
 
 def read_url(url: str) -> bytes:

@@ -43,7 +43,7 @@ from lance.file import LanceFileReader
 from lance.fragment import write_fragments
 
 from fanfold.errors import StorageError, UsageError
-from fanfold.storage import absolute, errors_of, join
+from fanfold.storage import absolute, errors_of, join, open_store
 
 NOWHERE = np.uint64(2**64 - 1)
 """The address of a key that is not in the table."""
@@ -404,3 +404,11 @@ def open_table(database: str, name: str = "images") -> LanceDataset:
     if table := Table.open(where, name):
         return table.dataset
     raise UsageError(f"There is no table '{name}' in {database}. Make it with: fanfold {name} ... {database}")
+
+
+def table_names(database: str) -> list[str]:
+    """The names of a database's tables, sorted."""
+    with errors_of(database):
+        found = open_store(database).list_with_delimiter()
+    names = (prefix.rsplit("/", 1)[-1] for prefix in found["common_prefixes"])
+    return sorted(name.removesuffix(".lance") for name in names if name.endswith(".lance"))

@@ -145,13 +145,13 @@ class _Hand:
         raise FanfoldError(f"A worker cannot start: {self._last_words()}")
 
     def _last_words(self) -> str:
-        """How the process ended, and the end of what it said."""
+        """How the process ended, and the beginning of what it said (the cause comes before the backtrace)."""
         assert self.process is not None
         code = self.process.wait()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self.words.seek(0)
         said = " ".join(self.words.read().decode(errors="replace").split())
-        return f"{how}: {said[-600:]}" if said else how
+        return f"{how}: {said[:300]}" if said else how
 
 
 def cores() -> int:

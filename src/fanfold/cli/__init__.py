@@ -1,0 +1,118 @@
+"""The command line: `fanfold images ...` and the verbs that serve every job. Only this package prints.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 all done, 1 the run failed, 2 the command was
+wrong, 3 finished with failed items.
+"""
+
+import os
+import signal
+import sys
+from datetime import timedelta
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+from cyclopts import App, Parameter
+
+import fanfold
+from fanfold.cli import draw
+from fanfold.errors import FanfoldError, UsageError
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
+Database = Annotated[str, Parameter(help="The database: a folder, or a URL such as s3://bucket/db.")]
+
+app = App(
+    name="fanfold",
+    help="Fan one job out over many items; fold the results into one table, exactly once.",
+    version=fanfold.__version__,
+)
+# Loaded when called for: the other verbs work without the jobs' dependencies.
+app.command("fanfold.cli.images:app", name="images", help="Embed pictures as vectors, and search them.")
+plan = App(name="plan", help="Say what a run would do: new, changed, unchanged, left out, and about how long.")
+plan.command("fanfold.cli.images:plan", name="images", help="What `fanfold images embed` would do.")
+app.command(plan)
+
+
+@app.command
+def runs(database: Database, /, *, json: Json = False) -> int:
+    """List the runs of a database, newest first."""
+    from fanfold.ledger import account
+    from fanfold.runs import RunDirectory, list_runs
+    from fanfold.storage import absolute
+
+    where = absolute(database)
+    draw.runs((account(RunDirectory(where, id)) for id in reversed(list_runs(where))), json)
+    return 0
+
+
+@app.command
+def report(
+    database: Database,
+    run: Annotated[str | None, Parameter(help="The run's id; the newest by default.")] = None,
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Say where every item of a run went; of one that is under way, how far it is."""
+    from fanfold.ledger import account
+    from fanfold.runs import find_run
+    from fanfold.storage import absolute
+
+    told, ended = account(find_run(absolute(database), run))
+    draw.report(told, ended, json)
+    return 0 if ended == "running" else told.exit_code
+
+
+@app.command
+def failures(
+    database: Database,
+    /,
+    *,
+    table: Annotated[str | None, Parameter(help="Only those of this table.")] = None,
+    json: Json = False,
+) -> int:
+    """List the items that failed, each with the stage and the reason."""
+    from fanfold.storage import absolute
+    from fanfold.table import Table
+
+    if Table.open(absolute(database), "failures") is None:
+        raise UsageError(f"There is no fanfold database at {database}.")
+    dataset = fanfold.open_table(database, "failures")
+    rows = (row for batch in dataset.to_batches() for row in batch.to_pylist())
+    draw.failures((row for row in rows if table in (None, row["table"])), json)
+    return 0
+
+
+@app.command
+def optimize(
+    database: Database,
+    /,
+    *,
+    keep: Annotated[float, Parameter(help="Hours for which old versions stay readable.")] = 1.0,
+    json: Json = False,
+) -> int:
+    """Join small fragments, forget old versions, and sweep up what killed workers left behind."""
+    from fanfold.ledger import optimize
+    from fanfold.storage import absolute
+
+    draw.optimized(optimize(absolute(database), timedelta(hours=keep)), json)
+    return 0
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        sys.exit(app(sys.argv[1:], result_action="return_value") or 0)
+    except FanfoldError as error:
+        draw.error(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        draw.error("Stopped. What is done is kept; the same command goes on from here.")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of stdout had enough, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> Any:
+    raise KeyboardInterrupt

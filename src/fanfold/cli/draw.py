@@ -1,0 +1,222 @@
+"""What the command line shows: progress on stderr, results on stdout, each as text for people or JSON for scripts."""
+
+import json
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from fanfold.driver import Preview, Run, Tally
+from fanfold.report import Report
+
+# User text (paths, messages) is never markup: `[ray]` in a file name must stay there.
+out = Console(markup=False, highlight=False, emoji=False)
+err = Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
+def error(message: str) -> None:
+    """Say what went wrong, on stderr."""
+    err.print(Text("fanfold: ", style="bold red") + Text(message), soft_wrap=True)
+
+
+def put_json(content: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+class Speed:
+    """Items per second over the last half minute."""
+
+    def __init__(self, window: float = 30.0) -> None:
+        self.window = window
+        self.seen: deque[tuple[float, int]] = deque()
+
+    def update(self, now: float, done: int) -> float:
+        """The rate, given that `done` items were done at second `now`."""
+        if not self.seen and not done:
+            return 0.0  # set-up is not part of the rate
+        self.seen.append((now, done))
+        while len(self.seen) > 2 and now - self.seen[0][0] > self.window:
+            self.seen.popleft()
+        seconds = now - self.seen[0][0]
+        return (done - self.seen[0][1]) / seconds if seconds > 0 else 0.0
+
+
+def progress_line(tally: Tally, rate: float) -> str:
+    """How far a run is, in words."""
+    ended = tally.done + tally.unsuccessful
+    more = "+" if tally.listing else ""
+    parts = [f"{ended:,} of {tally.planned:,}{more} done"]
+    if rate:
+        parts.append(f"{rate:,.1f}/s")
+        if not tally.listing and ended < tally.planned:
+            parts.append(f"{timedelta(seconds=round((tally.planned - ended) / rate))} left")
+    parts.append(f"{tally.unsuccessful:,} failed")
+    if old := tally.listed - tally.planned:
+        parts.append(f"{old:,} unchanged" + (", still listing" if tally.listing else ""))
+    return ", ".join(parts)
+
+
+@contextmanager
+def progress(run: Run) -> Iterator[None]:
+    """Show how far a run is while the block runs: a bar on a terminal, now and then a line elsewhere."""
+    stop = threading.Event()
+    show = _bar if err.is_terminal else _lines
+    shower = threading.Thread(target=show, args=(run.tally, stop), daemon=True)
+    shower.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        shower.join(timeout=5)
+
+
+def _bar(tally: Tally, stop: threading.Event) -> None:
+    speed = Speed()
+    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=err, transient=True) as bar:
+        line = bar.add_task("starting workers", total=None)
+        while not stop.wait(0.2):
+            ended = tally.done + tally.unsuccessful
+            text = progress_line(tally, speed.update(time.monotonic(), ended))
+            bar.update(line, description=text, completed=ended, total=None if tally.listing else tally.planned)
+
+
+def _lines(tally: Tally, stop: threading.Event) -> None:
+    """A line a second at first, so that one sees it work; ever fewer later, so that logs stay short."""
+    speed, began, pause, last = Speed(), time.monotonic(), 1.0, ""
+    while not stop.wait(pause):
+        line = progress_line(tally, speed.update(time.monotonic(), tally.done + tally.unsuccessful))
+        if line != last:
+            err.print(line, soft_wrap=True)
+            last = line
+        pause = 1.0 if time.monotonic() - began < 10 else 10.0
+
+
+def report(told: Report, ended: str, as_json: bool) -> None:
+    """Where every item went."""
+    if as_json:
+        put_json(told.to_json() | {"ended": ended})
+        return
+    out.print(f"Run {told.run}: {_how(told, ended)}", soft_wrap=True)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(justify="right")
+    table.add_column()
+    rows = [
+        (told.listed, "listed"),
+        (told.unchanged, "unchanged: in the table before, at this version"),
+        (told.ok, f"ok: put into table '{told.table}' in {_seconds(told.seconds)}, {told.items_per_second:,.1f}/s"),
+        (told.failed, "failed: each with its reason in `fanfold failures`" if told.failed else "failed"),
+        (told.lost, "lost: in no table; run again to do them" if told.lost else "lost"),
+    ]
+    for count, meaning in rows:
+        table.add_row(f"{count:,}", Text(meaning))
+    out.print(table)
+    if told.left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(told.left_out.items()))
+        out.print(f"Left out of the listing: {reasons}.", soft_wrap=True)
+    if told.database:
+        out.print(f"Database: {told.database}", soft_wrap=True)
+
+
+def _how(told: Report, ended: str) -> str:
+    if ended == "running":
+        return "under way; so far"
+    if ended == "interrupted":
+        return "was interrupted; what it had done is kept, and the next run goes on"
+    return "some items are lost" if told.lost else "finished with failed items" if told.failed else "all done"
+
+
+def runs(told: Iterable[tuple[Report, str]], as_json: bool) -> None:
+    """A line a run."""
+    table = Table("run", "table", "ended", "listed", "unchanged", "ok", "failed", "lost", "time", box=None)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for report, ended in told:
+        if as_json:
+            put_json(report.to_json() | {"ended": ended})
+        counts = (report.listed, report.unchanged, report.ok, report.failed, report.lost)
+        table.add_row(
+            report.run, Text(report.table), ended, *(f"{count:,}" for count in counts), _seconds(report.seconds)
+        )
+    if not as_json:
+        out.print(table)
+
+
+def failures(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
+    """A line a failed item."""
+    count = 0
+    for row in rows:
+        count += 1
+        if as_json:
+            put_json(row)
+        else:
+            out.print(f"{printable(row['key'])}: {row['stage']}: {row['message']} ({row['error']})", soft_wrap=True)
+    if not as_json:
+        err.print(f"{count:,} failed. `--retry-failed` tries them again." if count else "No failures.")
+
+
+def preview(told: Preview, as_json: bool) -> None:
+    """What a run would do."""
+    if as_json:
+        put_json(asdict(told))
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(justify="right")
+    table.add_column()
+    for count, meaning in (
+        (told.new, "new"),
+        (told.changed, "changed"),
+        (told.unchanged, "unchanged"),
+        (told.failed_before, "failed before, at this version (`--retry-failed` tries them again)"),
+    ):
+        table.add_row(f"{count:,}", meaning)
+    for reason, count in sorted(told.left_out.items()):
+        table.add_row(f"{count:,}", Text(f"left out: {reason}"))
+    out.print(table)
+    if told.seconds is None:
+        out.print("There is nothing to do.")
+    else:
+        out.print(f"{size(told.bytes)} to read; about {_seconds(told.seconds)} with {told.workers} workers here.")
+
+
+def optimized(told: Mapping[str, Mapping[str, int]], as_json: bool) -> None:
+    """What `optimize` did, a line a table."""
+    if as_json:
+        put_json(told)
+        return
+    for name, counts in told.items():
+        out.print(
+            f"{name}: {counts['fragments_before']:,} fragments are now {counts['fragments']:,}; "
+            f"{counts['old_versions']:,} old versions and {size(counts['bytes_removed'])} removed.",
+            soft_wrap=True,
+        )
+
+
+def printable(key: str) -> str:
+    """A key as it is, or quoted with escapes if it would disturb a terminal or a line-by-line reader."""
+    return key if key.isprintable() else repr(key)
+
+
+def size(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 90 else str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,85 @@
+"""A job whose items script their own faults: what a file says is what happens to the worker that reads it."""
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+
+from fanfold import Failure, FanfoldError, Item, Opener
+from fanfold.table import key_field
+
+SCHEMA = pa.schema(
+    [key_field(), pa.field("version", pa.string(), nullable=False), pa.field("text", pa.string())],
+)
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Keeps each file's text, unless the text says otherwise."""
+
+    name: ClassVar[str] = "scripted"
+    suffixes: ClassVar[frozenset[str]] = frozenset({".txt", ".md"})
+
+    recipe_name: str = "plain"
+    pause: float = 0.0
+    """Seconds an item takes."""
+    open_error: str = ""
+    """What `open` raises, if anything."""
+
+    def schema(self) -> pa.Schema:
+        return SCHEMA
+
+    def recipe(self) -> dict[str, str]:
+        return {"recipe": self.recipe_name}
+
+    def open(self) -> "Work":
+        if self.open_error == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.open_error:
+            raise FanfoldError(self.open_error)
+        return Work(self)
+
+
+class Work:
+    def __init__(self, job: Scripted) -> None:
+        self.job = job
+        self.seconds: dict[str, float] = {"read": 0.0}
+
+    def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Failure]:
+        for item in items:
+            began = time.perf_counter()
+            try:
+                text = source.read(item, limit=1 << 20).decode()
+            except (OSError, UnicodeDecodeError) as error:
+                yield Failure.of(item, "read", error)
+                continue
+            finally:
+                self.seconds["read"] += time.perf_counter() - began
+            time.sleep(self.job.pause)
+            yield from self._answer(item, text)
+
+    def _answer(self, item: Item, text: str) -> Iterator[pa.RecordBatch | Failure]:
+        row = pa.RecordBatch.from_pylist([{"key": item.key, "version": item.version, "text": text}], schema=SCHEMA)
+        match text.split():
+            case ["fail", *_]:
+                yield Failure(item.key, item.version, "decode", "Told", "told to fail")
+            case ["crash", *_]:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case ["crash-once", marker]:
+                if not os.path.exists(marker):  # noqa: PTH110
+                    open(marker, "w").close()  # noqa: PTH123
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield row
+            case ["raise", *_]:
+                raise RuntimeError("told to raise")
+            case ["forget", *_]:
+                return
+            case ["twice", *_]:
+                yield row
+                yield row
+            case _:
+                yield row
