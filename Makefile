@@ -1,0 +1,55 @@
+# Everything a person needs, by name. The first target that needs an environment makes it in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PHOTOS ?=
+
+.PHONY: demo test check lint docs bench lock clean
+
+# Real pictures in, nearest neighbours out: a table in the terminal and a contact sheet in demo/.
+demo: $(VENV)/demo
+	$(BIN)/python examples/demo.py $(if $(PHOTOS),"$(PHOTOS)")
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+# Every benchmark, side by side with its peers; appends to benches/RESULTS.md.
+bench: $(VENV)/dev
+	$(BIN)/python benches/run.py
+
+# pip of the system, aimed at the environment: works where Debian's python3-venv is not installed.
+PIP = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+# The locks are complete, hence --no-deps (which also leaves out what scikit-image needs beyond its pictures).
+$(VENV)/demo: requirements/demo.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (about half a minute) ..."
+	@test -e $(VENV)/dev || $(PIP) --no-deps --no-compile -r requirements/demo.lock
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+$(VENV)/dev: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (about a minute) ..."
+	@$(PIP) --no-deps --no-compile -r requirements/dev.lock
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+# Resolve the newest versions that pyproject.toml allows. scikit-image is wanted for its pictures alone.
+UNWANTED := scipy networkx imageio tifffile lazy-loader
+COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --upgrade $(UNWANTED:%=--no-emit-package %) --extra images --group demo
+lock:
+	$(COMPILE) -o requirements/demo.lock
+	$(COMPILE) --extra heic --group test --group lint -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) .venv-bench demo bench-data build dist
