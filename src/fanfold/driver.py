@@ -7,6 +7,7 @@ A run is a generator of outcomes. Stop it anywhere, kill it anywhere: the next o
 the dead one say is done, and plans the rest.
 """
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -90,14 +91,16 @@ def run(
         UsageError: There is no such source, or the table holds another recipe's results or another source's items.
         StorageError: The source or the database cannot be used.
     """
-    chosen = Options(**options)
+    chosen, executor = Options(**options), executor or Local(workers)
     collection, ledger = prepare(job, source, database, table, chosen.ids)
-    return Run(job, collection, ledger, executor or Local(workers), chosen)
+    return Run(job, collection, ledger, executor, chosen)
 
 
 def prepare(job: Job, source: str, database: str, table: str | None, ids: Ids) -> tuple[Source, Ledger]:
     """Open the source and the ledger, see that they go together, and make the ledger if it is new."""
     collection, where, name = open_source(source), absolute(database), table or job.name
+    if not re.fullmatch(r"[\w][\w.-]*", name) or name == "failures":
+        raise UsageError(f"'{name}' is no name for a table: use letters, digits, '_', '-' and '.'.")
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, ids)
     collection = ledger.fit(job, collection, ids)
     skip_database(collection, where)

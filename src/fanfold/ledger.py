@@ -15,7 +15,7 @@ from datetime import timedelta
 from itertools import islice
 
 from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
-from fanfold.job import Item, Job
+from fanfold.job import Item, Job, spec
 from fanfold.plan import Standing, classify
 from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, list_runs
@@ -44,7 +44,13 @@ class Ledger:
     @classmethod
     def create(cls, database: str, name: str, job: Job, root: str, ids: Ids) -> "Ledger":
         """The ledger of the table called `name`, made if need be. Raises StorageError."""
-        described = {"fanfold.job": job.name, "fanfold.recipe": _said(job), "fanfold.root": root, "fanfold.ids": ids}
+        described = {
+            "fanfold.job": job.name,
+            "fanfold.options": json.dumps(spec(job)["options"]),
+            "fanfold.recipe": _said(job),
+            "fanfold.root": root,
+            "fanfold.ids": ids,
+        }
         schema = job.schema()
         schema = schema.with_metadata((schema.metadata or {}) | described)
         failures = Table.create(database, "failures", FAILURES, scope=name)
@@ -55,9 +61,7 @@ class Ledger:
         metadata = self.rows.metadata
         if "fanfold.recipe" not in metadata:
             raise UsageError(f"Table '{self.name}' was not made by fanfold. Write to another one with: --table NAME")
-        if metadata["fanfold.recipe"] != _said(job):
-            theirs, ours = json.loads(metadata["fanfold.recipe"]), dict(job.recipe())
-            raise RecipeMismatch(self.name, *_difference(theirs, ours), f"{self.name}_2")
+        check_recipe(metadata, job, self.name)
         if metadata["fanfold.ids"] != ids:
             raise UsageError(f"Table '{self.name}' has --id {metadata['fanfold.ids']}, not --id {ids}.")
         fitting = source.within(metadata["fanfold.root"])
@@ -107,6 +111,13 @@ class Ledger:
             held = all(self.rows.holds(part) for part in outcome.rows)
             if not (held and all(self.failures.holds(part) for part in outcome.failures)):
                 yield outcome
+
+
+def check_recipe(metadata: Mapping[str, str], job: Job, table: str) -> None:
+    """Raise RecipeMismatch unless a table's rows and the job's results can be compared."""
+    if metadata["fanfold.recipe"] != _said(job):
+        theirs, ours = json.loads(metadata["fanfold.recipe"]), dict(job.recipe())
+        raise RecipeMismatch(table, *_difference(theirs, ours), f"{table}_2")
 
 
 def classified(

@@ -29,7 +29,7 @@ from obstore.store import ObjectStore
 
 from fanfold.errors import UsageError
 from fanfold.job import Item
-from fanfold.storage import errors_of, join, open_store
+from fanfold.storage import errors_of, exists, join, open_store
 
 ALIVE_EVERY = 20.0
 """Seconds between two signs of life of a driver."""
@@ -193,7 +193,9 @@ def _is_running(pid: int) -> bool:
 
 
 def list_runs(database: str) -> list[str]:
-    """The ids of a database's runs, oldest first."""
+    """The ids of a database's runs, oldest first. Raises UsageError when there is no database."""
+    if not exists(database):
+        raise UsageError(f"There is no database at {database}. `fanfold images embed SOURCE {database}` makes one.")
     with errors_of(database):
         found = open_store(database).list_with_delimiter("_runs")
     return sorted(prefix.rsplit("/", 1)[-1] for prefix in found["common_prefixes"])

@@ -43,7 +43,7 @@ from lance.file import LanceFileReader
 from lance.fragment import write_fragments
 
 from fanfold.errors import StorageError, UsageError
-from fanfold.storage import absolute, errors_of, join, open_store
+from fanfold.storage import absolute, errors_of, exists, join, open_store
 
 NOWHERE = np.uint64(2**64 - 1)
 """The address of a key that is not in the table."""
@@ -407,7 +407,9 @@ def open_table(database: str, name: str = "images") -> LanceDataset:
 
 
 def table_names(database: str) -> list[str]:
-    """The names of a database's tables, sorted."""
+    """The names of a database's tables, sorted; none if there is no database."""
+    if not exists(database):
+        return []
     with errors_of(database):
         found = open_store(database).list_with_delimiter()
     names = (prefix.rsplit("/", 1)[-1] for prefix in found["common_prefixes"])

@@ -68,10 +68,9 @@ class Worker:
         answers = Answers(self.run.read_manifest(task.number), progress)
         before = dict(self.work.seconds)
         rows = self.rows.write(answers.batches(self.work(answers.items, self.source)))
-        wrote = time.time()
         failures = write_failures(self.failures, self.table_name, self.run.id, answers.all_failures())
         spent = {stage: s - before.get(stage, 0.0) for stage, s in self.work.seconds.items()}
-        spent["write"] = spent.get("write", 0.0) + time.time() - wrote
+        spent["write"] = max(0.0, time.time() - started - sum(spent.values()))  # and all else that is not the job's
         outcome = Outcome(
             task.number,
             task.attempt,

@@ -220,3 +220,54 @@ def size(count: float) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 90 else str(timedelta(seconds=round(seconds)))
+
+
+def hits(found: Iterable[Any], as_json: bool) -> None:
+    """Neighbours, nearest first."""
+    table = Table("", "cosine", "key", box=None)
+    table.columns[0].justify = table.columns[1].justify = "right"
+    for rank, hit in enumerate(found, 1):
+        if as_json:
+            put_json(asdict(hit))
+        table.add_row(str(rank), f"{hit.cosine:.4f}", Text(printable(hit.key)))
+    if not as_json:
+        out.print(table)
+
+
+def groups(found: Iterable[Any], as_json: bool) -> None:
+    """Groups of near-duplicates, a blank line between."""
+    count = 0
+    for group in found:
+        count += 1
+        if as_json:
+            put_json(asdict(group))
+            continue
+        out.print(f"{len(group.keys)} pictures, cosines from {group.least:.4f}")
+        for key in group.keys:
+            out.print(f"  {printable(key)}", soft_wrap=True)
+    if not as_json:
+        err.print(f"{count:,} groups.")
+
+
+def vectors(keys: Iterable[str], matrix: Any, as_json: bool) -> None:
+    """A line a vector."""
+    for key, vector in zip(keys, matrix, strict=True):
+        if as_json:
+            put_json({"key": key, "vector": [round(float(x), 7) for x in vector]})
+        else:
+            shown = " ".join(f"{x:.4f}" for x in vector[:6])
+            out.print(
+                f"{printable(key)}: {shown} ... ({len(vector)} numbers; --json or --npy gives all)", soft_wrap=True
+            )
+
+
+def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
+    """A line a model."""
+    table = Table("model", "dimension", "licence", "download", "from", box=None)
+    for model in known:
+        if as_json:
+            put_json(model)
+        fetched = size(model["download_bytes"]) if model["download_bytes"] else "none needed"
+        table.add_row(model["name"], str(model["dimension"]), model["licence"], fetched, Text(model["source"]))
+    if not as_json:
+        out.print(table)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fanfold import errors
-from fanfold.errors import FanfoldError
+from fanfold.errors import FanfoldError, UsageError
 from fanfold.executors import TaskProgress
 from fanfold.runs import Outcome, RunDirectory, Task
 
@@ -43,6 +43,8 @@ class Local:
     """Runs tasks on this machine's cores."""
 
     def __init__(self, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise UsageError(f"A run needs at least one worker, not {workers}.")
         self.workers = workers or cores()
 
     def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:

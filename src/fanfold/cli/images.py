@@ -1,0 +1,185 @@
+"""`fanfold images ...`: the verbs of the main job."""
+
+from dataclasses import asdict
+from json import loads
+from pathlib import Path
+from typing import Annotated, Any
+
+import lance
+import numpy as np
+from cyclopts import App, Parameter
+
+import fanfold
+from fanfold.cli import Database, Json, draw
+from fanfold.driver import preview
+from fanfold.errors import UsageError
+from fanfold.images import Images
+from fanfold.images import search as searching
+from fanfold.images.model import MODELS
+from fanfold.job import load
+from fanfold.ledger import check_recipe
+from fanfold.source import Ids, open_source, reader
+from fanfold.storage import is_url
+
+app = App(name="images")
+
+Source = Annotated[
+    str,
+    Parameter(help="A folder, a picture, a text file of paths or URLs, or an s3://, gs://, az:// or http(s):// URL."),
+]
+Job = Annotated[Images, Parameter(name="*")]  # every field of the job is a flag
+Table = Annotated[str, Parameter(help="The table's name.")]
+Workers = Annotated[int | None, Parameter(help="Worker processes; one a core by default.")]
+TaskSize = Annotated[int, Parameter(help="Pictures a task at most: what is done again when a worker dies.")]
+IdChoice = Annotated[
+    Ids, Parameter(name="--id", help="What names a picture: its path (key) or its file name without ending (stem).")
+]
+RetryFailed = Annotated[bool, Parameter(negative="", help="Try pictures again that failed before.")]
+
+
+@app.command
+def embed(
+    source: Source,
+    database: Database,
+    /,
+    *,
+    job: Job = Images(),  # noqa: B008 - frozen
+    table: Table = "images",
+    workers: Workers = None,
+    task_size: TaskSize = 1000,
+    id: IdChoice = "key",
+    retry_failed: RetryFailed = False,
+    json: Json = False,
+) -> int:
+    """Turn pictures into vectors: those that are new or have changed. Run it again to resume or to update."""
+    run = fanfold.run(
+        job,
+        source=source,
+        database=database,
+        table=table,
+        workers=workers,
+        task_size=task_size,
+        ids=id,
+        retry_failed=retry_failed,
+    )
+    with draw.progress(run):
+        for outcome in run:
+            if outcome.error:
+                draw.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")
+    report = run.report
+    draw.report(report, "complete", json)
+    return report.exit_code
+
+
+def plan(
+    source: Source,
+    database: Database,
+    /,
+    *,
+    job: Job = Images(),  # noqa: B008 - frozen
+    table: Table = "images",
+    workers: Workers = None,
+    id: IdChoice = "key",
+    retry_failed: RetryFailed = False,
+    json: Json = False,
+) -> int:
+    """Say what `fanfold images embed` would do. Nothing is written; a few pictures are embedded to time it."""
+    told = preview(
+        job, source=source, database=database, table=table, workers=workers, ids=id, retry_failed=retry_failed
+    )
+    draw.preview(told, json)
+    return 0
+
+
+@app.command
+def search(
+    database: Database,
+    query: Annotated[str, Parameter(help="A key in the table, or the path or URL of any picture.")],
+    /,
+    *,
+    k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="How many neighbours.")] = 10,
+    table: Table = "images",
+    json: Json = False,
+) -> int:
+    """Find the pictures most like one picture."""
+    if k < 1:
+        raise UsageError(f"-k takes a number from 1 up, not {k}.")
+    dataset = fanfold.open_table(database, table)
+    draw.hits(searching.nearest(dataset, query_vector(dataset, table, query), k), json)
+    return 0
+
+
+@app.command
+def duplicates(
+    database: Database,
+    /,
+    *,
+    threshold: Annotated[float, Parameter(help="Cosine from which two pictures count as alike, 0 to 1.")] = 0.95,
+    table: Table = "images",
+    json: Json = False,
+) -> int:
+    """Group pictures that are nearly the same."""
+    if not 0 < threshold <= 1:
+        raise UsageError(f"--threshold takes a cosine above 0 and up to 1, not {threshold}.")
+    draw.groups(searching.duplicates(fanfold.open_table(database, table), threshold), json)
+    return 0
+
+
+@app.command
+def vectors(
+    database: Database,
+    *keys: Annotated[str, Parameter(help="Keys, as in the table. Put `--` before any that start with a dash.")],
+    npy: Annotated[Path | None, Parameter(help="Write float32[n, dimension] to this .npy file instead.")] = None,
+    table: Table = "images",
+    json: Json = False,
+) -> int:
+    """Read vectors back."""
+    if not keys:
+        raise UsageError("Name at least one key. `fanfold images search DATABASE PICTURE` shows some.")
+    found, matrix, missing = searching.vectors(fanfold.open_table(database, table), keys)
+    if missing:
+        shown = ", ".join(draw.printable(key) for key in missing[:10])
+        raise UsageError(f"{len(missing)} of {len(keys)} keys are not in table '{table}': {shown}")
+    if npy:
+        np.save(npy, matrix)
+        draw.out.print(f"{npy}: float32[{matrix.shape[0]}, {matrix.shape[1]}]", soft_wrap=True)
+    else:
+        draw.vectors(found, matrix, json)
+    return 0
+
+
+@app.command
+def models(*, json: Json = False) -> int:
+    """List what --model accepts by name; any file.onnx and hf://org/repo/path.onnx@revision work as well."""
+    draw.models([asdict(model) for model in MODELS], json)
+    return 0
+
+
+def query_vector(dataset: lance.LanceDataset, table: str, query: str) -> Any:
+    """The vector of a key in the table, else of the picture at a path or URL. float32[dimension]."""
+    _, matrix, missing = searching.vectors(dataset, [query])
+    if not missing:
+        return matrix[0]
+    if not is_url(query) and not Path(query).is_file():
+        raise UsageError(f"{query} is neither a key in table '{table}' nor a picture's path.")
+    return _job_of(dataset, table).embed_one(_content(query))
+
+
+def _content(address: str) -> bytes:
+    source = open_source(address)
+    (item,) = source.list(frozenset())
+    try:
+        return reader(source.root).read(item, limit=1 << 30)
+    except OSError as error:
+        raise UsageError(f"Cannot read {address}: {error}") from error
+
+
+def _job_of(dataset: lance.LanceDataset, table: str) -> Images:
+    """The job that made a table, ready to treat a query the same way."""
+    metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+    if metadata.get("fanfold.job") != Images.name:
+        raise UsageError(f"Table '{table}' was not made by `fanfold images embed`.")
+    job = load(Images.name, loads(metadata["fanfold.options"]))
+    assert isinstance(job, Images)
+    check_recipe(metadata, job, table)
+    return job

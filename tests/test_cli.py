@@ -1,0 +1,226 @@
+"""The command line: what it prints where, and with which exit code it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FANFOLD = [str(Path(sys.executable).parent / "fanfold")]
+
+
+def fanfold(*args: object, **kwargs: object) -> "subprocess.CompletedProcess[str]":
+    """Run the command line in a process of its own."""
+    return subprocess.run([*FANFOLD, *map(str, args)], capture_output=True, text=True, timeout=120, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+
+def objects(*args: object) -> list[dict[str, Any]]:
+    """What a command prints with --json, a JSON object a line."""
+    return [json.loads(line) for line in fanfold(*args, "--json").stdout.splitlines()]
+
+
+def picture(file: Path, colour: tuple[int, int, int] = (200, 30, 30), seed: int = 0) -> Path:
+    """A small noisy picture."""
+    noise = np.random.default_rng(seed).integers(0, 60, (64, 80, 3))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((noise + np.array(colour)).clip(0, 255).astype(np.uint8)).save(file)
+    return file
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four good pictures, two of them nearly the same, and things that are none."""
+    folder = tmp_path / "photos"
+    picture(folder / "red.jpg")
+    picture(folder / "sub" / "red again.png")
+    picture(folder / "green.png", (20, 200, 40), 1)
+    picture(folder / "[blue].png", (20, 40, 220), 2)
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "empty.jpg").touch()
+    return folder
+
+
+@pytest.fixture
+def embedded(photos: Path, database: str) -> str:
+    """A database with those pictures in it."""
+    assert fanfold("images", "embed", photos, database).returncode == 0
+    return database
+
+
+def test_exit_code_0_when_all_is_done(photos: Path, database: str) -> None:
+    """A run without failures ends with 0 and accounts for every item."""
+    done = fanfold("images", "embed", photos, database, "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert (told["listed"], told["ok"], told["failed"], told["lost"]) == (4, 4, 0, 0)
+    assert told["left_out"] == {"empty": 1, "other type": 1}
+    assert {"run", "unchanged", "seconds", "items_per_second", "database", "table"} <= told.keys()
+
+
+def test_exit_code_1_when_the_database_cannot_be_made(photos: Path) -> None:
+    """A database that cannot be written ends the run with 1 and a sentence."""
+    done = fanfold("images", "embed", photos, "/proc/nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("fanfold: Cannot use /proc/nowhere")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["images", "embed", "absent", "db"], "no file or folder"),
+        (["images", "embed", "ftp://host/x", "db"], "not ftp://"),
+        (["images", "embed", ".", "db", "--model", "nope"], "nope"),
+        (["images", "embed", ".", "db", "--task-size", "0"], "at least one"),
+        (["images", "embed", ".", "db", "--batch-size", "0"], "at least 1"),
+        (["images", "embed", ".", "db", "--table", "a/b"], "a/b"),
+        (["images", "embed", ".", "db", "--workers", "-1"], "worker"),
+        (["images", "embed", "."], "DATABASE"),
+        (["images", "bogus"], "bogus"),
+        (["images", "search", "absent-db", "x"], "no table"),
+        (["report", "absent-db"], "absent-db"),
+        (["runs", "absent-db"], "absent-db"),
+        (["failures", "absent-db"], "absent-db"),
+        (["optimize", "absent-db"], "absent-db"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_exit_code_2_when_the_command_is_wrong(command: list[str], says: str, tmp_path: Path) -> None:
+    """A mistake ends with 2, says what is wrong on stderr, and makes nothing."""
+    done = fanfold(*command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_exit_code_3_when_items_failed(photos: Path, database: str) -> None:
+    """Failed items are counted, listed with their reason, and tried again only when asked."""
+    (photos / "bad.jpg").write_bytes(b"not a picture at all")
+    done = fanfold("images", "embed", photos, database, "--json")
+    assert (done.returncode, json.loads(done.stdout)["failed"]) == (3, 1)
+    again = json.loads(fanfold("images", "embed", photos, database, "--json").stdout)
+    assert (again["unchanged"], again["failed"], again["ok"]) == (4, 1, 0)
+    (row,) = objects("failures", database)
+    assert (row["key"], row["stage"]) == ("bad.jpg", "decode")
+    retried = fanfold("images", "embed", photos, database, "--retry-failed", "--json")
+    assert (retried.returncode, json.loads(retried.stdout)["failed"]) == (3, 1)
+
+
+def test_search_by_key_and_by_picture(embedded: str, photos: Path) -> None:
+    """A key and a picture's path find the same neighbours, nearest first."""
+    by_key = [
+        json.loads(line) for line in fanfold("images", "search", embedded, "red.jpg", "--json").stdout.splitlines()
+    ]
+    by_path = [
+        json.loads(line)
+        for line in fanfold("images", "search", embedded, photos / "red.jpg", "-k", 2, "--json").stdout.splitlines()
+    ]
+    assert [hit["key"] for hit in by_key[:2]] == ["red.jpg", "sub/red again.png"]
+    assert [hit["key"] for hit in by_path] == ["red.jpg", "sub/red again.png"]
+    assert by_path[0]["cosine"] == pytest.approx(1, abs=1e-4)
+
+
+def test_search_says_when_the_query_is_nothing(embedded: str) -> None:
+    """A query that is neither a key nor a picture ends with 2."""
+    done = fanfold("images", "search", embedded, "nothing")
+    assert done.returncode == 2
+    assert "neither a key" in done.stderr
+
+
+def test_duplicates_finds_the_pair(embedded: str) -> None:
+    """The two red pictures form a group."""
+    (group,) = map(
+        json.loads, fanfold("images", "duplicates", embedded, "--threshold", 0.97, "--json").stdout.splitlines()
+    )
+    assert sorted(group["keys"]) == ["red.jpg", "sub/red again.png"]
+
+
+def test_vectors_reads_back(embedded: str, tmp_path: Path) -> None:
+    """Vectors come back in the order asked for, as text, JSON or .npy."""
+    file = tmp_path / "out.npy"
+    assert fanfold("images", "vectors", embedded, "[blue].png", "red.jpg", "--npy", file).returncode == 0
+    line = fanfold("images", "vectors", embedded, "[blue].png", "--json").stdout
+    assert np.load(file).shape == (2, 1280)
+    assert np.allclose(np.load(file)[0], json.loads(line)["vector"], atol=1e-6)
+    assert "[blue].png" in fanfold("images", "vectors", embedded, "[blue].png").stdout
+
+
+def test_vectors_names_missing_keys(embedded: str) -> None:
+    """Asking for a key that is not there ends with 2 and names it."""
+    done = fanfold("images", "vectors", embedded, "red.jpg", "absent.jpg")
+    assert done.returncode == 2
+    assert "absent.jpg" in done.stderr
+
+
+def test_another_recipe_is_refused_with_the_command_that_works(embedded: str, photos: Path) -> None:
+    """Vectors of another recipe do not get into the table; --table takes them."""
+    refused = fanfold("images", "embed", photos, embedded, "--fast")
+    assert refused.returncode == 2
+    assert "--table images_2" in refused.stderr
+    assert fanfold("images", "embed", photos, embedded, "--fast", "--table", "images_2").returncode == 0
+
+
+def test_plan_writes_nothing(photos: Path, database: str) -> None:
+    """`plan` counts and estimates, and leaves no database behind."""
+    told = json.loads(fanfold("plan", "images", photos, database, "--json").stdout)
+    assert (told["new"], told["unchanged"], told["left_out"]["empty"]) == (4, 0, 1)
+    assert told["seconds"] > 0
+    assert not Path(database).exists()
+
+
+def test_runs_and_report_tell_of_the_run(embedded: str) -> None:
+    """Both show the run that was, with its counts."""
+    (run,) = objects("runs", embedded)
+    assert (run["ok"], run["ended"]) == (4, "complete")
+    assert json.loads(fanfold("report", embedded, "--json").stdout)["run"] == run["run"]
+    assert json.loads(fanfold("report", embedded, run["run"], "--json").stdout)["run"] == run["run"]
+    assert "all done" in fanfold("report", embedded).stdout
+
+
+def test_stem_ids_refuse_collisions(photos: Path, database: str) -> None:
+    """With --id stem, two pictures of one stem are refused by name before any work."""
+    picture(photos / "sub" / "red.png")
+    done = fanfold("images", "embed", photos, database, "--id", "stem")
+    assert done.returncode == 2
+    assert "red.jpg" in done.stderr
+    assert "sub/red.png" in done.stderr
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path, database: str) -> None:
+    """An interrupted run ends with 130 and one sentence, and the next one does only the rest."""
+    for number in range(300):
+        picture(tmp_path / "many" / f"{number}.png", seed=number)
+    command = [*FANFOLD, "images", "embed", str(tmp_path / "many"), database, "--task-size", "20"]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(Path(database).glob("_runs/*/receipts/*")) and first.poll() is None:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "goes on from here" in said
+    told = json.loads(fanfold(*command[1:], "--json").stdout)
+    assert told["unchanged"] >= 20
+    assert told["unchanged"] + told["ok"] == 300
+
+
+def test_progress_is_plain_lines_off_a_terminal(photos: Path, database: str) -> None:
+    """Without a terminal, stderr gets lines without control codes and stdout only the report."""
+    done = fanfold("images", "embed", photos, database)
+    assert "\x1b" not in done.stderr + done.stdout
+    assert "all done" in done.stdout
+
+
+def test_output_may_be_cut_off(embedded: str) -> None:
+    """A reader that stops reading causes no traceback."""
+    line = f"{FANFOLD[0]} images search {embedded} red.jpg --json | head -n 1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=os.environ)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,106 @@
+"""The documentation is run: its commands, its Python, its includes."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+
+from fanfold.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_HERE = ("make", "pip", "git", "cd", "cdk", "aws")  # commands CI runs elsewhere, or that set a machine up
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    """The fenced code blocks of one kind in a page."""
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+@pytest.fixture
+def playground(tmp_path: Path) -> Path:
+    """A folder as the docs assume it: some photos, and the example job."""
+    spec = find_spec("skimage")
+    assert spec is not None
+    assert spec.origin is not None
+    (tmp_path / "photos").mkdir()
+    for name in ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png", "brick.png"):
+        shutil.copy(Path(spec.origin).parent / "data" / name, tmp_path / "photos" / name)
+    shutil.copy(tmp_path / "photos" / "chelsea.png", tmp_path / "photos" / "cat.png")
+    shutil.copy(tmp_path / "photos" / "chelsea.png", tmp_path / "cat.png")
+    shutil.copy(ROOT / "examples" / "checksums.py", tmp_path)
+    return tmp_path
+
+
+def call(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command with this environment's programs first on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_snippet_runs(page: Path, playground: Path) -> None:
+    """Every console line and every Python block of a page runs, in order, in one folder."""
+    if page.name == "table-format.md":
+        call(["fanfold", "images", "embed", "photos", "db"], playground)
+    for kind, block in re.findall(r"^```(console|python)\n(.*?)^```", page.read_text(), re.M | re.S):
+        if kind == "python":
+            commands = [[sys.executable, "-c", block]]
+        else:
+            lines = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+            commands = [shlex.split(line, comments=True) for line in lines if not line.startswith(NOT_HERE)]
+        for command in commands:
+            done = call(command, playground)
+            assert done.returncode in (0, 3), f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_console_blocks_name_commands_that_exist() -> None:
+    """The pages show at least every verb once."""
+    shown = " ".join(block for page in PAGES for block in blocks(page, "console"))
+    for verb in (
+        "images embed",
+        "images search",
+        "images duplicates",
+        "images vectors",
+        "images models",
+        "plan images",
+    ):
+        assert f"fanfold {verb}" in shown
+    for verb in ("runs", "report", "failures", "optimize"):
+        assert f"fanfold {verb}" in shown
+
+
+def test_cli_page_is_what_the_commands_say(tmp_path: Path) -> None:
+    """docs/cli.md is what docs/generate.py writes today; `make docs` renews it."""
+    shutil.copy(ROOT / "docs" / "generate.py", tmp_path)
+    done = subprocess.run([sys.executable, "generate.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (ROOT / "docs" / "cli.md").read_text() == (tmp_path / "cli.md").read_text()
+
+
+def test_every_command_has_help() -> None:
+    """Every command says what it is for."""
+    for name in ("images", "plan", "runs", "report", "failures", "optimize"):
+        command = app[name]
+        assert isinstance(command, App)
+        assert command.help
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """Relative links in the pages point at files that exist."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_adding_a_job_shows_the_example_as_it_is() -> None:
+    """The worked example in the docs is the file that CI runs."""
+    assert (ROOT / "examples" / "checksums.py").read_text() in (ROOT / "docs" / "adding-a-job.md").read_text()
