@@ -13,14 +13,14 @@ from urllib.parse import unquote, urlsplit
 
 import lance
 import numpy as np
-from fanfold.images.search import nearest, vectors
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.table import Table
 
 import fanfold
+from fanfold.images.search import nearest, vectors
 
-QUERIES, NEIGHBOURS = 8, 5
+QUERIES, NEIGHBOURS = 6, 5
 TILE, GAP, CAPTION = 150, 10, 34  # pixels
 
 
@@ -63,14 +63,14 @@ def bundled_pictures() -> Path:
 def varied(dataset: lance.LanceDataset) -> list[str]:
     """Keys of pictures unlike each other, each of which has a near neighbour to show.
 
-    Farthest-point sampling among the half of (at most 2,000) pictures whose nearest neighbour is nearest.
+    Farthest-point sampling among the third of (at most 2,000) pictures whose nearest neighbour is nearest.
     """
     keys = sorted(dataset.to_table(columns=["key"], limit=2000)["key"].to_pylist())
     _, matrix, _ = vectors(dataset, keys)  # float32[n, dimension]
     unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -1)
-    candidates = np.argsort(-cosines.max(axis=1))[: max(QUERIES, len(keys) // 2)]
+    candidates = np.argsort(-cosines.max(axis=1))[: max(2 * QUERIES, len(keys) // 3)]
     chosen = [int(candidates[0])]
     while len(chosen) < min(QUERIES, len(candidates)):
         closeness = cosines[np.ix_(candidates, chosen)].max(axis=1)

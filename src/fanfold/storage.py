@@ -113,5 +113,5 @@ def errors_of(address: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """What an error says, without the debug dump that storage libraries append."""
     text = str(error).split("\n\nDebug source")[0]
-    text = re.sub(r", /\S+/rust/\S+", "", text)  # Lance appends where in its source it was raised
+    text = re.sub(r",? /\S+/rust/\S+", "", text)  # Lance appends where in its source it was raised
     return " ".join(text.split())[:600] or type(error).__name__

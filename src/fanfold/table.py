@@ -43,7 +43,7 @@ from lance.file import LanceFileReader
 from lance.fragment import write_fragments
 
 from fanfold.errors import StorageError, UsageError
-from fanfold.storage import absolute, errors_of, exists, join, open_store
+from fanfold.storage import absolute, errors_of, exists, first_line, join, open_store
 
 NOWHERE = np.uint64(2**64 - 1)
 """The address of a key that is not in the table."""
@@ -177,7 +177,7 @@ class Table:
                 if table := cls.open(database, name, scope):
                     return table
                 time.sleep(pause)
-            raise StorageError(f"Cannot create {uri}: {error}") from error
+            raise StorageError(f"Cannot create {uri}: {first_line(error)}") from error
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ app = App(
     name="fanfold",
     help="Fan one job out over many items; fold the results into one table, exactly once.",
     version=fanfold.__version__,
+    suppress_keyboard_interrupt=False,  # `main` says something better
 )
 # Loaded when called for: the other verbs work without the jobs' dependencies.
 app.command("fanfold.cli.images:app", name="images", help="Embed pictures as vectors, and search them.")

@@ -20,7 +20,8 @@ from fanfold.driver import Preview, Run, Tally
 from fanfold.report import Report
 
 # User text (paths, messages) is never markup: `[ray]` in a file name must stay there.
-out = Console(markup=False, highlight=False, emoji=False)
+_WIDE = None if sys.stdout.isatty() else 200  # columns: into a file or a pipe nothing is cut off
+out = Console(markup=False, highlight=False, emoji=False, width=_WIDE)
 err = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
@@ -116,7 +117,7 @@ def report(told: Report, ended: str, as_json: bool) -> None:
     rows = [
         (told.listed, "listed"),
         (told.unchanged, "unchanged: in the table before, at this version"),
-        (told.ok, f"ok: put into table '{told.table}' in {_seconds(told.seconds)}, {told.items_per_second:,.1f}/s"),
+        (told.ok, _what_ok_means(told)),
         (told.failed, "failed: each with its reason in `fanfold failures`" if told.failed else "failed"),
         (told.lost, "lost: in no table; run again to do them" if told.lost else "lost"),
     ]
@@ -130,6 +131,11 @@ def report(told: Report, ended: str, as_json: bool) -> None:
         out.print(f"Database: {told.database}", soft_wrap=True)
 
 
+def _what_ok_means(told: Report) -> str:
+    speed = f", {told.items_per_second:,.1f}/s" if told.ok else ""
+    return f"ok: put into table '{told.table}' in {_seconds(told.seconds)}{speed}"
+
+
 def _how(told: Report, ended: str) -> str:
     if ended == "running":
         return "under way; so far"
@@ -141,6 +147,7 @@ def _how(told: Report, ended: str) -> str:
 def runs(told: Iterable[tuple[Report, str]], as_json: bool) -> None:
     """A line a run."""
     table = Table("run", "table", "ended", "listed", "unchanged", "ok", "failed", "lost", "time", box=None)
+    table.columns[0].no_wrap, table.columns[0].min_width = True, 24  # to be copied, so never cut short
     for column in table.columns[3:]:
         column.justify = "right"
     for report, ended in told:
@@ -226,6 +233,7 @@ def hits(found: Iterable[Any], as_json: bool) -> None:
     """Neighbours, nearest first."""
     table = Table("", "cosine", "key", box=None)
     table.columns[0].justify = table.columns[1].justify = "right"
+    table.columns[2].overflow = "fold"
     for rank, hit in enumerate(found, 1):
         if as_json:
             put_json(asdict(hit))
@@ -246,7 +254,7 @@ def groups(found: Iterable[Any], as_json: bool) -> None:
         for key in group.keys:
             out.print(f"  {printable(key)}", soft_wrap=True)
     if not as_json:
-        err.print(f"{count:,} groups.")
+        err.print(f"{count:,} group{'' if count == 1 else 's'}.")
 
 
 def vectors(keys: Iterable[str], matrix: Any, as_json: bool) -> None:
@@ -264,6 +272,7 @@ def vectors(keys: Iterable[str], matrix: Any, as_json: bool) -> None:
 def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     """A line a model."""
     table = Table("model", "dimension", "licence", "download", "from", box=None)
+    table.columns[-1].overflow = "fold"
     for model in known:
         if as_json:
             put_json(model)
