@@ -20,6 +20,10 @@ lint: $(VENV)/dev
 
 check: lint test
 
+# The generated parts of docs/.
+docs: $(VENV)/dev
+	$(BIN)/python docs/generate.py
+
 # Every benchmark, side by side with its peers; appends to benches/RESULTS.md.
 bench: $(VENV)/dev
 	$(BIN)/python benches/run.py

@@ -1,26 +1,64 @@
-"""Write docs/cli.md from the command line itself, so that the two cannot differ. `make docs` runs this."""
+"""Write what the docs say about commands, options and models from the code itself, so that they cannot differ.
 
+`make docs` runs this; a test runs it too, and compares.
+"""
+
+import re
+from dataclasses import fields
 from pathlib import Path
 
 from fanfold.cli import app
+from fanfold.images import Images
+from fanfold.images.model import MODELS
 
 INTRODUCTION = """# Command line
 
 <!-- Written by docs/generate.py; do not edit. -->
 
 Results go to stdout, progress and errors to stderr.
-Exit codes: 0 all done, 1 the run failed, 2 the command was wrong, 3 finished with failed items,
-130 stopped by Ctrl-C.
-A SIGTERM counts as Ctrl-C.
+Exit codes: 0 all done, 1 the run failed, 2 the command was wrong, 3 finished with failed items, 130 stopped by
+Ctrl-C or SIGTERM.
 `--json` prints one JSON object a line.
 
 """
 
 
-def page() -> str:
-    """The whole page."""
+def command_page() -> str:
+    """The whole of cli.md."""
     return INTRODUCTION + app.generate_docs(output_format="markdown", recursive=True, heading_level=2) + "\n"
 
 
+def option_table() -> str:
+    """The images job's fields."""
+    rows = [
+        f"| `{field.name}` | `--{field.name.replace('_', '-')}` | `{field.default}` | {field.metadata['help']} |"
+        for field in fields(Images)
+    ]
+    return "\n".join(["| field | flag | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def model_table() -> str:
+    """The models that have a name."""
+    rows = [
+        f"| `{model.name}` | {model.dimension} | {model.licence} | "
+        f"{f'{model.download_bytes / 1e6:.0f} MB' if model.download_bytes else 'none'} |"
+        for model in MODELS
+    ]
+    return "\n".join(["| model | dimension | licence | download |", "|---|---|---|---|", *rows])
+
+
+def filled(page: str, name: str, content: str) -> str:
+    """The page with `content` between the comments called `name`."""
+    return re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\1{content}\n\2", page, flags=re.S)
+
+
+def main(folder: Path) -> None:
+    """Renew the generated parts of the pages in a folder."""
+    (folder / "cli.md").write_text(command_page())
+    page = (folder / "images.md").read_text()
+    page = filled(filled(page, "options", option_table()), "models", model_table())
+    (folder / "images.md").write_text(page)
+
+
 if __name__ == "__main__":
-    (Path(__file__).parent / "cli.md").write_text(page())
+    main(Path(__file__).parent)
