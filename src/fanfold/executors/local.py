@@ -34,9 +34,14 @@ from fanfold.runs import Outcome, RunDirectory, Task
 PROGRESS_EVERY = 0.2
 """Seconds between two messages of a worker's progress."""
 
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LANCE_CPU_THREADS"), "1"
-)  # a worker has one core; libraries that start a thread a core would multiply
+# A worker has one core: libraries that start a thread a core would multiply, and so would glibc's arenas.
+_THRIFT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "LANCE_CPU_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+}
 
 
 class Local:
@@ -133,7 +138,7 @@ class _Hand:
                 stdin=subprocess.DEVNULL,
                 stdout=self.words,
                 stderr=self.words,
-                env=os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=os.environ | _THRIFT | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,  # Ctrl-C is the driver's to handle
             )
             theirs.close()
