@@ -334,7 +334,7 @@ def _look(entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Ite
 
 
 def _suffix(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - ten times as fast as pathlib; listing is a hot path
 
 
 def _local_item(path: str, info: os.stat_result) -> Item:
