@@ -47,18 +47,14 @@ def call(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]"
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_and_snippet_runs(page: Path, playground: Path) -> None:
-    """Every console line and every Python block of a page runs, in order, in one folder."""
+    """Every console line of a page runs, in order, in one folder; then its Python, as one script."""
     if page.name == "table-format.md":
         call(["fanfold", "images", "embed", "photos", "db"], playground)
-    for kind, block in re.findall(r"^```(console|python)\n(.*?)^```", page.read_text(), re.M | re.S):
-        if kind == "python":
-            commands = [[sys.executable, "-c", block]]
-        else:
-            lines = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
-            commands = [shlex.split(line, comments=True) for line in lines if not line.startswith(NOT_HERE)]
-        for command in commands:
-            done = call(command, playground)
-            assert done.returncode in (0, 3), f"{command}\n{done.stdout}\n{done.stderr}"
+    lines = [line[2:] for block in blocks(page, "console") for line in block.splitlines() if line.startswith("$ ")]
+    commands = [shlex.split(line, comments=True) for line in lines if not line.startswith(NOT_HERE)]
+    for command in [*commands, [sys.executable, "-c", "\n".join(blocks(page, "python"))]]:
+        done = call(command, playground)
+        assert done.returncode in (0, 3), f"{command}\n{done.stdout}\n{done.stderr}"
 
 
 def test_console_blocks_name_commands_that_exist() -> None:

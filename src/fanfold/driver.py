@@ -262,7 +262,8 @@ class Run:
         self.source, self.ledger, self.executor, self.options = source, ledger, executor, options
         self.suffixes = job.suffixes
         self.tally = Tally()
-        self.started = time.monotonic()
+        self._began = time.monotonic()
+        self._ended: float | None = None
         self.directory = RunDirectory.create(
             ledger.database,
             job=spec(job),
@@ -292,7 +293,7 @@ class Run:
             ok=self.tally.ok,
             failed=self.tally.failed + failed_before,
             left_out=dict(self.source.left_out),
-            seconds=time.monotonic() - self.started,
+            seconds=(self._ended or time.monotonic()) - self._began,
             database=self.ledger.database,
             table=self.ledger.name,
             complete=not self.tally.listing,
@@ -325,6 +326,7 @@ class Run:
         if self._trouble:
             raise self._trouble
         self.ledger.agree()
+        self._ended = time.monotonic()
         self.directory.put("report.json", self.report.to_json() | {"ended": "complete"})
 
     def _list(self) -> None:
