@@ -1,0 +1,227 @@
+"""The worker's loop: items in, rows and failures out, each item answered once.
+
+    items ──read ahead──▶ bytes ──decode──▶ uint8[batch, size, size, 3] ──embed──▶ rows ──▶ record batches
+            threads         └─ Failure        one thread      └─ Failure      └─ Failure
+
+Reading waits for disks and networks, so threads do it; decoding and embedding are arithmetic, and a worker is one of
+as many processes as there are cores, so they take turns on one thread.
+"""
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from fanfold.errors import UsageError
+from fanfold.images.decode import DecodeError, Facts, View, decode
+from fanfold.images.embed import Embedder, Vectors
+from fanfold.job import Failure, Item, Opener
+
+READ_AHEAD = 64 << 20
+"""Bytes of files held or being read before their turn; a single larger file still passes."""
+ROWS = 64
+"""Rows in a record batch: about a second's work of a core, so that progress is seen."""
+
+Answer = pa.RecordBatch | Failure
+
+
+class Picture(NamedTuple):
+    """A picture that was decoded, and has its place in the minibatch."""
+
+    item: Item
+    uri: str
+    bytes: int
+    facts: Facts
+
+
+class Embedding:
+    """What a worker holds for the job `images`: the model, the minibatch. It is a `fanfold.job.Work`."""
+
+    def __init__(self, embedder: Embedder, view: View, schema: pa.Schema, batch_size: int, max_bytes: int) -> None:
+        self.seconds = {"read": 0.0, "decode": 0.0, "embed": 0.0}
+        self._embedder = embedder
+        self._view = view
+        self._schema = schema
+        self._pixels = np.empty((batch_size, view.size, view.size, 3), np.uint8)
+        self._max_bytes = max_bytes
+
+    def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[Answer]:
+        """Answer every item once: rows of the job's schema some at a time, failures as they happen."""
+        rows = Rows(self._schema)
+        batch: list[Picture] = []
+        for answer in self._decoded(items, source, batch):
+            if answer is not None:
+                yield answer
+            if len(batch) == len(self._pixels):
+                yield from self._embedded(batch, rows)
+                batch.clear()
+        yield from self._embedded(batch, rows)
+        yield from rows.flush()
+
+    def embed_one(self, data: bytes) -> Vectors:
+        """float32[dimension], the vector of one picture, as a table of this job holds it.
+
+        Raises UsageError for bytes that are no picture.
+        """
+        try:
+            decode(data, self._pixels[0], self._view)
+        except DecodeError as error:
+            raise UsageError(f"The picture cannot be read: {error}") from error
+        vector: Vectors = self._embedder(self._pixels[:1])[0]
+        return vector
+
+    def _decoded(self, items: Iterable[Item], source: Opener, batch: list[Picture]) -> Iterator[Failure | None]:
+        """Read and decode; a picture is appended to `batch`, its pixels to the place of the same number."""
+        reads = read_ahead(items, source, self._max_bytes)
+        try:
+            while (read := self._next(reads)) is not None:
+                item, data = read
+                if isinstance(data, Exception):
+                    yield Failure.of(item, "read", data)
+                    continue
+                try:
+                    with self._timed("decode"):
+                        facts = decode(data, self._pixels[len(batch)], self._view)
+                except DecodeError as error:
+                    yield Failure.of(item, "decode", error)
+                    continue
+                batch.append(Picture(item, source.uri(item), len(data), facts))
+                yield None
+        finally:
+            reads.close()
+
+    def _next(self, reads: "Iterator[Read]") -> "Read | None":
+        with self._timed("read"):  # what is waited for, not what the threads spend
+            return next(reads, None)
+
+    def _embedded(self, batch: list[Picture], rows: "Rows") -> Iterator[Answer]:
+        if not batch:
+            return
+        with self._timed("embed"):
+            vectors = self._vectors(len(batch))
+        for picture, vector in zip(batch, vectors, strict=True):
+            if isinstance(vector, Exception):
+                yield Failure.of(picture.item, "embed", vector)
+            else:
+                rows.add(picture, vector)
+                if len(rows) == ROWS:
+                    yield from rows.flush()
+
+    def _vectors(self, count: int) -> "list[Vectors | Exception]":
+        """The vector of each of the first `count` pictures; if they fail together, one by one, so one fails alone."""
+        try:
+            found = list(self._embedder(self._pixels[:count]))
+        except Exception as error:
+            if count == 1:
+                return [error]
+            return [self._vector(index) for index in range(count)]
+        return [_finite(vector) for vector in found]
+
+    def _vector(self, index: int) -> Vectors | Exception:
+        try:
+            return _finite(self._embedder(self._pixels[index : index + 1])[0])
+        except Exception as error:
+            return error
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+
+def _finite(vector: Vectors) -> Vectors | Exception:
+    return (
+        vector if np.isfinite(vector).all() else ValueError("the model gave a vector with values that are not finite")
+    )
+
+
+class Rows:
+    """Rows under way to a record batch, their vectors already in the memory Arrow will own."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._dimension = schema.field("vector").type.list_size
+        self._clear()
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def add(self, picture: Picture, vector: Vectors) -> None:
+        """Append a row. There is room for `ROWS`."""
+        self._vectors[len(self._pictures)] = vector
+        self._pictures.append(picture)
+
+    def flush(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows so far, if any, and begin anew."""
+        if self._pictures:
+            batch = pa.RecordBatch.from_arrays([self._column(field) for field in self._schema], schema=self._schema)
+            self._clear()
+            yield batch
+
+    def _clear(self) -> None:
+        self._pictures: list[Picture] = []
+        self._vectors = np.empty((ROWS, self._dimension), np.float32)
+
+    def _column(self, field: "pa.Field[Any]") -> Any:
+        if field.name == "vector":  # no copy: Arrow keeps the array alive
+            values = pa.array(self._vectors[: len(self)].reshape(-1))
+            return pa.FixedSizeListArray.from_arrays(values, self._dimension)
+        if field.name == "created":
+            return pa.array([time.time_ns() // 1000] * len(self), pa.int64()).cast(field.type)
+        return pa.array([_value(picture, field.name) for picture in self._pictures], field.type)
+
+
+def _value(picture: Picture, column: str) -> Any:
+    """A row's value: the item's, the picture's, or one of its facts, whichever has the column's name."""
+    owner = picture.item if column in ("key", "version") else picture if column in ("uri", "bytes") else picture.facts
+    return getattr(owner, column)
+
+
+# -- reading ahead --------------------------------------------------------------------------------------------------
+
+Read = tuple[Item, bytes | Exception]
+
+
+def read_ahead(
+    items: Iterable[Item], source: Opener, limit: int, budget: int = READ_AHEAD
+) -> Generator[Read, None, None]:
+    """Yield each item with its bytes, or with why it has none, in order.
+
+    Some items ahead of the one being yielded are read by threads: `source.parallel_reads` at a time, twice as many
+    held, and no more than `budget` bytes in all as the items' sizes tell. Closing the generator stops the reading.
+    """
+    pool = ThreadPoolExecutor(source.parallel_reads, thread_name_prefix="fanfold-read")
+    pending: deque[tuple[Item, Future[bytes]]] = deque()
+    left = iter(items)
+    upcoming = next(left, None)
+    held = 0
+    try:
+        while pending or upcoming is not None:
+            while upcoming is not None and _has_room(pending, held + upcoming.size, source, budget):
+                pending.append((upcoming, pool.submit(source.read, upcoming, limit)))
+                held += upcoming.size
+                upcoming = next(left, None)
+            item, future = pending.popleft()
+            held -= item.size
+            yield item, _result(future)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _has_room(pending: deque[Any], bytes_then: int, source: Opener, budget: int) -> bool:
+    return not pending or (len(pending) < 2 * source.parallel_reads and bytes_then <= budget)
+
+
+def _result(future: Future[bytes]) -> bytes | Exception:
+    try:
+        return future.result()
+    except Exception as error:  # sources promise OSError; whatever else one raises must not end the task
+        return error

@@ -1,0 +1,78 @@
+"""What the tests of the job `images` share: real pictures, a cache of their own, a folder as a source."""
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fanfold.images import Images
+from fanfold.images.work import Embedding
+from fanfold.job import Item
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache for these tests alone: models are made once, and the user's cache stays as it is."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FANFOLD_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(name="photos", scope="session")
+def _photos() -> dict[str, Path]:
+    """The pictures that ship inside scikit-image, by name (found without importing it: that would need SciPy)."""
+    spec = find_spec("skimage")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    data = Path(spec.submodule_search_locations[0]) / "data"
+    files = sorted(file for file in data.iterdir() if file.suffix in {".png", ".jpg", ".jpeg", ".gif"})
+    return {file.stem: file for file in files}
+
+
+@pytest.fixture(name="work", scope="session")
+def _work() -> Embedding:
+    """A worker's hold of the default model."""
+    return Images().open()
+
+
+@pytest.fixture(name="picture", scope="session")
+def _picture(photos: dict[str, Path]) -> Image.Image:
+    """A real picture that no turning or mirroring leaves as it is, 450 x 300 pixels."""
+    return Image.open(photos["chelsea"]).convert("RGB").resize((450, 300))
+
+
+class Folder:
+    """A folder as an `Opener`: the least that the job needs of a source."""
+
+    parallel_reads = 2
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, item: Item, limit: int) -> bytes:
+        if item.size > limit:
+            raise OSError(f"{item.size} bytes are more than {limit}")
+        return (self.root / item.path).read_bytes()
+
+    def uri(self, item: Item) -> str:
+        return (self.root / item.path).as_uri()
+
+    def items(self) -> list[Item]:
+        files = sorted(file for file in self.root.rglob("*") if file.is_file())
+        names = [str(file.relative_to(self.root)) for file in files]
+        return [Item(name, (self.root / name).stat().st_size, "1", name) for name in names]
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Callable[..., Folder]:
+    """Makes a folder of the files given by name."""
+
+    def make(**files: bytes) -> Folder:
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        return Folder(tmp_path)
+
+    return make

@@ -1,0 +1,187 @@
+"""What can be asked of a table: neighbours, duplicates, vectors."""
+
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanfold.errors import UsageError
+from fanfold.images import search
+
+RANDOM = np.random.default_rng(3)
+
+
+def table(path: Path, vectors: np.ndarray, keys: list[str] | None = None, **options: Any) -> lance.LanceDataset:
+    """A dataset with these vectors, float32[n, dimension]."""
+    names = keys or [f"k{number}" for number in range(len(vectors))]
+    values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+    columns = {
+        "key": pa.array(names),
+        "uri": pa.array([f"file:///{name}" for name in names]),
+        "vector": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]),
+    }
+    return lance.write_dataset(pa.table(columns), str(path / "t.lance"), **options)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Each row at length 1."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_nearest(tmp_path: Path) -> None:
+    """The nearest are those of highest cosine, best first, whatever their lengths."""
+    vectors = RANDOM.normal(size=(500, 24)) * RANDOM.uniform(0.1, 10, (500, 1))
+    query = RANDOM.normal(size=24)
+    hits = search.nearest(table(tmp_path, vectors), query, 10)
+    exact = unit(vectors) @ query / np.linalg.norm(query)
+    best = np.argsort(-exact)[:10]
+    assert [hit.key for hit in hits] == [f"k{row}" for row in best]
+    assert np.allclose([hit.cosine for hit in hits], exact[best], atol=1e-5)
+    assert hits[0].uri == f"file:///{hits[0].key}"
+
+
+def test_nearest_of_few(tmp_path: Path) -> None:
+    """Asking for more than there is gives what there is."""
+    assert len(search.nearest(table(tmp_path, RANDOM.normal(size=(3, 8))), RANDOM.normal(size=8), 10)) == 3
+
+
+def test_nearest_by_index(tmp_path: Path) -> None:
+    """A table with a vector index answers by it."""
+    dataset = table(tmp_path, RANDOM.normal(size=(2000, 16)))
+    dataset.create_index("vector", "IVF_FLAT", metric="cosine", num_partitions=4)
+    vector = search.vectors(dataset, ["k7"])[1][0]
+    assert search.nearest(lance.dataset(dataset.uri), vector, 1)[0].key == "k7"
+
+
+def test_query_of_another_model(tmp_path: Path) -> None:
+    """A vector of another length cannot be compared."""
+    with pytest.raises(UsageError, match="16 values and the table's vectors 8"):
+        search.nearest(table(tmp_path, RANDOM.normal(size=(3, 8))), RANDOM.normal(size=16), 1)
+
+
+def test_vectors(tmp_path: Path) -> None:
+    """Vectors come back in the order asked, with what is missing named."""
+    vectors = RANDOM.normal(size=(20, 8)).astype(np.float32)
+    found, matrix, missing = search.vectors(table(tmp_path, vectors), ["k3", "nothing", "k19", "k0", "k3"])
+    assert found == ["k3", "k19", "k0"]
+    assert np.array_equal(matrix, vectors[[3, 19, 0]])
+    assert missing == ["nothing"]
+
+
+def test_no_vectors(tmp_path: Path) -> None:
+    """Asking for keys of which none is there gives an empty matrix."""
+    found, matrix, missing = search.vectors(table(tmp_path, RANDOM.normal(size=(2, 8))), ["x"])
+    assert (found, matrix.shape, missing) == ([], (0, 8), ["x"])
+
+
+ODD = ["it's", "a''b", 'say "hi"', "back\\slash", "new\nline", "🐈.jpg", "%_*?[x]", "", " ", "DROP TABLE t; --", "k%20"]
+
+
+def test_odd_keys(tmp_path: Path) -> None:
+    """Keys with quotes, newlines, emoji and wildcards are found as they are."""
+    vectors = RANDOM.normal(size=(len(ODD), 8)).astype(np.float32)
+    found, matrix, missing = search.vectors(table(tmp_path, vectors, ODD), ODD)
+    assert (found, missing) == (ODD, [])
+    assert np.array_equal(matrix, vectors)
+
+
+def test_many_vectors(tmp_path: Path) -> None:
+    """More keys than fit into one question are asked for in several."""
+    vectors = RANDOM.normal(size=(1200, 8)).astype(np.float32)
+    found, matrix, _ = search.vectors(table(tmp_path, vectors), [f"k{row}" for row in reversed(range(1200))])
+    assert len(found) == 1200
+    assert np.array_equal(matrix, vectors[::-1])
+
+
+# -- duplicates -----------------------------------------------------------------------------------------------------
+
+
+def naive(vectors: np.ndarray, threshold: float) -> set[frozenset[int]]:
+    """Groups by spreading labels over the whole matrix of cosines until nothing changes."""
+    alike = unit(vectors) @ unit(vectors).T >= threshold - 1e-6
+    labels = np.arange(len(vectors))
+    while True:
+        spread = np.array([labels[row].min() for row in alike])
+        if np.array_equal(spread, labels):
+            break
+        labels = spread
+    groups = [frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)]
+    return {group for group in groups if len(group) > 1}
+
+
+def rows_of(groups: list[search.Group]) -> set[frozenset[int]]:
+    """The groups as rows."""
+    return {frozenset(int(key[1:]) for key in group.keys) for group in groups}
+
+
+def clustered(rows: int, centres: int, noise: float, seed: int) -> np.ndarray:
+    """Vectors around some centres, and as many again around none."""
+    random = np.random.default_rng(seed)
+    middle = random.normal(size=(centres, 12))
+    near = middle[random.integers(0, centres, rows // 2)] + random.normal(size=(rows // 2, 12)) * noise
+    return random.permutation(np.concatenate([near, random.normal(size=(rows - rows // 2, 12))]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 300), st.integers(1, 40), st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 99))
+def test_groups(tmp_path_factory: pytest.TempPathFactory, rows: int, centres: int, noise: float, seed: int) -> None:
+    """The groups are the connected parts, whatever the blocks they are found in."""
+    vectors = clustered(rows, centres, noise, seed)
+    dataset = table(tmp_path_factory.mktemp("t"), vectors, max_rows_per_file=70)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "STREAMED", 32)
+        patch.setattr(search, "HELD", 4 * 12 * 96)
+        groups = search.duplicates(dataset, 0.97)
+    assert rows_of(groups) == naive(vectors, 0.97)
+    for group in groups:
+        inside = unit(vectors[[int(key[1:]) for key in group.keys]])
+        pairs = (inside @ inside.T)[np.triu_indices(len(inside), 1)]
+        assert abs(group.least - pairs[pairs >= 0.97 - 1e-6].min()) < 1e-5
+
+
+def test_order(tmp_path: Path) -> None:
+    """The largest group comes first, and keys come in the table's order."""
+    base = np.eye(4, 8)
+    vectors = base[[0, 1, 2, 1, 0, 1, 3]]
+    groups = search.duplicates(table(tmp_path, vectors))
+    assert [group.keys for group in groups] == [("k1", "k3", "k5"), ("k0", "k4")]
+    assert groups[0].least == pytest.approx(1)
+
+
+def test_exact_copies_only(tmp_path: Path) -> None:
+    """At a threshold of 1, copies are found in spite of rounding, and nothing else."""
+    vectors = RANDOM.normal(size=(50, 64))
+    vectors[30] = vectors[4] * 3
+    assert rows_of(search.duplicates(table(tmp_path, vectors), 1.0)) == {frozenset({4, 30})}
+
+
+def test_all_alike(tmp_path: Path) -> None:
+    """A table of copies of one picture is one group, found without a list of its pairs."""
+    vectors = np.ones((6000, 8))
+    (group,) = search.duplicates(table(tmp_path, vectors))
+    assert len(group.keys) == 6000
+
+
+def test_zeros_are_like_nothing(tmp_path: Path) -> None:
+    """A vector of zeros has no direction."""
+    vectors = np.concatenate([np.zeros((3, 8)), np.ones((2, 8))])
+    assert rows_of(search.duplicates(table(tmp_path, vectors))) == {frozenset({3, 4})}
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_too_few(tmp_path: Path, rows: int) -> None:
+    """A table without two rows has no duplicates."""
+    assert search.duplicates(table(tmp_path, np.ones((rows, 8)))) == []
+
+
+def test_deleted_rows(tmp_path: Path) -> None:
+    """Rows that were deleted are in no group, and shift no other's key."""
+    dataset = table(tmp_path, np.eye(8)[[0, 1, 2, 0, 1, 2, 0, 1]])
+    dataset.delete("key IN ('k0', 'k4')")
+    groups = search.duplicates(lance.dataset(dataset.uri))
+    assert rows_of(groups) == {frozenset({3, 6}), frozenset({1, 7}), frozenset({2, 5})}
