@@ -5,6 +5,7 @@ python examples/demo.py [FOLDER]       without FOLDER: the pictures that ship in
 
 import hashlib
 import importlib.util
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,10 +38,10 @@ def main() -> int:
     """Embed, search, draw."""
     photos = Path(sys.argv[1]).expanduser().resolve() if len(sys.argv) > 1 else bundled_pictures()
     database = Path("demo") / f"{photos.name}-{hashlib.sha256(str(photos).encode()).hexdigest()[:6]}"
-    command = ["fanfold", "images", "embed", str(photos), str(database)]
-    print("$", " ".join(command), flush=True)
-    code = subprocess.call([str(Path(sys.executable).parent / command[0]), *command[1:]])
-    if code not in (0, 3):  # 3: some pictures failed; the others are there to be shown
+    code = call("fanfold", "images", "embed", str(photos), str(database))
+    if code == 3:  # some pictures failed; the others are there to be shown
+        call("fanfold", "failures", str(database))
+    elif code:
         return code
     dataset = fanfold.open_table(str(database))
     rows = [neighbours(dataset, key) for key in varied(dataset)]
@@ -50,6 +51,14 @@ def main() -> int:
     print(f"Contact sheet: {sheet}")
     print(f"Search with any picture: {Path(sys.executable).parent}/fanfold images search {database} PICTURE")
     return 0
+
+
+def call(*command: str) -> int:
+    """Show a command, run it, and give its exit code."""
+    print("$", shlex.join(command), flush=True)
+    code = subprocess.call([str(Path(sys.executable).parent / command[0]), *command[1:]])
+    print(flush=True)
+    return code
 
 
 def bundled_pictures() -> Path:
@@ -91,7 +100,7 @@ def print_table(rows: list[list[Shown]]) -> None:
     """The rows as text."""
     table = Table("picture", "nearest neighbours (cosine)", title="Nearest neighbours", title_justify="left")
     for query, *others in rows:
-        table.add_row(query.key, ", ".join(f"{shown.key} {shown.cosine:.2f}" for shown in others[:3]))
+        table.add_row(query.key, ", ".join(f"{shown.key} {shown.cosine:.2f}" for shown in others[:2]))
     Console(markup=False, highlight=False).print(table)
 
 

@@ -315,8 +315,9 @@ class Run:
                 if settled := self._settle(outcome):
                     waiting.append(settled)
                 if waiting and time.monotonic() - committed >= COMMIT_EVERY:
-                    yield from self._commit(waiting)
-                    waiting, committed = [], time.monotonic()
+                    done, waiting = self._commit(waiting), []
+                    committed = time.monotonic()
+                    yield from done
         finally:  # also when the caller stops early: what is done stays done
             self._stop.set()
             self._feed.stop()

@@ -234,7 +234,7 @@ class Listed:
                 store, path = self._open(address)
                 meta = store.head(path)
             return Item(address, meta["size"], _version(meta), address)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL in a path, as in a list that is UTF-16
             return Item(_as_text(address), 0, "not found", _as_text(address))
 
     def _open(self, url: str) -> tuple[ObjectStore, str]:
@@ -320,7 +320,8 @@ def _look(entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Ite
     """The item an entry is, or the reason for leaving it out."""
     if entry.name.startswith("."):
         return "hidden"
-    if suffixes and _suffix(entry.name) not in suffixes:
+    other = bool(suffixes) and _suffix(entry.name) not in suffixes
+    if other and not entry.is_symlink():
         return "other type"
     try:
         info = entry.stat()  # follows links
@@ -328,6 +329,8 @@ def _look(entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Ite
         return "broken link" if entry.is_symlink() else "vanished while listing"
     if stat.S_ISDIR(info.st_mode):
         return "link to a folder"
+    if other:
+        return "other type"
     if not stat.S_ISREG(info.st_mode):
         return "not a file"
     return _local_item(_as_text(path), info) if info.st_size else "empty"

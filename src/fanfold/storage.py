@@ -44,7 +44,12 @@ def absolute(address: str) -> str:
     if scheme := re.match(r"([a-z][a-z0-9+.-]*)://", address):
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(f"Cannot open {address}: fanfold knows folders and {known}, not {scheme[1]}://.")
-    return os.path.realpath(Path(address).expanduser())
+    path = os.path.realpath(Path(address).expanduser())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"Cannot open {ascii(path)}: the name is not UTF-8.") from None
+    return path
 
 
 def join(address: str, *parts: str) -> str:
@@ -97,7 +102,7 @@ def os_errors(address: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"not found: {address}") from error
-    except (NotFoundError, BaseError) as error:
+    except (NotFoundError, BaseError, ValueError) as error:  # ValueError: an address that is none
         raise OSError(first_line(error)) from error
 
 

@@ -158,7 +158,7 @@ class Table:
             except (ValueError, OSError) as error:
                 if "was not found" in str(error) or "does not exist" in str(error):
                     return None
-                raise
+                raise StorageError(f"Cannot use {uri}: {first_line(error)}") from error
 
     @classmethod
     def create(cls, database: str, name: str, schema: pa.Schema, scope: str = "") -> "Table":

@@ -129,7 +129,7 @@ def duplicates(
 def vectors(
     database: Database,
     /,
-    *keys: Annotated[str, Parameter(metavar="KEY", help="Keys, as in the table. Put `--` before any that start with a dash.")],
+    *keys: Annotated[str, Parameter(help="Keys, as in the table. Put `--` before any that start with a dash.")],
     npy: Annotated[Path | None, Parameter(help="Write float32[n, dimension] to this .npy file instead.")] = None,
     table: Table = "images",
     json: Json = False,

@@ -86,6 +86,7 @@ class _Hand:
         self.run, self.tasks, self.progress, self.results = run, tasks, progress, results
         self.process: subprocess.Popen[bytes] | None = None
         self.stopped = False
+        self.starting = threading.Lock()
 
     def tend(self) -> None:
         """Take tasks and have them performed, until there are none."""
@@ -102,7 +103,8 @@ class _Hand:
 
     def stop(self) -> None:
         """End the worker now. Half-written fragments are litter; whole ones are in receipts."""
-        self.stopped = True
+        with self.starting:
+            self.stopped = True
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -126,22 +128,11 @@ class _Hand:
 
     def _start(self) -> None:
         """Start a worker process and wait until it is ready. Raises FanfoldError if it can never be."""
-        if self.stopped:
-            raise FanfoldError("The run was stopped.")
         for _ in range(2):  # one that is killed while starting gets a second chance
-            self.pipe, theirs = Pipe()
-            self.words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-            command = [sys.executable, "-X", "faulthandler", "-m", __name__]
-            self.process = subprocess.Popen(
-                [*command, str(theirs.fileno()), self.run.database, self.run.id],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self.words,
-                stderr=self.words,
-                env=os.environ | _THRIFT | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,  # Ctrl-C is the driver's to handle
-            )
-            theirs.close()
+            with self.starting:  # so that `stop` either prevents the process or ends it
+                if self.stopped:
+                    raise FanfoldError("The run was stopped.")
+                self.process = self._spawn()
             try:
                 kind, content = json.loads(self.pipe.recv_bytes())
             except (EOFError, OSError):
@@ -150,6 +141,21 @@ class _Hand:
                 return
             raise _error_from(content)
         raise FanfoldError(f"A worker cannot start: {self._last_words()}")
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        self.pipe, theirs = Pipe()
+        self.words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        command = [sys.executable, "-X", "faulthandler", "-m", __name__]
+        with theirs:
+            return subprocess.Popen(
+                [*command, str(theirs.fileno()), self.run.database, self.run.id],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self.words,
+                stderr=self.words,
+                env=os.environ | _THRIFT | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,  # Ctrl-C is the driver's to handle
+            )
 
     def _last_words(self) -> str:
         """How the process ended, and the beginning of what it said (the cause comes before the backtrace)."""

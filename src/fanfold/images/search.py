@@ -16,7 +16,7 @@ from fanfold.errors import UsageError
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
-HELD = 96 << 20
+HELD = 64 << 20
 """Bytes of vectors that `duplicates` keeps in memory while all others stream past them."""
 STREAMED = 1024
 """Rows that stream past at a time."""
@@ -82,12 +82,22 @@ def duplicates(dataset: lance.LanceDataset, threshold: float = 0.95) -> list[Gro
     joined = _Joined(rows)
     held_rows = max(STREAMED, HELD // (4 * dataset.schema.field("vector").type.list_size))
     for start in range(0, rows, held_rows):
-        held = _unit(np.concatenate(list(_stream(dataset, start, held_rows))))
+        held = _held(dataset, start, min(held_rows, rows - start))
         at = start
         for block in _stream(dataset, start, rows):
             _compare(held, start, _unit(block), at, threshold, joined)
             at += len(block)
     return _groups(dataset, joined)
+
+
+def _held(dataset: lance.LanceDataset, start: int, rows: int) -> Vectors:
+    """float32[rows, dimension] from row `start` on, at length 1; filled in place, as twice over would not be bounded."""
+    held = np.empty((rows, dataset.schema.field("vector").type.list_size), np.float32)
+    at = 0
+    for block in _stream(dataset, start, rows):
+        held[at : at + len(block)] = _unit(block)
+        at += len(block)
+    return held
 
 
 def _compare(held: Vectors, start: int, block: Vectors, at: int, threshold: float, joined: "_Joined") -> None:
