@@ -35,6 +35,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "
 
 _SHRINKS = (8, 4, 2)  # libjpeg-turbo also offers n/8, but only powers of two have SIMD code: 6/8 is slower than 8/8
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
 _HARMLESS = re.compile(r"extraneous bytes before marker 0xd9")  # all pixels were there; padding followed
 _PILLOW = threading.RLock()  # held while Pillow's process-wide settings are ours
 
@@ -314,5 +315,7 @@ def _said(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
             return "HEIC pictures need the extra 'heic'. Install it with: pip install 'fanfold[heic]'"
+        if data[:4] in _TIFF_SIGNATURES:
+            return "a TIFF of a kind that cannot be decoded"
         return f"not a picture: it starts with {data[:8]!r}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

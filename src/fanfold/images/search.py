@@ -91,7 +91,7 @@ def duplicates(dataset: lance.LanceDataset, threshold: float = 0.95) -> list[Gro
 
 
 def _held(dataset: lance.LanceDataset, start: int, rows: int) -> Vectors:
-    """float32[rows, dimension] from row `start` on, at length 1; filled in place, as twice over would not be bounded."""
+    """float32[rows, dimension] from row `start` on, at length 1; filled in place, so never there twice."""
     held = np.empty((rows, dataset.schema.field("vector").type.list_size), np.float32)
     at = 0
     for block in _stream(dataset, start, rows):
