@@ -26,7 +26,7 @@ from fanfold.plan import Standing, cut
 from fanfold.report import Report
 from fanfold.runs import ALIVE_EVERY, Outcome, RunDirectory, Task
 from fanfold.source import Folder, Ids, Source, open_source
-from fanfold.storage import absolute, exists
+from fanfold.storage import absolute, exists, is_url
 from fanfold.table import Index
 from fanfold.worker import write_failures
 
@@ -101,6 +101,8 @@ def prepare(job: Job, source: str, database: str, table: str | None, ids: Ids) -
     collection, where, name = open_source(source), absolute(database), table or job.name
     if not re.fullmatch(r"[\w][\w.-]*", name) or name == "failures":
         raise UsageError(f"'{name}' is no name for a table: use letters, digits, '_', '-' and '.'.")
+    if is_url(where) and re.search("[%?#]", where):
+        raise UsageError(f"Lance reads '%', '?' and '#' in a database's URL otherwise than it is written: {where}")
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, ids)
     collection = ledger.fit(job, collection, ids)
     skip_database(collection, where)

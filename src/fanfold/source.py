@@ -26,7 +26,7 @@ from obstore.store import ObjectStore
 
 from fanfold.errors import StorageError, UsageError
 from fanfold.job import Item
-from fanfold.storage import absolute, errors_of, is_url, open_store, os_errors, read_url, split_url
+from fanfold.storage import absolute, errors_of, is_url, open_store, open_url, os_errors, read_url, split_url
 
 Ids = Literal["key", "stem"]
 
@@ -157,7 +157,7 @@ class Bucket:
 
     def _single(self) -> Item:
         """Nothing is below this name: it may be the name of one object."""
-        if not self.below and not self.root.startswith("http"):
+        if not self.below:
             raise StorageError(f"There is nothing at {self.root}/.")
         with errors_of(f"{self.root}/{self.below}"):
             return _stored_item(self.store.head(self.below))
@@ -198,6 +198,8 @@ class Listed:
     """Addresses listed in a text file, one a line: paths (relative to the file's folder) or URLs."""
 
     file: str
+    only: str = ""
+    """A web address that is its own list: servers cannot be asked what else they have."""
     root: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 16
@@ -212,13 +214,18 @@ class Listed:
                 yield from pool.map(self._item, some)
 
     def _addresses(self) -> Iterator[str]:
-        text = read_url(self.file) if is_url(self.file) else Path(self.file).read_bytes()
-        folder = str(Path(self.file).parent)
+        if self.only:
+            yield self.only
+            return
+        remote = is_url(self.file)
+        with errors_of(self.file):
+            text = read_url(self.file) if remote else Path(self.file).read_bytes()
+        folder = self.file.rpartition("/")[0]
         seen: set[str] = set()
         for line in os.fsdecode(text).split("\n"):
             if not (line := line.strip()) or line.startswith("#"):
                 continue
-            address = line if is_url(line) else os.path.normpath(os.path.join(folder, line))  # noqa: PTH118
+            address = line if is_url(line) else f"{folder}/{line}" if remote else _below(folder, line)
             if address in seen:
                 self.left_out["listed twice"] += 1
                 continue
@@ -238,17 +245,18 @@ class Listed:
             return Item(_as_text(address), 0, "not found", _as_text(address))
 
     def _open(self, url: str) -> tuple[ObjectStore, str]:
+        base, path = split_url(url)
+        if not path:
+            return open_url(base), path  # a store of its own, not worth keeping
         with self._lock:
-            base = re.match(r"\w+://[^/?]*", url)
-            if base is None or "?" in url:
-                return split_url(url)
-            if base[0] not in self._stores:
-                self._stores[base[0]] = split_url(url)[0]
-            return self._stores[base[0]], url[base.end() :].lstrip("/")
+            if base not in self._stores:
+                self._stores[base] = open_url(base)
+            return self._stores[base], path
 
     def read(self, item: Item, limit: int) -> bytes:
         if not is_url(item.path):
-            return _read_file(_as_name(item.path), item, limit)
+            with os_errors(item.path):
+                return _read_file(_as_name(item.path), item, limit)
         if item.size > limit:
             raise _too_large(item.size, limit)
         with os_errors(item.path):
@@ -260,6 +268,10 @@ class Listed:
 
     def within(self, root: str) -> "Listed | None":
         return None if root else self
+
+
+def _below(folder: str, line: str) -> str:
+    return os.path.normpath(os.path.join(folder, line))  # noqa: PTH118
 
 
 def list_of(some: Iterable[str]) -> "list[str]":
@@ -280,7 +292,9 @@ def open_source(address: str) -> Source:
         scheme, _, rest = where.partition("://")
         if scheme.startswith("http") and "/" not in rest:
             raise UsageError(f"{where} cannot be listed. Name one file, or a .txt list of addresses.")
-        if suffix or scheme.startswith("http"):
+        if scheme.startswith("http"):
+            return Listed("", only=where)
+        if suffix and "/" in rest:
             folder, _, name = where.rpartition("/")
             return Bucket(folder, name)
         return Bucket(where)
@@ -356,11 +370,17 @@ def _version(meta: Any) -> str:
 def _read_file(path: str, item: Item, limit: int) -> bytes:
     if item.size > limit:
         raise _too_large(item.size, limit)
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - names may be no text
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a file")
         data = file.read(item.size + 1)  # one byte more than listed shows that it grew
     if len(data) != item.size:
         raise Changed(f"changed since it was listed ({item.size} bytes then); run again")
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would be waited for until someone writes to it
 
 
 def _too_large(size: int, limit: int) -> TooLarge:

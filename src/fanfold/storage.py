@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote
 
-import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import HTTPStore, LocalStore, ObjectStore, from_url
 
@@ -48,7 +47,7 @@ def absolute(address: str) -> str:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"Cannot open {ascii(path)}: the name is not UTF-8.") from None
+        raise UsageError(f"Cannot open {path!a}: the name is not UTF-8.") from None
     return path
 
 
@@ -64,7 +63,8 @@ def open_store(address: str, *, create: bool = False) -> ObjectStore:
     """
     with errors_of(address):
         if is_url(address):
-            return from_url(address, retry_config=_RETRY)
+            base, path = split_url(address)
+            return open_url(f"{base}/{quote(path)}")
         return LocalStore(Path(address), mkdir=create)
 
 
@@ -79,20 +79,29 @@ def exists(address: str) -> bool:
 def read_url(url: str) -> bytes:
     """The content of one object or web page. Raises OSError when it cannot be had."""
     with os_errors(url):
-        store, path = split_url(url)
-        return bytes(store.get(path).bytes())
+        base, path = split_url(url)
+        return bytes(open_url(base).get(path).bytes())
 
 
-def split_url(url: str) -> tuple[ObjectStore, str]:
-    """The store of a URL's bucket or host, and the object's path in it."""
-    parts = urlsplit(url)
-    base = f"{parts.scheme}://{parts.netloc}"
-    if parts.scheme in ("http", "https"):
-        # A query is part of the address; the store takes paths only, so such a URL is a store of its own.
-        if parts.query:
-            return HTTPStore.from_url(url, retry_config=_RETRY), ""
-        return HTTPStore.from_url(base, retry_config=_RETRY), parts.path.lstrip("/")
-    return from_url(base, retry_config=_RETRY), parts.path.lstrip("/")
+def split_url(url: str) -> tuple[str, str]:
+    """The URL of an address's bucket or host, and the path in it, as stores take it.
+
+    Web addresses are percent-encoded, which stores do themselves; names in a bucket are what they are. A query is
+    part of a web address, and stores take paths only, so such an address is a store of its own.
+    """
+    found = re.match(r"(\w+://[^/?#]+)/*(.*)", url, re.DOTALL)
+    if not found:
+        raise ValueError(f"{url} names no bucket and no host")
+    if not url.lower().startswith("http"):
+        return found[1], found[2]
+    return (url, "") if "?" in url else (found[1], unquote(found[2]))
+
+
+def open_url(url: str) -> ObjectStore:
+    """The store rooted at a URL. Raises whatever obstore raises."""
+    if url.lower().startswith("http"):  # not by obstore's from_url, which takes S3's web addresses for s3://
+        return HTTPStore.from_url(url, client_options={"allow_http": True}, retry_config=_RETRY)
+    return from_url(url, retry_config=_RETRY)
 
 
 @contextmanager
@@ -111,7 +120,7 @@ def errors_of(address: str) -> Iterator[None]:
     """Turn any failure to reach `address` into a StorageError that names it."""
     try:
         yield
-    except (OSError, BaseError, obstore.exceptions.BaseError) as error:
+    except (OSError, BaseError, ValueError) as error:  # ValueError: an address that is none
         raise StorageError(f"Cannot use {address}: {first_line(error)}") from error
 
 
