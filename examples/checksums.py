@@ -12,7 +12,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 import fanfold
-from fanfold.table import key_field
+from fanfold.job import key_field
 
 
 @dataclass(frozen=True)

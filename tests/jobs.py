@@ -1,16 +1,18 @@
 """A job whose items script their own faults: what a file says is what happens to the worker that reads it."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
 
 from fanfold import Failure, FanfoldError, Item, Opener
-from fanfold.table import key_field
+from fanfold.job import key_field
 
 SCHEMA = pa.schema(
     [key_field(), pa.field("version", pa.string(), nullable=False), pa.field("text", pa.string())],
@@ -29,6 +31,10 @@ class Scripted:
     """Seconds an item takes."""
     open_error: str = ""
     """What `open` raises, if anything."""
+    failing: bool = False
+    """Whether every item fails."""
+    memory: int = 0
+    """Bytes that a worker may take beyond what it has when it opens the job; 0 for all there are."""
 
     def schema(self) -> pa.Schema:
         return SCHEMA
@@ -39,6 +45,11 @@ class Scripted:
     def open(self) -> "Work":
         if self.open_error == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.open_error == "exit":
+            os._exit(7)
+        if self.memory:
+            has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (has + self.memory, resource.RLIM_INFINITY))
         if self.open_error:
             raise FanfoldError(self.open_error)
         return Work(self)
@@ -63,12 +74,23 @@ class Work:
             yield from self._answer(item, text)
 
     def _answer(self, item: Item, text: str) -> Iterator[pa.RecordBatch | Failure]:
+        if self.job.failing:
+            text = "fail"
         row = pa.RecordBatch.from_pylist([{"key": item.key, "version": item.version, "text": text}], schema=SCHEMA)
         match text.split():
             case ["fail", *_]:
                 yield Failure(item.key, item.version, "decode", "Told", "told to fail")
             case ["crash", *_]:
                 os.kill(os.getpid(), signal.SIGSEGV)
+            case ["kill", *_]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["exit", *_]:
+                os._exit(7)
+            case ["hog", *_]:
+                hoard = [bytes(1 << 20) for _ in range(1 << 20)]
+                yield Failure(item.key, item.version, "decode", "Fed", f"{len(hoard)} MiB")
+            case ["stranger", *_]:
+                yield Failure("a stranger", item.version, "decode", "Told", "told to answer for another")
             case ["crash-once", marker]:
                 if not os.path.exists(marker):  # noqa: PTH110
                     open(marker, "w").close()  # noqa: PTH123

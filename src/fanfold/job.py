@@ -107,6 +107,15 @@ class Job(Protocol):
         ...
 
 
+def key_field() -> "pa.Field[Any]":
+    """The column that names an item, first in every job's schema.
+
+    Its metadata makes it a primary key to Lance: without, two merges of one new key at once add it twice
+    (issue 4585 of lance-format/lance).
+    """
+    return pa.field("key", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+
+
 def load(name: str, options: Mapping[str, Any]) -> Job:
     """Make the job called `name` (an entry of `JOBS`, or `module:Class`) with these options.
 

@@ -50,15 +50,9 @@ NOWHERE = np.uint64(2**64 - 1)
 
 _COMMIT_TRIES = 50
 _WRITE_BYTES = 64 << 20  # rows held before they are written
-_PRIMARY = {"lance-schema:unenforced-primary-key": "true"}  # makes Lance's own merge_insert safe, too
 
 Digests = npt.NDArray[np.bytes_]
 Words = npt.NDArray[np.uint64]
-
-
-def key_field(name: str = "key") -> "pa.Field[Any]":
-    """The column that names an item; Lance's merges treat it as the primary key."""
-    return pa.field(name, pa.string(), nullable=False, metadata=_PRIMARY)
 
 
 _FAILURE_COLUMNS: "list[pa.Field[Any]]" = [

@@ -5,6 +5,7 @@ from typing import Any
 
 import lance
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -48,6 +49,29 @@ def test_nearest(tmp_path: Path) -> None:
 def test_nearest_of_few(tmp_path: Path) -> None:
     """Asking for more than there is gives what there is."""
     assert len(search.nearest(table(tmp_path, RANDOM.normal(size=(3, 8))), RANDOM.normal(size=8), 10)) == 3
+
+
+def test_nearest_after_deleting(tmp_path: Path) -> None:
+    """A row that was deleted is not found, and those after it keep their names."""
+    dataset = table(tmp_path, np.eye(8), max_rows_per_file=3)
+    dataset.delete("key IN ('k1', 'k4')")
+    hits = search.nearest(lance.dataset(dataset.uri), np.eye(8)[6] + np.eye(8)[1], 2)
+    assert hits[0].key == "k6"
+    assert hits[1].cosine == 0
+
+
+def test_nearest_in_bounded_memory(tmp_path: Path) -> None:
+    """Asking a table of 160 MB takes much less than that."""
+    dataset = table(tmp_path, RANDOM.normal(size=(40_000, 1024)).astype(np.float32))
+    process = psutil.Process()
+    before = process.memory_info().rss
+    search.nearest(lance.dataset(dataset.uri), np.ones(1024), 5)
+    assert process.memory_info().rss - before < 100 << 20
+
+
+def test_nearest_of_nothing(tmp_path: Path) -> None:
+    """An empty table has no neighbours."""
+    assert search.nearest(table(tmp_path, np.ones((0, 8))), np.ones(8), 3) == []
 
 
 def test_nearest_by_index(tmp_path: Path) -> None:

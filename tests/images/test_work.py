@@ -86,7 +86,10 @@ def test_each_item_once(work: Embedding, folder: Callable[..., Any]) -> None:
 def test_record_batches_are_small(work: Embedding, folder: Callable[..., Any]) -> None:
     """Rows come in batches of a second's work, so that progress is seen."""
     source = folder(**{f"{number:03d}.jpg": jpeg(number) for number in range(2 * ROWS + 1)})
-    assert [answer.num_rows for answer in work(source.items(), source)] == [ROWS, ROWS, 1]
+    sizes = [answer.num_rows for answer in work(source.items(), source)]
+    assert sum(sizes) == 2 * ROWS + 1
+    assert 1 < len(sizes) < ROWS
+    assert max(sizes) <= ROWS
 
 
 def test_vectors_belong_to_their_rows(work: Embedding, folder: Callable[..., Any]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import pyarrow as pa
 
 from fanfold.errors import MissingExtra, UsageError
+from fanfold.job import key_field
 
 if TYPE_CHECKING:
     from fanfold.images.embed import Vectors
@@ -74,6 +75,9 @@ class Images:
         for option, choices in (("truncated", get_args(Truncated)), ("provider", get_args(Provider))):
             if getattr(self, option) not in choices:
                 raise UsageError(f"{option} must be one of {', '.join(choices)}, not '{getattr(self, option)}'.")
+        if self.model.endswith(".onnx") and not self.model.startswith("hf://"):
+            # As a command typed in another folder could name it: workers and later searches do.
+            object.__setattr__(self, "model", str(Path(self.model).expanduser().resolve()))
 
     def schema(self) -> pa.Schema:
         """The table's columns; metadata under `fanfold.` tells model, weights, dimension and recipe.
@@ -82,7 +86,7 @@ class Images:
         """
         ready = self._ready()
         told = {
-            "fanfold.model": self._address(),
+            "fanfold.model": self.model,
             "fanfold.sha256": ready.sha256,
             "fanfold.revision": ready.revision,
             "fanfold.dimension": str(ready.dimension),
@@ -121,16 +125,11 @@ class Images:
 
         return ready(self.model)
 
-    def _address(self) -> str:
-        """The model as another folder's command could name it."""
-        is_file = self.model.endswith(".onnx") and not self.model.startswith("hf://")
-        return str(Path(self.model).expanduser().resolve()) if is_file else self.model
-
 
 def _columns(dimension: int) -> list["pa.Field[Any]"]:
-    """The row. Lance refuses a second row of a key only if the key's field says so in its metadata."""
+    """The row."""
     return [
-        pa.field("key", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"}),
+        key_field(),
         pa.field("version", pa.string(), nullable=False),
         pa.field("uri", pa.string()),
         pa.field("vector", pa.list_(pa.float32(), dimension)),

@@ -25,7 +25,9 @@ from fanfold.job import Failure, Item, Opener
 READ_AHEAD = 64 << 20
 """Bytes of files held or being read before their turn; a single larger file still passes."""
 ROWS = 64
-"""Rows in a record batch: about a second's work of a core, so that progress is seen."""
+"""Rows in a record batch, at most."""
+HURRY = 0.5
+"""Seconds after which a record batch is passed on with fewer rows, so that progress is seen."""
 
 Answer = pa.RecordBatch | Failure
 
@@ -109,7 +111,7 @@ class Embedding:
                 yield Failure.of(picture.item, "embed", vector)
             else:
                 rows.add(picture, vector)
-                if len(rows) == ROWS:
+                if len(rows) == ROWS or time.monotonic() - rows.since > HURRY:
                     yield from rows.flush()
 
     def _vectors(self, count: int) -> "list[Vectors | Exception]":
@@ -167,6 +169,7 @@ class Rows:
             yield batch
 
     def _clear(self) -> None:
+        self.since = time.monotonic()
         self._pictures: list[Picture] = []
         self._vectors = np.empty((ROWS, self._dimension), np.float32)
 
