@@ -13,12 +13,17 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from fanfold.storage import open_store
 
 sys.path.insert(0, str(Path(__file__).parent))  # for jobs.py, here and (by way of PYTHONPATH) in workers
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+
+# No deadlines: how long an example takes says how busy the machine is. The same examples every time.
+hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.load_profile("fanfold")
 
 
 @pytest.fixture

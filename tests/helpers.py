@@ -1,0 +1,132 @@
+"""What the core's tests share: running a job to its end, looking at the tables, and doing things at the same time."""
+
+import contextlib
+import functools
+import http.server
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+import fanfold
+from fanfold import Report
+from fanfold.executors import TaskProgress
+from fanfold.runs import Outcome, RunDirectory, Task
+from fanfold.table import Table
+from fanfold.worker import Worker
+from jobs import SCHEMA, Scripted
+
+TXT = frozenset({".txt"})
+
+
+class Here:
+    """The simplest executor: tasks are performed in this process, one after the other."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+
+    def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
+        worker = Worker(run.database, run.id)
+        for task in tasks:
+            yield worker.perform(task, functools.partial(progress, task.number))
+
+
+def embed(source: object, database: str, job: Any = None, **options: Any) -> Report:
+    """Run a job to its end in this process; return its report."""
+    run = fanfold.run(job or Scripted(), source=str(source), database=database, executor=Here(), **options)
+    for _ in run:
+        pass
+    return run.report
+
+
+def rows(database: str, table: str = "scripted") -> dict[str, dict[str, Any]]:
+    """A table's rows by key; no key may be there twice."""
+    found = fanfold.open_table(database, table).to_table().to_pylist()
+    assert len({row["key"] for row in found}) == len(found)
+    return {row["key"]: row for row in found}
+
+
+def texts_of(database: str, table: str = "scripted") -> dict[str, str]:
+    """The texts of a table by key."""
+    return {key: row["text"] for key, row in rows(database, table).items()}
+
+
+def failures(database: str) -> dict[str, dict[str, Any]]:
+    """The failures by key; no key may be there twice."""
+    return rows(database, "failures")
+
+
+def batch(some: dict[str, str], version: str = "1") -> pa.RecordBatch:
+    """A batch of keys and texts, all at one version."""
+    listed = [{"key": key, "version": version, "text": text} for key, text in some.items()]
+    return pa.RecordBatch.from_pylist(listed, schema=SCHEMA)
+
+
+def written(table: Table, some: dict[str, str], version: str = "1") -> list[dict[str, Any]]:
+    """The fragments of keys and texts, written and not committed."""
+    return table.write(iter([batch(some, version)]))
+
+
+def together(what: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+    """Call `what` with each of the arguments at once, each in a fresh process; all must end well."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(len(arguments))
+    processes = [context.Process(target=_started, args=(barrier, what, some)) for some in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def _started(barrier: Any, what: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    barrier.wait(60)
+    what(*arguments)
+
+
+@contextlib.contextmanager
+def watching(look: Callable[[], object]) -> Iterator[list[object]]:
+    """Look again and again in a thread; what was seen is complete when the block has ended."""
+    seen: list[object] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(look())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def web_server(folder: Path) -> Iterator[str]:
+    """The address of a web server that shows a folder."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def changed(file: Path, text: str) -> None:
+    """Give a file another content, and a modification time that differs from its last."""
+    before = file.stat().st_mtime_ns
+    file.write_text(text)
+    os.utime(file, ns=(before + 1_000_000, before + 1_000_000))
