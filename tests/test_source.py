@@ -1,0 +1,633 @@
+"""Sources: what is listed, what is left out and why, and what is read."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanfold import Item, StorageError, UsageError
+from fanfold.source import Changed, Folder, TooLarge, _as_name, _as_text, by_stem, open_source, reader
+from fanfold.storage import open_store
+from helpers import TXT, changed, web_server
+
+LIMIT = 1 << 20
+
+
+def listed(address: object, suffixes: frozenset[str] = TXT) -> tuple[list[str], dict[str, int]]:
+    """The keys at an address, sorted, and what was left out."""
+    source = open_source(str(address))
+    keys = sorted(item.key for item in source.list(suffixes))
+    return keys, dict(source.left_out)
+
+
+def contents(address: object, suffixes: frozenset[str] = TXT) -> dict[str, bytes | str]:
+    """What every item at an address holds, or the kind of error that reading it gives."""
+    source = open_source(str(address))
+    found: dict[str, bytes | str] = {}
+    for item in source.list(suffixes):
+        try:
+            found[item.key] = source.read(item, LIMIT)
+        except OSError as error:
+            found[item.key] = type(error).__name__
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder."""
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def web(folder: Path) -> Iterator[str]:
+    """A web server that shows the folder."""
+    with web_server(folder) as address:
+        yield address
+
+
+# Folders
+
+
+def test_a_folder_is_walked(texts: Path) -> None:
+    """Keys are paths below the folder, with slashes."""
+    keys, left_out = listed(texts)
+    assert (len(keys), keys[0], keys[-1], left_out) == (40, "a/00.txt", "b/39.txt", {})
+
+
+def test_everything_left_out_is_counted_by_reason(folder: Path) -> None:
+    """Of a folder with one of everything, one item is listed and the rest is counted by its reason."""
+    (folder / "good.txt").write_text("x")
+    (folder / ".hidden.txt").write_text("x")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "never seen.txt").write_text("x")
+    (folder / "other.bin").write_text("x")
+    (folder / "no suffix").write_text("x")
+    (folder / "empty.txt").touch()
+    (folder / "broken.txt").symlink_to("nowhere")
+    (folder / "loop.txt").symlink_to("loop.txt")
+    (folder / "link to folder.txt").symlink_to(".")
+    (folder / "link to another").symlink_to("/usr")
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "album.txt").mkdir()
+    keys, left_out = listed(folder)
+    assert keys == ["good.txt"]
+    assert left_out == {
+        "hidden": 2,
+        "other type": 2,
+        "empty": 1,
+        "broken link": 2,
+        "link to a folder": 2,
+        "not a file": 1,
+        "folder named like a file": 1,
+    }
+
+
+def test_a_folder_named_like_a_file_is_walked(folder: Path) -> None:
+    """What is inside is listed all the same."""
+    (folder / "album.txt").mkdir()
+    (folder / "album.txt" / "x.txt").write_text("x")
+    assert listed(folder) == (["album.txt/x.txt"], {"folder named like a file": 1})
+
+
+def test_links_to_files_are_followed(folder: Path, tmp_path: Path) -> None:
+    """A link to a file is an item, read as the file it leads to."""
+    (tmp_path / "elsewhere.txt").write_text("there")
+    (folder / "link.txt").symlink_to(tmp_path / "elsewhere.txt")
+    assert contents(folder) == {"link.txt": b"there"}
+
+
+def test_folders_that_link_to_each_other_end(folder: Path) -> None:
+    """Links between folders are not followed, so that a walk ends and finds every file once."""
+    for name, other in (("a", "b"), ("b", "a")):
+        (folder / name).mkdir()
+        (folder / name / "x.txt").write_text("x")
+        (folder / name / "to the other").symlink_to(folder / other)
+    assert listed(folder) == (["a/x.txt", "b/x.txt"], {"link to a folder": 2})
+
+
+def test_an_unreadable_folder_is_counted(folder: Path) -> None:
+    """A folder that its user may not read is left out with that reason; the rest is listed."""
+    (folder / "good.txt").write_text("x")
+    (folder / "locked").mkdir()
+    (folder / "locked" / "x.txt").write_text("x")
+    assert as_nobody(folder, sealed=folder / "locked") == [["good.txt"], {"unreadable folder": 1}]
+
+
+def test_an_unreadable_source_is_an_error(folder: Path) -> None:
+    """A source that its user may not read at all is an error that names it, not an empty listing."""
+    assert as_nobody(folder, sealed=folder) == f"StorageError: Cannot use {folder}: [Errno 13] Permission denied: "
+
+
+def as_nobody(folder: Path, sealed: Path) -> object:
+    """What a user without rights sees of a folder whose part `sealed` is shut."""
+    program = """
+import json, os, sys
+from fanfold.errors import StorageError
+from fanfold.source import open_source
+source = open_source(sys.argv[1])
+source.left_out  # all that is needed is imported: root's files are out of reach from here on
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setuid(65534)
+try:
+    print(json.dumps([sorted(item.key for item in source.list(frozenset({".txt"}))), source.left_out]))
+except StorageError as error:
+    print(json.dumps("StorageError: " + str(error).split("'")[0]))
+"""
+    opened = [parent for parent in folder.parents if parent.stat().st_uid == os.getuid() and parent != Path("/")]
+    modes = {path: path.stat().st_mode for path in [*opened, folder, sealed]}
+    for path in opened:
+        path.chmod(modes[path] | 0o011)
+    folder.chmod(0o755)
+    sealed.chmod(0)
+    try:
+        done = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=True)
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    return json.loads(done.stdout)
+
+
+def test_suffixes_are_matched_without_case(folder: Path) -> None:
+    """X.TXT and x.TxT are texts, x.txt.bak is none."""
+    for name in ("X.TXT", "x.TxT", "x.txt.bak", "txt"):
+        (folder / name).write_text("x")
+    assert listed(folder) == (["X.TXT", "x.TxT"], {"other type": 2})
+
+
+def test_no_suffixes_keep_all(folder: Path) -> None:
+    """A job without suffixes gets every file that is not hidden or empty."""
+    for name in ("x", "x.bin", ".hidden"):
+        (folder / name).write_text("x")
+    assert listed(folder, frozenset()) == (["x", "x.bin"], {"hidden": 1})
+
+
+def test_the_database_is_not_listed(folder: Path) -> None:
+    """A database inside the source is passed over; a folder whose name begins alike is not."""
+    for name in ("db", "db2"):
+        (folder / name).mkdir()
+        (folder / name / "x.txt").write_text("x")
+    source = Folder(str(folder), skip=str(folder / "db"))
+    assert [item.key for item in source.list(TXT)] == ["db2/x.txt"]
+    assert source.left_out == {"the database": 1}
+
+
+def test_a_single_file(texts: Path) -> None:
+    """A file is a source of one item, named by its own name, whatever its ending."""
+    (texts / "a" / "photo.jpg").write_text("x")
+    assert contents(texts / "a" / "photo.jpg") == {"photo.jpg": b"x"}
+
+
+def test_listing_starts_at_once(folder: Path) -> None:
+    """The first item comes before the rest is looked at: folders behind it can still be filled."""
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        (folder / name / "1.txt").write_text("x")
+    items = open_source(str(folder)).list(TXT)
+    first = next(items).key
+    other = "b" if first.startswith("a") else "a"
+    (folder / other / "2.txt").write_text("x")
+    assert {item.key for item in items} == {f"{other}/1.txt", f"{other}/2.txt"}
+
+
+def test_a_version_changes_with_time_and_size(folder: Path) -> None:
+    """A file that is written again has another version, one that is not has the same."""
+    file = folder / "x.txt"
+    file.write_text("one")
+    (first,) = open_source(str(folder)).list(TXT)
+    assert list(open_source(str(folder)).list(TXT)) == [first]
+    changed(file, "two")
+    (second,) = open_source(str(folder)).list(TXT)
+    assert (first.key, first.version) != (second.key, second.version)
+
+
+# Names
+
+ODD = [
+    b"space in it.txt",
+    b"[brackets].txt",
+    b"new\nline.txt",
+    b"not utf-8 \xff\xfe.txt",
+    "emoji \U0001f600.txt".encode(),
+    b"per%cent%41.txt",
+    b"\\x41.txt",
+    b"\\xff.txt",
+    b"back\\slash.txt",
+    b"'quote\".txt",
+    b"#?&*;$(x).txt",
+    b"v" * 251 + b".txt",
+    "e\u0301.txt".encode(),
+    "\u00e9.txt".encode(),
+    b" .txt",
+    b"-rf.txt",
+]
+PARTS = [
+    b"\\",
+    b"x",
+    b"\\x",
+    b"\\x5C",
+    b"\\xFF",
+    b"41",
+    b"\xff",
+    b"\xc3",
+    b"\xa9",
+    "é".encode(),
+    b"%",
+    b" ",
+    b"\n",
+    b"A",
+]
+names = st.one_of(
+    st.lists(st.sampled_from(PARTS), min_size=1, max_size=12).map(b"".join),
+    st.binary(min_size=1, max_size=60).map(lambda name: name.replace(b"/", b"_").replace(b"\0", b"_")),
+).map(lambda name: b"_" + name + b".txt")
+
+
+@given(names)
+def test_any_name_can_be_written_and_read_back(name: bytes) -> None:
+    """A key is text, and leads back to the very bytes of the name; so no two names share a key."""
+    key = _as_text(os.fsdecode(name))
+    key.encode()
+    assert os.fsencode(_as_name(key)) == name
+
+
+@given(names, names)
+def test_no_two_names_share_a_key(one: bytes, other: bytes) -> None:
+    """Different bytes make different keys."""
+    assert (_as_text(os.fsdecode(one)) == _as_text(os.fsdecode(other))) == (one == other)
+
+
+@given(st.sets(names, min_size=1, max_size=8))
+def test_files_of_any_name_are_listed_read_and_addressed(some: set[bytes]) -> None:
+    """On a real disk, every file has a key of its own, its content is found by it, and its URI leads to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in some:
+            with open(os.fsencode(folder) + b"/" + name, "wb") as file:  # noqa: PTH123 - names are bytes
+                file.write(name)
+        source = open_source(folder)
+        items = list(source.list(TXT))
+        assert len({item.key for item in items}) == len(some)
+        assert {source.read(item, LIMIT) for item in items} == some
+        paths = [unquote_to_bytes(source.uri(item).removeprefix("file://")) for item in items]
+        assert {os.path.basename(path) for path in paths} == some  # noqa: PTH119
+        assert all(os.path.exists(path) for path in paths)  # noqa: PTH110
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names(folder: Path, name: bytes) -> None:
+    """Files and folders of odd names are walked and read."""
+    inner = os.path.join(os.fsencode(folder), name)  # noqa: PTH118
+    os.mkdir(inner)  # noqa: PTH102
+    with open(os.path.join(inner, name), "wb") as file:  # noqa: PTH118, PTH123
+        file.write(b"found")
+    (text,) = contents(folder).values()
+    assert text == b"found"
+
+
+def test_plain_keys_are_plain(folder: Path) -> None:
+    """Only bytes that are no text, and a backslash before an x, are written otherwise than they are."""
+    for name in (b"caf\xe9.txt", b"\\x41.txt", b"caf\xc3\xa9 %41\\.txt"):
+        with open(os.fsencode(folder) + b"/" + name, "wb") as file:  # noqa: PTH123
+            file.write(b"x")
+    assert listed(folder)[0] == sorted(["caf\\xE9.txt", "\\x5Cx41.txt", "café %41\\.txt"])
+
+
+# Reading
+
+
+def item_of(file: Path) -> tuple[Item, Folder]:
+    """A file, as listed."""
+    source = Folder(str(file.parent), file.name)
+    (item,) = source.list(TXT)
+    return item, source
+
+
+@pytest.mark.parametrize("text", ["", "shorter", "longer than it was when it was listed"])
+def test_a_file_that_changes_its_size_is_not_read(folder: Path, text: str) -> None:
+    """A file that shrank or grew since it was listed is a Changed, not half a file."""
+    (folder / "x.txt").write_text("as listed")
+    item, source = item_of(folder / "x.txt")
+    (folder / "x.txt").write_text(text)
+    with pytest.raises(Changed, match="run again"):
+        source.read(item, LIMIT)
+
+
+def test_a_file_that_is_gone_is_not_found(folder: Path) -> None:
+    """A file that vanished since it was listed is an OSError."""
+    (folder / "x.txt").write_text("x")
+    item, source = item_of(folder / "x.txt")
+    (folder / "x.txt").unlink()
+    with pytest.raises(FileNotFoundError):
+        source.read(item, LIMIT)
+
+
+def test_a_file_that_became_a_pipe_is_not_waited_for(folder: Path) -> None:
+    """Reading what is no file any more is an OSError, at once."""
+    (folder / "x.txt").write_text("x")
+    item, source = item_of(folder / "x.txt")
+    (folder / "x.txt").unlink()
+    os.mkfifo(folder / "x.txt")
+    with pytest.raises(OSError, match="not a file"):
+        source.read(item, LIMIT)
+
+
+def test_a_file_over_the_limit_is_not_read(folder: Path) -> None:
+    """The message says how large it is and how large it may be."""
+    (folder / "x.txt").write_bytes(bytes(2000))
+    item, source = item_of(folder / "x.txt")
+    assert len(source.read(item, 2000)) == 2000
+    with pytest.raises(TooLarge, match="2,000 bytes, over the limit of 1,999"):
+        source.read(item, 1999)
+
+
+# Roots
+
+
+def test_a_subfolder_keeps_the_keys_of_its_root(texts: Path) -> None:
+    """The items of a subfolder are the same items, seen from the root."""
+    inner = open_source(str(texts / "b")).within(str(texts))
+    assert inner is not None
+    items = list(inner.list(TXT))
+    assert sorted(item.key for item in items)[0] == "b/20.txt"
+    assert len(items) == 20
+    assert inner.read(items[0], LIMIT) == (texts / items[0].path).read_bytes()
+
+
+def test_a_file_keeps_the_key_of_its_root(texts: Path) -> None:
+    """So does a single file."""
+    inner = open_source(str(texts / "b" / "20.txt")).within(str(texts))
+    assert inner is not None
+    assert [item.key for item in inner.list(TXT)] == ["b/20.txt"]
+
+
+def test_what_is_outside_is_not_within(texts: Path, tmp_path: Path) -> None:
+    """A parent, a sibling whose name begins alike, a URL and a list are not inside a folder."""
+    (tmp_path / "texts2").mkdir()
+    (tmp_path / "list.txt").write_text("x")
+    for other in (tmp_path, tmp_path / "texts2", "s3://bucket/texts", tmp_path / "list.txt"):
+        assert open_source(str(other)).within(str(texts)) is None
+    assert open_source(str(texts)).within("") is None
+    assert open_source(str(texts)).within("s3://bucket") is None
+
+
+def test_a_prefix_is_within_a_prefix() -> None:
+    """Prefixes are compared slash by slash, buckets by their whole name."""
+    inner = open_source("s3://bucket/photos/2024").within("s3://bucket")
+    assert inner is not None
+    assert (inner.root, inner.uri(Item("photos/2024/x", 1, "", "photos/2024/x"))) == (
+        "s3://bucket",
+        "s3://bucket/photos/2024/x",
+    )
+    assert open_source("s3://bucket/photos2").within("s3://bucket/photos") is None
+    assert open_source("s3://bucket2").within("s3://bucket") is None
+    assert open_source("s3://bucket").within("/bucket") is None
+
+
+def test_readers_read_what_sources_list(texts: Path, tmp_path: Path, bucket: str) -> None:
+    """A worker, told the root alone, reads every item that a source lists."""
+    (tmp_path / "list.txt").write_text("texts/a/00.txt")
+    open_store(bucket).put("a/00.txt", b"text 0")
+    for address in (texts, tmp_path / "list.txt", bucket):
+        source = open_source(str(address))
+        item = next(iter(source.list(TXT)))
+        assert reader(source.root).read(item, LIMIT).startswith(b"text ")
+
+
+def test_nothing_there_is_a_mistake(tmp_path: Path) -> None:
+    """A path where there is nothing is refused by name."""
+    with pytest.raises(UsageError, match="no file or folder .*absent"):
+        open_source(str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("address", ["s3://my.bucket", "s3://my.bucket/photos", "gs://a.b.c"])
+def test_buckets_may_have_dots(address: str) -> None:
+    """A dot in a bucket's name is not the ending of a file."""
+    assert open_source(address).root == address
+
+
+# Stems
+
+
+def item(path: str) -> Item:
+    """An item at a path."""
+    return Item(path, 1, "1", path)
+
+
+def test_stems_are_names_without_folder_and_ending() -> None:
+    """The key is the stem; the path still leads to the item."""
+    assert list(by_stem([item("a/cat.jpg"), item("b/dog.tar.gz")])) == [
+        Item("cat", 1, "1", "a/cat.jpg"),
+        Item("dog.tar", 1, "1", "b/dog.tar.gz"),
+    ]
+
+
+def test_shared_stems_are_refused_and_listed() -> None:
+    """All colliding paths are named, and nothing is done."""
+    items = [item("a/1.jpg"), item("b/1.jpg"), item("c/1.png"), item("d/2.jpg"), item("e/2.jpg"), item("f/3.jpg")]
+    with pytest.raises(UsageError, match="2 stems are shared") as caught:
+        next(by_stem(items))
+    assert "1: a/1.jpg, b/1.jpg, c/1.png" in str(caught.value)
+    assert "2: d/2.jpg, e/2.jpg" in str(caught.value)
+    assert "--id key" in str(caught.value)
+    assert "f/3.jpg" not in str(caught.value)
+
+
+# Lists
+
+
+def test_a_list_of_paths(texts: Path, tmp_path: Path) -> None:
+    """Relative paths are below the list's folder; comments and blank lines are none; the ending does not matter."""
+    (texts / "photo.jpg").write_text("jpg")
+    lines = ["# a comment", "", "texts/a/00.txt", f"  {texts}/b/39.txt\r", "texts/photo.jpg", "\t"]
+    (tmp_path / "some.list").write_text("\n".join(lines))
+    assert contents(tmp_path / "some.list") == {
+        f"{texts}/a/00.txt": b"text 0",
+        f"{texts}/b/39.txt": b"text 39",
+        f"{texts}/photo.jpg": b"jpg",
+    }
+
+
+def test_what_is_listed_twice_is_done_once(texts: Path, tmp_path: Path) -> None:
+    """The same address in other words is the same item, and counted."""
+    lines = ["texts/a/00.txt", "./texts/a/00.txt", "texts/b/../a/00.txt", f"{texts}/a/00.txt", "texts/a/01.txt"]
+    (tmp_path / "some.txt").write_text("\n".join(lines))
+    assert listed(tmp_path / "some.txt") == ([f"{texts}/a/00.txt", f"{texts}/a/01.txt"], {"listed twice": 3})
+
+
+def test_a_list_keeps_its_order(texts: Path, tmp_path: Path) -> None:
+    """Items come in the order of the lines, also past the 256 that are looked up side by side."""
+    lines = [f"texts/{n}.none" for n in range(600, 0, -1)]
+    (tmp_path / "some.txt").write_text("\n".join(lines))
+    assert [item.key for item in open_source(str(tmp_path / "some.txt")).list(TXT)] == [
+        f"{tmp_path}/{x}" for x in lines
+    ]
+
+
+def test_what_is_missing_fails_when_read(texts: Path, tmp_path: Path, web: str, bucket: str) -> None:
+    """Whatever a line says it is an item, and what cannot be read is an OSError, never a crash or silence."""
+    os.mkfifo(tmp_path / "pipe")
+    lines = ["absent.txt", "texts", "pipe", "nul\0byte", "http://", "http://[bad/x.jpg", "s3://", "nul\udcff"]
+    lines += [f"{web}/absent.txt", f"{bucket}/absent.txt", f"{web}/\udcff", "ftp://host/x", "v" * 5000]
+    (tmp_path / "some.txt").write_bytes(os.fsencode("\n".join(lines)))
+    found = contents(tmp_path / "some.txt")
+    assert len(found) == len(lines)
+    assert {value for value in found.values() if isinstance(value, bytes)} == set()
+    assert found[f"{tmp_path}/absent.txt"] == found[f"{web}/absent.txt"] == "FileNotFoundError"
+
+
+def test_a_list_that_is_no_list_fails_line_by_line(tmp_path: Path) -> None:
+    """A list in UTF-16, or a picture named .txt, gives failed items."""
+    (tmp_path / "utf-16.txt").write_text("a.jpg\nb.jpg\n", encoding="utf-16")
+    (tmp_path / "noise.txt").write_bytes(bytes(range(256)) * 4)
+    for name in ("utf-16.txt", "noise.txt"):
+        found = contents(tmp_path / name)
+        assert found
+        assert all(isinstance(value, str) for value in found.values())
+
+
+def test_a_list_of_odd_names(folder: Path, tmp_path: Path) -> None:
+    """Names that are no text, or look like escapes, can be listed (but for new lines)."""
+    some = [name for name in ODD if b"\n" not in name]
+    for name in some:
+        with open(os.fsencode(folder) + b"/" + name, "wb") as file:  # noqa: PTH123
+            file.write(name)
+    (tmp_path / "some.txt").write_bytes(b"\n".join(os.fsencode(folder) + b"/" + name for name in some))
+    assert set(contents(tmp_path / "some.txt").values()) == set(some)
+
+
+def test_a_list_of_web_addresses(folder: Path, tmp_path: Path, web: str) -> None:
+    """Web addresses are taken as they are spelled, with escapes, letters or a query."""
+    for name in ("plain", "a b", "p%41", "é", "x#y"):
+        (folder / f"{name}.txt").write_text(name)
+    spelled = {
+        "plain": "plain",
+        "a%20b": "a b",
+        "a b": "a b",
+        "p%2541": "p%41",
+        "%C3%A9": "é",
+        "é": "é",
+        "x%23y": "x#y",
+    }
+    lines = {f"{web}/{address}.txt": name.encode() for address, name in spelled.items()}
+    lines[f"{web}/plain.txt?size=3"] = b"plain"
+    (tmp_path / "some.txt").write_text("\n".join(lines))
+    assert contents(tmp_path / "some.txt") == lines
+
+
+def test_a_list_on_the_web(folder: Path, web: str) -> None:
+    """A list may be a URL itself; its relative lines are beside it."""
+    (folder / "sub").mkdir()
+    (folder / "sub" / "x.jpg").write_text("x")
+    (folder / "sub" / "some.list").write_text(f"x.jpg\n{web}/sub/x.jpg\n")
+    assert contents(f"{web}/sub/some.list") == {f"{web}/sub/x.jpg": b"x"}
+    assert listed(f"{web}/sub/some.list")[1] == {"listed twice": 1}
+
+
+def test_a_list_that_cannot_be_read_is_an_error(web: str) -> None:
+    """A list that is not there is an error that names it."""
+    with pytest.raises(StorageError, match=r"none\.list"):
+        listed(f"{web}/none.list")
+
+
+def test_one_web_address(folder: Path, web: str) -> None:
+    """A single web address is an item; its key is the address."""
+    (folder / "x.jpg").write_text("x")
+    assert contents(f"{web}/x.jpg") == {f"{web}/x.jpg": b"x"}
+    assert contents(f"{web}/x.jpg?y") == {f"{web}/x.jpg?y": b"x"}
+    assert contents(f"{web}/none.jpg") == {f"{web}/none.jpg": "FileNotFoundError"}
+
+
+def test_a_whole_web_server_is_refused() -> None:
+    """A web server does not say what it has; the message tells what to name instead."""
+    with pytest.raises(UsageError, match="Name one file"):
+        open_source("https://host")
+
+
+# Object stores
+
+
+def test_a_prefix_is_listed(bucket: str) -> None:
+    """Keys are below the prefix; a prefix that begins alike is another; reasons are counted as on a disk."""
+    store = open_store(bucket)
+    for name in ("in/x.txt", "in/sub/Y.TXT", "in/.hidden.txt", "in/z.bin", "in2/x.txt"):
+        store.put(name, b"here")
+    store.put("in/empty.txt", b"")
+    assert listed(f"{bucket}/in") == (["sub/Y.TXT", "x.txt"], {"hidden": 1, "other type": 1, "empty": 1})
+    assert contents(f"{bucket}/in/") == {"x.txt": b"here", "sub/Y.TXT": b"here"}
+
+
+def test_a_single_object(bucket: str) -> None:
+    """An object is a source of one item, and keeps the key its root gives it."""
+    open_store(bucket).put("in/x.txt", b"here")
+    assert contents(f"{bucket}/in/x.txt") == {"x.txt": b"here"}
+    inner = open_source(f"{bucket}/in/x.txt").within(bucket)
+    assert inner is not None
+    (item,) = inner.list(TXT)
+    assert (item.key, inner.read(item, LIMIT)) == ("in/x.txt", b"here")
+
+
+def test_a_prefix_below_the_root_keeps_its_keys(bucket: str) -> None:
+    """Listing a part of a bucket finds the items that listing the whole does, the versions included."""
+    for name in ("a/x.txt", "b/x.txt"):
+        open_store(bucket).put(name, name.encode())
+    inner = open_source(f"{bucket}/b").within(bucket)
+    assert inner is not None
+    assert [*inner.list(TXT)] == [item for item in open_source(bucket).list(TXT) if item.key == "b/x.txt"]
+
+
+@pytest.mark.parametrize("address", ["nothing", "nothing.txt"])
+def test_an_empty_prefix_is_an_error(bucket: str, address: str) -> None:
+    """A prefix with nothing below it is most likely a mistake, and said to be."""
+    with pytest.raises(StorageError, match="nothing"):
+        listed(f"{bucket}/{address}")
+
+
+def test_objects_of_odd_names(bucket: str) -> None:
+    """Objects are read by the very name they are listed by, and by a list of their addresses."""
+    some = ["a b.txt", "p%41.txt", "[1].txt", "é\U0001f600.txt", "x#y.txt", "w?z.txt", "st*r~.txt", "+&;.txt"]
+    for name in some:
+        open_store(bucket).put(name, name.encode())
+    assert contents(bucket) == {name: name.encode() for name in some}
+
+
+def test_a_list_of_objects(bucket: str, tmp_path: Path) -> None:
+    """Names in a bucket are what they are, in a list as well: nothing is taken for an escape or a query."""
+    some = ["a b.txt", "p%41.txt", "x#y.txt", "w?z.txt", "w"]
+    for name in some:
+        open_store(bucket).put(name, name.encode())
+    (tmp_path / "some.txt").write_text("\n".join(f"{bucket}/{name}" for name in some))
+    assert contents(tmp_path / "some.txt") == {f"{bucket}/{name}": name.encode() for name in some}
+
+
+def test_an_object_that_changes_is_not_read(bucket: str) -> None:
+    """An object that was replaced or deleted since it was listed is an OSError."""
+    store = open_store(bucket)
+    store.put("x.txt", b"one")
+    source = open_source(bucket)
+    (item,) = source.list(TXT)
+    with pytest.raises(TooLarge):
+        source.read(item, 2)
+    store.put("x.txt", b"two")
+    with pytest.raises(Changed, match="run again"):
+        source.read(item, LIMIT)
+    store.delete("x.txt")
+    with pytest.raises(FileNotFoundError):
+        source.read(item, LIMIT)
+
+
+def test_an_etag_is_a_version(bucket: str) -> None:
+    """The same content has the same version, another content another."""
+    versions = []
+    for content in (b"one", b"one", b"two"):
+        open_store(bucket).put("x.txt", content)
+        versions += [item.version for item in open_source(bucket).list(TXT)]
+    assert versions[0] == versions[1] != versions[2]

@@ -1,0 +1,155 @@
+"""Addresses, and the errors of what is behind them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanfold import StorageError, UsageError
+from fanfold.runs import RunDirectory
+from fanfold.storage import absolute, errors_of, exists, first_line, is_url, join, open_store, read_url, split_url
+from helpers import web_server
+
+
+@pytest.mark.parametrize("address", ["s3://b/x", "gs://b", "az://c/x", "http://h/x", "https://h", "S3://b/x"])
+def test_urls_are_known_by_their_scheme(address: str) -> None:
+    """Object stores and web servers are URLs."""
+    assert is_url(address)
+
+
+@pytest.mark.parametrize("address", ["photos", "/data/s3", "s3:/b", "a s3://b", "file:///x", "ftp://h/x", ""])
+def test_all_else_is_no_url(address: str) -> None:
+    """Paths are not URLs, and neither are schemes that nobody can open."""
+    assert not is_url(address)
+
+
+def test_one_spelling_for_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative, `~`, `file://`, linked and slashed spellings of a folder are one."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spellings = ["photos", "./photos/", "~/photos", f"file://{tmp_path}/photos", "link", "photos/../photos"]
+    assert {absolute(spelling) for spelling in spellings} == {str((tmp_path / "photos").resolve())}
+
+
+def test_urls_lose_their_closing_slash() -> None:
+    """A URL with and without a closing slash is one address."""
+    assert absolute("s3://bucket/photos/") == absolute("s3://bucket/photos") == "s3://bucket/photos"
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    """The message names the scheme, and those that would work."""
+    with pytest.raises(UsageError, match=r"s3://, gs://, az://.*not ftp://"):
+        absolute("ftp://host/photos")
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """A folder whose own name is not UTF-8 cannot be written down, and the message can be printed."""
+    with pytest.raises(UsageError, match="not UTF-8") as caught:
+        absolute(f"{tmp_path}/caf\udce9")
+    str(caught.value).encode()
+
+
+def test_join_puts_one_slash() -> None:
+    """Closing slashes and empty parts do not double slashes."""
+    assert join("s3://b/db/", "_runs", "", "x") == "s3://b/db/_runs/x"
+
+
+@pytest.mark.parametrize(
+    ("url", "store", "path"),
+    [
+        ("s3://bucket/a b/c#d?e%41.txt", "s3://bucket", "a b/c#d?e%41.txt"),
+        ("s3://my.bucket", "s3://my.bucket", ""),
+        ("http://host:80/a%20b/%C3%A9.txt", "http://host:80", "a b/é.txt"),
+        ("https://host/100%25.txt", "https://host", "100%.txt"),
+        ("http://host/x?size=3&y=/z", "http://host/x?size=3&y=/z", ""),
+        ("s3://bucket/new\nline", "s3://bucket", "new\nline"),
+    ],
+)
+def test_urls_split_into_store_and_path(url: str, store: str, path: str) -> None:
+    """Names in a bucket are what they are; web addresses are percent-encoded and may have a query."""
+    assert split_url(url) == (store, path)
+
+
+@pytest.mark.parametrize("url", ["http://", "s3://", "s3:///x", "https:///x.jpg"])
+def test_a_url_of_nothing_is_refused(url: str) -> None:
+    """A URL without a bucket or host has no store."""
+    with pytest.raises(ValueError, match="no bucket"):
+        split_url(url)
+
+
+def test_exists_on_disk(tmp_path: Path) -> None:
+    """A folder exists once it is made."""
+    assert not exists(str(tmp_path / "db"))
+    (tmp_path / "db").mkdir()
+    assert exists(str(tmp_path / "db"))
+
+
+def test_exists_on_s3(bucket: str) -> None:
+    """A prefix exists once something is below it, and a sibling with a longer name is not below it."""
+    open_store(bucket).put("db2/x", b"1")
+    assert not exists(f"{bucket}/db")
+    assert exists(f"{bucket}/db2")
+
+
+@pytest.mark.parametrize("name", ["with space", "per%41cent", "ha#sh", "quest?ion", "é😀", "br[ack]et"])
+def test_prefixes_of_odd_names(bucket: str, name: str) -> None:
+    """A store is rooted at the very prefix its URL spells."""
+    open_store(bucket).put(f"{name}/x", b"here")
+    assert bytes(open_store(f"{bucket}/{name}").get("x").bytes()) == b"here"
+
+
+def test_a_missing_bucket_is_named(bucket: str) -> None:
+    """What cannot be reached is a StorageError that names the address."""
+    with pytest.raises(StorageError, match="s3://no-such-bucket"):
+        exists(f"s3://no-such-bucket/{bucket[-8:]}")
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    """A database below a file cannot be made, and the message says which."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match=f"{tmp_path}/file/db"):
+        open_store(f"{tmp_path}/file/db", create=True)
+
+
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_only_the_first_creates(where: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Create-if-absent keeps the first content, on disk and on S3."""
+    run = RunDirectory(str(tmp_path) if where == "disk" else request.getfixturevalue("bucket"), "run")
+    assert run.put("receipt", {"by": 1}, create=True)
+    assert not run.put("receipt", {"by": 2}, create=True)
+    assert run.get("receipt") == {"by": 1}
+
+
+def test_read_url(tmp_path: Path, bucket: str) -> None:
+    """Web pages and objects are read alike; what is not there is a FileNotFoundError."""
+    (tmp_path / "a b.txt").write_text("web")
+    open_store(bucket).put("a b.txt", b"object")
+    with web_server(tmp_path) as web:
+        assert read_url(f"{web}/a%20b.txt") == b"web"
+        assert read_url(f"{web}/a%20b.txt?x=1") == b"web"
+        assert read_url(f"{bucket}/a b.txt") == b"object"
+        for missing in (f"{web}/none.txt", f"{bucket}/none.txt"):
+            with pytest.raises(FileNotFoundError, match="not found"):
+                read_url(missing)
+
+
+def test_errors_of_names_the_address() -> None:
+    """Whatever goes wrong with the system's files is said of the address."""
+    with pytest.raises(StorageError, match=r"Cannot use /here: .*disk is full"), errors_of("/here"):
+        raise OSError(28, "the disk is full")
+
+
+@given(st.text())
+def test_first_line_is_one_short_line(text: str) -> None:
+    """Whatever an error says, one line of it is left, never an empty one."""
+    line = first_line(ValueError(text))
+    assert "\n" not in line
+    assert 0 < len(line) <= 600
+
+
+def test_first_line_drops_the_dump() -> None:
+    """The debug dump of the storage library is not for people."""
+    assert first_line(OSError('it broke\n\nDebug source:\nError { inner: "..." }')) == "it broke"
