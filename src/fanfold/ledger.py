@@ -92,7 +92,11 @@ class Ledger:
         self.failures.commit(failures, keys)
 
     def recover(self, but: str = "") -> None:
-        """Commit what runs that never ended have receipts for; write the end of those whose driver is dead."""
+        """Commit what runs that never ended have receipts for; write the end of those whose driver is dead.
+
+        That only fills gaps. A receipt may be older than what later runs have put into the tables, so of a key that
+        is there at any version nothing is replaced: if that version is not the one listed, planning does it again.
+        """
         self.refresh()
         for id in list_runs(self.database):
             run = RunDirectory(self.database, id)
@@ -102,7 +106,8 @@ class Ledger:
             if asked.get("table") != self.name:
                 continue
             for slice in _sliced(self._uncommitted(run)):
-                self.publish(slice)
+                self.rows.commit([fragment for outcome in slice for fragment in outcome.rows], fill=True)
+                self.failures.commit([fragment for outcome in slice for fragment in outcome.failures], fill=True)
             report, ended = account(run)
             if ended == "interrupted":
                 run.put("report.json", report.to_json() | {"ended": ended})

@@ -172,7 +172,7 @@ class RunDirectory:
     def seconds(self) -> float:
         """From the beginning to the last sign of life."""
         begun, last = self._touched("run.json"), self._touched("alive")
-        return (last - begun).total_seconds() if begun and last else 0.0
+        return max(0.0, (last - begun).total_seconds()) if begun and last else 0.0
 
     def _touched(self, name: str) -> datetime | None:
         with errors_of(self.address):
