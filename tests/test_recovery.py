@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-from jobs import Scripted
-
 import fanfold
 from fanfold.runs import list_runs
+from jobs import Scripted
 
 NOBODY = 2**22 + 1  # above the largest process id Linux gives
 

@@ -223,16 +223,24 @@ class Table:
         if parts:
             self.index.add(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def commit(self, fragments: Sequence[Mapping[str, Any]], drop: Digests, keep: Words | None = None) -> Digests:
+    def commit(
+        self,
+        fragments: Sequence[Mapping[str, Any]],
+        drop: Digests | None = None,
+        keep: Words | None = None,
+        *,
+        fill: bool = False,
+    ) -> Digests:
         """Publish fragments in one step, each (key, version) once, replacing the rows of changed items.
 
         The rows of the keys in `drop` go away in the same step, except at the versions in `keep`.
+        With `fill`, nothing is replaced: only rows of keys that the table does not hold at all are added.
         Returns the digests of all keys in the fragments, those included that were there already.
         Raises StorageError, also when other drivers keep getting in between.
         """
         for attempt in range(_COMMIT_TRIES):
             self.refresh()
-            added, new, all_keys = self._new_rows(fragments)
+            added, new, all_keys = self._new_rows(fragments, fill)
             touched, removed, gone = self._without(np.concatenate([new, self._droppable(drop, keep)]))
             if not added and not len(gone):
                 return all_keys
@@ -266,11 +274,15 @@ class Table:
         versions = [words(_texts(columns, "version")) for columns in rows]
         return np.concatenate([digests([]), *keys]), np.concatenate([words([]), *versions])
 
-    def _droppable(self, drop: Digests, keep: Words | None) -> Digests:
+    def _droppable(self, drop: Digests | None, keep: Words | None) -> Digests:
+        if drop is None:
+            return digests([])
         versions, _ = self.index.find(drop)
         return drop if keep is None else drop[versions != keep]
 
-    def _new_rows(self, fragments: Sequence[Mapping[str, Any]]) -> tuple[list[FragmentMetadata], Digests, Digests]:
+    def _new_rows(
+        self, fragments: Sequence[Mapping[str, Any]], fill: bool
+    ) -> tuple[list[FragmentMetadata], Digests, Digests]:
         """The fragments less the rows the table has already; the keys they add; all keys they came with."""
         new: list[FragmentMetadata] = []
         added, everything = [digests([])], [digests([])]
@@ -280,7 +292,7 @@ class Table:
                 continue  # swept after it was committed or given up; the next plan knows whether it is needed
             keys = digests(_texts(rows, "key"))
             versions, addresses = self.index.find(keys)
-            known = (addresses != NOWHERE) & (versions == words(_texts(rows, "version")))
+            known = (addresses != NOWHERE) & (fill | (versions == words(_texts(rows, "version"))))
             keep = ~known & np.array([key not in seen for key in keys.tolist()], bool)
             seen.update(keys.tolist())
             new += [fragment] if keep.all() else self._rewritten(fragment, keep)
@@ -329,8 +341,8 @@ class Table:
         fragments = self.dataset.get_fragments()
         operation: Any
         if not fragments:
-            for id, fragment in enumerate(added):
-                fragment.id = id
+            for fragment in added:
+                fragment.id = 0  # Lance numbers them on from the highest id the table ever had
             operation = LanceOperation.Merge(added, self.dataset.lance_schema)
         else:
             first = fragments[0].metadata
