@@ -328,7 +328,7 @@ class Run:
         yield from rest
         if self._trouble:
             raise self._trouble
-        self.ledger.agree()
+        self.ledger.refresh()  # another driver may have seen the same items end otherwise
         self._ended = time.monotonic()
         self.directory.put("report.json", self.report.to_json() | {"ended": "complete"})
 
@@ -336,12 +336,19 @@ class Run:
         """List the source and plan tasks, ahead of the work."""
         try:
             for items in cut(self._wanted(), self.options.task_size, self.executor.workers):
-                self._feed.add(self.directory.write_manifest(next(self._numbers), items))
+                self._feed.add(self.directory.write_manifest(next(self._numbers), self._distinct(items)))
             self.tally.listing = False
         except BaseException as error:
             self._trouble = error
         finally:
             self._feed.end()
+
+    def _distinct(self, items: list[Item]) -> list[Item]:
+        """The items, each key once: a folder gives a file twice that is replaced by renaming while it is listed."""
+        distinct = {item.key: item for item in items}
+        self.tally.listed -= len(items) - len(distinct)
+        self.tally.planned -= len(items) - len(distinct)
+        return list(distinct.values())
 
     def _wanted(self) -> Iterator[Item]:
         # Commits go on meanwhile: the listing is compared with what the tables held when it began.

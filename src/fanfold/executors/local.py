@@ -132,7 +132,10 @@ class _Hand:
             with self.starting:  # so that `stop` either prevents the process or ends it
                 if self.stopped:
                     raise FanfoldError("The run was stopped.")
-                self.process = self._spawn()
+                try:
+                    self.process = self._spawn()
+                except OSError as error:  # no more processes, memory or open files; no room for its words
+                    raise FanfoldError(f"A worker cannot start: {error}") from error
             try:
                 kind, content = json.loads(self.pipe.recv_bytes())
             except (EOFError, OSError):
