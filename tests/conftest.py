@@ -94,7 +94,7 @@ def _ready(address: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
             urllib.request.urlopen(address, timeout=1).close()
         except urllib.error.HTTPError:
             try:
-                open_store("s3://first-bucket").put("ready", b"yes")
+                open_store("s3://tests").put("ready", b"yes")
                 return address
             except Exception:
                 time.sleep(0.5)

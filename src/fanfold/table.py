@@ -49,6 +49,7 @@ NOWHERE = np.uint64(2**64 - 1)
 """The address of a key that is not in the table."""
 
 _COMMIT_TRIES = 50
+_COMPACT_TRIES = 5
 _WRITE_BYTES = 64 << 20  # rows held before they are written
 
 Digests = npt.NDArray[np.bytes_]
@@ -361,7 +362,7 @@ class Table:
         """
         with errors_of(self.uri):
             before = len(self.dataset.get_fragments())
-            self.dataset.optimize.compact_files()
+            self._compact()
             stats = self.dataset.cleanup_old_versions(older_than, delete_unverified=sweep)
             self.dataset = lance.dataset(self.uri)
         return {
@@ -370,6 +371,17 @@ class Table:
             "old_versions": stats.old_versions,
             "bytes_removed": stats.bytes_removed,
         }
+
+    def _compact(self) -> None:
+        """Join small fragments. A commit that comes in between wins, and a table that stays busy stays as it is."""
+        for _ in range(_COMPACT_TRIES):
+            try:
+                self.dataset.optimize.compact_files()
+                return
+            except OSError as error:
+                if "commit conflict" not in str(error):
+                    raise
+                self.dataset = lance.dataset(self.uri)
 
 
 def _texts(rows: pa.Table | pa.RecordBatch, column: str) -> list[str]:

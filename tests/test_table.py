@@ -1,0 +1,483 @@
+"""Tables: an index like a dictionary, and commits that neither lose nor double a row."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lance
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fanfold
+from fanfold import StorageError, UsageError
+from fanfold.storage import join, open_store
+from fanfold.table import FAILURES, NOWHERE, Index, Table, digests, in_both, table_names, words
+from helpers import batch, rows, texts_of, together, watching, written
+from jobs import SCHEMA
+from racers import act, commit, create_and_commit, merge, race
+
+NONE = digests([])
+
+
+def some(prefix: str, count: int) -> dict[str, str]:
+    """That many keys, each with a text."""
+    return {f"{prefix}{n:03d}": f"text of {prefix}{n:03d}" for n in range(count)}
+
+
+def files_of(database: str, table: str = "scripted") -> set[str]:
+    """The names of a table's data files, whoever knows them."""
+    return {meta["path"] for chunk in open_store(join(database, f"{table}.lance")).list("data") for meta in chunk}
+
+
+@pytest.fixture
+def table(database: str) -> Table:
+    """An empty table on disk."""
+    return Table.create(database, "scripted", SCHEMA)
+
+
+# The index
+
+additions = st.lists(
+    st.dictionaries(st.integers(0, 40), st.tuples(st.integers(0, 3), st.none() | st.integers(0, 2**40)), max_size=30),
+    max_size=25,
+)
+KEYS = [f"{n}" for n in range(45)]
+
+
+def added(index: Index, entries: dict[int, tuple[int, int | None]]) -> None:
+    """Add entries to an index: key -> version, address or None to forget."""
+    addresses = [NOWHERE if address is None else address for _, address in entries.values()]
+    versions = words(f"{version}" for version, _ in entries.values())
+    index.add(digests(f"{key}" for key in entries), versions, np.array(addresses, np.uint64))
+
+
+def held(index: Index) -> dict[str, tuple[int, int]]:
+    """What an index says of every key there might be: the word of its version, and its address."""
+    versions, addresses = index.find(digests(KEYS))
+    found = zip(KEYS, versions.tolist(), addresses.tolist(), strict=True)
+    return {key: (version, address) for key, version, address in found if address != NOWHERE}
+
+
+def model(steps: list[dict[int, tuple[int, int | None]]]) -> dict[str, tuple[int, int]]:
+    """The same, by a dictionary."""
+    told: dict[str, tuple[int, int]] = {}
+    for entries in steps:
+        for key, (version, address) in entries.items():
+            told.pop(f"{key}", None)
+            if address is not None:
+                told[f"{key}"] = (int(words([f"{version}"])[0]), address)
+    return told
+
+
+@given(additions)
+def test_an_index_is_a_dictionary(steps: list[dict[int, tuple[int, int | None]]]) -> None:
+    """Adding, replacing and forgetting in any order leaves what a dictionary would hold."""
+    index = Index()
+    for number, entries in enumerate(steps):
+        added(index, entries)
+        assert held(index) == model(steps[: number + 1])
+    assert set(index.keys().tolist()) == set(digests(model(steps)).tolist())
+
+
+@given(additions, additions)
+def test_a_snapshot_stays_as_it_is(
+    before: list[dict[int, tuple[int, int | None]]], after: list[dict[int, tuple[int, int | None]]]
+) -> None:
+    """Neither additions to the index show in its snapshot nor the other way round."""
+    index = Index()
+    for entries in before:
+        added(index, entries)
+    copy = index.snapshot()
+    for entries in after:
+        added(index, entries)
+    assert (held(copy), held(index)) == (model(before), model([*before, *after]))
+    for entries in after:
+        added(copy, entries)
+    assert held(copy) == held(index)
+
+
+def test_many_additions_make_few_segments() -> None:
+    """A thousand additions are merged as they come, so that a lookup stays a few searches."""
+    index = Index()
+    for n in range(1000):
+        index.add(digests([f"{n}"]), words(["1"]), np.array([n], np.uint64))
+    assert len(index.segments) <= 10
+    assert index.find(digests(f"{n}" for n in range(1000)))[1].tolist() == list(range(1000))
+
+
+def test_an_empty_index_finds_nothing() -> None:
+    """Nothing is found in nothing, and looking for nothing finds nothing."""
+    assert Index().find(digests(["x"]))[1].tolist() == [int(NOWHERE)]
+    assert len(Index().find(NONE)[1]) == len(Index().keys()) == 0
+
+
+# Opening and making
+
+
+def test_a_table_that_is_not_there_is_none(database: str) -> None:
+    """Opening does not make."""
+    assert Table.open(database, "scripted") is None
+    assert not Path(database).exists()
+    with pytest.raises(UsageError, match="no table 'scripted'"):
+        fanfold.open_table(database, "scripted")
+
+
+def test_making_a_table_twice_keeps_its_rows(table: Table, database: str) -> None:
+    """A table that is there already is opened."""
+    commit(table, some("x", 3))
+    assert Table.create(database, "scripted", SCHEMA).dataset.count_rows() == 3
+
+
+def test_a_database_may_have_an_odd_name(tmp_path: Path) -> None:
+    """Spaces, percent signs, brackets and the like in a path are what they are."""
+    for name in ("with space", "per%20cent", "ha#sh", "quest?ion", "é😀", "br[ack]et", "quo'te"):
+        table = Table.create(str(tmp_path / name), "scripted", SCHEMA)
+        commit(table, some("x", 2))
+        commit(table, {"x000": "new"}, "2")
+        assert texts_of(str(tmp_path / name)) == {"x000": "new", "x001": "text of x001"}
+        assert table_names(str(tmp_path / name)) == ["scripted"]
+
+
+def test_a_path_that_lance_cannot_take_is_an_error(tmp_path: Path) -> None:
+    """A line break in a database's path is refused with the path in the message."""
+    with pytest.raises(StorageError, match="Cannot use"):
+        Table.create(str(tmp_path / "new\nline"), "scripted", SCHEMA)
+
+
+def test_the_schema_keeps_its_metadata(database: str) -> None:
+    """What a job says of its table can be read back."""
+    Table.create(database, "scripted", SCHEMA.with_metadata({"fanfold.job": "scripted"}))
+    again = Table.open(database, "scripted")
+    assert again is not None
+    assert again.metadata["fanfold.job"] == "scripted"
+
+
+def test_several_make_one_table(database: str) -> None:
+    """Of processes that make the same table at once, none takes away what another has put in."""
+    together(create_and_commit, [(database, f"{n}") for n in range(4)])
+    assert sorted(rows(database)) == ["0", "1", "2", "3"]
+
+
+def test_several_make_one_table_on_s3(bucket: str) -> None:
+    """The same on an object store."""
+    together(create_and_commit, [(bucket, f"{n}") for n in range(4)])
+    assert sorted(rows(bucket)) == ["0", "1", "2", "3"]
+
+
+# Writing
+
+
+def test_what_is_written_is_not_seen(table: Table, database: str) -> None:
+    """A fragment is no part of the table until it is committed, and survives JSON."""
+    fragments = written(table, some("x", 3))
+    assert rows(database) == {}
+    assert not table.holds(fragments[0])
+    table.commit(fragments)
+    assert len(rows(database)) == 3
+    assert table.holds(fragments[0])
+
+
+def test_writing_nothing_makes_nothing(table: Table) -> None:
+    """No rows are no fragment."""
+    assert table.write(iter([])) == []
+
+
+def test_many_batches_become_one_fragment(table: Table) -> None:
+    """Small batches are gathered."""
+    fragments = table.write(batch({f"{n}": "x"}) for n in range(50))
+    assert len(fragments) == 1
+    keys, versions = table.contents(fragments)
+    assert keys.tolist() == digests(f"{n}" for n in range(50)).tolist()
+    assert set(versions.tolist()) == set(words(["1"]).tolist())
+
+
+def test_an_error_while_writing_is_passed_on(table: Table) -> None:
+    """What the rows' maker raises is its own."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield batch({"x": "x"})
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        table.write(batches())
+
+
+# Committing
+
+
+def test_changed_rows_replace_their_old_ones(table: Table, database: str) -> None:
+    """A key at another version takes the place of its row; all else stays."""
+    commit(table, some("x", 5))
+    commit(table, {"x001": "new", "y": "new"}, "2")
+    assert texts_of(database) == some("x", 5) | {"x001": "new", "y": "new"}
+
+
+def test_the_same_fragments_again_change_nothing(table: Table, database: str) -> None:
+    """Committing twice makes no new version, in this object or in another one."""
+    fragments = written(table, some("x", 5))
+    table.commit(fragments)
+    version = lance.dataset(table.uri).version
+    other = Table.open(database, "scripted")
+    assert other is not None
+    for again in (table, other):
+        assert len(again.commit(fragments)) == 5
+    assert lance.dataset(table.uri).version == version
+
+
+def test_the_same_items_in_other_fragments_are_dropped(table: Table, database: str) -> None:
+    """Of rows that are there at their version only the rest of the fragment is added."""
+    commit(table, some("x", 6))
+    table.commit(table.write(iter([batch({"x004": "mine", "x005": "mine", "x006": "new"})])))
+    assert texts_of(database) == some("x", 6) | {"x006": "new"}
+
+
+def test_an_item_in_two_fragments_of_one_commit_is_added_once(table: Table, database: str) -> None:
+    """Two tasks that did the same item, committed together, leave one row, of the first."""
+    fragments = written(table, {"x": "1", "y": "1"}) + written(table, {"y": "2", "z": "2"}) + written(table, {"y": "3"})
+    table.commit(fragments)
+    assert texts_of(database) == {"x": "1", "y": "1", "z": "2"}
+
+
+def test_dropped_keys_go_unless_at_the_version_to_keep(table: Table, database: str) -> None:
+    """A failed item's row goes, unless the row is of the version that failed."""
+    commit(table, some("x", 3))
+    table.commit([], digests(["x000", "x001", "absent"]), words(["2", "1", "1"]))
+    assert sorted(rows(database)) == ["x001", "x002"]
+    table.commit([], digests(["x001"]))
+    assert sorted(rows(database)) == ["x002"]
+
+
+def test_adding_and_dropping_is_one_step(table: Table) -> None:
+    """One commit makes one version, whatever it does."""
+    commit(table, some("x", 4))
+    before = lance.dataset(table.uri).version
+    table.commit(written(table, {"x000": "new", "y": "new"}, "2"), digests(["x001", "x002"]))
+    assert lance.dataset(table.uri).version == before + 1
+
+
+def test_a_table_can_be_emptied_and_filled_again(table: Table, database: str) -> None:
+    """The commit that has no fragment to hold on to is safe as well."""
+    other = Table.open(database, "scripted")
+    assert other is not None
+    for number in range(3):
+        commit(table, some("x", 3), f"{number}")
+        other.commit([], digests(some("x", 3)))
+        assert rows(database) == {}
+        commit(other, some("y", 2), f"{number}")
+        commit(table, {"x001": f"{number}"}, f"{number}.5")
+        assert sorted(rows(database)) == ["x001", "y000", "y001"]
+        table.commit([], digests(["x001", "y000", "y001"]))
+
+
+steps = st.lists(
+    st.tuples(
+        st.booleans(),  # which of two table objects
+        st.dictionaries(st.integers(0, 8), st.just(""), max_size=5),  # keys to add
+        st.integers(0, 2),  # at which version
+        st.sets(st.integers(0, 8), max_size=3),  # keys to drop
+    ),
+    max_size=6,
+)
+
+
+@given(steps)
+def test_two_objects_taking_turns_are_a_dictionary(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[bool, dict[int, str], int, set[int]]]
+) -> None:
+    """Whatever two drivers commit in turns, the table holds what a dictionary would."""
+    database = str(tmp_path_factory.mktemp("turns"))
+    both = [Table.create(database, "scripted", SCHEMA), Table.create(database, "scripted", SCHEMA)]
+    told: dict[str, str] = {}
+    for which, keys, version, drop in turns:
+        table = both[which]
+        dropped = {f"{key}" for key in drop} - {f"{key}" for key in keys}
+        fragments = written(table, {f"{key}": "" for key in keys}, f"{version}") if keys else []
+        table.commit(fragments, digests(dropped))
+        told = {key: v for key, v in told.items() if key not in dropped} | {f"{key}": f"{version}" for key in keys}
+        assert {key: row["version"] for key, row in rows(database).items()} == told
+
+
+def hold_once(database: str, names: str) -> None:
+    """See that nothing is there twice, and nothing is missing."""
+    found = rows(database)  # no key twice
+    assert {f"{n}" for n in range(20)} <= found.keys()
+    for name in names:
+        alone = sorted(int(key[1:]) for key in found if key[0] == name)
+        assert alone
+        assert alone == list(range(len(alone)))
+
+
+@pytest.mark.usefixtures("table")
+def test_processes_that_commit_the_same_keys(database: str) -> None:
+    """Three processes that race for the same keys double none, and none loses what is its own."""
+    together(race, [(database, name, 1.5) for name in "abc"])
+    hold_once(database, "abc")
+
+
+def test_processes_that_commit_the_same_keys_on_s3(bucket: str) -> None:
+    """The same on an object store."""
+    Table.create(bucket, "scripted", SCHEMA)
+    together(race, [(bucket, name, 1.5) for name in "ab"])
+    hold_once(bucket, "ab")
+
+
+def test_a_reader_sees_every_key_once_at_any_moment(table: Table, database: str) -> None:
+    """While rows are replaced, no version lacks a key or has it twice."""
+    keys = some("x", 12)
+    commit(table, keys)
+
+    def look() -> tuple[int, list[str]]:
+        dataset = lance.dataset(table.uri)
+        return dataset.version, sorted(dataset.to_table(columns=["key"])["key"].to_pylist())
+
+    with watching(look) as seen:
+        for version in range(2, 12):
+            commit(table, dict(list(keys.items())[version % 3 :]), f"{version}")
+    commit(table, keys, "last")
+    versions = lance.dataset(table.uri).versions()
+    assert len(versions) > 10
+    for number in range(2, versions[-1]["version"] + 1):  # what nobody happened to look at, too
+        seen.append((number, sorted(lance.dataset(table.uri, version=number).to_table()["key"].to_pylist())))
+    assert {tuple(found) for _, found in seen} == {tuple(sorted(keys))}  # type: ignore[misc]
+    assert len(rows(database)) == 12
+
+
+def test_lances_own_upserts_double_nothing(table: Table, database: str) -> None:
+    """With the key as primary key, `merge_insert` from two processes leaves every key once."""
+    commit(table, {"x": "x"})
+    together(merge, [(database, name) for name in "ab"])
+    assert len(rows(database)) == 31
+
+
+def test_a_swept_fragment_is_passed_over(table: Table, database: str) -> None:
+    """A fragment whose file is gone adds nothing and breaks nothing."""
+    gone, there = written(table, {"x": "x"}), written(table, {"y": "y"})
+    (Path(table.uri) / "data" / gone[0]["files"][0]["path"]).unlink()
+    assert table.commit(gone + there).tolist() == digests(["y"]).tolist()
+    assert texts_of(database) == {"y": "y"}
+
+
+def test_a_swept_fragment_is_passed_over_on_s3(bucket: str) -> None:
+    """The same on an object store."""
+    table = Table.create(bucket, "scripted", SCHEMA)
+    gone, there = written(table, {"x": "x"}), written(table, {"y": "y"})
+    open_store(f"{bucket}/scripted.lance").delete(f"data/{gone[0]['files'][0]['path']}")
+    table.commit(gone + there)
+    assert texts_of(bucket) == {"y": "y"}
+
+
+def test_a_table_that_vanishes_is_an_error(table: Table, database: str) -> None:
+    """Committing to a table that is gone names it."""
+    fragments = written(table, {"x": "x"})
+    Path(table.uri).rename(f"{database}/elsewhere")
+    with pytest.raises(StorageError, match=r"scripted\.lance"):
+        table.commit(fragments)
+
+
+def test_tables_that_share_failures_do_not_mix(database: str) -> None:
+    """Each sees its own rows of the failures table, whatever its name; dropping leaves the others'."""
+    both = [Table.create(database, "failures", FAILURES, scope=scope) for scope in ("one", "o'ther")]
+    for number, table in enumerate(both):
+        row = {name: f"{number}" for name in FAILURES.names if name != "when"}
+        row |= {"table": table.scope, "key": "x", "when": None}
+        rows = pa.Table.from_pylist([row | {"when": 0}], FAILURES)
+        table.commit(table.write(iter(rows.to_batches())))
+    for table in both:
+        table.refresh()
+        assert len(table.index.keys()) == 1
+    both[1].commit([], digests(["x"]))
+    both[0].refresh()
+    assert both[0].dataset.to_table()["table"].to_pylist() == ["one"]
+    assert len(both[0].index.keys()) == 1
+
+
+def test_keys_in_both_tables_are_found(database: str) -> None:
+    """The keys that two tables share, and only those."""
+    one, other = Table.create(database, "one", SCHEMA), Table.create(database, "other", SCHEMA)
+    commit(one, some("x", 5))
+    commit(other, {"x001": "", "x004": "", "y": ""})
+    assert set(in_both(one, other).tolist()) == set(digests(["x001", "x004"]).tolist())
+
+
+# Upkeep
+
+
+def test_optimize_joins_fragments_and_forgets_versions(table: Table, database: str) -> None:
+    """Many small commits become one fragment and one version, with the same rows."""
+    for n in range(6):
+        commit(table, some(f"{n}", 3))
+    before = texts_of(database)
+    done = table.optimize(timedelta(0), sweep=False)
+    assert (done["fragments_before"], done["fragments"]) == (6, 1)
+    assert done["old_versions"] >= 6
+    assert done["bytes_removed"] > 0
+    assert texts_of(database) == before
+    assert len(lance.dataset(table.uri).versions()) == 1
+    assert len(files_of(database)) == 1
+
+
+def test_optimize_keeps_young_versions(table: Table) -> None:
+    """Versions younger than asked can still be read."""
+    for n in range(3):
+        commit(table, some(f"{n}", 2))
+    assert table.optimize(timedelta(hours=1), sweep=False)["old_versions"] == 0
+    assert lance.dataset(table.uri, version=2).count_rows() == 2
+
+
+def test_only_a_sweep_takes_litter(table: Table, database: str) -> None:
+    """A fragment that nobody committed stays, since its commit may come, until all is swept."""
+    commit(table, some("x", 2))
+    written(table, some("y", 2))
+    table.optimize(timedelta(0), sweep=False)
+    assert len(files_of(database)) == 2
+    table.optimize(timedelta(0), sweep=True)
+    assert len(files_of(database)) == 1
+    assert len(rows(database)) == 2
+
+
+def test_commits_go_on_after_a_compaction(table: Table, database: str) -> None:
+    """A driver whose index is of before a compaction by another still replaces the right rows."""
+    for n in range(4):
+        commit(table, some(f"{n}", 3))
+    fragments = written(table, some("0", 3))
+    other = Table.open(database, "scripted")
+    assert other is not None
+    other.optimize(timedelta(0), sweep=False)
+    commit(table, {"1000": "new", "2001": "new"}, "2")
+    table.commit(fragments)
+    assert len(rows(database)) == 12
+    assert texts_of(database)["1000"] == texts_of(database)["2001"] == "new"
+
+
+@pytest.mark.usefixtures("table")
+def test_compacting_while_others_commit(database: str) -> None:
+    """A compaction in between loses and doubles nothing."""
+    together(act, [("a", database, 1.5), ("compact", database, 1.5)])
+    hold_once(database, "a")
+
+
+def test_lancedb_opens_the_tables(table: Table, database: str) -> None:
+    """The database is LanceDB's, with nothing of ours."""
+    commit(table, some("x", 3))
+    opened: Any = lancedb.connect(database).open_table("scripted")
+    assert opened.count_rows() == 3
+    assert opened.search().where("key = 'x001'").to_list()[0]["text"] == "text of x001"
+
+
+def test_lancedb_opens_the_tables_on_s3(bucket: str) -> None:
+    """The same on an object store."""
+    commit(Table.create(bucket, "scripted", SCHEMA), some("x", 3))
+    assert lancedb.connect(bucket).open_table("scripted").count_rows() == 3
+
+
+@pytest.mark.usefixtures("table")
+def test_table_names(database: str) -> None:
+    """The tables of a database, by name; none of a database that is not there."""
+    Table.create(database, "another", SCHEMA)
+    assert table_names(database) == ["another", "scripted"]
+    assert table_names(database + "2") == []
