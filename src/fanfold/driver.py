@@ -25,8 +25,8 @@ from fanfold.ledger import Ledger, classified
 from fanfold.plan import Standing, cut
 from fanfold.report import Report
 from fanfold.runs import ALIVE_EVERY, Outcome, RunDirectory, Task
-from fanfold.source import Folder, Ids, Source, open_source
-from fanfold.storage import absolute, exists, is_url
+from fanfold.source import Bucket, Folder, Ids, Source, open_source
+from fanfold.storage import absolute, exists, is_url, join
 from fanfold.table import Index
 from fanfold.worker import write_failures
 
@@ -98,21 +98,26 @@ def run(
 
 def prepare(job: Job, source: str, database: str, table: str | None, ids: Ids) -> tuple[Source, Ledger]:
     """Open the source and the ledger, see that they go together, and make the ledger if it is new."""
-    collection, where, name = open_source(source), absolute(database), table or job.name
-    if not re.fullmatch(r"[\w][\w.-]*", name) or name == "failures":
-        raise UsageError(f"'{name}' is no name for a table: use letters, digits, '_', '-' and '.'.")
+    collection, where, name = addressed(source, database, table or job.name)
+    ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, ids)
+    return ledger.fit(job, collection, ids), ledger
+
+
+def addressed(source: str, database: str, table: str) -> tuple[Source, str, str]:
+    """The source, kept out of the database where that lies inside it; the database's address; the table's name.
+
+    Raises UsageError when they cannot be what they are said to be.
+    """
+    collection, where = open_source(source), absolute(database)
+    if not re.fullmatch(r"[\w][\w.-]*", table) or table == "failures":
+        raise UsageError(f"'{table}' is no name for a table: use letters, digits, '_', '-' and '.'.")
     if is_url(where) and re.search("[%?#]", where):
         raise UsageError(f"Lance reads '%', '?' and '#' in a database's URL otherwise than it is written: {where}")
-    ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, ids)
-    collection = ledger.fit(job, collection, ids)
-    skip_database(collection, where)
-    return collection, ledger
-
-
-def skip_database(source: Source, database: str) -> None:
-    """Keep a listing out of the database, when that lies inside the source."""
-    if isinstance(source, Folder):
-        source.skip = database
+    if isinstance(collection, (Folder, Bucket)):
+        if join(collection.root, collection.below) == where:
+            raise UsageError(f"{where} is the source: the database needs a place of its own, there or elsewhere.")
+        collection.skip = where
+    return collection, where, table
 
 
 @dataclass(frozen=True)
@@ -140,15 +145,14 @@ def preview(
 ) -> Preview:
     """Say what `run` would do with the same arguments; nothing is written. Raises what `run` raises."""
     chosen = Options(**options)
-    collection, where = open_source(source), absolute(database)
-    ledger = Ledger.open(where, table or job.name) if exists(where) else None
+    collection, where, name = addressed(source, database, table or job.name)
+    ledger = Ledger.open(where, name) if exists(where) else None
     rows = failures = Index()
     if ledger:
         collection = ledger.fit(job, collection, chosen.ids)
         ledger.rows.refresh()
         ledger.failures.refresh()
         rows, failures = ledger.rows.index, ledger.failures.index
-    skip_database(collection, where)
     standings: Counter[Standing] = Counter()
     size = 0
     sample: list[Item] = []

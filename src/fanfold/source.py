@@ -134,6 +134,8 @@ class Bucket:
 
     root: str
     below: str = ""
+    skip: str = ""
+    """A prefix to pass over: the database, when it lies inside the source."""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 32
     _store: ObjectStore | None = None
@@ -164,7 +166,9 @@ class Bucket:
 
     def _item(self, meta: Any, suffixes: frozenset[str]) -> Item | None:
         name = PurePosixPath(meta["path"]).name
-        if name.startswith("."):
+        if self.skip and f"{self.root}/{meta['path']}".startswith(f"{self.skip}/"):
+            self.left_out["the database"] = 1
+        elif name.startswith("."):
             self.left_out["hidden"] += 1
         elif suffixes and _suffix(name) not in suffixes:
             self.left_out["other type"] += 1
@@ -190,7 +194,7 @@ class Bucket:
         here = f"{self.root}/{self.below}".rstrip("/")
         if not is_url(root) or not (here + "/").startswith(root + "/"):
             return None
-        return Bucket(root, here.removeprefix(root).strip("/"))
+        return Bucket(root, here.removeprefix(root).strip("/"), self.skip)
 
 
 @dataclass
