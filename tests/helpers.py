@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 
 import fanfold
@@ -123,6 +124,16 @@ def web_server(folder: Path) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def workers_of(run: str) -> list[psutil.Process]:
+    """The processes that work for a run, whoever their parent is."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is none, either
+            if run in process.cmdline():
+                found.append(process)
+    return found
 
 
 def changed(file: Path, text: str) -> None:

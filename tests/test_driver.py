@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lance
-import psutil
 import pytest
 from checksums import Checksums
 
@@ -22,7 +21,7 @@ from fanfold.job import Job, load, spec
 from fanfold.plan import Standing
 from fanfold.runs import Outcome, RunDirectory, Task, find_run, list_runs
 from fanfold.storage import open_store
-from helpers import Here, changed, embed, failures, rows, texts_of, watching, web_server
+from helpers import Here, changed, embed, failures, rows, texts_of, watching, web_server, workers_of
 from jobs import Scripted
 
 
@@ -62,7 +61,7 @@ def test_a_run_on_worker_processes(texts: Path, database: str) -> None:
     """The default executor does the same, and leaves no process."""
     run = on_workers(texts, database)
     assert (run.report.ok, len(rows(database))) == (40, 40)
-    assert not [child for child in psutil.Process().children() if run.id in child.cmdline()]
+    assert not workers_of(run.id)
 
 
 def test_running_again_does_only_what_is_new_or_changed(texts: Path, database: str) -> None:
@@ -308,7 +307,7 @@ def test_an_error_of_the_caller_keeps_what_is_done(texts: Path, database: str) -
     with pytest.raises(KeyError):  # noqa: PT012 - the loop is what is tested
         for _ in run:
             raise KeyError("mine")
-    assert not [child for child in psutil.Process().children() if run.id in child.cmdline()]
+    assert not workers_of(run.id)
     assert embed(texts, database).lost == 0
     assert len(rows(database)) == 40
 

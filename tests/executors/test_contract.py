@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fanfold import FanfoldError, UsageError
@@ -17,7 +16,7 @@ from fanfold.job import spec
 from fanfold.ledger import Ledger
 from fanfold.runs import RunDirectory, Task
 from fanfold.source import Folder
-from helpers import TXT
+from helpers import TXT, workers_of
 from jobs import Scripted
 
 EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": Local}
@@ -57,15 +56,6 @@ def ignore(*_: object) -> None:
     """Nobody looks at the progress."""
 
 
-def workers_of(run: RunDirectory) -> list[psutil.Process]:
-    """The processes that work for a run, of whatever parent."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if run.id in (process.info["cmdline"] or []) and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
-
-
 SCRIPTS: dict[str, tuple[list[list[str]], list[tuple[str, int, int]]]] = {
     # tasks with their items' texts -> of each task: status, ok, failed
     "all good": ([["a", "b"], ["c"], ["d", "e", "f"]], [("done", 2, 0), ("done", 1, 0), ("done", 3, 0)]),
@@ -97,7 +87,7 @@ def test_exactly_one_outcome_a_task(
         assert outcome.started <= outcome.ended
         assert bool(outcome.error) == (outcome.status != "done")
         assert (run.receipt(outcome.task) is not None) == (outcome.status == "done")
-    assert not workers_of(run)
+    assert not workers_of(run.id)
 
 
 def test_an_attempt_is_repeated_as_asked(make: Callable[[int], Executor], tmp_path: Path, database: str) -> None:
@@ -190,12 +180,12 @@ def test_closing_stops_all_work(make: Callable[[int], Executor], moment: str, tm
     outcomes = make(2).map(run, Guarded(numbers()), lambda task, *_: at_work.add(task))
     assert next(outcomes).task == 0
     go_on.set()
-    while len(workers_of(run)) < 2 or (moment == "while all work" and not at_work >= {1, 2}):
+    while len(workers_of(run.id)) < 2 or (moment == "while all work" and not at_work >= {1, 2}):
         time.sleep(0.005)
     outcomes.close()
-    assert not workers_of(run)
+    assert not workers_of(run.id)
     time.sleep(1)
-    assert not workers_of(run)
+    assert not workers_of(run.id)
     assert run.receipt(1) is run.receipt(2) is None
 
 
@@ -204,7 +194,7 @@ def test_a_backend_that_cannot_go_on_raises(make: Callable[[int], Executor], tmp
     run = begun(tmp_path / "source", database, [["x"], ["x"]], Scripted(open_error="no model"))
     with pytest.raises(FanfoldError, match="no model"):
         list(make(2).map(run, tasks_of([["x"], ["x"]]), ignore))
-    assert not workers_of(run)
+    assert not workers_of(run.id)
 
 
 @pytest.mark.parametrize("error", ["kill", "exit"])
