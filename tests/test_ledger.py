@@ -336,7 +336,7 @@ def test_a_silent_driver_elsewhere_is_dead_after_a_while(database: str) -> None:
     run = RunDirectory.create(database, table="scripted")
     asked = run.get("run.json")
     assert asked
-    run.put("run.json", asked | {"driver": {"host": "elsewhere", "pid": 1}})
+    run.put("run.json", asked | {"driver": {"machine": "elsewhere", "pid": 1, "began": ""}})
     assert run.is_alive()
     alive = Path(run.address) / "alive"
     os.utime(alive, (alive.stat().st_mtime - 1000,) * 2)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fanfold
 from fanfold import StorageError, UsageError
 from fanfold.storage import join, open_store
-from fanfold.table import FAILURES, NOWHERE, Index, Table, digests, in_both, table_names, words
+from fanfold.table import FAILURES, NOWHERE, Drop, Index, Table, digests, in_both, table_names, words
 from helpers import batch, rows, texts_of, together, watching, written
 from jobs import SCHEMA
 from racers import act, commit, create_and_commit, merge, race
@@ -243,12 +243,17 @@ def test_an_item_in_two_fragments_of_one_commit_is_added_once(table: Table, data
     assert texts_of(database) == {"x": "1", "y": "1", "z": "2"}
 
 
+def at(version: str, *keys: str) -> Drop:
+    """The rows of these keys at this version, to be dropped."""
+    return Drop(digests(keys), words([version] * len(keys)))
+
+
 def test_dropped_keys_go_unless_at_the_version_to_keep(table: Table, database: str) -> None:
     """A failed item's row goes, unless the row is of the version that failed."""
     commit(table, some("x", 3))
-    table.commit([], digests(["x000", "x001", "absent"]), words(["2", "1", "1"]))
+    table.commit([], Drop(digests(["x000", "x001", "absent"]), words(["2", "1", "1"]), other=True))
     assert sorted(rows(database)) == ["x001", "x002"]
-    table.commit([], digests(["x001"]))
+    table.commit([], at("1", "x001"))
     assert sorted(rows(database)) == ["x002"]
 
 
@@ -256,7 +261,7 @@ def test_adding_and_dropping_is_one_step(table: Table) -> None:
     """One commit makes one version, whatever it does."""
     commit(table, some("x", 4))
     before = lance.dataset(table.uri).version
-    table.commit(written(table, {"x000": "new", "y": "new"}, "2"), digests(["x001", "x002"]))
+    table.commit(written(table, {"x000": "new", "y": "new"}, "2"), at("1", "x001", "x002"))
     assert lance.dataset(table.uri).version == before + 1
 
 
@@ -266,12 +271,13 @@ def test_a_table_can_be_emptied_and_filled_again(table: Table, database: str) ->
     assert other is not None
     for number in range(3):
         commit(table, some("x", 3), f"{number}")
-        other.commit([], digests(some("x", 3)))
+        other.commit([], at(f"{number}", *some("x", 3)))
         assert rows(database) == {}
         commit(other, some("y", 2), f"{number}")
         commit(table, {"x001": f"{number}"}, f"{number}.5")
         assert sorted(rows(database)) == ["x001", "y000", "y001"]
-        table.commit([], digests(["x001", "y000", "y001"]))
+        table.commit([], at(f"{number}", "y000", "y001"))
+        table.commit([], at(f"{number}.5", "x001"))
 
 
 steps = st.lists(
@@ -297,7 +303,7 @@ def test_two_objects_taking_turns_are_a_dictionary(
         table = both[which]
         dropped = {f"{key}" for key in drop} - {f"{key}" for key in keys}
         fragments = written(table, {f"{key}": "" for key in keys}, f"{version}") if keys else []
-        table.commit(fragments, digests(dropped))
+        table.commit(fragments, Drop(digests(dropped), words(["never"] * len(dropped)), other=True))
         told = {key: v for key, v in told.items() if key not in dropped} | {f"{key}": f"{version}" for key in keys}
         assert {key: row["version"] for key, row in rows(database).items()} == told
 
@@ -355,10 +361,12 @@ def test_lances_own_upserts_double_nothing(table: Table, database: str) -> None:
 
 
 def test_a_swept_fragment_is_passed_over(table: Table, database: str) -> None:
-    """A fragment whose file is gone adds nothing and breaks nothing."""
+    """A fragment whose file is gone is an error to its own run, and nothing to one that recovers it."""
     gone, there = written(table, {"x": "x"}), written(table, {"y": "y"})
     (Path(table.uri) / "data" / gone[0]["files"][0]["path"]).unlink()
-    assert table.commit(gone + there).tolist() == digests(["y"]).tolist()
+    with pytest.raises(StorageError, match="gone before it was committed"):
+        table.commit(gone + there)
+    assert table.commit(gone + there, fill=True).tolist() == digests(["y"]).tolist()
     assert texts_of(database) == {"y": "y"}
 
 
@@ -367,7 +375,7 @@ def test_a_swept_fragment_is_passed_over_on_s3(bucket: str) -> None:
     table = Table.create(bucket, "scripted", SCHEMA)
     gone, there = written(table, {"x": "x"}), written(table, {"y": "y"})
     open_store(f"{bucket}/scripted.lance").delete(f"data/{gone[0]['files'][0]['path']}")
-    table.commit(gone + there)
+    table.commit(gone + there, fill=True)
     assert texts_of(bucket) == {"y": "y"}
 
 
@@ -390,7 +398,7 @@ def test_tables_that_share_failures_do_not_mix(database: str) -> None:
     for table in both:
         table.refresh()
         assert len(table.index.keys()) == 1
-    both[1].commit([], digests(["x"]))
+    both[1].commit([], at("1", "x"))
     both[0].refresh()
     assert both[0].dataset.to_table()["table"].to_pylist() == ["one"]
     assert len(both[0].index.keys()) == 1
@@ -401,7 +409,7 @@ def test_keys_in_both_tables_are_found(database: str) -> None:
     one, other = Table.create(database, "one", SCHEMA), Table.create(database, "other", SCHEMA)
     commit(one, some("x", 5))
     commit(other, {"x001": "", "x004": "", "y": ""})
-    assert set(in_both(one, other).tolist()) == set(digests(["x001", "x004"]).tolist())
+    assert set(in_both(one, other).keys.tolist()) == set(digests(["x001", "x004"]).tolist())
 
 
 # Upkeep

@@ -281,6 +281,7 @@ class Run:
         self._feed = Feed()
         self._numbers = count()
         self._trouble: BaseException | None = None
+        self._begun = False
         self._stop = threading.Event()
 
     @property
@@ -310,9 +311,16 @@ class Run:
 
         Raises StorageError when the source or the database fail for good, FanfoldError when workers cannot start.
         """
-        self.ledger.recover(but=self.id)
-        for duty in (self._list, self._stay_alive):
-            threading.Thread(target=duty, daemon=True).start()
+        if self._begun:
+            raise UsageError("This run has been iterated over before. Make another one with fanfold.run(...).")
+        self._begun = True
+        threading.Thread(target=self._stay_alive, daemon=True).start()
+        try:
+            self.ledger.recover(but=self.id)
+        except BaseException:
+            self._stop.set()
+            raise
+        threading.Thread(target=self._list, daemon=True).start()
         waiting: list[Outcome] = []
         committed = 0.0
         outcomes = self.executor.map(self.directory, self._feed, self._progress)
@@ -369,6 +377,8 @@ class Run:
 
     def _settle(self, outcome: Outcome) -> Outcome | None:
         """What to commit and tell, or None: decide on further tries, on splitting, on giving up."""
+        if outcome.status == "crashed":  # perhaps after it had left its receipt
+            outcome = self.directory.receipt(outcome.task) or outcome
         if outcome.status == "done":
             self._feed.settle()
             return outcome
@@ -413,6 +423,8 @@ class Run:
         self.tally.under_way[task] = (ok, failed)
 
     def _stay_alive(self) -> None:
-        while not self._stop.wait(ALIVE_EVERY):
+        while True:
             with suppress(StorageError):
                 self.directory.sign_of_life()
+            if self._stop.wait(ALIVE_EVERY):
+                return

@@ -2,7 +2,6 @@
 
     FanfoldError                       1  the run failed
     ├── StorageError                      the database or the source cannot be read or written
-    ├── LostItems                         tasks failed, so some items ended in no table
     └── UsageError                     2  the command was wrong; its message says what to type
         ├── MissingExtra                  an optional dependency is needed and absent
         ├── RecipeMismatch                the table holds vectors of another recipe
@@ -22,10 +21,6 @@ class FanfoldError(Exception):
 
 class StorageError(FanfoldError):
     """The database or the source cannot be read or written."""
-
-
-class LostItems(FanfoldError):
-    """Tasks failed, so some items ended in no table; running again plans them."""
 
 
 class UsageError(FanfoldError):

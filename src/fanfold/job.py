@@ -1,7 +1,7 @@
 """What a job is: the one seam between the core and the workloads that run on it.
 
 A job is a frozen dataclass. Its fields are its options: the same fields are its Python arguments, its
-command-line flags, its table in the docs and (by way of `fingerprint`) what makes two results comparable.
+command-line flags, its table in the docs and (by way of `recipe`) what makes two results comparable.
 
     job ──open()──▶ work ──(items, source)──▶ record batches and failures, each item answered once
          once a worker

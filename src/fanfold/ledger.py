@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
+from multiprocessing.pool import ThreadPool
 
 from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
 from fanfold.job import Item, Job, spec
@@ -21,7 +22,7 @@ from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store
-from fanfold.table import FAILURES, Index, Table, in_both, table_names
+from fanfold.table import FAILURES, Drop, Index, Table, in_both, table_names
 
 _SLICE = 64  # receipts published in one commit when a dead run is recovered
 
@@ -37,10 +38,11 @@ class Ledger:
 
     @classmethod
     def open(cls, database: str, name: str) -> "Ledger | None":
-        """The ledger of the table called `name`, or None if the database has no such table."""
+        """The ledger of the table called `name`, or None if the database has no such table of fanfold's."""
         rows = Table.open(database, name)
-        failures = Table.create(database, "failures", FAILURES, scope=name) if rows else None
-        return cls(database, name, rows, failures) if rows and failures else None
+        if rows is None or not is_ours(rows):
+            return None
+        return cls(database, name, rows, Table.create(database, "failures", FAILURES, scope=name))
 
     @classmethod
     def create(cls, database: str, name: str, job: Job, root: str, ids: Ids) -> "Ledger":
@@ -61,7 +63,7 @@ class Ledger:
     def fit(self, job: Job, source: Source, ids: Ids) -> Source:
         """The source with keys as this table has them. Raises UsageError when the two do not go together."""
         metadata = self.rows.metadata
-        if "fanfold.recipe" not in metadata:
+        if not is_ours(self.rows):
             raise UsageError(f"Table '{self.name}' was not made by fanfold. Write to another one with: --table NAME")
         check_recipe(metadata, job, self.name)
         if metadata["fanfold.ids"] != ids:
@@ -73,23 +75,30 @@ class Ledger:
         return fitting
 
     def refresh(self) -> None:
-        """Look at the newest versions, and bring the two tables to agree."""
-        self.rows.refresh()
+        """Look at the newest versions, and bring the two tables to agree.
+
+        Failures first: another driver that finds an item failing takes its row away and then adds the failure, and
+        looked at the other way round, both would seem to be there.
+        """
         self.failures.refresh()
+        self.rows.refresh()
         self.agree()
 
     def agree(self) -> None:
         """Drop the failures of items that have a row."""
-        if len(both := in_both(self.rows, self.failures)):
+        both = in_both(self.rows, self.failures)
+        if len(both.keys):
             self.failures.commit([], both)
 
     def publish(self, outcomes: Sequence[Outcome]) -> None:
         """Commit what tasks have done. Any outcome may be published again; it then changes nothing."""
         failures = [fragment for outcome in outcomes for fragment in outcome.failures]
         failed, versions = self.failures.contents(failures)
-        # An item that failed at a new version loses the row of its old one.
-        keys = self.rows.commit([fragment for outcome in outcomes for fragment in outcome.rows], failed, versions)
-        self.failures.commit(failures, keys)
+        # An item that failed at a new version loses the row of its old one. An item that is done loses the failure
+        # known so far; one that another driver adds meanwhile, of a newer version, is not ours to drop.
+        rows = [fragment for outcome in outcomes for fragment in outcome.rows]
+        keys = self.rows.commit(rows, Drop(failed, versions, other=True))
+        self.failures.commit(failures, Drop(keys, self.failures.index.find(keys)[0]))
 
     def recover(self, but: str = "") -> None:
         """Commit what runs that never ended have receipts for; write the end of those whose driver is dead.
@@ -98,12 +107,8 @@ class Ledger:
         is there at any version nothing is replaced: if that version is not the one listed, planning does it again.
         """
         self.refresh()
-        for id in list_runs(self.database):
-            run = RunDirectory(self.database, id)
-            if id == but or run.get("report.json"):
-                continue
-            asked = run.get("run.json") or {}
-            if asked.get("table") != self.name:
+        for run in unended(self.database, but):
+            if (run.get("run.json") or {}).get("table") != self.name:
                 continue
             for slice in _sliced(self._uncommitted(run)):
                 self.rows.commit([fragment for outcome in slice for fragment in outcome.rows], fill=True)
@@ -160,6 +165,14 @@ def account(run: RunDirectory) -> tuple[Report, str]:
     return report, "running" if run.is_alive() else "interrupted"
 
 
+def unended(database: str, but: str) -> Iterator[RunDirectory]:
+    """The runs without a report, save one; asked side by side, since there may be thousands that have one."""
+    runs = [RunDirectory(database, id) for id in list_runs(database) if id != but]
+    with ThreadPool(16) as pool:
+        reports = pool.map(lambda run: run.get("report.json"), runs)
+    return (run for run, report in zip(runs, reports, strict=True) if report is None)
+
+
 def _sliced(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
     while slice := list(islice(outcomes, _SLICE)):
         yield slice
@@ -182,17 +195,26 @@ def optimize(database: str, keep: timedelta) -> dict[str, dict[str, int]]:
     Litter is only swept while nobody works on the database: a fragment that waits for its commit looks the same.
     Raises UsageError when there are no tables, StorageError when the database cannot be used.
     """
-    names = table_names(database)
-    if not names:
+    ledgers = [Ledger.open(database, name) for name in table_names(database) if name != "failures"]
+    ours = [ledger for ledger in ledgers if ledger]
+    if not ours:
         raise UsageError(f"There is no fanfold database at {database}.")
-    for name in names:
-        if name != "failures" and (ledger := Ledger.open(database, name)):
-            ledger.recover()
-    idle = not any(is_under_way(RunDirectory(database, id)) for id in list_runs(database))
-    opened = {name: Table.open(database, name) for name in names}
-    return {name: table.optimize(keep, sweep=idle) for name, table in opened.items() if table}
+    for ledger in ours:
+        ledger.recover()
+    runs = [RunDirectory(database, id) for id in list_runs(database)]
+    for run in runs:
+        if run.get("report.json") and not is_under_way(run):
+            run.prune()
+    tables = {ledger.name: ledger.rows for ledger in ours} | {"failures": ours[-1].failures}
+    return {name: table.optimize(keep, sweep=not any(map(is_under_way, runs))) for name, table in tables.items()}
+
+
+def is_ours(table: Table) -> bool:
+    """Whether fanfold made a table: a LanceDB database may hold others."""
+    return "fanfold.recipe" in table.metadata
 
 
 def is_under_way(run: RunDirectory) -> bool:
-    """Whether a run has not ended and its driver lives."""
-    return run.get("report.json") is None and run.is_alive()
+    """Whether a run's driver lives and has not written the end. That others took it for dead does not count."""
+    report = run.get("report.json")
+    return (report is None or report["ended"] != "complete") and run.is_alive()

@@ -15,11 +15,11 @@ import io
 import json
 import os
 import secrets
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -94,9 +94,10 @@ class RunDirectory:
     def create(cls, database: str, **asked: Any) -> "RunDirectory":
         """Begin a run's directory by writing down what was asked."""
         run = cls(database, f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}")
-        driver = {"host": socket.gethostname(), "pid": os.getpid()}
+        run.sign_of_life()  # before there is a run that could be taken for dead
+        pid = os.getpid()
+        driver = {"machine": _machine(), "pid": pid, "began": _began(pid)}
         run.put("run.json", {"id": run.id, "started": datetime.now(UTC).isoformat(), "driver": driver, **asked})
-        run.sign_of_life()
         return run
 
     def put(self, name: str, content: Mapping[str, Any], *, create: bool = False) -> bool:
@@ -160,14 +161,21 @@ class RunDirectory:
     def is_alive(self) -> bool:
         """Whether a run without a report is still being driven."""
         driver = (self.get("run.json") or {}).get("driver", {})
-        if driver.get("host") == socket.gethostname() and not _is_running(driver["pid"]):
-            return False
+        if driver.get("machine") and driver["machine"] == _machine():
+            return bool(driver["began"] == _began(driver["pid"]))
         last = self._touched("alive")
         if last is None:
             return False
         self.put("looked", {})  # the store's own clock: no two machines' clocks are compared
         now = self._touched("looked")
         return now is not None and now - last < timedelta(seconds=DEAD_AFTER)
+
+    def prune(self) -> None:
+        """Delete what only recovery needs, of a run that has ended."""
+        with errors_of(self.address):
+            for folder in ("tasks", "receipts"):
+                for chunk in self.store.list(folder):
+                    self.store.delete([meta["path"] for meta in chunk])
 
     def seconds(self) -> float:
         """From the beginning to the last sign of life."""
@@ -182,14 +190,21 @@ class RunDirectory:
                 return None
 
 
-def _is_running(pid: int) -> bool:
+def _machine() -> str:
+    """This machine since it was started, and this container of it: where a process id means something. Linux only."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # running, and another user's
-    return True
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _began(pid: int) -> str:
+    """When a process began, in clock ticks since the machine was started; empty if there is none of this id."""
+    try:
+        # Field 22 of /proc/PID/stat, see proc(5); counted from behind the name, which may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def list_runs(database: str) -> list[str]:

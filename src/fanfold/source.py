@@ -15,13 +15,14 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
+from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from fanfold.errors import StorageError, UsageError
@@ -179,13 +180,8 @@ class Bucket:
         return None
 
     def read(self, item: Item, limit: int) -> bytes:
-        if item.size > limit:
-            raise _too_large(item.size, limit)
         with os_errors(self.uri(item)):
-            answer = self.store.get(item.path)
-            if _version(answer.meta) != item.version:
-                raise Changed("changed since it was listed; run again")
-            return bytes(answer.bytes())
+            return _fetch(self.store, item.path, item, limit)
 
     def uri(self, item: Item) -> str:
         return f"{self.root}/{item.path}"
@@ -212,7 +208,8 @@ class Listed:
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - asked for by name, so never left out
         # Addresses are looked up side by side (a URL takes a round trip) and given in the file's order.
-        with ThreadPoolExecutor(self.parallel_reads) as pool:
+        # A pool of daemon threads: one that waits for a dead server must not keep a stopped process alive.
+        with ThreadPool(self.parallel_reads) as pool:
             addresses = self._addresses()
             while some := list_of(islice(addresses, 256)):
                 yield from pool.map(self._item, some)
@@ -243,7 +240,7 @@ class Listed:
                 return _local_item(_as_text(address), os.stat(address))  # noqa: PTH116
             with os_errors(address):
                 store, path = self._open(address)
-                meta = store.head(path)
+                meta = _meta(store, path)
             return Item(address, meta["size"], _version(meta), address)
         except (OSError, ValueError):  # ValueError: a NUL in a path, as in a list that is UTF-16
             return Item(_as_text(address), 0, "not found", _as_text(address))
@@ -261,11 +258,9 @@ class Listed:
         if not is_url(item.path):
             with os_errors(item.path):
                 return _read_file(_as_name(item.path), item, limit)
-        if item.size > limit:
-            raise _too_large(item.size, limit)
         with os_errors(item.path):
             store, path = self._open(item.path)
-            return bytes(store.get(path).bytes())
+            return _fetch(store, path, item, limit)
 
     def uri(self, item: Item) -> str:
         return item.path if is_url(item.path) else "file://" + quote(os.fsencode(_as_name(item.path)))
@@ -385,6 +380,27 @@ def _read_file(path: str, item: Item, limit: int) -> bytes:
 
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe would be waited for until someone writes to it
+
+
+def _fetch(store: ObjectStore, path: str, item: Item, limit: int) -> bytes:
+    if item.size > limit:
+        raise _too_large(item.size, limit)
+    answer = store.get(path)
+    if answer.meta["size"] > limit:
+        raise _too_large(answer.meta["size"], limit)
+    if _version(answer.meta) != item.version:
+        raise Changed("changed since it was listed; run again")
+    return bytes(answer.bytes())
+
+
+def _meta(store: ObjectStore, path: str) -> Any:
+    """What is known of an object without its content. Some web servers answer that only when asked for both."""
+    try:
+        return store.head(path)
+    except FileNotFoundError:
+        raise
+    except BaseError:
+        return store.get(path).meta
 
 
 def _too_large(size: int, limit: int) -> TooLarge:

@@ -129,6 +129,15 @@ def words(versions: Iterable[str]) -> Words:
     return np.frombuffer(joined, np.uint64)
 
 
+@dataclass(frozen=True)
+class Drop:
+    """Rows to take away: those of `keys` whose version is the one beside it; with `other`, is any but that one."""
+
+    keys: Digests
+    versions: Words
+    other: bool = False
+
+
 @dataclass
 class Table:
     """One Lance table with a `key` and a `version` column."""
@@ -190,8 +199,8 @@ class Table:
         # Not streamed into Lance, which would pull `batches` in threads of its own: a model run there leaves its
         # buffers in the memory of ever more threads (measured: 330 MB a worker instead of 180).
         for group in _grouped(batches, _WRITE_BYTES):
+            rows = pa.Table.from_batches(group, schema)  # a wrong schema is the job's fault, not the storage's
             with errors_of(self.uri):
-                rows = pa.Table.from_batches(group, schema)
                 fragments += [part.to_json() for part in write_fragments(rows, self.dataset, schema=schema)]
         return fragments
 
@@ -227,22 +236,22 @@ class Table:
     def commit(
         self,
         fragments: Sequence[Mapping[str, Any]],
-        drop: Digests | None = None,
-        keep: Words | None = None,
+        drop: "Drop | None" = None,
         *,
         fill: bool = False,
     ) -> Digests:
         """Publish fragments in one step, each (key, version) once, replacing the rows of changed items.
 
-        The rows of the keys in `drop` go away in the same step, except at the versions in `keep`.
-        With `fill`, nothing is replaced: only rows of keys that the table does not hold at all are added.
+        The rows in `drop` go away in the same step.
+        With `fill`, nothing is replaced: only rows of keys that the table does not hold at all are added, and
+        fragments whose files are gone (swept since) are passed over.
         Returns the digests of all keys in the fragments, those included that were there already.
         Raises StorageError, also when other drivers keep getting in between.
         """
         for attempt in range(_COMMIT_TRIES):
             self.refresh()
             added, new, all_keys = self._new_rows(fragments, fill)
-            touched, removed, gone = self._without(np.concatenate([new, self._droppable(drop, keep)]))
+            touched, removed, gone = self._without(np.concatenate([new, self._droppable(drop)]))
             if not added and not len(gone):
                 return all_keys
             try:
@@ -275,11 +284,12 @@ class Table:
         versions = [words(_texts(columns, "version")) for columns in rows]
         return np.concatenate([digests([]), *keys]), np.concatenate([words([]), *versions])
 
-    def _droppable(self, drop: Digests | None, keep: Words | None) -> Digests:
+    def _droppable(self, drop: Drop | None) -> Digests:
         if drop is None:
             return digests([])
-        versions, _ = self.index.find(drop)
-        return drop if keep is None else drop[versions != keep]
+        versions, _ = self.index.find(drop.keys)
+        gone: Digests = drop.keys[(versions != drop.versions) == drop.other]
+        return gone
 
     def _new_rows(
         self, fragments: Sequence[Mapping[str, Any]], fill: bool
@@ -290,7 +300,9 @@ class Table:
         seen: set[bytes] = set()
         for fragment in map(_fragment, fragments):
             if (rows := self._read(fragment, ["key", "version"])) is None:
-                continue  # swept after it was committed or given up; the next plan knows whether it is needed
+                if fill:
+                    continue  # swept after it was committed or given up; the next plan knows whether it is needed
+                raise StorageError(f"A fragment of {self.uri} is gone before it was committed. Run again.")
             keys = digests(_texts(rows, "key"))
             versions, addresses = self.index.find(keys)
             known = (addresses != NOWHERE) & (fill | (versions == words(_texts(rows, "version"))))
@@ -361,6 +373,7 @@ class Table:
         Returns counts: fragments before and after, old versions and bytes removed.
         """
         with errors_of(self.uri):
+            self.dataset = lance.dataset(self.uri)
             before = len(self.dataset.get_fragments())
             self._compact()
             stats = self.dataset.cleanup_old_versions(older_than, delete_unverified=sweep)
@@ -400,9 +413,11 @@ def _grouped(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[list[pa.R
         yield group
 
 
-def in_both(one: Table, other: Table) -> Digests:
-    """The digests of the keys that two tables share."""
-    return np.intersect1d(one.index.keys(), other.index.keys(), assume_unique=True)
+def in_both(rows: Table, failures: Table) -> Drop:
+    """The failures of keys that have a row, as far as both tables' indexes know."""
+    keys = failures.index.keys()
+    both = keys[rows.index.find(keys)[1] != NOWHERE]
+    return Drop(both, failures.index.find(both)[0])
 
 
 def _fragment(content: Mapping[str, Any]) -> FragmentMetadata:

@@ -105,15 +105,17 @@ class Answers:
                 self._take(answer.key)
                 self.failures.append(answer)
             elif answer.num_rows:
-                for key in answer.column("key").to_pylist():
-                    self._take(str(key))
+                for key, version in zip(*(answer.column(name).to_pylist() for name in ("key", "version")), strict=True):
+                    if self._take(str(key)).version != version:
+                        raise ValueError(f"the job gave {key!r} the version {version!r}, which is not the item's")
                 self.ok += answer.num_rows
                 yield answer
             self.progress(self.ok, len(self.failures))
 
-    def _take(self, key: str) -> None:
-        if self.waiting.pop(key, None) is None:
+    def _take(self, key: str) -> Item:
+        if (item := self.waiting.pop(key, None)) is None:
             raise ValueError(f"the job answered for {key!r}, which was not asked or was answered before")
+        return item
 
     def all_failures(self) -> list[Failure]:
         """The failures, with one for every item the job forgot."""

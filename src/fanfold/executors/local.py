@@ -113,6 +113,8 @@ class _Hand:
         if self.process is None or self.process.poll() is not None:
             self._start()
         started = time.time()
+        self.said.seek(0)
+        self.said.truncate()  # so that what a crash leaves behind is of this task
         try:
             self.pipe.send_bytes(json.dumps(asdict(task)).encode())
             while True:
@@ -123,8 +125,8 @@ class _Hand:
                     return Outcome(**content)
         except (EOFError, OSError):
             number, attempt, items = task.number, task.attempt, task.items
-            words = self._last_words()
-            return Outcome(number, attempt, items, "crashed", started=started, ended=time.time(), error=words)
+            why = self._last_words()
+            return Outcome(number, attempt, items, "crashed", started=started, ended=time.time(), error=why)
 
     def _start(self) -> None:
         """Start a worker process and wait until it is ready. Raises FanfoldError if it can never be."""
@@ -147,15 +149,15 @@ class _Hand:
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         self.pipe, theirs = Pipe()
-        self.words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         command = [sys.executable, "-X", "faulthandler", "-m", __name__]
         with theirs:
             return subprocess.Popen(
                 [*command, str(theirs.fileno()), self.run.database, self.run.id],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=self.words,
-                stderr=self.words,
+                stdout=self.said,
+                stderr=self.said,
                 env=os.environ | _THRIFT | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,  # Ctrl-C is the driver's to handle
             )
@@ -165,8 +167,8 @@ class _Hand:
         assert self.process is not None
         code = self.process.wait()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self.words.seek(0)
-        said = " ".join(self.words.read().decode(errors="replace").split())
+        self.said.seek(0)
+        said = " ".join(self.said.read(4096).decode(errors="replace").split())
         return f"{how}: {said[:300]}" if said else how
 
 
