@@ -1,0 +1,247 @@
+"""What the fault tests share: drivers as processes, moments to break them at, and what must hold afterwards.
+
+Run as a script it is such a driver: `python faults.py SOURCE DATABASE OPTIONS`, with the options as JSON.
+"""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lance
+import psutil
+
+import fanfold
+import fanfold.driver
+from fanfold import FanfoldError, Report, ledger
+from fanfold.source import open_source
+from fanfold.storage import join, open_store
+from jobs import Scripted
+
+TABLE = "scripted"
+
+
+def main(source: str, database: str, options: dict[str, Any]) -> int:
+    """Be a driver; exit as the command line does."""
+    script = {name: options.pop(name) for name in ("pause", "memory", "open_error", "failing") if name in options}
+    try:
+        run = fanfold.run(Scripted(**script), source=source, database=database, **options)
+        for outcome in run:
+            sys.stderr.write(f"task {outcome.task}: {outcome.ok} ok, {outcome.failed} failed\n")
+    except FanfoldError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    sys.stdout.write(json.dumps(run.report.to_json()))
+    return run.report.exit_code
+
+
+@dataclass
+class Driver:
+    """A driver in a process of its own."""
+
+    database: str
+    process: "subprocess.Popen[str]"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def children(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children()
+        return []
+
+    def kill_worker(self, rng: random.Random) -> None:
+        if workers := self.children():
+            with suppress(psutil.NoSuchProcess):
+                rng.choice(workers).kill()
+
+    def end(self, timeout: float = 90) -> tuple[int, str, str]:
+        """Wait for the end: exit code, stdout, stderr. Whatever happened, there must be no traceback."""
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        finally:
+            self.process.kill()
+        assert "Traceback" not in err, err
+        assert "panicked" not in err, err
+        return self.process.returncode, out, err
+
+
+def drive(source: Path | str, database: str, powerless: bool = False, **options: Any) -> Driver:
+    """Start a driver; a powerless one is bound by file permissions even when it is root."""
+    options = {"workers": 2, "task_size": 6, **options}
+    powers = "-dac_override,-dac_read_search"
+    command = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if powerless else []
+    command += [sys.executable, __file__, str(source), database, json.dumps(options)]
+    pipe = subprocess.PIPE
+    return Driver(database, subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+
+
+def fill(folder: Path, count: int, salt: str = "", failing: int = 7) -> None:
+    """`count` small files in two folders, every `failing`-th of which is to fail."""
+    for number in range(count):
+        file = folder / "ab"[number % 2] / f"{number:03d}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{'fail' if number % failing == failing // 2 else 'text'} {number} {salt}")
+
+
+def upload(folder: Path, prefix: str) -> None:
+    """Put a folder's files below a URL."""
+    store = open_store(prefix)
+    for file in folder.rglob("*.txt"):
+        store.put(str(file.relative_to(folder)), file.read_bytes())
+
+
+# --- moments --------------------------------------------------------------------------------------------------
+
+MOMENTS = {
+    "start": "",
+    "run": "_runs/*/run.json",
+    "manifest": "_runs/*/tasks/*.parquet",
+    "fragment": "*.lance/data/*",
+    "receipt": "_runs/*/receipts/*.json",
+    "commit": f"{TABLE}.lance/_versions/*.manifest",
+    "deletion": "*.lance/_deletions/*",
+    "failures": "failures.lance/_versions/*.manifest",
+    "report": "_runs/*/report.json",
+}
+"""What a driver can be seen doing, and the file that shows it."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Who dies, and when: `delay` seconds after the `nth` sign of a moment."""
+
+    victim: str
+    moment: str
+    nth: int
+    delay: float
+
+
+def kills(seed: int) -> list[Kill]:
+    """The kills of a seed, one driver each: every moment and every kind of victim takes its turn."""
+    rng = random.Random(seed)
+    moments, victims = list(MOMENTS), ["driver", "both", "worker"]
+    return [
+        Kill(
+            victims[(seed + turn) % 3],
+            moments[(seed + 4 * turn) % len(moments)],
+            rng.choice([1, 1, 2, 4]),
+            rng.choice([0, 0.003, 0.02, 0.1]) * rng.random() if (seed + turn) % len(moments) else 2 * rng.random(),
+        )
+        for turn in range(1 + seed % 2)
+    ]
+
+
+def strike(driver: Driver, kill: Kill, before: set[Path], rng: random.Random) -> None:
+    """Wait for the moment, or for the driver's end, and kill."""
+    pattern = MOMENTS[kill.moment]
+    while pattern and driver.process.poll() is None and len(signs(driver.database, pattern) - before) < kill.nth:
+        time.sleep(0.001)
+    time.sleep(kill.delay)
+    if kill.victim != "driver":
+        driver.kill_worker(rng)
+    if kill.victim != "worker":
+        driver.kill()
+
+
+def signs(database: str, pattern: str) -> set[Path]:
+    """The files that show what has been done."""
+    return {path for path in Path(database).glob(pattern) if "#" not in path.name}
+
+
+# --- what must hold -------------------------------------------------------------------------------------------
+
+
+def settle(source: Path | str, database: str, **options: Any) -> Report:
+    """A clean rerun, after which every listed item must be in exactly one table, exactly once."""
+    run = fanfold.run(Scripted(), source=str(source), database=database, **{"workers": 2, "task_size": 20, **options})
+    for _ in run:
+        pass
+    report = run.report
+    listed = listed_of(source)
+    assert (report.lost, report.complete, report.listed) == (0, True, len(listed))
+    rows, failures = held(database, listed)
+    assert (report.unchanged + report.ok, report.failed) == (len(rows), len(failures))
+    return report
+
+
+def listed_of(source: Path | str) -> dict[str, str]:
+    """Key -> version of the items of a source, as it is now."""
+    return {item.key: item.version for item in open_source(str(source)).list(Scripted.suffixes)}
+
+
+def held(database: str, listed: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What the two tables hold of the listed items, key -> version; every one must be there, and none twice."""
+    rows = once(database, TABLE)
+    failures = once(database, "failures")
+    assert not rows.keys() & failures.keys()
+    rows, failures = ({key: has[key] for key in has.keys() & listed.keys()} for has in (rows, failures))
+    assert rows | failures == listed
+    return rows, failures
+
+
+def once(database: str, table: str) -> dict[str, str]:
+    """Key -> version of a table's rows; no key may be there twice."""
+    found = lance.dataset(join(database, f"{table}.lance")).to_table(["key", "version"]).to_pylist()
+    twice = {key: n for key, n in Counter(row["key"] for row in found).items() if n > 1}
+    assert not twice
+    return {row["key"]: row["version"] for row in found}
+
+
+def texts_of(database: str) -> dict[str, str]:
+    """Key -> text of the rows."""
+    found = lance.dataset(join(database, f"{TABLE}.lance")).to_table(["key", "text"]).to_pylist()
+    return {row["key"]: row["text"] for row in found}
+
+
+def assert_clean(database: str) -> None:
+    """After cleaning up, every data file belongs to the current version of its table, and none is missing."""
+    ledger.optimize(database, keep=timedelta(0))
+    for table in (TABLE, "failures"):
+        fragments = lance.dataset(join(database, f"{table}.lance")).get_fragments()
+        current = {file.path for fragment in fragments for file in fragment.metadata.files}
+        assert data_files(database, table) == current
+
+
+def data_files(database: str, table: str) -> set[str]:
+    """The names of the files below a table's `data`."""
+    found = open_store(join(database, f"{table}.lance")).list("data")
+    return {meta["path"].removeprefix("data/") for chunk in found for meta in chunk}
+
+
+def workers_of(database: str) -> Iterator[psutil.Process]:
+    """The worker processes of a database's runs."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "fanfold.executors.local" in (words := process.cmdline()) and database in words:
+                yield process
+
+
+def assert_no_workers(database: str, within: float = 10) -> None:
+    """Workers of dead drivers end by themselves."""
+    wait_for(lambda: not any(workers_of(database)), within)
+
+
+def wait_for(ready: Callable[[], object], within: float = 30) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + within
+    while not ready():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))

@@ -1,0 +1,119 @@
+"""A TCP proxy in front of an S3 server that makes it fail now and then, by a plan that a seed fixes.
+
+Requests pass byte for byte but for one unsigned header, so their signatures (made for the proxy's address) hold.
+"""
+
+import random
+import socket
+import socketserver
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+FAULTS = ("500 before", "503 before", "reset before", "500 after", "503 after", "reset after", "cut", "stall")
+"""Before or after the server has done what was asked; `cut` ends the answer in its middle."""
+
+
+@dataclass
+class Plan:
+    """Which request meets which fault: by its words and how often it was made, so in whatever order they come."""
+
+    seed: int
+    rate: float = 0.1
+    """The share of requests that fail."""
+    faults: tuple[str, ...] = FAULTS
+    always: Mapping[str, str] = field(default_factory=dict)
+    """Requests whose first line contains this text always meet this fault."""
+    stall: float = 0.5
+    """Seconds."""
+    met: Counter[str] = field(default_factory=Counter)
+    _asked: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fault(self, request: str) -> str:
+        """The fault that this request meets, or none."""
+        with self._lock:
+            self._asked[request] += 1
+            rng = random.Random(f"{self.seed} {request} {self._asked[request]}")
+            fault = rng.choice(self.faults) if self.faults and rng.random() < self.rate else ""
+            fault = next((fault for text, fault in self.always.items() if text in request), fault)
+            self.met[fault] += 1
+            return fault
+
+
+@contextmanager
+def flaky(server: str, plan: Plan) -> Iterator[str]:
+    """Run the proxy; the address to use instead of the server's."""
+    proxy = _Proxy(("127.0.0.1", 0), _Connection)
+    proxy.host, port = server.removeprefix("http://").split(":")
+    proxy.port, proxy.plan = int(port), plan
+    threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{proxy.server_address[1]}"
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+class _Proxy(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    host: str
+    port: int
+    plan: Plan
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    """One connection, which serves one request."""
+
+    server: _Proxy
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            if request := _request(self.request):
+                self._serve(request)
+
+    def _serve(self, request: bytes) -> None:
+        first, _, rest = request.partition(b"\r\n")
+        fault = self.server.plan.fault(first.decode())
+        kind, _, when = fault.partition(" ")
+        if kind == "stall":
+            time.sleep(self.server.plan.stall)
+        # Without this the server would keep the connection open, and only a parser could tell the answer's end.
+        answer = b"" if when == "before" else self._forward(first + b"\r\nConnection: close\r\n" + rest)
+        if kind.isdigit():
+            answer = b"HTTP/1.1 %s Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % kind.encode()
+        elif kind == "cut":
+            answer = answer[: len(answer) // 2]
+        if kind in ("reset", "cut"):  # lingering for no time makes the close a reset
+            self.request.sendall(answer if kind == "cut" else b"")
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.request.close()
+        else:
+            self.request.sendall(answer)
+
+    def _forward(self, request: bytes) -> bytes:
+        with socket.create_connection((self.server.host, self.server.port)) as backend:
+            backend.sendall(request)
+            return b"".join(iter(lambda: backend.recv(1 << 16), b""))
+
+
+def _request(connection: socket.socket) -> bytes:
+    """One whole request: its head, and as much as its Content-Length says."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (more := connection.recv(1 << 16)):
+            return b""
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = (line.partition(b":") for line in head.lower().split(b"\r\n"))
+    length = int(next((value for name, _, value in lines if name == b"content-length"), b"0"))
+    while len(body) < length:
+        if not (more := connection.recv(1 << 16)):
+            return b""
+        body += more
+    return head + b"\r\n\r\n" + body

@@ -1,0 +1,590 @@
+"""Break things on purpose: after every fault a clean rerun finds each item in exactly one table, once."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import fanfold
+from fanfold import FanfoldError, Item, ledger
+from fanfold.driver import Options, Run, prepare
+from fanfold.executors.local import Local
+from fanfold.runs import RunDirectory, list_runs
+from fanfold.source import Folder
+from fanfold.storage import open_store
+from fanfold.table import Table
+from faults import (
+    MOMENTS,
+    TABLE,
+    assert_clean,
+    assert_no_workers,
+    drive,
+    fill,
+    held,
+    kills,
+    listed_of,
+    once,
+    settle,
+    signs,
+    strike,
+    texts_of,
+    upload,
+    wait_for,
+    workers_of,
+)
+from flaky import FAULTS, Plan, flaky
+from jobs import SCHEMA, Scripted
+
+# --- killed ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_killed_at_any_moment(seed: int, tmp_path: Path, database: str) -> None:
+    """Whoever is killed, whenever, as often as you like: each item ends in one table, once, and no litter stays."""
+    source, rng = tmp_path / "source", random.Random(seed)
+    fill(source, 36, "old")
+    if seed % 3 == 0:
+        settle(source, database)
+        fill(source, 48, "changed", failing=5)
+    for kill in kills(seed):
+        before = {sign for pattern in MOMENTS.values() if pattern for sign in signs(database, pattern)}
+        driver = drive(source, database, pause=0.02)
+        strike(driver, kill, before, rng)
+        driver.end() if kill.victim == "worker" else assert_no_workers(database)
+    settle(source, database)
+    assert_clean(database)
+    held(database, listed_of(source))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_while_cleaning(seed: int, tmp_path: Path, database: str) -> None:
+    """A cleaner that is killed, with a run's litter around, leaves nothing out and can start again."""
+    source, rng = tmp_path / "source", random.Random(seed)
+    fill(source, 30)
+    driver = drive(source, database, task_size=3, pause=0.01)
+    wait_for(lambda: len(signs(database, MOMENTS["receipt"])) > rng.randrange(1, 8))
+    driver.kill()
+    for _ in range(3):
+        cleaner = subprocess.Popen([*CLEAN, database], cwd=Path(__file__).parent)
+        time.sleep(0.4 + 0.5 * rng.random())
+        cleaner.kill()
+        cleaner.wait()
+    settle(source, database)
+    assert_clean(database)
+
+
+CLEAN = [sys.executable, "-c", "import sys; from faults import assert_clean; assert_clean(sys.argv[1])"]
+
+# --- several drivers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "killed"),
+    [
+        ((3, 5), None),
+        ((2, 7), None),
+        ((1, 36), None),
+        ((3, 4, 5), None),
+        ((5, 2), 0.9),
+        ((2, 5), 1.2),
+    ],
+)
+def test_several_drivers(sizes: tuple[int, ...], killed: float | None, tmp_path: Path, database: str) -> None:
+    """Drivers over one source at once, cutting it differently, one of them killed or not, do each item once."""
+    fill(tmp_path / "source", 36)
+    together(tmp_path / "source", database, sizes, killed)
+    assert_clean(database)
+
+
+@pytest.mark.parametrize(("sizes", "killed"), [((3, 5), None), ((4, 3, 6), None), ((5, 3), 2.5)])
+def test_several_drivers_on_s3(sizes: tuple[int, ...], killed: float | None, tmp_path: Path, bucket: str) -> None:
+    """The same on an object store, where create-if-absent is all there is to agree by."""
+    fill(tmp_path, 30)
+    upload(tmp_path, f"{bucket}/source")
+    together(f"{bucket}/source", f"{bucket}/db", sizes, killed)
+    assert_clean(f"{bucket}/db")
+
+
+def together(source: Path | str, database: str, sizes: tuple[int, ...], killed: float | None) -> None:
+    drivers = [drive(source, database, task_size=size, pause=0.02) for size in sizes]
+    if killed:
+        time.sleep(killed)
+        drivers.pop().kill()
+    for driver in drivers:
+        code, out, err = driver.end()
+        assert code in (0, 3), err
+        assert json.loads(out)["lost"] == 0
+    held(database, listed_of(source))
+    settle(source, database)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_drivers_that_disagree(seed: int, tmp_path: Path, database: str) -> None:
+    """An item that fails for one driver and not for another, at the same time, has a row and no failure."""
+    fill(tmp_path / "source", 24, failing=99)
+    fine, failing = (drive(tmp_path / "source", database, task_size=3 + seed, failing=f) for f in (False, True))
+    for driver in (fine, failing):
+        code, _, err = driver.end()
+        assert code in (0, 3), err
+    held(database, listed_of(tmp_path / "source"))
+    settle(tmp_path / "source", database)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_cleaning_while_drivers_work(seed: int, tmp_path: Path, database: str) -> None:
+    """Cleaning up again and again while drivers work takes nothing from them."""
+    fill(tmp_path / "source", 40)
+    drivers = [drive(tmp_path / "source", database, task_size=2 + seed, pause=0.03) for _ in range(2)]
+    wait_for(lambda: signs(database, MOMENTS["receipt"]))
+    while any(driver.process.poll() is None for driver in drivers):
+        ledger.optimize(database, keep=timedelta(hours=1))
+    for driver in drivers:
+        code, _, err = driver.end()
+        assert code == 3, err
+    settle(tmp_path / "source", database)
+    assert_clean(database)
+
+
+def test_swept_while_suspended(tmp_path: Path, database: str) -> None:
+    """A driver taken for dead, whose fragments were swept, does not report them as done."""
+    fill(tmp_path / "source", 24, failing=99)
+    driver = drive(tmp_path / "source", database, task_size=3, pause=0.1)
+    wait_for(lambda: len(signs(database, MOMENTS["fragment"])) >= 2)
+    suspended = [driver.process.pid, *(worker.pid for worker in driver.children())]
+    for pid in suspended:
+        os.kill(pid, signal.SIGSTOP)
+    for alive in signs(database, "_runs/*/alive"):
+        os.utime(alive, (0, 0))
+    ledger.optimize(database, keep=timedelta(0))
+    for pid in suspended:
+        os.kill(pid, signal.SIGCONT)
+    code, out, _ = driver.end()
+    if code == 0:
+        assert json.loads(out)["ok"] == len(once(database, TABLE))
+    settle(tmp_path / "source", database)
+
+
+def test_emptied_table(database: str) -> None:
+    """A table whose last row has gone takes several tasks' rows at once, like a new one."""
+    table = Table.create(database, TABLE, SCHEMA)
+    for first in (0, 3):
+        keys = [f"{number}" for number in range(first, first + 3)]
+        batches = [pa.RecordBatch.from_pylist([{"key": key, "version": "1"}], schema=SCHEMA) for key in keys]
+        table.commit([fragment for batch in batches for fragment in table.write(iter([batch]))])
+        assert once(database, TABLE).keys() == set(keys)
+        table.dataset.delete("true")
+        assert once(database, TABLE) == {}
+
+
+# --- disks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A small disk of its own, which everyone may look at."""
+    where = Path(tempfile.mkdtemp(prefix="fanfold-disk-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tmpfs", where], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", "--lazy", where], check=True)
+        where.rmdir()
+
+
+@contextmanager
+def crowded(disk: Path, free: int) -> Iterator[None]:
+    """Leave only so many bytes of the disk free."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        file.write(bytes(shutil.disk_usage(disk).free - free))
+    yield
+    ballast.unlink()
+
+
+@pytest.mark.parametrize("pages", [0, 3, 9, 20, 37, 55])
+def test_full_disk(pages: int, tmp_path: Path, disk: Path) -> None:
+    """A disk that fills up, at whatever moment, ends the run with an error that says so; with space it goes on."""
+    fill(tmp_path / "source", 40)
+    with crowded(disk, pages * 4096):
+        code, _, err = drive(tmp_path / "source", str(disk / "db"), task_size=2).end()
+    assert (code, err.count("StorageError: "), "No space left on device" in err) == (1, 1, True), err
+    assert str(disk) in err
+    settle(tmp_path / "source", str(disk / "db"))
+    assert_clean(str(disk / "db"))
+
+
+def test_full_disk_on_update(tmp_path: Path, disk: Path) -> None:
+    """A disk that fills up while rows are replaced keeps each item's old row or its new one."""
+    fill(tmp_path / "source", 40)
+    settle(tmp_path / "source", str(disk / "db"))
+    fill(tmp_path / "source", 40, "changed", failing=5)
+    before = set(once(str(disk / "db"), TABLE)) | set(once(str(disk / "db"), "failures"))
+    for pages in (6, 18):
+        with crowded(disk, pages * 4096):
+            assert drive(tmp_path / "source", str(disk / "db"), task_size=4).end()[0] == 1
+        assert set(once(str(disk / "db"), TABLE)) | set(once(str(disk / "db"), "failures")) == before
+    settle(tmp_path / "source", str(disk / "db"))
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_read_only_disk(made: bool, tmp_path: Path, disk: Path) -> None:
+    """A database on a read-only disk, made before or not, is an error that names it, and can still be read."""
+    fill(tmp_path / "source", 12)
+    if made:
+        settle(tmp_path / "source", str(disk / "db"))
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    code, _, err = drive(tmp_path / "source", str(disk / "db")).end()
+    assert (code, str(disk / "db") in err) == (1, True), err
+    if made:
+        preview = fanfold.preview(Scripted(), source=str(tmp_path / "source"), database=str(disk / "db"))
+        assert (preview.new, preview.unchanged, preview.failed_before) == (0, 10, 2)
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    settle(tmp_path / "source", str(disk / "db"))
+
+
+@pytest.mark.parametrize("sealed", ["db", "db/_runs", "db/scripted.lance", "source", "source/a/000.txt"])
+def test_no_permission(sealed: str, disk: Path) -> None:
+    """What a user may not read or write is an error that names it, or a failed item, never a traceback."""
+    fill(disk / "source", 12)
+    database = str(disk / "db")
+    settle(disk / "source", database)
+    fill(disk / "source", 13, "changed")
+    for path in [disk / sealed, *(disk / sealed).rglob("*")]:
+        os.chown(path, 65534, 65534)
+        path.chmod(0o700 if sealed.startswith("source") else 0o755 if path.is_dir() else 0o644)
+    code, _, err = drive(disk / "source", database, powerless=True).end()
+    assert code == (3 if sealed == "source/a/000.txt" else 1), err
+    assert code == 3 or str(disk) in err
+    for path in [disk, *disk.rglob("*")]:
+        os.chown(path, 0, 0)
+    settle(disk / "source", database, retry_failed=True)
+
+
+# --- damage ---------------------------------------------------------------------------------------------------
+
+
+def test_database_is_a_file(texts: Path, tmp_path: Path) -> None:
+    """A file in the place of the database, or above it, is an error that names it, and stays as it is."""
+    (tmp_path / "db").write_text("precious")
+    for database in (tmp_path / "db", tmp_path / "db" / "below"):
+        code, _, err = drive(texts, str(database)).end()
+        assert (code, str(database) in err) == (1, True), err
+    assert (tmp_path / "db").read_text() == "precious"
+
+
+TEARS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "all but one byte": lambda data: data[:-1],
+    "noise": lambda data: random.Random(1).randbytes(len(data)),
+}
+
+
+@pytest.mark.parametrize("what", ["scripted.lance/_versions", "scripted.lance/data", "failures.lance/_versions"])
+def test_damaged_table(what: str, tmp_path: Path, database: str) -> None:
+    """A damaged table is an error or still good, and is never replaced: with its file restored all rows are there."""
+    fill(tmp_path / "source", 20)
+    settle(tmp_path / "source", database)
+    damaged = [path for path in Path(database, what).iterdir() if path.suffix != ".json"]
+    good = {path: path.read_bytes() for path in damaged}
+    for number, tear in enumerate(TEARS.values()):
+        for path, data in good.items():
+            path.write_bytes(tear(data))
+        fill(tmp_path / "source", 21 + number)
+        with suppress(FanfoldError):
+            settle(tmp_path / "source", database)
+        for path, data in good.items():
+            path.write_bytes(data)
+    assert settle(tmp_path / "source", database).listed == 24
+
+
+@pytest.mark.parametrize("tear", TEARS)
+def test_torn_run(tear: str, tmp_path: Path, database: str) -> None:
+    """Torn files of a dead run lose nothing: what cannot be read is done again."""
+    fill(tmp_path / "source", 30)
+    driver = drive(tmp_path / "source", database, task_size=2, pause=0.01)
+    wait_for(lambda: len(signs(database, MOMENTS["receipt"])) > 4)
+    driver.kill()
+    assert_no_workers(database)
+    for path in sorted(signs(database, "_runs/*/*/*") | signs(database, "_runs/*/alive"))[::2]:
+        path.write_bytes(TEARS[tear](path.read_bytes()))
+    settle(tmp_path / "source", database)
+    assert_clean(database)
+
+
+@pytest.mark.parametrize("name", ["run.json", "report.json"])
+def test_torn_account(name: str, tmp_path: Path, database: str) -> None:
+    """A run whose own account is torn, or what is no run at all, can be listed and stands in nobody's way."""
+    fill(tmp_path / "source", 6)
+    settle(tmp_path / "source", database)
+    (path,) = signs(database, f"_runs/*/{name}")
+    for number, tear in enumerate(TEARS.values()):
+        torn = path.parent.with_name(f"{path.parent.name[:-1]}-{number}")
+        shutil.copytree(path.parent, torn)
+        (torn / name).write_bytes(tear(path.read_bytes()))
+    (Path(database) / "_runs" / ".DS_Store").write_bytes(b"what?")
+    (Path(database) / "_runs" / "lost+found").mkdir()
+    settle(tmp_path / "source", database)
+    for id in list_runs(database):
+        ledger.account(RunDirectory(database, id))
+    assert_clean(database)
+
+
+def test_torn_manifest(tmp_path: Path, database: str) -> None:
+    """A task whose manifest is torn under way is reported as lost, and done by the next run."""
+    fill(tmp_path / "source", 40, failing=99)
+    driver = drive(tmp_path / "source", database, task_size=4, pause=0.1)
+    wait_for(lambda: signs(database, MOMENTS["receipt"]))
+    for path in signs(database, MOMENTS["manifest"]):
+        path.write_bytes(path.read_bytes()[:-9])
+    code, out, err = driver.end()
+    assert code == 1, err
+    assert json.loads(out)["lost"] == 40 - len(once(database, TABLE))
+    settle(tmp_path / "source", database)
+
+
+# --- a source that changes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changing_source(seed: int, tmp_path: Path, disk: Path, database: str) -> None:
+    """Files that change, shrink, vanish and appear during runs end as they are in the end."""
+    source, rng = (disk if seed % 2 else tmp_path) / "source", random.Random(seed)
+    fill(source, 40)
+    for size in (3, 5)[: 1 + seed % 2]:
+        driver = drive(source, database, task_size=size, pause=0.02)
+        while driver.process.poll() is None:
+            meddle(source, rng)
+            time.sleep(0.002)
+        code, out, err = driver.end()
+        assert code in (0, 3), err
+        assert json.loads(out)["lost"] == 0
+    settle(source, database, retry_failed=True)
+    texts, listed = texts_of(database), listed_of(source)
+    assert {key: texts[key] for key in held(database, listed)[0]} == {
+        key: (source / key).read_text() for key in listed if not (source / key).read_text().startswith("fail")
+    }
+    assert_clean(database)
+
+
+def meddle(source: Path, rng: random.Random) -> None:
+    """Do one thing to the files."""
+    file = rng.choice(sorted(source.rglob("*.txt")))
+    match rng.choice(["write", "write", "swap", "swap", "truncate", "delete", "add", "move"]):
+        case "write":
+            file.write_text(f"{rng.choice(['text', 'text', 'fail'])} {rng.random()}")
+        case "swap":
+            (source / "new").write_text(f"text {rng.random()}")
+            (source / "new").rename(file)
+        case "truncate":
+            os.truncate(file, rng.randrange(1, 6))
+        case "delete":
+            file.unlink()
+        case "add":
+            (file.parent / f"{rng.randrange(1000):03d}.txt").write_text(f"text {rng.random()}")
+        case "move":
+            file.rename(file.with_name(f"{rng.randrange(1000):03d}.txt"))
+
+
+def test_listed_twice(texts: Path, database: str) -> None:
+    """Files that a listing gives twice, as tmpfs does with those replaced by renaming meanwhile, are done once."""
+    source, ledger = prepare(Scripted(), str(texts), database, None, "key")
+    run = Run(Scripted(), Stutter(source.root), ledger, Local(2), Options(task_size=7))
+    assert sum(outcome.ok for outcome in run) == run.report.listed
+    assert run.report.lost == 0
+    assert settle(texts, database).unchanged == 40
+
+
+class Stutter(Folder):
+    def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
+        for item in super().list(suffixes):
+            yield from (item, item)
+
+
+def test_vanishing_source(tmp_path: Path, database: str) -> None:
+    """A source that is deleted while it is read fails its items, and nothing else."""
+    fill(tmp_path / "source", 40)
+    driver = drive(tmp_path / "source", database, task_size=3, pause=0.05)
+    wait_for(lambda: signs(database, MOMENTS["receipt"]))
+    shutil.rmtree(tmp_path / "source")
+    code, out, err = driver.end()
+    assert code == 3, err
+    report = json.loads(out)
+    assert (report["lost"], report["listed"]) == (0, 40)
+    fill(tmp_path / "source", 40, "back")
+    settle(tmp_path / "source", database)
+
+
+def test_changing_bucket(tmp_path: Path, bucket: str) -> None:
+    """Objects that are replaced and deleted while a run reads them end as they are in the end."""
+    fill(tmp_path, 30, failing=99)
+    upload(tmp_path, f"{bucket}/source")
+    driver, store = drive(f"{bucket}/source", f"{bucket}/db", pause=0.1), open_store(f"{bucket}/source")
+    for number in range(2, 30, 3):
+        store.delete(f"{'ab'[number % 2]}/{number:03d}.txt")
+        store.put(f"{'ab'[(number - 1) % 2]}/{number - 1:03d}.txt", b"replaced")
+        time.sleep(0.1)
+    assert driver.end()[0] in (0, 3)
+    settle(f"{bucket}/source", f"{bucket}/db", retry_failed=True)
+    texts = texts_of(f"{bucket}/db")
+    assert {texts[key] for key in listed_of(f"{bucket}/source") if int(key[2:5]) % 3 == 1} == {"replaced"}
+
+
+# --- a failing object store -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seed", "faults"),
+    [
+        (1, FAULTS),
+        (2, FAULTS),
+        (3, ("500 after", "503 after", "reset after")),
+        (4, ("500 after", "503 after", "reset after")),
+        (5, ("cut",)),
+        (6, ("503 before", "stall")),
+    ],
+)
+def test_flaky_store(
+    seed: int, faults: tuple[str, ...], bucket: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object store that fails now and then, before or after doing what it is asked, loses and doubles nothing."""
+    fill(tmp_path, 30)
+    upload(tmp_path, f"{bucket}/source")
+    plan = Plan(seed, faults=faults)
+    with flaky(s3_server, plan) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        code, _, err = drive(f"{bucket}/source", f"{bucket}/db").end()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    assert code in (1, 3), err
+    assert sum(plan.met[fault] for fault in faults) > 0
+    settle(f"{bucket}/source", f"{bucket}/db")
+    assert {key[2:] for key in once(f"{bucket}/db", "failures")} == {f"{n:03d}.txt" for n in range(3, 30, 7)}
+    assert_clean(f"{bucket}/db")
+
+
+def test_unreadable_object(bucket: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that can never be read is a failed item; all others are done."""
+    fill(tmp_path, 12, failing=99)
+    upload(tmp_path, f"{bucket}/source")
+    with flaky(s3_server, Plan(0, rate=0, always={"/source/a/004.txt": "403 before"})) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        code, out, err = drive(f"{bucket}/source", f"{bucket}/db").end()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    assert (code, json.loads(out)["ok"]) == (3, 11), err
+    assert once(f"{bucket}/db", "failures").keys() == {"a/004.txt"}
+    assert settle(f"{bucket}/source", f"{bucket}/db", retry_failed=True).ok == 1
+
+
+# --- poison ---------------------------------------------------------------------------------------------------
+
+
+def test_poison(tmp_path: Path, database: str) -> None:
+    """Items that kill whatever reads them fail by themselves; their neighbours are done."""
+    fill(tmp_path / "source", 12, failing=99)
+    poisons = {"a/002.txt": "crash", "b/005.txt": "kill", "b/009.txt": "exit"}
+    for name, poison in poisons.items():
+        (tmp_path / "source" / name).write_text(poison)
+    code, out, err = drive(tmp_path / "source", database, task_size=3).end()
+    assert (code, json.loads(out)["ok"], json.loads(out)["failed"]) == (3, 9, 3), err
+    assert once(database, "failures").keys() == poisons.keys()
+    settle(tmp_path / "source", database)
+    assert_clean(database)
+
+
+def test_memory_hog(tmp_path: Path, database: str) -> None:
+    """An item that exhausts its worker's memory takes no other task with it."""
+    fill(tmp_path / "source", 16, failing=99)
+    (tmp_path / "source/a/002.txt").write_text("hog")
+    _, out, _ = drive(tmp_path / "source", database, task_size=4, memory=400 << 20).end()
+    report = json.loads(out)
+    assert report["listed"] == 16 == report["ok"] + report["failed"] + report["lost"]
+    assert report["ok"] >= 12
+    (tmp_path / "source/a/002.txt").write_text("cured")
+    settle(tmp_path / "source", database)
+
+
+@pytest.mark.parametrize("bad", ["raise", "twice", "stranger"])
+def test_job_that_breaks_its_word(bad: str, tmp_path: Path, database: str) -> None:
+    """A task whose job raises, or answers what it was not asked, is counted as lost and done again next time."""
+    fill(tmp_path / "source", 16, failing=99)
+    (tmp_path / "source/a/002.txt").write_text(bad)
+    code, out, err = drive(tmp_path / "source", database, task_size=2, workers=1).end()
+    report = json.loads(out)
+    assert (code, report["lost"], report["ok"]) == (1, 2, 14), err
+    (tmp_path / "source/a/002.txt").write_text("mended")
+    assert settle(tmp_path / "source", database).ok == 2
+
+
+def test_job_that_forgets(tmp_path: Path, database: str) -> None:
+    """Items that a job gives no answer for have failed."""
+    fill(tmp_path / "source", 16, failing=99)
+    (tmp_path / "source/a/002.txt").write_text("forget")
+    assert drive(tmp_path / "source", database).end()[0] == 3
+    assert once(database, "failures").keys() == {"a/002.txt"}
+
+
+@pytest.mark.parametrize("error", ["kill", "cannot open", "exit"])
+def test_worker_that_cannot_start(error: str, texts: Path, database: str) -> None:
+    """Workers that can never start end the run at once, with the reason."""
+    code, _, err = drive(texts, database, open_error=error).end(timeout=20)
+    assert (code, err.count("\n")) == (1, 1), err
+    settle(texts, database)
+
+
+def test_no_room_for_workers(texts: Path, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which no process can be started, or no file made for its words, is an error in one line."""
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
+    with pytest.raises(FanfoldError, match="A worker cannot start"):
+        settle(texts, database)
+    monkeypatch.undo()
+    settle(texts, database)
+
+
+# --- stopping -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["run", "receipt", "commit"])
+def test_stopped(number: signal.Signals, moment: str, tmp_path: Path, database: str) -> None:
+    """Asked to stop, a driver is gone in a moment with its workers; what was done stays, and a rerun goes on."""
+    fill(tmp_path / "source", 60)
+    driver = drive(tmp_path / "source", database, task_size=3, pause=0.1)
+    wait_for(lambda: len(signs(database, MOMENTS[moment])) > (moment == "commit"))
+    driver.process.send_signal(number)
+    began = time.monotonic()
+    code, _, _ = driver.end()
+    assert time.monotonic() - began < 5
+    assert code in (130, -number)
+    assert_no_workers(database, within=5)
+    done = sum(r["ok"] + r["failed"] for r in map(json.loads, map(Path.read_text, signs(database, MOMENTS["receipt"]))))
+    report = settle(tmp_path / "source", database)
+    assert report.unchanged >= done - done / 3
+    assert_clean(database)
+
+
+@pytest.mark.parametrize("after", [0.05, 0.4])
+def test_closed(after: float, texts: Path, database: str) -> None:
+    """A run closed by its caller stops its workers for good, even those that were just starting."""
+    run = iter(fanfold.run(Scripted(pause=0.1), source=str(texts), database=database, workers=2, task_size=2))
+    threading.Timer(after, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(run)
+    time.sleep(0.2)
+    done = signs(database, MOMENTS["receipt"])
+    assert_no_workers(database, within=2)
+    time.sleep(0.8)
+    assert (signs(database, MOMENTS["receipt"]), [*workers_of(database)]) == (done, [])
+    settle(texts, database)
