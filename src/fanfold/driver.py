@@ -350,6 +350,8 @@ class Run:
             for items in cut(self._wanted(), self.options.task_size, self.executor.workers):
                 self._feed.add(self.directory.write_manifest(next(self._numbers), self._distinct(items)))
             self.tally.listing = False
+        except OSError as error:  # what was there when the source was opened is not any more
+            self._trouble = StorageError(f"Cannot list {self.source.root}: {error}")
         except BaseException as error:
             self._trouble = error
         finally:
