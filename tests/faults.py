@@ -33,6 +33,7 @@ TABLE = "scripted"
 def main(source: str, database: str, options: dict[str, Any]) -> int:
     """Be a driver; exit as the command line does."""
     script = {name: options.pop(name) for name in ("pause", "memory", "open_error", "failing") if name in options}
+    fanfold.driver.COMMIT_EVERY = options.pop("commit_every", fanfold.driver.COMMIT_EVERY)
     try:
         run = fanfold.run(Scripted(**script), source=source, database=database, **options)
         for outcome in run:

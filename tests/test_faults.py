@@ -94,10 +94,10 @@ CLEAN = [sys.executable, "-c", "import sys; from faults import assert_clean; ass
 @pytest.mark.parametrize(
     ("sizes", "killed"),
     [
+        ((1, 1), None),
+        ((2, 1), None),
         ((3, 5), None),
-        ((2, 7), None),
-        ((1, 36), None),
-        ((3, 4, 5), None),
+        ((2, 3, 1), None),
         ((5, 2), 0.9),
         ((2, 5), 1.2),
     ],
@@ -119,7 +119,7 @@ def test_several_drivers_on_s3(sizes: tuple[int, ...], killed: float | None, tmp
 
 
 def together(source: Path | str, database: str, sizes: tuple[int, ...], killed: float | None) -> None:
-    drivers = [drive(source, database, task_size=size, pause=0.02) for size in sizes]
+    drivers = [drive(source, database, task_size=size, pause=0.01, commit_every=0) for size in sizes]
     if killed:
         time.sleep(killed)
         drivers.pop().kill()
@@ -180,11 +180,10 @@ def test_swept_while_suspended(tmp_path: Path, database: str) -> None:
 def test_emptied_table(database: str) -> None:
     """A table whose last row has gone takes several tasks' rows at once, like a new one."""
     table = Table.create(database, TABLE, SCHEMA)
-    for first in (0, 3):
-        keys = [f"{number}" for number in range(first, first + 3)]
+    for keys in (["a"], ["b", "c", "d"]):
         batches = [pa.RecordBatch.from_pylist([{"key": key, "version": "1"}], schema=SCHEMA) for key in keys]
         table.commit([fragment for batch in batches for fragment in table.write(iter([batch]))])
-        assert once(database, TABLE).keys() == set(keys)
+        assert once(database, TABLE).keys() == {*keys}
         table.dataset.delete("true")
         assert once(database, TABLE) == {}
 
@@ -569,9 +568,8 @@ def test_stopped(number: signal.Signals, moment: str, tmp_path: Path, database: 
     assert time.monotonic() - began < 5
     assert code in (130, -number)
     assert_no_workers(database, within=5)
-    done = sum(r["ok"] + r["failed"] for r in map(json.loads, map(Path.read_text, signs(database, MOMENTS["receipt"]))))
-    report = settle(tmp_path / "source", database)
-    assert report.unchanged >= done - done / 3
+    receipts = [json.loads(path.read_text()) for path in signs(database, MOMENTS["receipt"])]
+    assert settle(tmp_path / "source", database).unchanged == sum(receipt["ok"] for receipt in receipts)
     assert_clean(database)
 
 
