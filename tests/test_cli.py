@@ -228,3 +228,35 @@ def test_output_may_be_cut_off(embedded: str) -> None:
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=os.environ)
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["images", "embed", ".", ""], "empty"),
+        (["images", "vectors", "DB", "red.jpg", "--npy", "/nowhere/x.npy"], "Cannot write /nowhere/x.npy"),
+        (["images", "search", "DB", "odd\udcff.png"], "neither a key"),
+        (["optimize", "DB", "--keep", "-1"], "from 0 up"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_mistakes_of_other_kinds(command: list[str], says: str, embedded: str) -> None:
+    """What cannot be done is said in a sentence, with exit code 2."""
+    done = fanfold(*(embedded if word == "DB" else word for word in command), errors="replace")
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "2>&-"])
+def test_streams_that_take_nothing(redirection: str, embedded: str) -> None:
+    """A closed or full stdout or stderr causes no traceback."""
+    done = subprocess.run(["bash", "-c", f"{FANFOLD[0]} runs {embedded} {redirection}"], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_failures_cannot_steer_a_terminal(tmp_path: Path, database: str) -> None:
+    """Escape sequences in names come out as text."""
+    (tmp_path / "list.txt").write_text("red\x1b[31m.png\n")
+    assert fanfold("images", "embed", tmp_path / "list.txt", database).returncode == 3
+    assert "\x1b" not in fanfold("failures", database).stdout

@@ -149,15 +149,17 @@ def account(run: RunDirectory) -> tuple[Report, str]:
         return Report.from_json(content), content["ended"]
     asked = run.get("run.json") or {}
     ok = failed = 0
+    first, last = float("inf"), 0.0
     for outcome in run.receipts():
         ok, failed = ok + outcome.ok, failed + outcome.failed
+        first, last = min(first, outcome.started), max(last, outcome.ended)
     report = Report(
         run=run.id,
         listed=ok + failed,
         unchanged=0,
         ok=ok,
         failed=failed,
-        seconds=run.seconds(),
+        seconds=max(0.0, last - first),
         database=run.database,
         table=asked.get("table", ""),
         complete=False,

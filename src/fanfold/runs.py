@@ -177,11 +177,6 @@ class RunDirectory:
                 for chunk in self.store.list(folder):
                     self.store.delete([meta["path"] for meta in chunk])
 
-    def seconds(self) -> float:
-        """From the beginning to the last sign of life."""
-        begun, last = self._touched("run.json"), self._touched("alive")
-        return max(0.0, (last - begun).total_seconds()) if begun and last else 0.0
-
     def _touched(self, name: str) -> datetime | None:
         with errors_of(self.address):
             try:

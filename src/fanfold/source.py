@@ -223,7 +223,7 @@ class Listed:
             text = read_url(self.file) if remote else Path(self.file).read_bytes()
         folder = self.file.rpartition("/")[0]
         seen: set[str] = set()
-        for line in os.fsdecode(text).split("\n"):
+        for line in os.fsdecode(text.removeprefix(b"\xef\xbb\xbf")).split("\n"):  # Windows begins with a mark
             if not (line := line.strip()) or line.startswith("#"):
                 continue
             address = line if is_url(line) else f"{folder}/{line}" if remote else _below(folder, line)

@@ -36,6 +36,8 @@ def absolute(address: str) -> str:
 
     Raises UsageError for a scheme that is not known.
     """
+    if not address.strip():
+        raise UsageError("An address is empty. If it came from a variable, that is not set.")
     if is_url(address):
         return address.rstrip("/")
     if address.startswith("file://"):

@@ -440,7 +440,8 @@ def open_table(database: str, name: str = "images") -> LanceDataset:
     where = absolute(database)
     if table := Table.open(where, name):
         return table.dataset
-    raise UsageError(f"There is no table '{name}' in {database}. Make it with: fanfold {name} ... {database}")
+    command = f"fanfold images embed SOURCE {database} --table {name}"
+    raise UsageError(f"There is no table '{name}' in {database}. Make one with: {command}")
 
 
 def table_names(database: str) -> list[str]:

@@ -95,6 +95,8 @@ def optimize(
     from fanfold.ledger import optimize
     from fanfold.storage import absolute
 
+    if keep < 0:
+        raise UsageError(f"--keep takes hours from 0 up, not {keep}.")
     draw.optimized(optimize(absolute(database), timedelta(hours=keep)), json)
     return 0
 
@@ -113,6 +115,9 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the reader of stdout had enough, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # of stdout, such as a full disk: those of sources and databases are FanfoldErrors
+        draw.error(str(error))
+        sys.exit(1)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> Any:

@@ -20,14 +20,14 @@ from fanfold.driver import Preview, Run, Tally
 from fanfold.report import Report
 
 # User text (paths, messages) is never markup: `[ray]` in a file name must stay there.
-_WIDE = None if sys.stdout.isatty() else 200  # columns: into a file or a pipe nothing is cut off
+_WIDE = None if sys.stdout and sys.stdout.isatty() else 200  # columns: into a file or a pipe nothing is cut off
 out = Console(markup=False, highlight=False, emoji=False, width=_WIDE)
 err = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def error(message: str) -> None:
     """Say what went wrong, on stderr."""
-    err.print(Text("fanfold: ", style="bold red") + Text(message), soft_wrap=True)
+    err.print(Text("fanfold: ", style="bold red") + Text(harmless(message)), soft_wrap=True)
 
 
 def put_json(content: Mapping[str, Any]) -> None:
@@ -132,7 +132,7 @@ def report(told: Report, ended: str, as_json: bool) -> None:
 
 
 def _what_ok_means(told: Report) -> str:
-    speed = f", {told.items_per_second:,.1f}/s" if told.ok else ""
+    speed = f", {told.items_per_second:,.1f}/s" if told.ok and told.seconds else ""
     return f"ok: put into table '{told.table}' in {_seconds(told.seconds)}{speed}"
 
 
@@ -141,6 +141,8 @@ def _how(told: Report, ended: str) -> str:
         return "under way; so far"
     if ended == "interrupted":
         return "was interrupted; what it had done is kept, and the next run goes on"
+    if not told.listed:
+        return "nothing was listed, so there was nothing to do"
     return "some items are lost" if told.lost else "finished with failed items" if told.failed else "all done"
 
 
@@ -169,7 +171,8 @@ def failures(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         if as_json:
             put_json(row)
         else:
-            out.print(f"{printable(row['key'])}: {row['stage']}: {row['message']} ({row['error']})", soft_wrap=True)
+            why = f"{row['stage']}: {harmless(row['message'])} ({row['error']})"
+            out.print(f"{printable(row['key'])}: {why}", soft_wrap=True)
     if not as_json:
         err.print(f"{count:,} failed. `--retry-failed` tries them again." if count else "No failures.")
 
@@ -214,6 +217,11 @@ def optimized(told: Mapping[str, Mapping[str, int]], as_json: bool) -> None:
 def printable(key: str) -> str:
     """A key as it is, or quoted with escapes if it would disturb a terminal or a line-by-line reader."""
     return key if key.isprintable() else repr(key)
+
+
+def harmless(message: str) -> str:
+    """A message without what would move the cursor or change colours: file names may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
 
 
 def size(count: float) -> str:

@@ -142,7 +142,10 @@ def vectors(
         shown = ", ".join(draw.printable(key) for key in missing[:10])
         raise UsageError(f"{len(missing)} of {len(keys)} keys are not in table '{table}': {shown}")
     if npy:
-        np.save(npy, matrix)
+        try:
+            np.save(npy, matrix)
+        except OSError as error:
+            raise UsageError(f"Cannot write {npy}: {error.strerror}.") from error
         draw.out.print(f"{npy}: float32[{matrix.shape[0]}, {matrix.shape[1]}]", soft_wrap=True)
     else:
         draw.vectors(found, matrix, json)
@@ -158,7 +161,8 @@ def models(*, json: Json = False) -> int:
 
 def query_vector(dataset: lance.LanceDataset, table: str, query: str) -> Any:
     """The vector of a key in the table, else of the picture at a path or URL. float32[dimension]."""
-    _, matrix, missing = searching.vectors(dataset, [query])
+    key = query.encode(errors="replace").decode()  # a path that is not UTF-8 is no key
+    _, matrix, missing = searching.vectors(dataset, [key])
     if not missing:
         return matrix[0]
     if not is_url(query) and not Path(query).is_file():
