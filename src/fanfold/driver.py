@@ -20,6 +20,7 @@ from typing import Any
 from fanfold.errors import FanfoldError, StorageError, UsageError
 from fanfold.executors import Executor
 from fanfold.executors.local import Local, cores
+from fanfold.index import Index
 from fanfold.job import Failure, Item, Job, spec
 from fanfold.ledger import Ledger, classified
 from fanfold.plan import Standing, cut
@@ -27,7 +28,6 @@ from fanfold.report import Report
 from fanfold.runs import ALIVE_EVERY, Outcome, RunDirectory, Task
 from fanfold.source import Bucket, Folder, Ids, Source, open_source
 from fanfold.storage import absolute, exists, is_url, join
-from fanfold.table import Index
 from fanfold.worker import write_failures
 
 TRIES = {"failed": 3, "unwritable": 3, "crashed": 2}

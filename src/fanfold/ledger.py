@@ -16,13 +16,14 @@ from itertools import islice
 from multiprocessing.pool import ThreadPool
 
 from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
+from fanfold.index import Index
 from fanfold.job import Item, Job, spec
 from fanfold.plan import Standing, classify
 from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store
-from fanfold.table import FAILURES, Drop, Index, Table, in_both, table_names
+from fanfold.table import FAILURES, Drop, Table, in_both, table_names
 
 _SLICE = 64  # receipts published in one commit when a dead run is recovered
 

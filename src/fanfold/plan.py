@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import islice
 
+from fanfold.index import NOWHERE, Index, digests, words
 from fanfold.job import Item
-from fanfold.table import NOWHERE, Index, digests, words
 
 _CHUNK = 4096  # items looked up at once: enough to make the lookup cheap, few enough to start soon
 SMALLEST = 16  # items: below that, a task's own cost (a manifest, a fragment, a receipt) shows
