@@ -41,10 +41,12 @@ $(VENV)/demo: requirements/demo.lock pyproject.toml | $(VENV)/bin/python
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-$(VENV)/dev: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
+# Without Node.js the tests of the deployment are skipped: the CDK and DynamoDB's double need it.
+$(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (about a minute) ..."
 	@$(PIP) --no-deps --no-compile -r requirements/dev.lock
 	@$(PIP) --no-deps -e .
+	@if command -v npm >/dev/null; then cd tests/npm && npm ci --silent --no-audit --no-fund; fi
 	@touch $@
 
 # Resolve the newest versions that pyproject.toml allows. scikit-image is wanted for its pictures alone.
@@ -53,7 +55,7 @@ COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 	--no-annotate --upgrade $(UNWANTED:%=--no-emit-package %) --extra images --group demo
 lock:
 	$(COMPILE) -o requirements/demo.lock
-	$(COMPILE) --extra heic --group test --group lint -o requirements/dev.lock
+	$(COMPILE) --extra heic --extra aws --extra cdk --group test --group lint -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-bench demo bench-data build dist
+	rm -rf $(VENV) .venv-bench tests/npm/node_modules demo bench-data build dist
