@@ -15,10 +15,11 @@ from checksums import Checksums
 
 import fanfold
 from fanfold import FanfoldError, StorageError, UsageError
-from fanfold.driver import Feed, Options, Run
+from fanfold.driver import Run
 from fanfold.executors import TaskProgress
+from fanfold.feed import Feed
 from fanfold.job import Job, load, spec
-from fanfold.plan import Standing
+from fanfold.plan import Options, Standing
 from fanfold.runs import Outcome, RunDirectory, Task, find_run, list_runs
 from fanfold.storage import open_store
 from helpers import Here, changed, embed, failures, rows, texts_of, watching, web_server, workers_of

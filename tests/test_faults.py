@@ -20,8 +20,9 @@ import pytest
 
 import fanfold
 from fanfold import FanfoldError, Item, ledger
-from fanfold.driver import Options, Run, prepare
+from fanfold.driver import Run, prepare
 from fanfold.executors.local import Local
+from fanfold.plan import Options
 from fanfold.runs import RunDirectory, list_runs
 from fanfold.source import Folder
 from fanfold.storage import open_store
@@ -400,7 +401,7 @@ def meddle(source: Path, rng: random.Random) -> None:
 
 def test_listed_twice(texts: Path, database: str) -> None:
     """Files that a listing gives twice, as tmpfs does with those replaced by renaming meanwhile, are done once."""
-    source, ledger = prepare(Scripted(), str(texts), database, None, "key")
+    source, ledger = prepare(Scripted(), str(texts), database, None, Options(), Local(1))
     run = Run(Scripted(), Stutter(source.root), ledger, Local(2), Options(task_size=7))
     assert sum(outcome.ok for outcome in run) == run.report.listed
     assert run.report.lost == 0

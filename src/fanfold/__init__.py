@@ -34,7 +34,7 @@ _HOMES = {
     "MissingExtra": "errors",
     "Opener": "job",
     "Outcome": "runs",
-    "Preview": "driver",
+    "Preview": "estimate",
     "RecipeMismatch": "errors",
     "Report": "report",
     "Run": "driver",
@@ -43,12 +43,12 @@ _HOMES = {
     "UsageError": "errors",
     "Work": "job",
     "open_table": "table",
-    "preview": "driver",
+    "preview": "estimate",
     "run": "driver",
 }
 
 if TYPE_CHECKING:
-    from fanfold.driver import Preview, Run, preview, run
+    from fanfold.driver import Run, run
     from fanfold.errors import (
         FanfoldError,
         MissingExtra,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         StorageError,
         UsageError,
     )
+    from fanfold.estimate import Preview, preview
     from fanfold.job import Failure, Item, Job, Opener, Work
     from fanfold.report import Report
     from fanfold.runs import Outcome

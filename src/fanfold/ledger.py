@@ -9,15 +9,17 @@ listed, the next plan does the item again, as it does any changed item.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 from multiprocessing.pool import ThreadPool
+from typing import Any
 
 from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
 from fanfold.index import Index
 from fanfold.job import Item, Job, spec
+from fanfold.mirror import Mirror, bring_in_step, open_mirror
 from fanfold.plan import Standing, classify
 from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, list_runs
@@ -36,6 +38,8 @@ class Ledger:
     name: str
     rows: Table
     failures: Table
+    mirrors: dict[str, Mirror] = field(default_factory=dict)
+    """Tables elsewhere that runs keep in step, by address; opened when first needed."""
 
     @classmethod
     def open(cls, database: str, name: str) -> "Ledger | None":
@@ -101,6 +105,25 @@ class Ledger:
         keys = self.rows.commit(rows, Drop(failed, versions, other=True))
         self.failures.commit(failures, Drop(keys, self.failures.index.find(keys)[0]))
 
+    def keep_in_step(self, run: RunDirectory, outcomes: Iterable[Outcome]) -> None:
+        """Bring the run's mirror, if it has one, in step for the items of these outcomes. Raises StorageError."""
+        asked = run.get("run.json") or {}
+        if address := asked.get("options", {}).get("mirror", ""):
+            for outcome in outcomes:
+                keys = [item.key for item in run.read_manifest(outcome.task)]
+                bring_in_step(self.rows, self.mirror(address), keys)
+
+    def mirror(self, address: str) -> Mirror:
+        """The mirror at this address. Raises UsageError, StorageError."""
+        if address not in self.mirrors:
+            self.mirrors[address] = open_mirror(address, self.rows.metadata)
+        return self.mirrors[address]
+
+    @property
+    def mirrored(self) -> dict[str, dict[str, Any]]:
+        """What the mirrors took, and what they could not hold, by address."""
+        return {address: {**mirror.spent, "refused": dict(mirror.refused)} for address, mirror in self.mirrors.items()}
+
     def recover(self, but: str = "") -> None:
         """Commit what runs that never ended have receipts for; write the end of those whose driver is dead.
 
@@ -111,13 +134,28 @@ class Ledger:
         for run in unended(self.database, but):
             if (run.get("run.json") or {}).get("table") != self.name:
                 continue
-            for slice in _sliced(self._uncommitted(run)):
-                self.rows.commit([fragment for outcome in slice for fragment in outcome.rows], fill=True)
-                self.failures.commit([fragment for outcome in slice for fragment in outcome.failures], fill=True)
+            self.settle(run, fill=True)
             report, ended = account(run)
             if ended == "interrupted":
                 run.put("report.json", report.to_json() | {"ended": ended})
         self.refresh()
+
+    def settle(self, run: RunDirectory, *, fill: bool) -> None:
+        """Commit what a run has receipts for, and bring its mirror in step; with `fill`, replace nothing."""
+        self.refresh()
+        for slice in _sliced(self._uncommitted(run)):
+            if fill:
+                self.rows.commit([fragment for outcome in slice for fragment in outcome.rows], fill=True)
+                self.failures.commit([fragment for outcome in slice for fragment in outcome.failures], fill=True)
+            else:
+                self.publish(slice)
+        self.refresh()
+        self.keep_in_step(run, run.receipts())
+
+    def is_newest(self, run: RunDirectory) -> bool:
+        """Whether no later run has begun on the same table."""
+        later = (RunDirectory(self.database, id) for id in list_runs(self.database) if id > run.id)
+        return not any((other.get("run.json") or {}).get("table") == self.name for other in later)
 
     def _uncommitted(self, run: RunDirectory) -> Iterator[Outcome]:
         for outcome in run.receipts():
@@ -141,14 +179,15 @@ def classified(
     return classify(by_stem(items) if ids == "stem" else items, rows, failures)
 
 
-def account(run: RunDirectory) -> tuple[Report, str]:
-    """The report of a run, and how it stands: `complete`, `interrupted` or `running`.
+def account(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> tuple[Report, str]:
+    """The report of a run, and how it stands: `complete`, `interrupted`, `cancelled` or `running`.
 
-    A run that has not ended is told by its receipts: what it had not listed yet is not known.
+    A run that has not ended is told by its plan and its receipts; until there is a plan, what it will have listed is
+    not known.
     """
     if content := run.get("report.json"):
         return Report.from_json(content), content["ended"]
-    asked = run.get("run.json") or {}
+    asked, plan = run.get("run.json") or {}, run.get("plan.json") or {}
     ok = failed = 0
     first, last = float("inf"), 0.0
     for outcome in run.receipts():
@@ -156,14 +195,16 @@ def account(run: RunDirectory) -> tuple[Report, str]:
         first, last = min(first, outcome.started), max(last, outcome.ended)
     report = Report(
         run=run.id,
-        listed=ok + failed,
-        unchanged=0,
+        listed=plan.get("listed", ok + failed),
+        unchanged=plan.get("unchanged", 0),
         ok=ok,
-        failed=failed,
+        failed=failed + plan.get("failed_before", 0),
+        left_out=plan.get("left_out", {}),
         seconds=max(0.0, last - first),
         database=run.database,
         table=asked.get("table", ""),
-        complete=False,
+        complete=bool(plan),
+        mirror=mirrored or {},
     )
     return report, "running" if run.is_alive() else "interrupted"
 

@@ -7,11 +7,14 @@ The same listing and the same tables give the same plan, every time. Both steps 
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
+from fanfold.errors import UsageError
 from fanfold.index import NOWHERE, Index, digests, words
 from fanfold.job import Item
+from fanfold.source import Ids
 
 _CHUNK = 4096  # items looked up at once: enough to make the lookup cheap, few enough to start soon
 SMALLEST = 16  # items: below that, a task's own cost (a manifest, a fragment, a receipt) shows
@@ -25,6 +28,31 @@ class Standing(StrEnum):
     UNCHANGED = "unchanged"
     FAILED = "failed"
     """It failed before, at this very version."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is done, whatever the job."""
+
+    task_size: int = 1000
+    """Items a task at most: what is done again when a worker dies, and what a commit publishes."""
+    ids: Ids = "key"
+    """What names an item: its path (`key`), or its file name without ending (`stem`, as in the article)."""
+    retry_failed: bool = False
+    """Whether items that failed before, at the version they still have, are tried again."""
+    mirror: str = ""
+    """The address of a second table, elsewhere, to be kept in step: `dynamodb://NAME`."""
+
+    @property
+    def wanted(self) -> frozenset[Standing]:
+        """The standings of the items to work on."""
+        return frozenset({Standing.NEW, Standing.CHANGED} | ({Standing.FAILED} if self.retry_failed else set()))
+
+    def __post_init__(self) -> None:
+        if self.task_size < 1:
+            raise UsageError(f"A task needs at least one item, not {self.task_size}.")
+        if self.ids not in ("key", "stem"):
+            raise UsageError(f"Items are named by key or by stem, not by {self.ids}.")
 
 
 def classify(items: Iterable[Item], rows: Index, failures: Index) -> Iterator[tuple[Item, Standing]]:
@@ -54,16 +82,17 @@ def cut(items: Iterable[Item], task_size: int, workers: int) -> Iterator[list[It
 
     Reads ahead at most `workers` x `task_size` items. What remains when the items end is handed out by guided
     self-scheduling: each task takes a share of 1 / (2 x workers) of what is left (Polychronopoulos and Kuck,
-    "Guided Self-Scheduling", IEEE Transactions on Computers C-36 (12), 1987).
+    "Guided Self-Scheduling", IEEE Transactions on Computers C-36 (12), 1987). With no workers to be even with,
+    all tasks are of `task_size`, save the last.
     """
     stream = iter(items)
     ahead: list[Item] = []
     for item in stream:
         ahead.append(item)
-        if len(ahead) > workers * task_size:
+        if len(ahead) > max(1, workers) * task_size:
             yield ahead[:task_size]
             del ahead[:task_size]
     while ahead:
-        size = min(task_size, max(SMALLEST, -(-len(ahead) // (2 * workers))))
+        size = min(task_size, max(SMALLEST, -(-len(ahead) // (2 * workers)))) if workers else task_size
         yield ahead[:size]
         del ahead[:size]

@@ -25,11 +25,18 @@ class Report:
     table: str = ""
     complete: bool = True
     """Whether the listing was finished; a run that was stopped may not have seen every item."""
+    mirror: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What tables elsewhere took to be kept in step, by address; `refused` names the rows they cannot hold."""
 
     @property
     def lost(self) -> int:
         """Items that ended in no table because their task failed. A later run plans them again."""
         return self.listed - self.unchanged - self.ok - self.failed
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Rows that a mirror cannot hold: key -> why."""
+        return {key: why for told in self.mirror.values() for key, why in told.get("refused", {}).items()}
 
     @property
     def items_per_second(self) -> float:
@@ -41,7 +48,7 @@ class Report:
         """0 all done, 1 some items are in no table, 3 finished with failed items."""
         if self.lost or not self.complete:
             return 1
-        return 3 if self.failed else 0
+        return 3 if self.failed or self.refused else 0
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""

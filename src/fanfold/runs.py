@@ -3,7 +3,9 @@
     DATABASE/_runs/2026-11-22T20-18-05-4f2a/
       run.json                  what was asked; everything a worker needs to know
       tasks/000017.parquet      the manifest of a task: key, size, version, path
-      receipts/000017.json      how it ended; created once (create-if-absent), never overwritten
+      plan.json                 what the listing found, and how many tasks that makes; written once it is complete
+      jobs.json                 what was submitted to a cluster, if the run goes on without its driver
+      receipts/000017.json      how a task ended; created once (create-if-absent), never overwritten
       alive                     touched now and then by the driver
       report.json               the end: written by the driver, or by a later one that found it dead
 
@@ -15,8 +17,10 @@ import io
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +31,7 @@ import pyarrow.parquet as pq
 from obstore.exceptions import AlreadyExistsError, NotFoundError
 from obstore.store import ObjectStore
 
-from fanfold.errors import UsageError
+from fanfold.errors import StorageError, UsageError
 from fanfold.job import Item
 from fanfold.storage import errors_of, exists, join, open_store
 
@@ -35,6 +39,8 @@ ALIVE_EVERY = 20.0
 """Seconds between two signs of life of a driver."""
 DEAD_AFTER = 120.0
 """Seconds of silence after which a run counts as dead."""
+DETACHED_DEAD_AFTER = 7 * 86400.0
+"""The same, of one that goes on without its driver: its tasks may wait for machines for days."""
 
 _COLUMNS: "list[pa.Field[Any]]" = [
     pa.field("key", pa.string()),
@@ -146,29 +152,49 @@ class RunDirectory:
         content = self.get(f"receipts/{number:06d}.json")
         return Outcome(**content) if content else None
 
-    def receipts(self) -> Iterator[Outcome]:
-        """Every receipt there is, read a few at a time."""
+    def receipts(self, seen: set[str] | None = None) -> Iterator[Outcome]:
+        """Every receipt there is, read a few at a time; none of those in `seen`, to which their names are added."""
+        seen = set() if seen is None else seen
         with errors_of(self.address), ThreadPoolExecutor(8) as pool:
             for chunk in self.store.list("receipts", chunk_size=256):
-                for content in pool.map(self.get, [meta["path"] for meta in chunk]):
+                new = [meta["path"] for meta in chunk if meta["path"] not in seen]
+                for name, content in zip(new, pool.map(self.get, new), strict=True):
                     if content:
+                        seen.add(name)
                         yield Outcome(**content)
 
     def sign_of_life(self) -> None:
         """Touch `alive`."""
         self.put("alive", {})
 
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Give signs of life while the block runs."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(ALIVE_EVERY):
+                with suppress(StorageError):
+                    self.sign_of_life()
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            stop.set()
+
     def is_alive(self) -> bool:
         """Whether a run without a report is still being driven."""
-        driver = (self.get("run.json") or {}).get("driver", {})
-        if driver.get("machine") and driver["machine"] == _machine():
+        asked = self.get("run.json") or {}
+        driver, detached = asked.get("driver", {}), asked.get("detached")
+        if not detached and driver.get("machine") and driver["machine"] == _machine():
             return bool(driver["began"] == _began(driver["pid"]))
         last = self._touched("alive")
         if last is None:
             return False
         self.put("looked", {})  # the store's own clock: no two machines' clocks are compared
         now = self._touched("looked")
-        return now is not None and now - last < timedelta(seconds=DEAD_AFTER)
+        return now is not None and now - last < timedelta(seconds=DETACHED_DEAD_AFTER if detached else DEAD_AFTER)
 
     def prune(self) -> None:
         """Delete what only recovery needs, of a run that has ended."""

@@ -4,6 +4,7 @@
     photos/cat.jpg             one file                            key: its name
     s3://bucket/photos         an object store's prefix            key: the path below the prefix
     pictures.txt               a list, one path or URL a line      key: the line
+    [s3://b/cats, s3://b/dogs] several of them                     key: the path below what they share
 
 A key must be unique in its table, so a table remembers the root its keys are relative to. A source below
 that root keeps the root (its keys gain a prefix); any other source is refused (see `within`).
@@ -27,7 +28,7 @@ from obstore.store import ObjectStore
 
 from fanfold.errors import StorageError, UsageError
 from fanfold.job import Item
-from fanfold.storage import absolute, errors_of, is_url, open_store, open_url, os_errors, read_url, split_url
+from fanfold.storage import absolute, errors_of, is_url, join, open_store, open_url, os_errors, read_url, split_url
 
 Ids = Literal["key", "stem"]
 
@@ -52,6 +53,11 @@ class Source(Protocol):
     """What listing passed over, by reason. Complete once the listing is."""
     parallel_reads: int
 
+    @property
+    def addresses(self) -> "list[str]":
+        """What `open_source` needs to open it again."""
+        ...
+
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
         """Yield the items whose name ends in one of `suffixes` (all, if empty), as they are found."""
         ...
@@ -75,6 +81,10 @@ class Folder:
     """A folder not to walk into: the database, when it lies inside the source."""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 4
+
+    @property
+    def addresses(self) -> "list[str]":
+        return [join(self.root, self.below)]
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
         start = os.path.join(self.root, self.below)  # noqa: PTH118 - names may be no text; Path is no help
@@ -142,6 +152,10 @@ class Bucket:
     _store: ObjectStore | None = None
 
     @property
+    def addresses(self) -> "list[str]":
+        return [join(self.root, self.below)]
+
+    @property
     def store(self) -> ObjectStore:
         if self._store is None:
             self._store = open_store(self.root)
@@ -206,6 +220,10 @@ class Listed:
     _stores: dict[str, ObjectStore] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def addresses(self) -> "list[str]":
+        return [self.only or self.file]
+
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - asked for by name, so never left out
         # Addresses are looked up side by side (a URL takes a round trip) and given in the file's order.
         # A pool of daemon threads: one that waits for a dead server must not keep a stopped process alive.
@@ -267,6 +285,74 @@ class Listed:
 
     def within(self, root: str) -> "Listed | None":
         return None if root else self
+
+
+@dataclass
+class Several:
+    """Several folders, or prefixes of one bucket, as one source."""
+
+    root: str
+    parts: "list[Source]"
+    left_out: Counter[str] = field(default_factory=Counter)
+    parallel_reads: int = 0
+
+    @classmethod
+    def of(cls, sources: "list[Source]") -> "Source":
+        """One source of them all; what lies inside another is listed once.
+
+        Raises UsageError where keys would collide: for lists of addresses, and for buckets that differ.
+        """
+        if not sources:
+            raise UsageError("There is no source.")
+        if len(sources) == 1:
+            return sources[0]
+        root = _shared(sources)
+        parts = [part for source in sources if (part := source.within(root))]
+        if not root or len(parts) < len(sources):
+            told = ", ".join(address for source in sources for address in source.addresses)
+            raise UsageError(f"{told}: only folders of this machine, or prefixes of one bucket, can be one source.")
+        return cls(root, _outermost(parts))
+
+    def __post_init__(self) -> None:
+        self.parallel_reads = self.parts[0].parallel_reads
+        for part in self.parts:
+            part.left_out = self.left_out
+
+    @property
+    def addresses(self) -> "list[str]":
+        return [address for part in self.parts for address in part.addresses]
+
+    def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
+        for part in self.parts:
+            yield from part.list(suffixes)
+
+    def read(self, item: Item, limit: int) -> bytes:
+        return self.parts[0].read(item, limit)
+
+    def uri(self, item: Item) -> str:
+        return self.parts[0].uri(item)
+
+    def within(self, root: str) -> "Source | None":
+        parts = [part.within(root) for part in self.parts]
+        return None if None in parts else Several(root, [part for part in parts if part])
+
+
+def _shared(sources: "list[Source]") -> str:
+    """What several sources have in common: a folder, or a bucket; nothing if there is no such thing."""
+    roots = {source.root for source in sources}
+    if any(map(is_url, roots)) or "" in roots:
+        buckets = {split_url(root)[0] if is_url(root) else "" for root in roots}
+        return buckets.pop() if len(buckets) == 1 else ""
+    return os.path.commonpath(roots)
+
+
+def _outermost(parts: "list[Source]") -> "list[Source]":
+    """The sources that lie in no other one of them, each once."""
+    kept: list[Source] = []
+    for part in sorted(parts, key=lambda part: len(part.addresses[0])):
+        if not any(f"{part.addresses[0]}/".startswith(f"{other.addresses[0]}/") for other in kept):
+            kept.append(part)
+    return kept
 
 
 def _below(folder: str, line: str) -> str:

@@ -213,6 +213,19 @@ class Table:
         versions = [words(_texts(columns, "version")) for columns in rows]
         return np.concatenate([digests([]), *keys]), np.concatenate([words([]), *versions])
 
+    def take(self, addresses: Sequence[int]) -> pa.Table:
+        """The rows at these addresses, as the index knows them, of the version last looked at."""
+        listed = ", ".join(map(str, addresses))
+        with errors_of(self.uri):
+            rows: pa.Table = self.dataset.to_table(filter=f"_rowaddr IN ({listed})")
+            return rows
+
+    def all_keys(self) -> Iterator[list[str]]:
+        """Every key of the version last looked at, some thousands at a time."""
+        with errors_of(self.uri):
+            for batch in self.dataset.to_batches(["key"], batch_size=8192):
+                yield _texts(batch, "key")
+
     def _droppable(self, drop: Drop | None) -> Digests:
         if drop is None:
             return digests([])

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from fanfold.errors import FanfoldError, StorageError
+from fanfold.errors import FanfoldError, StorageError, UsageError
 from fanfold.job import Failure, Item, load
 from fanfold.runs import Outcome, RunDirectory, Status, Task
 from fanfold.source import reader
@@ -40,7 +40,10 @@ class Worker:
         self.rows = _existing(database, self.table_name)
         self.failures = _existing(database, "failures")
         self.source = reader(asked["root"])
-        self.work = load(asked["job"]["name"], asked["job"]["options"]).open()
+        job = load(asked["job"]["name"], asked["job"]["options"])
+        if dict(job.recipe()) != asked["recipe"]:
+            raise UsageError(f"This worker would do the job otherwise than run {run} asks: its fanfold is another one.")
+        self.work = job.open()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     def perform(self, task: Task, progress: Progress = _unwatched) -> Outcome:

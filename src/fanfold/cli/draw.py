@@ -16,7 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from fanfold.driver import Preview, Run, Tally
+from fanfold.estimate import Preview
+from fanfold.planner import Tally
 from fanfold.report import Report
 
 # User text (paths, messages) is never markup: `[ray]` in a file name must stay there.
@@ -66,15 +67,17 @@ def progress_line(tally: Tally, rate: float) -> str:
     parts.append(f"{tally.unsuccessful:,} failed")
     if old := tally.listed - tally.planned:
         parts.append(f"{old:,} unchanged" + (", still listing" if tally.listing else ""))
+    if tally.note:
+        parts.append(tally.note)
     return ", ".join(parts)
 
 
 @contextmanager
-def progress(run: Run) -> Iterator[None]:
+def progress(tally: Tally) -> Iterator[None]:
     """Show how far a run is while the block runs: a bar on a terminal, now and then a line elsewhere."""
     stop = threading.Event()
     show = _bar if err.is_terminal else _lines
-    shower = threading.Thread(target=show, args=(run.tally, stop), daemon=True)
+    shower = threading.Thread(target=show, args=(tally, stop), daemon=True)
     shower.start()
     try:
         yield

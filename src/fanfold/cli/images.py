@@ -11,8 +11,8 @@ from cyclopts import App, Parameter
 
 import fanfold
 from fanfold.cli import Database, Json, draw
-from fanfold.driver import preview
 from fanfold.errors import UsageError
+from fanfold.estimate import preview
 from fanfold.images import Images
 from fanfold.images import search as searching
 from fanfold.images.model import MODELS
@@ -62,7 +62,7 @@ def embed(
         ids=id,
         retry_failed=retry_failed,
     )
-    with draw.progress(run):
+    with draw.progress(run.tally):
         for outcome in run:
             if outcome.error:
                 draw.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")

@@ -1,12 +1,15 @@
 """Where tasks run. An executor only fans out; what a task does is in `fanfold.worker`, the same everywhere.
 
 local       this machine's cores        fanfold.executors.local
+aws-batch   AWS Batch                   fanfold.executors.aws_batch      detached
 """
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from fanfold.job import Job
 from fanfold.runs import Outcome, RunDirectory, Task
+from fanfold.source import Source
 
 TaskProgress = Callable[[int, int, int], None]
 """Called with a task's number, and how many of its items are done and have failed so far."""
@@ -25,4 +28,29 @@ class Executor(Protocol):
         threads. Closing the iterator stops all work at once. Raises FanfoldError only if the backend itself
         cannot go on.
         """
+        ...
+
+
+@runtime_checkable
+class Detached(Protocol):
+    """Takes a whole planned run, and goes on with it when the caller goes away. All raise StorageError."""
+
+    def reach(self, job: Job, source: Source, database: str) -> Source:
+        """The source as the workers will see it. Raises UsageError for what they cannot reach or do."""
+        ...
+
+    def submit(self, run: RunDirectory, tasks: int) -> None:
+        """Have the tasks performed, and the run committed once they all have ended."""
+        ...
+
+    def plan_later(self, run: RunDirectory) -> None:
+        """Have the run planned and submitted there."""
+        ...
+
+    def state(self, run: RunDirectory) -> str | None:
+        """How it stands, in a person's words; None when all that was submitted has ended."""
+        ...
+
+    def cancel(self, run: RunDirectory) -> None:
+        """End all that was submitted; return when it has ended."""
         ...

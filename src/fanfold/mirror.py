@@ -1,0 +1,109 @@
+"""Mirrors: a second table, elsewhere, that is kept in step with one of the database; DynamoDB, say.
+
+    Lance table ──commit (compare-and-swap)──▶ version 8 ──look──▶ which keys differ there? ──write──▶ look again
+     the truth                                    ▲                                                       │
+                                                  └──────────── until a look finds nothing to do ◀────────┘
+
+A store of keys and values cannot take a thousand rows in one step, nor does it know which of two versions is the
+newer. So a mirror is written only after a commit, from what was committed. Whoever writes looks again afterwards:
+of two drivers, one of whom wrote an older row over the other's, the last to write also looks last, at a table that
+has the newer row by then, and mends it. A row that is there already is replaced only if it still is what was seen.
+"""
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+from fanfold.errors import StorageError, UsageError
+from fanfold.index import NOWHERE, digests, words
+from fanfold.table import Table
+
+MIRRORS: dict[str, str] = {
+    "dynamodb": "fanfold.aws.dynamodb:DynamoTable",
+}
+"""Every kind of mirror there is: the scheme of its addresses, and where its class lives."""
+
+_AT_ONCE = 1000  # keys looked up, and rows held, at a time
+_LOOKS = 20
+
+
+class Mirror(Protocol):
+    """A table elsewhere, reached by key."""
+
+    refused: dict[str, str]
+    """Rows it cannot hold: key -> why."""
+    spent: dict[str, float]
+    """What it took so far: items written, units consumed."""
+
+    def versions(self, keys: Sequence[str]) -> dict[str, str]:
+        """The version each key has there; absent keys are not in it. Raises StorageError, as all of these do."""
+        ...
+
+    def put(self, rows: pa.Table, seen: Mapping[str, str]) -> None:
+        """Write rows: one whose key was seen only if it still has that version there."""
+        ...
+
+    def delete(self, seen: Mapping[str, str]) -> None:
+        """Remove these keys, each only if it still has that version there."""
+        ...
+
+
+def open_mirror(address: str, metadata: Mapping[str, str]) -> Mirror:
+    """The mirror at an address, for a table that says this of itself.
+
+    Raises UsageError when there is none or it holds another recipe's rows, StorageError when it cannot be reached.
+    """
+    scheme = address.partition("://")[0]
+    if scheme not in MIRRORS:
+        known = ", ".join(f"{name}://NAME" for name in MIRRORS)
+        raise UsageError(f"'{address}' is no mirror. What can be one: {known}.")
+    module, _, attribute = MIRRORS[scheme].partition(":")
+    mirror: Mirror = getattr(importlib.import_module(module), attribute).open(address, metadata)
+    return mirror
+
+
+def bring_in_step(table: Table, mirror: Mirror, keys: Sequence[str]) -> None:
+    """Make the mirror's rows of these keys what the table's are. Raises StorageError."""
+    for some in _batched(keys):
+        for _ in range(_LOOKS):
+            table.refresh()
+            if not (some := _step(table, mirror, some)):
+                break
+        else:
+            raise StorageError(f"The mirror does not keep what is written to it: {some[0]!r}, {_LOOKS} times.")
+
+
+def _step(table: Table, mirror: Mirror, keys: list[str]) -> list[str]:
+    """Look once, and write what differs. Returns the keys written, to be looked at again."""
+    there = mirror.versions(keys)
+    versions, addresses = table.index.find(digests(keys))
+    same = versions == words(there.get(key, "") for key in keys)
+    gone: dict[str, str] = {}
+    differing: dict[str, int] = {}
+    for key, address, equal in zip(keys, addresses.tolist(), same.tolist(), strict=True):
+        if key in there and (address == NOWHERE or (key in mirror.refused and not equal)):
+            gone[key] = there[key]
+        elif address != NOWHERE and key not in mirror.refused and not (key in there and equal):
+            differing[key] = address
+    if gone:
+        mirror.delete(gone)
+    if differing:
+        mirror.put(table.take(list(differing.values())), there)
+    return [*gone, *differing]
+
+
+def mirror_all(table: Table, mirror: Mirror) -> int:
+    """Bring a mirror in step with a whole table. Returns how many rows that is. Raises StorageError."""
+    table.refresh()
+    rows = 0
+    for some in table.all_keys():
+        bring_in_step(table, mirror, some)
+        rows += len(some)
+    return rows
+
+
+def _batched(keys: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(keys), _AT_ONCE):
+        yield list(keys[start : start + _AT_ONCE])

@@ -1,0 +1,138 @@
+"""The planner: lists a source, says where each item stands, and writes down the tasks to do.
+
+source ──list──▶ items ──classify──▶ new, changed ──cut──▶ tasks/000017.parquet, one a task
+                           └──▶ unchanged, failed before: counted in plan.json, written last
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from fanfold.errors import FanfoldError, StorageError
+from fanfold.job import Item
+from fanfold.ledger import Ledger, classified
+from fanfold.plan import Options, Standing, cut
+from fanfold.runs import Outcome, RunDirectory, Task
+from fanfold.source import Source
+
+
+class Stopped(FanfoldError):
+    """Somebody asked for the planning to stop."""
+
+
+@dataclass
+class Tally:
+    """How far a run is. Read it at any time, from any thread."""
+
+    listed: int = 0
+    listing: bool = True
+    """Whether the source is still being listed, so that `listed` may grow."""
+    standings: Counter[Standing] = field(default_factory=Counter)
+    planned: int = 0
+    """Items this run has to work on, as far as they are listed."""
+    bytes: int = 0
+    """Of the items planned."""
+    ok: int = 0
+    failed: int = 0
+    under_way: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Task number -> items done and failed, of tasks not committed yet."""
+    note: str = ""
+    """What else is worth saying now: that machines are being waited for, say."""
+
+    @property
+    def done(self) -> int:
+        """Items done so far, those of unfinished tasks included."""
+        return self.ok + sum(ok for ok, _ in list(self.under_way.values()))
+
+    def watch(self, task: int, ok: int, failed: int) -> None:
+        """Take note of how far a task is: what executors call their progress."""
+        self.under_way[task] = (ok, failed)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Count a task that has ended for good."""
+        self.under_way.pop(outcome.task, None)
+        self.ok += outcome.ok
+        self.failed += outcome.failed
+
+    @property
+    def unsuccessful(self) -> int:
+        """Items that failed so far, those of unfinished tasks included."""
+        return self.failed + sum(failed for _, failed in list(self.under_way.values()))
+
+
+class Planner:
+    """Plans one run."""
+
+    def __init__(
+        self, source: Source, suffixes: frozenset[str], ledger: Ledger, options: Options, directory: RunDirectory
+    ) -> None:
+        self.source, self.suffixes, self.ledger = source, suffixes, ledger
+        self.options, self.directory = options, directory
+        self.tally = Tally()
+        self._numbers = count()
+        self._stop = threading.Event()
+
+    def tasks(self, workers: int) -> Iterator[Task]:
+        """Write manifests one by one; yield their tasks, cut for so many workers (see `cut`).
+
+        Raises StorageError when the source cannot be listed, Stopped after `stop`.
+        """
+        try:
+            for items in cut(self._wanted(), self.options.task_size, workers):
+                yield self.directory.write_manifest(next(self._numbers), self._distinct(items))
+        except OSError as error:  # what was there when the source was opened is not any more
+            raise StorageError(f"Cannot list {self.source.root}: {error}") from error
+        self.tally.listing = False
+        self.directory.put("plan.json", self._counts())
+
+    def stop(self) -> None:
+        """Plan no more; callable from any thread."""
+        self._stop.set()
+
+    def split(self, _task: int, parts: list[list[Item]]) -> list[Task]:
+        """New tasks for the parts of one."""
+        return [self.directory.write_manifest(next(self._numbers), items) for items in parts]
+
+    @property
+    def unchanged(self) -> int:
+        """Items in the table before, at the version listed."""
+        return self.tally.standings[Standing.UNCHANGED]
+
+    @property
+    def failed_before(self) -> int:
+        """Items that failed at this version in earlier runs, and are not tried again."""
+        return 0 if self.options.retry_failed else self.tally.standings[Standing.FAILED]
+
+    def _counts(self) -> Mapping[str, Any]:
+        return {
+            "listed": self.tally.listed,
+            "unchanged": self.unchanged,
+            "failed_before": self.failed_before,
+            "planned": self.tally.planned,
+            "bytes": self.tally.bytes,
+            "tasks": next(self._numbers),
+            "left_out": dict(self.source.left_out),
+        }
+
+    def _distinct(self, items: list[Item]) -> list[Item]:
+        """The items, each key once: a folder gives a file twice that is replaced by renaming while it is listed."""
+        distinct = {item.key: item for item in items}
+        self.tally.listed -= len(items) - len(distinct)
+        self.tally.planned -= len(items) - len(distinct)
+        return list(distinct.values())
+
+    def _wanted(self) -> Iterator[Item]:
+        # Commits go on meanwhile: the listing is compared with what the tables held when it began.
+        rows, failures = self.ledger.rows.index.snapshot(), self.ledger.failures.index.snapshot()
+        for item, standing in classified(self.source, self.suffixes, self.options.ids, rows, failures):
+            if self._stop.is_set():
+                raise Stopped("The run was stopped while listing.")
+            self.tally.listed += 1
+            self.tally.standings[standing] += 1
+            if standing in self.options.wanted:
+                self.tally.planned += 1
+                self.tally.bytes += item.size
+                yield item
