@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 
 from fanfold.errors import StorageError, UsageError
-from fanfold.executors import Detached, Executor
+from fanfold.executors import Detached, Executor, open_executor
 from fanfold.feed import Feed
 from fanfold.job import Item
 from fanfold.ledger import Ledger, account
@@ -44,6 +44,22 @@ def follow(run: RunDirectory, executor: Detached, tally: Tally) -> Generator[Out
             commit(run)
         tally.note = state or ""
         time.sleep(POLL if state else 0)
+
+
+def executor_of(run: RunDirectory) -> Detached:
+    """What a run was submitted to. Raises UsageError for a run that was not submitted anywhere."""
+    jobs = run.get("jobs.json")
+    executor = open_executor(jobs["executor"]) if jobs else None
+    if not isinstance(executor, Detached):
+        raise UsageError(f"Run {run.id} goes on only where its command runs: stop it there, with Ctrl-C.")
+    return executor
+
+
+def planned(run: RunDirectory) -> Tally:
+    """The tally of a run that was planned elsewhere, as it was before the first task had ended."""
+    plan = run.get("plan.json") or {}
+    listed, todo = plan.get("listed", 0), plan.get("planned", 0)
+    return Tally(listed=listed, listing=not plan, planned=todo, bytes=plan.get("bytes", 0))
 
 
 def perform(run: RunDirectory, share: int, of: int, executor: Executor, tally: Tally) -> Generator[Outcome, None, None]:

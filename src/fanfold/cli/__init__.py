@@ -1,7 +1,7 @@
 """The command line: `fanfold images ...` and the verbs that serve every job. Only this package prints.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 all done, 1 the run failed, 2 the command was
-wrong, 3 finished with failed items.
+wrong, 3 finished with failed items, 128 and the signal's number when stopped by one.
 """
 
 import os
@@ -19,6 +19,7 @@ from fanfold.errors import FanfoldError, UsageError
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
 Database = Annotated[str, Parameter(help="The database: a folder, or a URL such as s3://bucket/db.")]
+RunId = Annotated[str | None, Parameter(help="The run's id; the newest by default.")]
 
 app = App(
     name="fanfold",
@@ -31,6 +32,9 @@ app.command("fanfold.cli.images:app", name="images", help="Embed pictures as vec
 plan = App(name="plan", help="Say what a run would do: new, changed, unchanged, left out, and about how long.")
 plan.command("fanfold.cli.images:plan", name="images", help="What `fanfold images embed` would do.")
 app.command(plan)
+app.command("fanfold.cli.detached:cancel", name="cancel", help="End a run on a cluster, and commit what it has done.")
+for verb in ("work", "commit", "launch"):  # what containers do
+    app.command(f"fanfold.cli.detached:{verb}", name=verb, show=False)
 
 
 @app.command
@@ -48,9 +52,10 @@ def runs(database: Database, /, *, json: Json = False) -> int:
 @app.command
 def report(
     database: Database,
-    run: Annotated[str | None, Parameter(help="The run's id; the newest by default.")] = None,
+    run: RunId = None,
     /,
     *,
+    follow: Annotated[bool, Parameter(negative="", help="Wait for its end: of a run on a cluster.")] = False,
     json: Json = False,
 ) -> int:
     """Say where every item of a run went; of one that is under way, how far it is."""
@@ -58,7 +63,12 @@ def report(
     from fanfold.runs import find_run
     from fanfold.storage import absolute
 
-    told, ended = account(find_run(absolute(database), run))
+    found = find_run(absolute(database), run)
+    if follow and not found.get("report.json"):
+        from fanfold.cli import detached
+
+        detached.follow(found)
+    told, ended = account(found)
     draw.report(told, ended, json)
     return 0 if ended == "running" else told.exit_code
 
@@ -81,6 +91,28 @@ def failures(
     rows = (row for batch in dataset.to_batches() for row in batch.to_pylist())
     draw.failures((row for row in rows if table in (None, row["table"])), json)
     return 0
+
+
+@app.command
+def mirror(
+    database: Database,
+    address: Annotated[str, Parameter(help="The mirror: dynamodb://NAME.")],
+    /,
+    *,
+    table: Annotated[str, Parameter(help="The table to be mirrored.")] = "images",
+    json: Json = False,
+) -> int:
+    """Bring a table elsewhere in step with a whole table of the database. Runs with --mirror do so for their items."""
+    from fanfold.ledger import Ledger
+    from fanfold.mirror import mirror_all
+    from fanfold.storage import absolute
+
+    ledger = Ledger.open(absolute(database), table)
+    if ledger is None:
+        raise UsageError(f"There is no table '{table}' of fanfold's in {database}.")
+    rows = mirror_all(ledger.rows, ledger.mirror(address))
+    draw.mirrored(ledger.mirrored, rows, json)
+    return 3 if ledger.mirrored[address]["refused"] else 0
 
 
 @app.command
@@ -109,9 +141,9 @@ def main() -> NoReturn:
     except FanfoldError as error:
         draw.error(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         draw.error("Stopped. What is done is kept; the same command goes on from here.")
-        sys.exit(130)
+        sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
     except BrokenPipeError:  # the reader of stdout had enough, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -120,5 +152,5 @@ def main() -> NoReturn:
         sys.exit(1)
 
 
-def _stop(_number: int, _frame: FrameType | None) -> Any:
-    raise KeyboardInterrupt
+def _stop(number: int, _frame: FrameType | None) -> Any:
+    raise KeyboardInterrupt(number)

@@ -122,7 +122,7 @@ def report(told: Report, ended: str, as_json: bool) -> None:
         (told.unchanged, "unchanged: in the table before, at this version"),
         (told.ok, _what_ok_means(told)),
         (told.failed, "failed: each with its reason in `fanfold failures`" if told.failed else "failed"),
-        (told.lost, "lost: in no table; run again to do them" if told.lost else "lost"),
+        (told.lost, _what_lost_means(told, ended)),
     ]
     for count, meaning in rows:
         table.add_row(f"{count:,}", Text(meaning))
@@ -132,6 +132,7 @@ def report(told: Report, ended: str, as_json: bool) -> None:
         out.print(f"Left out of the listing: {reasons}.", soft_wrap=True)
     if told.database:
         out.print(f"Database: {told.database}", soft_wrap=True)
+    _mirrors(told.mirror)
 
 
 def _what_ok_means(told: Report) -> str:
@@ -139,9 +140,35 @@ def _what_ok_means(told: Report) -> str:
     return f"ok: put into table '{told.table}' in {_seconds(told.seconds)}{speed}"
 
 
+def _what_lost_means(told: Report, ended: str) -> str:
+    if ended == "running":
+        return "to do"
+    return "lost: in no table; run again to do them" if told.lost else "lost"
+
+
+def _mirrors(told: Mapping[str, Mapping[str, Any]]) -> None:
+    """What it took to keep the mirrors in step, and what they could not hold."""
+    for address, counts in told.items():
+        took = ", ".join(f"{n:,g} {name.replace('_', ' ')}" for name, n in counts.items() if name != "refused")
+        out.print(f"Mirror {address}: {took}", soft_wrap=True)
+        for key, why in counts["refused"].items():
+            out.print(f"  refused {printable(key)}: {why}", soft_wrap=True)
+
+
+def mirrored(told: Mapping[str, Mapping[str, Any]], rows: int, as_json: bool) -> None:
+    """What it took to bring a mirror in step with a whole table."""
+    if as_json:
+        put_json({"rows": rows, "mirrors": told})
+        return
+    out.print(f"{rows:,} rows compared.")
+    _mirrors(told)
+
+
 def _how(told: Report, ended: str) -> str:
     if ended == "running":
         return "under way; so far"
+    if ended == "cancelled":
+        return "was cancelled; what it had done is kept"
     if ended == "interrupted":
         return "was interrupted; what it had done is kept, and the next run goes on"
     if not told.listed:

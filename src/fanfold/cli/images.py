@@ -1,5 +1,6 @@
 """`fanfold images ...`: the verbs of the main job."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from json import loads
 from pathlib import Path
@@ -11,8 +12,10 @@ from cyclopts import App, Parameter
 
 import fanfold
 from fanfold.cli import Database, Json, draw
+from fanfold.cli.detached import leaving
 from fanfold.errors import UsageError
 from fanfold.estimate import preview
+from fanfold.executors import open_executor
 from fanfold.images import Images
 from fanfold.images import search as searching
 from fanfold.images.model import MODELS
@@ -34,6 +37,10 @@ TaskSize = Annotated[int, Parameter(help="Pictures a task at most: what is done 
 IdChoice = Annotated[
     Ids, Parameter(name="--id", help="What names a picture: its path (key) or its file name without ending (stem).")
 ]
+On = Annotated[
+    str, Parameter(help="Where to work: local, or aws-batch (aws-batch:NAME for a deployment not called fanfold).")
+]
+Mirror = Annotated[str, Parameter(help="A table elsewhere to keep in step: dynamodb://NAME.")]
 RetryFailed = Annotated[bool, Parameter(negative="", help="Try pictures again that failed before.")]
 
 
@@ -45,10 +52,12 @@ def embed(
     *,
     job: Job = Images(),  # noqa: B008 - frozen
     table: Table = "images",
+    on: On = "local",
     workers: Workers = None,
     task_size: TaskSize = 1000,
     id: IdChoice = "key",
     retry_failed: RetryFailed = False,
+    mirror: Mirror = "",
     json: Json = False,
 ) -> int:
     """Turn pictures into vectors: those that are new or have changed. Run it again to resume or to update."""
@@ -57,12 +66,13 @@ def embed(
         source=source,
         database=database,
         table=table,
-        workers=workers,
+        executor=open_executor(on, workers),
         task_size=task_size,
         ids=id,
         retry_failed=retry_failed,
+        mirror=mirror,
     )
-    with draw.progress(run.tally):
+    with leaving(run.directory), draw.progress(run.tally):
         for outcome in run:
             if outcome.error:
                 draw.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")
@@ -127,7 +137,7 @@ def duplicates(
 
 @app.command
 def vectors(
-    database: Database,
+    database: Annotated[str, Parameter(help="The database: a folder, a URL, or a mirror: dynamodb://NAME.")],
     /,
     *keys: Annotated[str, Parameter(help="Keys, as in the table. Put `--` before any that start with a dash.")],
     npy: Annotated[Path | None, Parameter(help="Write float32[n, dimension] to this .npy file instead.")] = None,
@@ -137,7 +147,7 @@ def vectors(
     """Read vectors back."""
     if not keys:
         raise UsageError("Name at least one key. `fanfold images search DATABASE PICTURE` shows some.")
-    found, matrix, missing = searching.vectors(fanfold.open_table(database, table), keys)
+    found, matrix, missing = _vectors(database, table, keys)
     if missing:
         shown = ", ".join(draw.printable(key) for key in missing[:10])
         raise UsageError(f"{len(missing)} of {len(keys)} keys are not in table '{table}': {shown}")
@@ -150,6 +160,14 @@ def vectors(
     else:
         draw.vectors(found, matrix, json)
     return 0
+
+
+def _vectors(database: str, table: str, keys: Sequence[str]) -> tuple[list[str], searching.Vectors, list[str]]:
+    if not database.startswith("dynamodb://"):
+        return searching.vectors(fanfold.open_table(database, table), keys)
+    from fanfold.aws.dynamodb import DynamoTable
+
+    return DynamoTable.open(database).get(keys)
 
 
 @app.command

@@ -4,12 +4,20 @@ local       this machine's cores        fanfold.executors.local
 aws-batch   AWS Batch                   fanfold.executors.aws_batch      detached
 """
 
+import importlib
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol, runtime_checkable
 
+from fanfold.errors import UsageError
 from fanfold.job import Job
 from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.source import Source
+
+EXECUTORS: dict[str, str] = {
+    "local": "fanfold.executors.local:Local",
+    "aws-batch": "fanfold.executors.aws_batch:AwsBatch",
+}
+"""Every executor there is: its name, and where its class lives."""
 
 TaskProgress = Callable[[int, int, int], None]
 """Called with a task's number, and how many of its items are done and have failed so far."""
@@ -54,3 +62,16 @@ class Detached(Protocol):
     def cancel(self, run: RunDirectory) -> None:
         """End all that was submitted; return when it has ended."""
         ...
+
+
+def open_executor(on: str, workers: int | None = None) -> "Executor | Detached":
+    """The executor called `on`: a name of `EXECUTORS`, or `aws-batch:DEPLOYMENT`.
+
+    Raises UsageError for one there is not, MissingExtra without its dependencies, and what its set-up raises.
+    """
+    name, _, where = on.partition(":")
+    if name not in EXECUTORS:
+        raise UsageError(f"There is no executor '{on}'. Use one of: {', '.join(EXECUTORS)}.")
+    module, _, attribute = EXECUTORS[name].partition(":")
+    opened: Executor | Detached = getattr(importlib.import_module(module), attribute).open(where, workers)
+    return opened

@@ -52,6 +52,13 @@ class Local:
             raise UsageError(f"A run needs at least one worker, not {workers}.")
         self.workers = workers or cores()
 
+    @classmethod
+    def open(cls, where: str, workers: int | None) -> "Local":
+        """See `open_executor`."""
+        if where:
+            raise UsageError(f"The executor 'local' is this machine; it has no '{where}'.")
+        return cls(workers)
+
     def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
         """See `Executor.map`. Workers start when there is a task for them."""
         results: queue.Queue[Outcome | BaseException | None] = queue.Queue()

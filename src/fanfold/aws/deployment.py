@@ -1,0 +1,72 @@
+"""What a deployment on AWS consists of, as its parts tell each other.
+
+`infra/` writes one JSON object: into the environment of the Lambda and of every container, and into the SSM parameter
+`/fanfold/NAME`, where a laptop finds it.
+"""
+
+import json
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fanfold.aws.client import client, errors_of
+from fanfold.errors import UsageError
+
+VARIABLE = "FANFOLD_DEPLOYMENT"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One deployment of `infra/`."""
+
+    name: str
+    bucket: str
+    database: str
+    """`s3://BUCKET/db`."""
+    queue: str
+    """AWS Batch's job queue, by name or ARN."""
+    worker: str
+    """The job definition of containers that perform tasks."""
+    driver: str
+    """The job definition of containers that plan and commit."""
+    mirror: str = ""
+    """The DynamoDB table kept in step, `dynamodb://NAME`, if there is one."""
+    model: str = "efficientnet-lite0"
+    """The model baked into the container image."""
+    task_size: int = 1000
+    vcpus: float = 1
+    """Of a worker's container; it has as many worker processes."""
+    memory: int = 2048
+    """Of a worker's container, in MiB."""
+    uploads: tuple[str, ...] = ()
+    """Prefixes of the bucket to which an upload starts a run by itself."""
+
+    @classmethod
+    def load(cls, name: str = "fanfold") -> "Deployment":
+        """The deployment this process belongs to, else the one called `name` in this account and region.
+
+        Raises UsageError when there is none, StorageError when AWS cannot be asked, MissingExtra without boto3.
+        """
+        text = os.environ.get(VARIABLE) or _parameter(f"/fanfold/{name}")
+        try:
+            content: dict[str, Any] = json.loads(text)
+            known = {field.name for field in fields(cls)}
+            return cls(**{key: _tuple(value) for key, value in content.items() if key in known})
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"The description of deployment '{name}' is not one: {error}") from error
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parameter(name: str) -> str:
+    ssm = client("ssm")
+    with errors_of(f"the SSM parameter {name}"):
+        try:
+            return str(ssm.get_parameter(Name=name)["Parameter"]["Value"])
+        except ssm.exceptions.ParameterNotFound:
+            raise UsageError(
+                f"There is no deployment here: SSM has no parameter {name} in region {ssm.meta.region_name}. "
+                "Deploy one with `cdk deploy --all` (see infra/README.md), or choose its region with AWS_REGION."
+            ) from None

@@ -1,0 +1,132 @@
+"""The executor on AWS Batch: an array job performs a run's tasks, and a job that depends on it commits them.
+
+    tasks   0  1  2  3  4  5  6         child i of an array of n performs tasks i, i + n, i + 2n, ...
+            │  │  │  │  │  │  │         An array has 2 to 10,000 children: a run of one task is a plain job,
+    child   0  1  2  0  1  2  0         and a run of a million still is one array.
+
+Children are told apart by AWS_BATCH_JOB_ARRAY_INDEX. Limits and states: the AWS Batch user guide, "Array jobs",
+"Job dependencies" and "Job states" (docs.aws.amazon.com/batch/latest/userguide/).
+"""
+
+import math
+import time
+from collections import Counter
+from typing import Any
+
+from fanfold.aws.client import client, errors_of
+from fanfold.aws.deployment import Deployment
+from fanfold.errors import StorageError, UsageError
+from fanfold.job import Job, spec
+from fanfold.runs import RunDirectory
+from fanfold.source import Source
+from fanfold.storage import is_url, split_url
+
+MOST_CHILDREN = 10_000
+TASK_SECONDS = 3600
+"""A worker that takes longer than this for a task of its share is taken to hang; AWS Batch ends and repeats it."""
+
+_ENDED = {"SUCCEEDED", "FAILED"}
+_END_WITHIN = 90.0  # seconds: containers have 30 after their SIGTERM
+_SAID = {"SUBMITTED": "waiting", "PENDING": "waiting", "RUNNABLE": "waiting for machines", "STARTING": "starting"}
+
+
+class AwsBatch:
+    """Runs tasks in containers of AWS Batch; a `fanfold.executors.Detached`."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self._batch: Any = client("batch")
+
+    @classmethod
+    def open(cls, where: str, workers: int | None) -> "AwsBatch":
+        """See `open_executor`; `where` is the deployment's name."""
+        if workers is not None:
+            raise UsageError("AWS Batch has as many workers as its deployment allows: cdk deploy -c max_vcpus=NUMBER")
+        return cls(Deployment.load(where or "fanfold"))
+
+    def reach(self, job: Job, source: Source, database: str) -> Source:
+        """The source with keys from the bucket's top on, as whoever else works on this deployment has them.
+
+        Raises UsageError for addresses that containers cannot reach and models they do not have.
+        """
+        for address in (*source.addresses, database):
+            if not address.startswith("s3://"):
+                raise UsageError(f"AWS Batch cannot see {address}: copy it to S3, and give its s3:// address.")
+        model = spec(job)["options"].get("model", self.deployment.model)
+        if model != self.deployment.model:
+            raise UsageError(
+                f"The deployment '{self.deployment.name}' has the model {self.deployment.model}, not {model}. "
+                f"Use --model {self.deployment.model}, or deploy another: cdk deploy --all -c model={model}"
+            )
+        return source.within(split_url(source.root)[0]) or source if is_url(source.root) else source
+
+    def submit(self, run: RunDirectory, tasks: int) -> None:
+        """Submit the array and the job that commits. Raises StorageError."""
+        workers = max(1, math.floor(self.deployment.vcpus))
+        children = min(MOST_CHILDREN, math.ceil(tasks / workers))
+        shares = math.ceil(tasks / children / workers)  # tasks that one worker process performs, one after another
+        array = {"arrayProperties": {"size": children}} if children > 1 else {}
+        work = self._submit(
+            run,
+            "work",
+            self.deployment.worker,
+            ["--of", str(children), "--workers", str(workers)],
+            timeout={"attemptDurationSeconds": TASK_SECONDS * shares},
+            **array,
+        )
+        self._submit(run, "commit", self.deployment.driver, [], dependsOn=[{"jobId": work}])
+
+    def plan_later(self, run: RunDirectory) -> None:
+        """Submit a job that plans the run and then submits it."""
+        self._submit(run, "launch", self.deployment.driver, [])
+
+    def commit_again(self, run: RunDirectory) -> None:
+        """Submit a job that commits what there is: when the array has failed, AWS Batch drops what depends on it."""
+        self._submit(run, "commit", self.deployment.driver, [])
+
+    def state(self, run: RunDirectory) -> str | None:
+        """How many jobs are in which state; None when all have ended."""
+        jobs = self._jobs(run)
+        counts: Counter[str] = Counter()
+        for job in jobs:
+            children = job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1}
+            counts.update({_SAID.get(status, status.lower()): n for status, n in children.items()})
+        if all(job["status"] in _ENDED for job in jobs):
+            return None
+        return "AWS Batch: " + ", ".join(f"{n:,} {status}" for status, n in counts.items() if n)
+
+    def cancel(self, run: RunDirectory) -> None:
+        """Terminate the run's jobs, and wait until they have ended. Raises StorageError if they do not."""
+        ids = self._ids(run)
+        for id in reversed(ids):  # what waits for another goes first, so that it does not begin
+            with errors_of(f"the AWS Batch job {id}"):
+                self._batch.terminate_job(jobId=id, reason="fanfold cancel")
+        deadline = time.monotonic() + _END_WITHIN
+        while any(job["status"] not in _ENDED for job in self._jobs(run)):
+            if time.monotonic() > deadline:
+                raise StorageError(f"The AWS Batch jobs {', '.join(ids)} do not end. Look at them, and cancel again.")
+            time.sleep(1.0)
+
+    def _submit(self, run: RunDirectory, verb: str, definition: str, options: list[str], **more: Any) -> str:
+        with errors_of(f"the AWS Batch queue {self.deployment.queue}"):
+            answer = self._batch.submit_job(
+                jobName=f"fanfold-{verb}-{run.id}",
+                jobQueue=self.deployment.queue,
+                jobDefinition=definition,
+                containerOverrides={"command": [verb, run.database, run.id, *options]},
+                tags={"fanfold:run": run.id},
+                **more,
+            )
+        jobs = (run.get("jobs.json") or {"jobs": []})["jobs"]
+        executor = f"aws-batch:{self.deployment.name}"
+        run.put("jobs.json", {"executor": executor, "jobs": [*jobs, {"verb": verb, "id": answer["jobId"]}]})
+        return str(answer["jobId"])
+
+    def _ids(self, run: RunDirectory) -> list[str]:
+        return [job["id"] for job in (run.get("jobs.json") or {"jobs": []})["jobs"]]
+
+    def _jobs(self, run: RunDirectory) -> list[dict[str, Any]]:
+        """The run's jobs as AWS Batch describes them; it forgets them some days after they have ended."""
+        with errors_of(f"the AWS Batch queue {self.deployment.queue}"):
+            jobs: list[dict[str, Any]] = self._batch.describe_jobs(jobs=self._ids(run))["jobs"]
+            return jobs
