@@ -129,5 +129,7 @@ def errors_of(address: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """What an error says, without the debug dump that storage libraries append."""
     text = str(error).split("\n\nDebug source")[0]
+    if said := re.search(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", text, re.DOTALL):  # S3's own words
+        text = f"{said[1]}: {said[2]}"
     text = re.sub(r",? /\S+/rust/\S+", "", text)  # Lance appends where in its source it was raised
     return " ".join(text.split())[:600] or type(error).__name__
