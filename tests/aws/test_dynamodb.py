@@ -1,0 +1,514 @@
+"""The DynamoDB table, against servers that speak its API, and proxies that make them fail."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import boto3
+import numpy as np
+import pyarrow as pa
+import pytest
+from boto3.dynamodb.conditions import Attr
+from dynamo_servers import ABSENT, Throttle, dynalite, environment, moto, throttled
+
+import fanfold.aws.calls
+from fanfold import StorageError, UsageError
+from fanfold.aws.dynamodb import DynamoTable
+from fanfold.aws.items import ITEM_BYTES, Item, size_of
+from flaky import FAULTS, Plan, flaky
+
+METADATA = {"fanfold.model": "resnet18", "fanfold.recipe": '{"model": "resnet18"}'}
+DIMENSION = 512
+
+pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of dynalite."""
+    with dynalite() as address:
+        yield address
+
+
+@pytest.fixture
+def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that makes DynamoDB be at an address from now on."""
+
+    def point(address: str) -> None:
+        for name, value in environment(address).items():
+            monkeypatch.setenv(name, value)
+
+    return point
+
+
+@pytest.fixture
+def address(server: str, reach: Callable[[str], None]) -> str:
+    """Where a table may be made in dynalite, where DynamoDB is."""
+    reach(server)
+    return f"dynamodb://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def table(address: str) -> DynamoTable:
+    """An empty table in dynalite."""
+    return DynamoTable.create(address, METADATA)
+
+
+def rows(count: int, version: str = "1", dimension: int = DIMENSION, start: int = 0) -> pa.Table:
+    """Rows like those of the job `images`, with vectors that a version fixes."""
+    keys = [f"a/{number:05d}.jpg" for number in range(start, start + count)]
+    rng = np.random.default_rng([int(version), start])
+    vectors = rng.standard_normal(count * dimension, np.float32)
+    times = pa.array([1_800_000_000_000_000] * count, pa.timestamp("us", "UTC"))
+    columns: dict[str, Any] = {
+        "key": keys,
+        "version": [version] * count,
+        "uri": [f"s3://bucket/{key}" for key in keys],
+        "vector": pa.FixedSizeListArray.from_arrays(vectors, dimension),
+        "width": pa.array(range(count), pa.int32()),
+        "truncated": [False] * count,
+        "created": times,
+    }
+    return pa.table(columns)
+
+
+def texts(some: Mapping[str, str]) -> pa.Table:
+    """Rows of a key and a text, at version 1."""
+    return pa.table({"key": list(some), "version": ["1"] * len(some), "text": list(some.values())})
+
+
+def keys_of(some: pa.Table) -> list[str]:
+    return [str(key) for key in some["key"].to_pylist()]
+
+
+def check_holds(table: DynamoTable, some: pa.Table) -> None:
+    """The table must hold these rows, each once, bit for bit, and no others."""
+    found, vectors, missing = table.get(keys_of(some))
+    assert (found, missing) == (keys_of(some), [])
+    assert vectors.tobytes() == some["vector"].combine_chunks().flatten().to_numpy().astype("<f4").tobytes()
+    scanned = [item["ImageId"] for item in table.scan()]
+    assert sorted(scanned) == sorted(keys_of(some))
+    assert set(table.versions(keys_of(some)).values()) == set(some["version"].to_pylist())
+
+
+def plain(name: str) -> Any:
+    """The table as boto3 gives it, with nothing of ours."""
+    return boto3.resource("dynamodb").Table(name)
+
+
+# -- rows there and back ----------------------------------------------------------------------------------------------
+
+
+def test_rows_come_back_bit_for_bit(table: DynamoTable) -> None:
+    """What was put is there once, at its version, in the order asked; keys that are not there are told."""
+    some = rows(333)
+    table.put(some, {})
+    check_holds(table, some)
+    assert table.get(["none", *keys_of(some)[::-1], ""])[0::2] == (keys_of(some)[::-1], ["none", ""])
+    assert table.versions(["none", "", "k" * 3000]) == {}
+    assert table.refused == {}
+
+
+def test_the_articles_reader_works_unchanged(table: DynamoTable) -> None:
+    """Plain boto3 and the two lines that the article reads a vector with give back what was put."""
+    some = rows(30)
+    table.put(some, {})
+    for key, expected in zip(keys_of(some), some["vector"].to_pylist(), strict=True):
+        item = plain(table.name).get_item(Key={"ImageId": key})["Item"]
+        vector = np.frombuffer(item["Vector"].value, dtype=item["DataType"])
+        assert len(vector) == item["Dimension"]
+        assert vector.tolist() == expected
+    assert item | {"Vector": 0, "Recipe": 0} == {
+        "ImageId": "a/00029.jpg",
+        "Version": "1",
+        "Uri": "s3://bucket/a/00029.jpg",
+        "Vector": 0,
+        "DataType": "float32",
+        "Dimension": DIMENSION,
+        "Width": 29,
+        "Truncated": False,
+        "Created": "2027-01-15T08:00:00.000000+00:00",
+        "Model": "resnet18",
+        "Recipe": 0,
+    }
+
+
+def test_what_was_spent_is_what_dynamodb_says(table: DynamoTable) -> None:
+    """A write unit is 1 KB of an item, a read unit 4 KB read consistently; dynalite counts as DynamoDB does."""
+    some = rows(60, dimension=600)  # 2.5 KB an item
+    table.put(some, {})
+    assert table.spent == {"written": 60, "write_units": 60 * 3, "read_units": 0, "throttled": 0}
+    table.get(keys_of(some))
+    assert table.spent["read_units"] == 60
+
+
+def test_of_two_rows_with_one_key_the_last_is_put(table: DynamoTable) -> None:
+    """DynamoDB refuses a call that names a key twice, so no call does."""
+    twice = pa.concat_tables([rows(20), rows(20, "2")])
+    table.put(twice, {})
+    check_holds(table, rows(20, "2"))
+
+
+# -- other writers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_row_is_never_replaced_by_an_older(table: DynamoTable) -> None:
+    """Who has looked before others wrote leaves what they wrote, also among rows that are new, and that is no error."""
+    table.put(rows(40), {})
+    stale = table.versions(keys_of(rows(40)))
+    table.put(rows(40, "3"), stale)
+    written = table.spent["written"]
+    table.put(rows(50, "2"), stale)
+    assert table.spent["written"] == written + 10  # the ten that nobody had
+    check_holds(table, pa.concat_tables([rows(40, "3"), rows(50, "2").slice(40)]))
+
+
+def test_a_row_is_replaced_where_it_was_seen(table: DynamoTable) -> None:
+    """A changed row takes the place of the one that was looked at."""
+    table.put(rows(40), {})
+    table.put(rows(40, "2"), table.versions(keys_of(rows(40))))
+    check_holds(table, rows(40, "2"))
+
+
+def test_an_item_without_a_version_is_replaced(table: DynamoTable) -> None:
+    """What somebody put there by hand counts as seen at no version, and gives way."""
+    plain(table.name).put_item(Item={"ImageId": "a/00000.jpg"})
+    seen = table.versions(["a/00000.jpg"])
+    assert seen == {"a/00000.jpg": ""}
+    table.put(rows(1), seen)
+    check_holds(table, rows(1))
+
+
+def test_only_what_was_seen_is_deleted(table: DynamoTable) -> None:
+    """A key goes if it still has the version that was looked at; deleting what has gone is no error."""
+    table.put(rows(60), {})
+    seen = table.versions(keys_of(rows(60)))
+    table.put(rows(10, "2"), seen)
+    table.delete(seen)
+    table.delete(seen)
+    check_holds(table, rows(10, "2"))
+
+
+# -- what DynamoDB cannot hold ----------------------------------------------------------------------------------------
+
+
+def test_rows_it_cannot_hold_are_refused_by_name(table: DynamoTable) -> None:
+    """Items over 400 KB and keys over 2048 bytes are told, with their size, and all others are written."""
+    good = {f"{number}": "x" for number in range(30)} | {"é" * 1024: "x"}
+    bad = {"big": "x" * 409_600, "é" * 1025: "x", "": "x"}
+    table.put(texts(good | bad), {})
+    assert set(table.refused) == set(bad)
+    assert table.refused["big"] == "it has 409,657 bytes; a DynamoDB item has 409,600 at most"
+    assert table.refused["é" * 1025] == "its key has 2,050 bytes; DynamoDB takes 1 to 2,048"
+    assert {item["ImageId"] for item in table.scan()} == set(good)
+    table.put(texts({"1": "x" * 409_600}), table.versions(["1"]))  # one that is there already
+    assert "1" in table.refused
+
+
+def test_our_limit_is_the_servers(table: DynamoTable) -> None:
+    """dynalite, which counts as DynamoDB does, takes an item that we measure at 400 KB, and none of a byte more."""
+    item: Item = {"ImageId": {"S": "k"}, "N": {"N": "-120.5"}, "Flag": {"BOOL": True}, "Text": {"S": ""}}
+    client = boto3.client("dynamodb")
+    room = ITEM_BYTES - size_of(item)
+    client.put_item(TableName=table.name, Item=item | {"Text": {"S": "x" * room}})
+    with pytest.raises(client.exceptions.ClientError, match="Item size"):
+        client.put_item(TableName=table.name, Item=item | {"Text": {"S": "x" * (room + 1)}})
+
+
+def test_what_only_the_server_refuses_costs_that_row_alone(reach: Callable[[str], None]) -> None:
+    """When DynamoDB declines a call for one of its items, the others are written, and the one is told."""
+    with dynalite("--maxItemSizeKb", "1") as address:
+        reach(address)
+        table = DynamoTable.create("dynamodb://small", METADATA)
+        table.put(texts({f"{number}": "x" for number in range(30)} | {"big": "x" * 1100}), {})
+        table.put(texts({"1": "x" * 1100, "2": "y"}), table.versions(["1", "2"]))
+        assert set(table.refused) == {"big", "1"}
+        assert "size" in table.refused["big"]
+        assert sum(1 for _ in table.scan()) == 30
+
+
+def test_a_call_stays_within_16_mb(table: DynamoTable) -> None:
+    """Rows near the limit go several calls apart, also when JSON makes them six times as large; and come back so."""
+    large = texts({f"{number}": "\x01" * 400_000 for number in range(8)})  # 19 MB of JSON
+    table.put(large, {})
+    assert table.refused == {}
+    assert table.spent["written"] == 8
+    vectors = rows(44, dimension=99_000)  # 17 MB to read, where an answer has 16 at most
+    table.put(vectors, {})
+    assert table.get(keys_of(vectors))[0] == keys_of(vectors)
+    assert table.spent["throttled"] == 0
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_lost_to_throttling(
+    server: str, reach: Callable[[str], None], table: DynamoTable, seed: int
+) -> None:
+    """Items left over and calls declined are tried again until all is done: put, replaced, read and removed."""
+    plan = Throttle(seed)
+    with throttled(server, plan) as address:
+        reach(address)
+        slow = DynamoTable.open(f"dynamodb://{table.name}", METADATA)
+        slow.put(rows(120), {})
+        slow.put(rows(40, "2"), slow.versions(keys_of(rows(40))))
+        now = pa.concat_tables([rows(40, "2"), rows(120).slice(40)])
+        check_holds(slow, now)
+        slow.delete(dict.fromkeys(keys_of(rows(120)), "1"))
+        check_holds(slow, rows(40, "2"))
+    assert slow.spent["written"] == 160
+    assert plan.calls["declined"] > 10
+    assert plan.calls["left over"] > 10
+    assert slow.spent["throttled"] >= plan.calls["declined"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_nothing_is_lost_to_faults(server: str, reach: Callable[[str], None], table: DynamoTable, seed: int) -> None:
+    """Errors, resets, cut answers and stalls, before and after the server did what was asked, change nothing."""
+    plan = Plan(seed, rate=0.3, stall=0.2)
+    with flaky(server, plan) as address:
+        reach(address)
+        shaky = DynamoTable.open(f"dynamodb://{table.name}", METADATA)
+        shaky.put(rows(400), {})
+        seen = shaky.versions(keys_of(rows(30)))
+        shaky.put(rows(30, "2"), seen)
+        shaky.put(rows(30, "3"), seen)  # stale by now
+        now = pa.concat_tables([rows(30, "2"), rows(400).slice(30)])
+        check_holds(shaky, now)
+        shaky.delete(seen)  # stale, too
+        check_holds(shaky, now)
+    assert set(plan.met) == {"", *FAULTS}
+
+
+def test_a_call_that_hangs_is_made_again(
+    server: str, reach: Callable[[str], None], table: DynamoTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes a call and does not answer is given up after a while, and asked again."""
+    monkeypatch.setattr(fanfold.aws.calls, "READ_TIMEOUT", 0.2)
+    plan = Plan(1, rate=0.3, faults=("stall",), stall=1.0)
+    with flaky(server, plan) as address:
+        reach(address)
+        hanging = DynamoTable.open(f"dynamodb://{table.name}", METADATA)
+        hanging.put(rows(200, dimension=16), {})
+        check_holds(hanging, rows(200, dimension=16))
+    assert plan.met["stall"] > 2
+
+
+@pytest.mark.parametrize("plan", [Throttle(left_over=1, declined=0), Throttle(declined=1)])
+def test_a_throttle_that_does_not_end_is_an_error(
+    server: str, reach: Callable[[str], None], table: DynamoTable, plan: Throttle
+) -> None:
+    """After a while without any progress the error says what is throttled, and the command that raises its capacity."""
+    with throttled(server, plan) as address:
+        stuck = _at(address, reach, table)
+        stuck.patience = 0.5
+        for work in (lambda: stuck.put(rows(80), {}), lambda: stuck.get(keys_of(rows(80)))):
+            with pytest.raises(StorageError, match=r"throttled: .* 0\.5 s.*update-table --table-name"):
+                work()
+    assert stuck.spent["written"] == 0
+    reach(server)
+    assert list(table.scan()) == []
+
+
+def _at(address: str, reach: Callable[[str], None], table: DynamoTable) -> DynamoTable:
+    """The same table by another way, which need not work yet."""
+    reach(address)
+    return DynamoTable(f"dynamodb://{table.name}", METADATA)
+
+
+def test_slow_progress_is_progress(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
+    """What takes longer than the patience is no error as long as some of it gets done all the time."""
+    with throttled(server, Throttle(left_over=0, declined=0, rate=20)) as address:
+        slow = _at(address, reach, table)
+        slow.patience = 1.0
+        started = time.monotonic()
+        slow.put(rows(30), {})
+        assert time.monotonic() - started > 1.2
+    check_holds(table, rows(30))
+
+
+def test_a_server_out_of_reach_is_an_error(reach: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the table and what could not be reached."""
+    monkeypatch.setattr("fanfold.aws.dynamodb._SOON", 0.3)
+    reach("http://127.0.0.1:9")
+    with pytest.raises(StorageError, match=r"table 'images': .*http://127\.0\.0\.1:9/.*0\.3 s"):
+        DynamoTable.open("dynamodb://images")
+
+
+# -- the whole table --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("segments", [1, 4, 7])
+def test_a_scan_gives_every_item_once(table: DynamoTable, segments: int) -> None:
+    """Whatever the number of segments, and over several pages each, with values as plain Python."""
+    some = rows(330, dimension=8192)  # 11 MB: pages are 1 MB
+    table.put(some, {})
+    items = {item["ImageId"]: item for item in table.scan(segments)}
+    assert sorted(items) == keys_of(some)
+    assert table.spent["read_units"] > 330 * 8 / 2
+    for row, expected in zip(some.drop_columns("vector").to_pylist(), some["vector"].to_pylist(), strict=True):
+        item = items[row["key"]]
+        assert (item["Version"], item["Width"], item["Truncated"]) == (row["version"], row["width"], False)
+        assert (item["DataType"], item["Dimension"], item["Vector"].dtype) == ("float32", 8192, np.float32)
+        assert item["Vector"].tolist() == expected
+
+
+def test_a_scan_may_be_left(table: DynamoTable) -> None:
+    """Closing it early ends its threads, and the rest is not read."""
+    table.put(rows(330, dimension=8192), {})
+    before = set(threading.enumerate())
+    with closing(table.scan(2)) as items:
+        first = next(items)
+        assert set(threading.enumerate()) > before
+    assert first["ImageId"].startswith("a/")
+    assert set(threading.enumerate()) == before
+    assert table.spent["read_units"] < 330 * 8 / 2
+
+
+def test_a_scan_goes_on_after_a_reader_was_slow(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
+    """The time a reader takes over a page is not DynamoDB's, so a throttle after it is waited for as ever."""
+    table.put(rows(330, dimension=8192), {})
+    with throttled(server, Throttle(declined=0.4)) as address:
+        slow = _at(address, reach, table)
+        slow.patience = 1.0
+        items = slow.scan(1)
+        found = [next(items)]
+        time.sleep(1.2)
+        found += items
+    assert sorted(item["ImageId"] for item in found) == keys_of(rows(330, dimension=1))
+    assert slow.spent["throttled"]
+
+
+# -- opening and making -----------------------------------------------------------------------------------------------
+
+
+def test_no_table_is_told_with_the_command_that_makes_it(address: str) -> None:
+    """Opening makes nothing; the message is what to type."""
+    with pytest.raises(UsageError, match=r"no DynamoDB table '\w+'.* aws dynamodb create-table --table-name \w+ "):
+        DynamoTable.open(address)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"Name": ("HASH", "S")}, {"ImageId": ("HASH", "N")}, {"ImageId": ("HASH", "S"), "Page": ("RANGE", "N")}],
+)
+def test_another_key_is_refused(address: str, keys: dict[str, tuple[str, str]]) -> None:
+    """A table whose key is not a string ImageId alone is somebody else's."""
+    boto3.client("dynamodb").create_table(
+        TableName=address.removeprefix("dynamodb://"),
+        KeySchema=[{"AttributeName": name, "KeyType": kind} for name, (kind, _) in keys.items()],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": type} for name, (_, type) in keys.items()],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    with pytest.raises(UsageError, match=rf"is {' and '.join(keys)}, where fanfold's is ImageId alone"):
+        DynamoTable.create(address)
+
+
+def test_vectors_of_two_recipes_never_mix(table: DynamoTable) -> None:
+    """A table that holds rows of one recipe is refused to another, by model and recipe, and open to all readers."""
+    other = METADATA | {"fanfold.model": "lite0", "fanfold.recipe": '{"model": "lite0"}'}
+    address = f"dynamodb://{table.name}"
+    DynamoTable.open(address, other)  # nothing is in it
+    table.put(rows(2), {})
+    for metadata in (other, {}):
+        with pytest.raises(
+            UsageError, match=rf"model resnet18, recipe \w+, .* are of model .*dynamodb://{table.name}-2"
+        ):
+            DynamoTable.open(address, metadata)
+    check_holds(DynamoTable.open(address, METADATA), rows(2))
+    check_holds(DynamoTable.open(address), rows(2))
+
+
+def test_a_reader_does_not_write(table: DynamoTable) -> None:
+    """Rows need the metadata that tells their recipe, so without it nothing is written."""
+    with pytest.raises(UsageError, match="for reading only"):
+        DynamoTable.open(f"dynamodb://{table.name}").put(rows(2), {})
+    assert list(table.scan()) == []
+
+
+def test_a_table_is_made_once(address: str) -> None:
+    """Of many that make it at once one does, and all have it; making it again changes nothing that is in it."""
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(lambda _: DynamoTable.create(address, METADATA), range(6)))
+    made[0].put(rows(3), {})
+    check_holds(DynamoTable.create(address, METADATA), rows(3))
+
+
+def test_a_table_is_recoverable_and_costs_nothing_idle(reach: Callable[[str], None]) -> None:
+    """It is billed on demand and has point-in-time recovery; and works on moto as on dynalite."""
+    with moto() as address:
+        reach(address)
+        table = DynamoTable.create("dynamodb://images", METADATA)
+        client = boto3.client("dynamodb")
+        described = client.describe_table(TableName="images")["Table"]
+        assert described["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        backups = client.describe_continuous_backups(TableName="images")["ContinuousBackupsDescription"]
+        assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
+        table.put(rows(60), {})
+        table.put(rows(20, "2"), table.versions(keys_of(rows(60))))
+        table.put(rows(20, "3"), dict.fromkeys(keys_of(rows(60)), "1"))
+        check_holds(table, pa.concat_tables([rows(20, "2"), rows(60).slice(20)]))
+        assert plain("images").scan(FilterExpression=Attr("Version").eq("3"))["Count"] == 0
+
+
+@pytest.mark.parametrize("address", ["dynamodb://", "dynamodb://ab", "dynamodb://a/b", "s3://bucket", "images"])
+def test_addresses_that_name_no_table_are_refused(address: str) -> None:
+    """The message says what a name may be."""
+    with pytest.raises(UsageError, match=r"names no DynamoDB table.*dynamodb://NAME"):
+        DynamoTable.open(address)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": ""}, "Which region .* export AWS_REGION="),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "No credentials .* aws configure"),
+        ({"AWS_PROFILE": "nobody"}, "No credentials .*nobody"),
+        ({"AWS_ENDPOINT_URL_DYNAMODB": "here"}, "here.*AWS_ENDPOINT_URL"),
+    ],
+)
+def test_a_wrong_environment_is_told(
+    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, settings: dict[str, str], said: str
+) -> None:
+    """No region, no credentials, no such profile or no real endpoint: each in a line, with what to type."""
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    with pytest.raises(UsageError, match=said):
+        DynamoTable.open(address)
+
+
+def test_either_variable_names_the_region_and_the_endpoint(
+    server: str, table: DynamoTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS_REGION alone will do, as for S3, and so will AWS_DEFAULT_REGION; AWS_ENDPOINT_URL holds for DynamoDB, too."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL_DYNAMODB")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    for unset, other in (("AWS_REGION", "AWS_DEFAULT_REGION"), ("AWS_DEFAULT_REGION", "AWS_REGION")):
+        monkeypatch.delenv(unset)
+        assert list(DynamoTable.open(f"dynamodb://{table.name}").scan()) == []
+        monkeypatch.setenv(unset, os.environ[other])
+
+
+def test_without_boto3_the_extra_is_named() -> None:
+    """Whoever lacks the extra `aws` is told how to install it."""
+    program = """
+import sys
+from fanfold import MissingExtra
+sys.modules["boto3"] = None
+try:
+    import fanfold.aws.dynamodb
+except MissingExtra as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install 'fanfold[aws]'" in done.stdout
