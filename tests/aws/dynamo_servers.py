@@ -105,17 +105,21 @@ class Throttle:
     """The share of calls that are declined as a whole."""
     rate: float = math.inf
     """Items a second, of calls on several, that get through; the rest is left over, too."""
+    after: int = 0
+    """Calls that are not declined before that begins."""
     calls: Counter[str] = field(default_factory=Counter)
     """Calls that came, by operation; and how many of them were `declined`, or had items `left over`."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _free: float = field(default_factory=time.monotonic)
+    _came: int = 0
 
     def decides(self, operation: str, items: int) -> tuple[bool, list[bool]]:
         """Whether a call is declined, and if not, which of its items are left over."""
         with self._lock:
             self.calls[operation] += 1
             rng = random.Random(f"{self.seed} {operation} {self.calls[operation]}")
-            declined = rng.random() < self.declined
+            declined = rng.random() < self.declined and self._came >= self.after
+            self._came += 1
             left = [rng.random() < self.left_over or not self._granted() for _ in range(items)]
             self.calls["declined"] += declined
             self.calls["left over"] += not declined and any(left)

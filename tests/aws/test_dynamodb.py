@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -22,6 +23,9 @@ import fanfold.aws.calls
 from fanfold import StorageError, UsageError
 from fanfold.aws.dynamodb import DynamoTable
 from fanfold.aws.items import ITEM_BYTES, Item, size_of
+from fanfold.index import digests, words
+from fanfold.mirror import bring_in_step, open_mirror
+from fanfold.table import Drop, Table
 from flaky import FAULTS, Plan, flaky
 
 METADATA = {"fanfold.model": "resnet18", "fanfold.recipe": '{"model": "resnet18"}'}
@@ -196,6 +200,25 @@ def test_only_what_was_seen_is_deleted(table: DynamoTable) -> None:
     check_holds(table, rows(10, "2"))
 
 
+def test_it_follows_a_lance_table(table: DynamoTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a mirror it gets what was added and changed, loses what was removed, and drivers that overlap end in step."""
+    monkeypatch.setattr("fanfold.mirror._AT_ONCE", 100)
+    truth = Table.create(str(tmp_path), "images", rows(1).schema)
+    keys = keys_of(rows(250))
+    mirrors = [open_mirror(f"dynamodb://{table.name}", METADATA) for _ in range(3)]
+    for version, count in (("1", 250), ("2", 120), ("3", 30)):
+        truth.commit(truth.write(iter(rows(count, version).to_batches())))
+        with ThreadPoolExecutor(3) as pool:  # each looks at a table of its own, and at all the keys
+            tables = [found for _ in mirrors if (found := Table.open(str(tmp_path), "images"))]
+            list(pool.map(bring_in_step, tables, mirrors, [keys, keys[::-1], keys]))
+    gone = keys[:10] + keys[-10:]
+    truth.commit([], Drop(digests(gone), words(["3"] * 10 + ["1"] * 10)))
+    bring_in_step(truth, mirrors[0], gone)
+    now = pa.concat_tables([rows(30, "3").slice(10), rows(120, "2").slice(30), rows(250).slice(120, 120)])
+    assert truth.dataset.count_rows() == 230
+    check_holds(table, now)
+
+
 # -- what DynamoDB cannot hold ----------------------------------------------------------------------------------------
 
 
@@ -293,13 +316,15 @@ def test_a_call_that_hangs_is_made_again(
 ) -> None:
     """A server that takes a call and does not answer is given up after a while, and asked again."""
     monkeypatch.setattr(fanfold.aws.calls, "READ_TIMEOUT", 0.2)
-    plan = Plan(1, rate=0.3, faults=("stall",), stall=1.0)
+    plan = Plan(1, rate=0.3, faults=("stall",), stall=60)
     with flaky(server, plan) as address:
         reach(address)
+        started = time.monotonic()
         hanging = DynamoTable.open(f"dynamodb://{table.name}", METADATA)
         hanging.put(rows(200, dimension=16), {})
         check_holds(hanging, rows(200, dimension=16))
     assert plan.met["stall"] > 2
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("plan", [Throttle(left_over=1, declined=0), Throttle(declined=1)])
@@ -371,6 +396,20 @@ def test_a_scan_may_be_left(table: DynamoTable) -> None:
     assert first["ImageId"].startswith("a/")
     assert set(threading.enumerate()) == before
     assert table.spent["read_units"] < 330 * 8 / 2
+
+
+def test_a_scan_may_be_left_under_a_throttle(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
+    """What waits for another try when a scan is closed waits no more."""
+    table.put(rows(330, dimension=8192), {})
+    with throttled(server, Throttle(declined=1, after=1)) as address:
+        slow = _at(address, reach, table)
+        slow.patience = 60
+        with closing(slow.scan(1)) as items:
+            next(items)
+            while slow.spent["throttled"] < 4:  # by now the pauses are long
+                time.sleep(0.05)
+            started = time.monotonic()
+    assert time.monotonic() - started < 10
 
 
 def test_a_scan_goes_on_after_a_reader_was_slow(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
@@ -476,7 +515,7 @@ def test_addresses_that_name_no_table_are_refused(address: str) -> None:
     ],
 )
 def test_a_wrong_environment_is_told(
-    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, settings: dict[str, str], said: str
+    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, str], said: str
 ) -> None:
     """No region, no credentials, no such profile or no real endpoint: each in a line, with what to type."""
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))

@@ -21,6 +21,7 @@ from fanfold.aws.items import (
     key_fits,
     refusal,
     row_of,
+    size_at_most,
     size_of,
 )
 
@@ -91,6 +92,13 @@ def test_rows_come_back_as_they_were(rows: list[dict[str, Any]], start: int) -> 
             assert vector.tobytes() == np.array(row["vector"], "<f4").tobytes()
         else:
             assert vector is None
+
+
+@given(ROWS)
+def test_the_quick_measure_is_never_too_small(rows: list[dict[str, Any]]) -> None:
+    """What passes it needs no exact one, so it must never be below; it does not matter how far above."""
+    for made in items_of(pa.Table.from_pylist(rows, SCHEMA), {"A": {"N": "-1.5"}, "B": {"N": "0"}}):
+        assert size_at_most(made) >= size_of(made)
 
 
 def test_the_item_of_a_picture() -> None:

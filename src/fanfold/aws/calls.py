@@ -57,7 +57,7 @@ class Calls:
     def __init__(self, table: str) -> None:
         self.table = table
         self.spent: dict[str, float] = {"written": 0, "write_units": 0, "read_units": 0, "throttled": 0}
-        self._client = _connect()
+        self._client = _connect(table)
         self._lock = threading.Lock()
 
     def count(self, what: str, number: float) -> None:
@@ -83,7 +83,7 @@ class Calls:
                     raise
                 throttled = code_of(error) in _THROTTLES
                 self.count("throttled", throttled)
-                patience.pause(attempt, first_line(error), throttled)
+                patience.pause(attempt, _said(error), throttled)
                 attempt += 1
             else:
                 self._account(units, answer.get("ConsumedCapacity", ()))
@@ -105,6 +105,11 @@ def message_of(error: ClientError) -> str:
     return " ".join(error.response["Error"].get("Message", "").split()) or code_of(error)
 
 
+def _said(error: Exception) -> str:
+    """An error in one line, without boto3's count of its own retries."""
+    return f"{code_of(error)}: {message_of(error)}" if isinstance(error, ClientError) else first_line(error)
+
+
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -112,7 +117,7 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, (ConnectionError, HTTPClientError, ChecksumError, ResponseParserError))
 
 
-def _connect() -> "DynamoDBClient":
+def _connect(table: str) -> "DynamoDBClient":
     """The client; boto3 itself reads AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_DYNAMODB and the credentials."""
     config = Config(
         parameter_validation=False,  # a quarter of a large put's CPU time; the items are made by our own code
@@ -127,7 +132,12 @@ def _connect() -> "DynamoDBClient":
     session.register_component("data_loader", _DESCRIPTIONS)
     # AWS_REGION is what AWS's other kits read, and Lance; boto3 knows only AWS_DEFAULT_REGION and its own files.
     region = os.environ.get("AWS_REGION") or None
-    return boto3.session.Session(botocore_session=session, region_name=region).client("dynamodb", config=config)
+    try:
+        return boto3.session.Session(botocore_session=session, region_name=region).client("dynamodb", config=config)
+    except ValueError as error:  # an endpoint or a region that is none
+        raise UsageError(
+            f"Cannot reach the DynamoDB table '{table}': {first_line(error)}. Check AWS_ENDPOINT_URL and AWS_REGION."
+        ) from error
 
 
 @contextmanager
@@ -135,11 +145,9 @@ def errors_of(table: str) -> Iterator[None]:
     """Turn what boto3 raises into fanfold's errors, with what to do about it."""
     try:
         yield
-    except FanfoldError:
-        raise
     except ClientError as error:
         raise _declined(table, error) from error
-    except (BotoCoreError, ResponseParserError, ValueError) as error:  # ValueError: an endpoint that is no URL
+    except (BotoCoreError, ResponseParserError) as error:
         raise _unusable(table, error) from error
 
 
@@ -151,7 +159,7 @@ def _declined(table: str, error: ClientError) -> FanfoldError:
             "--attribute-definitions AttributeName=ImageId,AttributeType=S "
             "--key-schema AttributeName=ImageId,KeyType=HASH"
         )
-    return StorageError(f"Cannot use the DynamoDB table '{table}': {code_of(error)}: {message_of(error)}")
+    return StorageError(f"Cannot use the DynamoDB table '{table}': {_said(error)}")
 
 
 def _unusable(table: str, error: Exception) -> FanfoldError:
@@ -159,6 +167,4 @@ def _unusable(table: str, error: Exception) -> FanfoldError:
         return UsageError(f"Which region is the DynamoDB table '{table}' in? Type: export AWS_REGION=us-east-1")
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, ProfileNotFound, CredentialRetrievalError)):
         return UsageError(f"No credentials for the DynamoDB table '{table}': {first_line(error)}. Type: aws configure")
-    if isinstance(error, ValueError):
-        return UsageError(f"Cannot reach the DynamoDB table '{table}': {first_line(error)}. Check AWS_ENDPOINT_URL.")
     return StorageError(f"Cannot use the DynamoDB table '{table}': {first_line(error)}")

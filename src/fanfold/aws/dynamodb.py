@@ -128,7 +128,9 @@ class DynamoTable:
         """
         asked = list(dict.fromkeys(keys))
         rows = map(row_of, self._read(asked, {}))
-        found = {row[KEY]: row["Vector"].astype(np.float32) for row in rows if "Vector" in row}
+        found = {
+            row[KEY]: row["Vector"].astype(np.float32) for row in rows if isinstance(row.get("Vector"), np.ndarray)
+        }
         if len({len(vector) for vector in found.values()}) > 1:
             raise UsageError(f"The DynamoDB table '{self.name}' holds vectors of several models: they do not compare.")
         there = [key for key in asked if key in found]

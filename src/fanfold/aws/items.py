@@ -95,7 +95,7 @@ def refusal(item: Item) -> str:
     for name, value in item.items():
         if "N" in value and not _number_fits(value["N"]):
             return f"{name} is {value['N']}, which is no number to DynamoDB"
-    if (size := size_of(item)) > ITEM_BYTES:
+    if size_at_most(item) > ITEM_BYTES and (size := size_of(item)) > ITEM_BYTES:
         return f"it has {size:,} bytes; a DynamoDB item has {ITEM_BYTES:,} at most"
     return ""
 
@@ -106,6 +106,19 @@ def size_of(item: Item) -> int:
     Source: docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
     """
     return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
+
+
+def size_at_most(item: Item) -> int:
+    """No less than an item's size, in a tenth of the time."""
+    size = 0
+    for name, value in item.items():
+        for content in value.values():
+            size += 4 * len(name)
+            if isinstance(content, str):  # text or number; a character is 4 bytes at most, a digit less than 2
+                size += 4 * len(content)
+            else:
+                size += len(content) if isinstance(content, bytes) else _value_size(value)
+    return size
 
 
 def _value_size(value: AttributeValue) -> int:
@@ -135,6 +148,8 @@ def _number_size(number: Decimal) -> int:
 
 
 def _number_fits(text: str) -> bool:
+    if text.isdigit() and len(text) <= _NUMBER_DIGITS:
+        return True
     number = Decimal(text)
     if not number.is_finite():
         return False
