@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -76,7 +76,7 @@ def checked(measured: Measured) -> Measured:
 def _reap_orphans(before: set[int]) -> float:
     """CPU seconds of the processes that outlived their parent; those that do not end are killed."""
     seconds, deadline = 0.0, time.monotonic() + ORPHANS_END_WITHIN
-    while orphans := set(descendants(os.getpid())) - before:
+    while orphans := descendants(os.getpid(), before):
         if time.monotonic() > deadline:
             for pid in orphans:
                 os.kill(pid, 9)
@@ -107,7 +107,7 @@ class Watch:
     def look(self, before: set[int]) -> None:
         """Look at all of this process's descendants but those in `before`, until told to stop."""
         while not self.stop.is_set():
-            self.peak = max(self.peak, sum(pss(pid) for pid in descendants(os.getpid()) if pid not in before))
+            self.peak = max(self.peak, sum(map(pss, descendants(os.getpid(), before))))
             self.stop.wait(SAMPLE_EVERY)
 
 
@@ -137,8 +137,8 @@ def pss(pid: int) -> int:
     return 0
 
 
-def descendants(pid: int) -> list[int]:
-    """All processes below one, those it adopted included."""
+def descendants(pid: int, without: Collection[int] = ()) -> list[int]:
+    """All processes below one, those it adopted included; not those in `without`, nor what these have started."""
     below: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -146,9 +146,9 @@ def descendants(pid: int) -> list[int]:
         except OSError:  # it ended meanwhile
             continue
         below.setdefault(parent, []).append(int(stat.parent.name))
-    found = list(below.get(pid, ()))
-    for child in found:
-        found += below.get(child, ())  # grows while it is walked: breadth first
+    found = [child for child in below.get(pid, ()) if child not in without]
+    for parent in found:  # grows while it is walked: breadth first
+        found += [child for child in below.get(parent, ()) if child not in without]
     return found
 
 
