@@ -42,18 +42,24 @@ class Deployment:
     """Prefixes of the bucket to which an upload starts a run by itself."""
 
     @classmethod
-    def load(cls, name: str = "fanfold") -> "Deployment":
-        """The deployment this process belongs to, else the one called `name` in this account and region.
+    def load(cls, name: str = "") -> "Deployment":
+        """The deployment called `name` in this account and region; by default the one this process belongs to, else
+        the one called `fanfold`.
 
         Raises UsageError when there is none, StorageError when AWS cannot be asked, MissingExtra without boto3.
         """
-        text = os.environ.get(VARIABLE) or _parameter(f"/fanfold/{name}")
+        if (here := os.environ.get(VARIABLE)) and (found := cls._of(here)).name == (name or found.name):
+            return found
+        return cls._of(_parameter(f"/fanfold/{name or 'fanfold'}"))
+
+    @classmethod
+    def _of(cls, text: str) -> "Deployment":
         try:
             content: dict[str, Any] = json.loads(text)
             known = {field.name for field in fields(cls)}
             return cls(**{key: _tuple(value) for key, value in content.items() if key in known})
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"The description of deployment '{name}' is not one: {error}") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"{text[:200]!r} describes no deployment: {error}") from error
 
 
 def _tuple(value: Any) -> Any:

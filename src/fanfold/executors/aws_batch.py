@@ -42,7 +42,7 @@ class AwsBatch:
         """See `open_executor`; `where` is the deployment's name."""
         if workers is not None:
             raise UsageError("AWS Batch has as many workers as its deployment allows: cdk deploy -c max_vcpus=NUMBER")
-        return cls(Deployment.load(where or "fanfold"))
+        return cls(Deployment.load(where))
 
     def reach(self, job: Job, source: Source, database: str) -> Source:
         """The source with keys from the bucket's top on, as whoever else works on this deployment has them.
