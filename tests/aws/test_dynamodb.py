@@ -272,7 +272,7 @@ def test_a_call_stays_within_16_mb(table: DynamoTable) -> None:
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_nothing_is_lost_to_throttling(
     server: str, reach: Callable[[str], None], table: DynamoTable, seed: int
 ) -> None:
@@ -374,11 +374,11 @@ def test_a_server_out_of_reach_is_an_error(reach: Callable[[str], None], monkeyp
 @pytest.mark.parametrize("segments", [1, 4, 7])
 def test_a_scan_gives_every_item_once(table: DynamoTable, segments: int) -> None:
     """Whatever the number of segments, and over several pages each, with values as plain Python."""
-    some = rows(330, dimension=8192)  # 11 MB: pages are 1 MB
+    some = rows(160, dimension=8192)  # 5 MB: pages are 1 MB
     table.put(some, {})
     items = {item["ImageId"]: item for item in table.scan(segments)}
     assert sorted(items) == keys_of(some)
-    assert table.spent["read_units"] > 330 * 8 / 2
+    assert table.spent["read_units"] >= 160 * 8 / 2
     for row, expected in zip(some.drop_columns("vector").to_pylist(), some["vector"].to_pylist(), strict=True):
         item = items[row["key"]]
         assert (item["Version"], item["Width"], item["Truncated"]) == (row["version"], row["width"], False)
@@ -400,7 +400,7 @@ def test_a_scan_may_be_left(table: DynamoTable) -> None:
 
 def test_a_scan_may_be_left_under_a_throttle(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
     """What waits for another try when a scan is closed waits no more."""
-    table.put(rows(330, dimension=8192), {})
+    table.put(rows(160, dimension=8192), {})
     with throttled(server, Throttle(declined=1, after=1)) as address:
         slow = _at(address, reach, table)
         slow.patience = 60
@@ -414,7 +414,7 @@ def test_a_scan_may_be_left_under_a_throttle(server: str, reach: Callable[[str],
 
 def test_a_scan_goes_on_after_a_reader_was_slow(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
     """The time a reader takes over a page is not DynamoDB's, so a throttle after it is waited for as ever."""
-    table.put(rows(330, dimension=8192), {})
+    table.put(rows(160, dimension=8192), {})
     with throttled(server, Throttle(declined=0.4)) as address:
         slow = _at(address, reach, table)
         slow.patience = 1.0
@@ -422,7 +422,7 @@ def test_a_scan_goes_on_after_a_reader_was_slow(server: str, reach: Callable[[st
         found = [next(items)]
         time.sleep(1.2)
         found += items
-    assert sorted(item["ImageId"] for item in found) == keys_of(rows(330, dimension=1))
+    assert sorted(item["ImageId"] for item in found) == keys_of(rows(160, dimension=1))
     assert slow.spent["throttled"]
 
 
