@@ -1,0 +1,221 @@
+"""The executor on AWS Batch, whose jobs run as processes here, by way of `fanfold.run` and of the command line."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from batch_server import BatchServer
+from PIL import Image
+
+import fanfold
+from fanfold import UsageError
+from fanfold.aws.deployment import Deployment
+from fanfold.driver import Run
+from fanfold.executors import open_executor
+from fanfold.executors.aws_batch import MOST_CHILDREN, AwsBatch
+from fanfold.images import Images
+from fanfold.runs import RunDirectory, list_runs
+
+
+@pytest.fixture(name="source")
+def _source(batch: BatchServer) -> Callable[[int], str]:  # noqa: ARG001 - it sets the environment
+    """Puts so many pictures into the deployment's bucket; their prefix."""
+    bucket, s3 = Deployment.load().bucket, boto3.client("s3")
+
+    def make(count: int) -> str:
+        for number in range(count):
+            file = io.BytesIO()
+            Image.new("RGB", (64, 48), (number * 7 % 256, number, 90)).save(file, "PNG")
+            s3.put_object(Bucket=bucket, Key=f"images/{number:03d}.png", Body=file.getvalue())
+        return f"s3://{bucket}/images"
+
+    return make
+
+
+def begun(source: str, **options: Any) -> Run:
+    """A run on AWS Batch."""
+    database = Deployment.load().database
+    return fanfold.run(Images(), source=source, database=database, executor=open_executor("aws-batch"), **options)
+
+
+def keys_of(database: str) -> list[str]:
+    """The keys of the table."""
+    return sorted(fanfold.open_table(database).to_table(columns=["key"])["key"].to_pylist())
+
+
+def cli(*words: str, **options: Any) -> "subprocess.Popen[str]":
+    """The command line, started."""
+    command = [sys.executable, "-m", "fanfold", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for something; what it is."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def test_a_run_is_followed_to_its_end(source: Callable[[int], str]) -> None:
+    """Outcomes come as tasks end, and the report is what the committing job wrote."""
+    run = begun(source(9), task_size=3)
+    outcomes = list(run)
+    assert sorted(outcome.task for outcome in outcomes) == [0, 1, 2]
+    assert (run.report.listed, run.report.ok, run.report.lost, run.report.exit_code) == (9, 9, 0, 0)
+    assert keys_of(run.directory.database) == [f"images/{n:03d}.png" for n in range(9)]
+    report = run.directory.get("report.json")
+    assert report
+    assert (report["ended"], report["ok"]) == ("complete", 9)
+
+
+def test_a_child_performs_several_tasks_where_there_are_too_many(
+    source: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One array does any number of tasks: its children take every n-th."""
+    monkeypatch.setattr("fanfold.executors.aws_batch.MOST_CHILDREN", 2)
+    assert MOST_CHILDREN == 10_000
+    run = begun(source(10), task_size=2)
+    assert sum(outcome.ok for outcome in run) == 10
+    work = (run.directory.get("jobs.json") or {})["jobs"][0]["id"]
+    (job,) = boto3.client("batch").describe_jobs(jobs=[work])["jobs"]
+    assert job["arrayProperties"]["size"] == 2
+    assert len(keys_of(run.directory.database)) == 10
+
+
+def test_children_that_are_killed_are_repeated(source: Callable[[int], str], batch: BatchServer) -> None:
+    """A lost host, a kill and a Spot machine's SIGTERM cost time, and nothing else."""
+    run = begun(source(60), task_size=20)
+    run.launch()
+    work = (run.directory.get("jobs.json") or {})["jobs"][0]["id"]
+    for index, fault in ((0, "lose"), (1, signal.SIGTERM), (2, signal.SIGKILL)):
+        until(lambda index=index: batch.status(f"{work}:{index}") == "RUNNING")
+        if fault == "lose":
+            batch.lose_host(work, index)
+        else:
+            batch.kill(work, index, fault)
+    for outcome in run_followed(run):
+        assert not outcome.error
+    attempts = boto3.client("batch").describe_jobs(jobs=[f"{work}:{index}" for index in range(3)])["jobs"]
+    assert [len(job["attempts"]) for job in attempts] == [2, 2, 2]
+    assert attempts[0]["attempts"][0]["statusReason"].startswith("Host EC2")
+    assert len(keys_of(run.directory.database)) == 60
+
+
+def run_followed(run: Run) -> list[fanfold.Outcome]:
+    """The outcomes of a run that was launched, once it has ended."""
+    from fanfold import detached
+
+    executor = run.executor
+    assert isinstance(executor, AwsBatch)
+    return list(detached.follow(run.directory, executor, run.tally))
+
+
+def test_ctrl_c_leaves_it_going(source: Callable[[int], str]) -> None:
+    """The command says how to follow and how to cancel; `report --follow` sees the end."""
+    database = Deployment.load().database
+    embed = cli("images", "embed", source(30), database, "--on", "aws-batch", "--task-size", "10")
+    run = until(lambda: _submitted(database))
+    embed.send_signal(signal.SIGINT)
+    _, said = embed.communicate(timeout=60)
+    assert embed.returncode == 130
+    assert f"fanfold report {database} {run.id} --follow" in said
+    assert f"fanfold cancel {database} {run.id}" in said
+    out, _ = cli("report", database, run.id, "--follow", "--json").communicate(timeout=180)
+    assert (json.loads(out)["ended"], json.loads(out)["ok"]) == ("complete", 30)
+
+
+def _submitted(database: str) -> RunDirectory | None:
+    from fanfold.storage import exists
+
+    if not exists(database):
+        return None
+    runs = [RunDirectory(database, id) for id in list_runs(database)]
+    return next((run for run in runs if len((run.get("jobs.json") or {"jobs": []})["jobs"]) == 2), None)
+
+
+def test_cancel(source: Callable[[int], str]) -> None:
+    """Cancelling ends the jobs, keeps what is done, and a rerun does the rest."""
+    run = begun(source(40), task_size=10)
+    run.launch()
+    database = run.directory.database
+    until(lambda: run.directory.receipt(0), 90)
+    cancelled = cli("cancel", database, run.id, "--json")
+    out, err = cancelled.communicate(timeout=180)
+    assert cancelled.returncode == 0, err
+    told = json.loads(out)
+    assert told["ended"] == "cancelled"
+    assert 10 <= told["ok"] < 40
+    assert len(keys_of(database)) == told["ok"]
+    jobs = boto3.client("batch").describe_jobs(
+        jobs=[job["id"] for job in (run.directory.get("jobs.json") or {})["jobs"]]
+    )
+    assert {job["status"] for job in jobs["jobs"]} == {"FAILED"}
+    again = begun(f"s3://{Deployment.load().bucket}/images", task_size=20)
+    assert sum(outcome.ok for outcome in again) == 40 - told["ok"]
+    assert len(keys_of(database)) == 40
+    out, err = cli("cancel", database, run.id).communicate(timeout=60)
+    assert "has ended already" in err
+
+
+def test_a_bad_option_is_not_repeated(source: Callable[[int], str], batch: BatchServer) -> None:
+    """A worker that would make other results than were planned ends with 2, once; nothing is lost but time."""
+    run = begun(source(2))
+    asked = run.directory.get("run.json")
+    assert asked
+    run.directory.put("run.json", asked | {"recipe": {"model": "another"}})
+    run.launch()
+    work = (run.directory.get("jobs.json") or {})["jobs"][0]["id"]
+    assert batch.wait(work, 90) == "FAILED"
+    (job,) = boto3.client("batch").describe_jobs(jobs=[work])["jobs"]
+    assert [attempt["container"]["exitCode"] for attempt in job["attempts"]] == [2]
+    assert "would do the job otherwise" in batch.output(work)
+
+
+@pytest.mark.usefixtures("batch")
+def test_what_containers_cannot_reach_is_refused(tmp_path: Path) -> None:
+    """A laptop's paths and models that the container image lacks are refused before anything is submitted."""
+    deployment = Deployment.load()
+    (tmp_path / "0.jpg").write_bytes(b"x")
+    executor = open_executor("aws-batch")
+    for source, database in (
+        (str(tmp_path), deployment.database),
+        (f"s3://{deployment.bucket}/x", str(tmp_path / "db")),
+    ):
+        with pytest.raises(UsageError, match=f"cannot see {re.escape(str(tmp_path))}.*copy it to S3"):
+            fanfold.run(Images(), source=source, database=database, executor=executor)
+    assert boto3.client("batch").list_jobs(jobQueue=deployment.queue)["jobSummaryList"] == []
+    with pytest.raises(UsageError, match="max_vcpus"):
+        open_executor("aws-batch", workers=3)
+
+
+@pytest.mark.usefixtures("batch")
+def test_no_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a deployment the error says how to get one, or how to name its region."""
+    with pytest.raises(UsageError, match=r"no parameter /fanfold/other in region us-east-1.*cdk deploy --all"):
+        open_executor("aws-batch:other")
+    monkeypatch.delenv("FANFOLD_DEPLOYMENT")
+    boto3.client("ssm").put_parameter(Name="/fanfold/fanfold", Value="[1]", Type="String")
+    with pytest.raises(UsageError, match="describes no deployment"):
+        open_executor("aws-batch")
+    told = {"name": "third", "bucket": "b", "database": "s3://b/db", "queue": "q", "worker": "w", "driver": "d"}
+    boto3.client("ssm").put_parameter(Name="/fanfold/third", Value=json.dumps(told | {"news": 1}), Type="String")
+    executor = open_executor("aws-batch:third")
+    assert isinstance(executor, AwsBatch)
+    assert executor.deployment.queue == "q"
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    with pytest.raises(UsageError, match="export AWS_REGION"):
+        open_executor("aws-batch:third")
