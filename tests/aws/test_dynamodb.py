@@ -19,7 +19,7 @@ import pytest
 from boto3.dynamodb.conditions import Attr
 from dynamo_servers import ABSENT, Throttle, dynalite, environment, moto, throttled
 
-import fanfold.aws.calls
+import fanfold.aws.client
 from fanfold import StorageError, UsageError
 from fanfold.aws.dynamodb import DynamoTable
 from fanfold.aws.items import ITEM_BYTES, Item, size_of
@@ -315,7 +315,7 @@ def test_a_call_that_hangs_is_made_again(
     server: str, reach: Callable[[str], None], table: DynamoTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that takes a call and does not answer is given up after a while, and asked again."""
-    monkeypatch.setattr(fanfold.aws.calls, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(fanfold.aws.client, "READ_TIMEOUT", 0.2)
     plan = Plan(1, rate=0.3, faults=("stall",), stall=60)
     with flaky(server, plan) as address:
         reach(address)

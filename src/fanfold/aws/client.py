@@ -1,32 +1,71 @@
-"""Clients of AWS's control services (AWS Batch, Systems Manager), and what goes wrong with them, said in one line."""
+"""Clients of AWS's services, and what goes wrong with them, said in one line with what to type."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fanfold.errors import StorageError, UsageError
+from fanfold.errors import FanfoldError, StorageError, UsageError
 from fanfold.job import required_extra
 from fanfold.storage import first_line
 
 try:
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ChecksumError,
+        ConnectionError,
+        CredentialRetrievalError,
+        HTTPClientError,
+        NoCredentialsError,
+        NoRegionError,
+        PartialCredentialsError,
+        ProfileNotFound,
+    )
+    from botocore.exceptions import ClientError as ClientError  # for the modules beside this one, too
+    from botocore.loaders import create_loader
+    from botocore.parsers import ResponseParserError
+    from botocore.session import get_session
 except ModuleNotFoundError as error:
-    raise required_extra(error, "aws", ("boto3", "botocore"), "AWS Batch") from error
+    raise required_extra(error, "aws", ("boto3", "botocore"), "AWS") from error
 
-_CONFIG = Config(retries={"total_max_attempts": 8, "mode": "standard"}, connect_timeout=5, read_timeout=30)
+CONNECT_TIMEOUT = 5.0
+"""Seconds."""
+READ_TIMEOUT = 20.0
+"""Seconds; what is asked here is answered within milliseconds or not at all."""
+
+_DESCRIPTIONS = create_loader()  # of AWS's APIs: a tenth of a second to parse, so once only
+UNANSWERED = (ConnectionError, HTTPClientError, ChecksumError, ResponseParserError)
+"""Errors of calls that got no answer, or none that can be read."""
+FAILED = (BotoCoreError, ClientError, ResponseParserError)
+"""Every error of a call."""
+_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, ProfileNotFound, CredentialRetrievalError)
 
 
-def client(service: str) -> Any:
-    """boto3's client of a service; endpoints (AWS_ENDPOINT_URL_BATCH), region and credentials as boto3 finds them.
+def connect(service: str, what: str, tries: int = 8, **config: Any) -> Any:
+    """boto3's client of a service; it finds endpoints (AWS_ENDPOINT_URL_BATCH, ...) and credentials itself.
 
-    Raises UsageError when the region is not known.
+    Raises UsageError, which names `what` is to be reached, when the region or the profile is not known.
     """
-    with errors_of(service):
-        # AWS_REGION is what AWS's other kits read, and Lance; boto3 knows only AWS_DEFAULT_REGION and its own files.
-        return boto3.client(service, region_name=os.environ.get("AWS_REGION") or None, config=_CONFIG)  # type: ignore[call-overload]
+    chosen = Config(
+        retries={"total_max_attempts": tries, "mode": "standard"},
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        **config,
+    )
+    # A session of its own: boto3's default one is not for several threads. What takes its time is shared.
+    session = get_session()
+    session.register_component("data_loader", _DESCRIPTIONS)
+    # AWS_REGION is what AWS's other kits read, and Lance; boto3 knows only AWS_DEFAULT_REGION and its own files.
+    region = os.environ.get("AWS_REGION") or None
+    with errors_of(what):
+        try:
+            made = boto3.session.Session(botocore_session=session, region_name=region)
+            return made.client(service, config=chosen)  # type: ignore[call-overload]
+        except ValueError as error:  # an endpoint or a region that is none
+            said = f"Cannot reach {what}: {first_line(error)}. Check AWS_ENDPOINT_URL and AWS_REGION."
+            raise UsageError(said) from error
 
 
 @contextmanager
@@ -34,12 +73,28 @@ def errors_of(what: str) -> Iterator[None]:
     """Turn what boto3 raises into fanfold's errors."""
     try:
         yield
-    except NoRegionError as error:
-        raise UsageError(f"Which region is {what} in? Type: export AWS_REGION=us-east-1") from error
-    except NoCredentialsError as error:
-        raise UsageError(f"There are no credentials for {what}. Type: aws configure") from error
-    except ClientError as error:
-        said = error.response["Error"]
-        raise StorageError(f"Cannot use {what}: {said.get('Code', '')}: {said.get('Message', '')}") from error
-    except BotoCoreError as error:
-        raise StorageError(f"Cannot use {what}: {first_line(error)}") from error
+    except FAILED as error:
+        raise _unusable(what, error) from error
+
+
+def _unusable(what: str, error: Exception) -> FanfoldError:
+    if isinstance(error, NoRegionError):
+        return UsageError(f"Which region is {what} in? Type: export AWS_REGION=us-east-1")
+    if isinstance(error, _NO_CREDENTIALS):
+        return UsageError(f"No credentials for {what}: {first_line(error)}. Type: aws configure")
+    return StorageError(f"Cannot use {what}: {said(error)}")
+
+
+def code_of(error: Exception) -> str:
+    """AWS's name for an error, or nothing if it is not AWS's."""
+    return str(error.response["Error"].get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def message_of(error: ClientError) -> str:
+    """What AWS says of an error, in one line."""
+    return " ".join(error.response["Error"].get("Message", "").split()) or code_of(error)
+
+
+def said(error: Exception) -> str:
+    """An error in one line, without boto3's count of its own retries."""
+    return f"{code_of(error)}: {message_of(error)}" if isinstance(error, ClientError) else first_line(error)

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fanfold.aws.client import client, errors_of
+from fanfold.aws.client import connect, errors_of
 from fanfold.errors import UsageError
 
 VARIABLE = "FANFOLD_DEPLOYMENT"
@@ -67,8 +67,9 @@ def _tuple(value: Any) -> Any:
 
 
 def _parameter(name: str) -> str:
-    ssm = client("ssm")
-    with errors_of(f"the SSM parameter {name}"):
+    what = f"the SSM parameter {name}"
+    ssm = connect("ssm", what)
+    with errors_of(what):
         try:
             return str(ssm.get_parameter(Name=name)["Parameter"]["Value"])
         except ssm.exceptions.ParameterNotFound:

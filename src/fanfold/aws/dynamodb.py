@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fanfold.aws.calls import Calls, ClientError, code_of, errors_of
+from fanfold.aws.calls import Calls, errors_of
+from fanfold.aws.client import ClientError, code_of
 from fanfold.aws.items import KEY, Item, constants_of, items_of, key_fits, refusal, row_of
 from fanfold.aws.operations import READ_AT_ONCE, WRITTEN_AT_ONCE, Operations
 from fanfold.aws.patience import Patience, end, together

@@ -10,7 +10,8 @@ Limits: docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.htm
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fanfold.aws.calls import Calls, ClientError, code_of, message_of
+from fanfold.aws.calls import Calls
+from fanfold.aws.client import ClientError, code_of, message_of
 from fanfold.aws.items import KEY, Item, size_at_most
 from fanfold.aws.patience import Patience
 

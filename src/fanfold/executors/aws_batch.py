@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from fanfold.aws.client import client, errors_of
+from fanfold.aws.client import connect, errors_of
 from fanfold.aws.deployment import Deployment
 from fanfold.errors import StorageError, UsageError
 from fanfold.job import Job, spec
@@ -35,7 +35,8 @@ class AwsBatch:
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
-        self._batch: Any = client("batch")
+        self._queue = f"the AWS Batch queue {deployment.queue}"
+        self._batch: Any = connect("batch", self._queue)
 
     @classmethod
     def open(cls, where: str, workers: int | None) -> "AwsBatch":
@@ -108,7 +109,7 @@ class AwsBatch:
             time.sleep(1.0)
 
     def _submit(self, run: RunDirectory, verb: str, definition: str, options: list[str], **more: Any) -> str:
-        with errors_of(f"the AWS Batch queue {self.deployment.queue}"):
+        with errors_of(self._queue):
             answer = self._batch.submit_job(
                 jobName=f"fanfold-{verb}-{run.id}",
                 jobQueue=self.deployment.queue,
@@ -127,6 +128,6 @@ class AwsBatch:
 
     def _jobs(self, run: RunDirectory) -> list[dict[str, Any]]:
         """The run's jobs as AWS Batch describes them; it forgets them some days after they have ended."""
-        with errors_of(f"the AWS Batch queue {self.deployment.queue}"):
+        with errors_of(self._queue):
             jobs: list[dict[str, Any]] = self._batch.describe_jobs(jobs=self._ids(run))["jobs"]
             return jobs
