@@ -183,8 +183,7 @@ def test_a_bad_option_is_not_repeated(source: Callable[[int], str], batch: Batch
     assert "would do the job otherwise" in batch.output(work)
 
 
-@pytest.mark.usefixtures("batch")
-def test_what_containers_cannot_reach_is_refused(tmp_path: Path) -> None:
+def test_what_containers_cannot_reach_is_refused(tmp_path: Path, batch: BatchServer) -> None:
     """A laptop's paths and models that the container image lacks are refused before anything is submitted."""
     deployment = Deployment.load()
     (tmp_path / "0.jpg").write_bytes(b"x")
@@ -195,7 +194,7 @@ def test_what_containers_cannot_reach_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=f"cannot see {re.escape(str(tmp_path))}.*copy it to S3"):
             fanfold.run(Images(), source=source, database=database, executor=executor)
-    assert boto3.client("batch").list_jobs(jobQueue=deployment.queue)["jobSummaryList"] == []
+    assert batch.jobs == {}
     with pytest.raises(UsageError, match="max_vcpus"):
         open_executor("aws-batch", workers=3)
 

@@ -1,0 +1,81 @@
+"""What the tests of the AWS side share: AWS's APIs as moto has them, and an AWS Batch that runs its jobs."""
+
+import json
+import sys
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import dynamo_servers
+from batch_server import BatchServer
+
+ROLE = {"Version": "2012-10-17", "Statement": []}
+RETRIES = {
+    "attempts": 5,
+    "evaluateOnExit": [
+        {"onExitCode": "2", "action": "EXIT"},
+        {"onStatusReason": "Host EC2*", "action": "RETRY"},
+        {"onExitCode": "*", "action": "RETRY"},
+    ],
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache for these tests alone: models are made once, and the user's cache stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FANFOLD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of a moto server, whose own AWS Batch and Lambda run nothing."""
+    with dynamo_servers.moto() as address:
+        yield address
+
+
+@pytest.fixture
+def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Lets every client of AWS reach moto; its address."""
+    settings = {
+        "AWS_ENDPOINT_URL": moto,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    configuration = json.dumps({"batch": {"use_docker": False}, "lambda": {"use_docker": False}}).encode()
+    urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/config", configuration, method="POST")).close()
+    return moto
+
+
+@pytest.fixture
+def batch(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
+    """An AWS Batch that runs its jobs, with queue, definitions and a bucket: a deployment, as the environment tells."""
+    name = f"tests-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    with BatchServer(aws) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_BATCH", server.url)
+        for definition in ("worker", "driver"):
+            boto3.client("batch").register_job_definition(
+                jobDefinitionName=f"{name}-{definition}",
+                type="container",
+                containerProperties={"image": "none", "vcpus": 1, "memory": 512, "command": ["--help"]},
+                retryStrategy=RETRIES,
+            )
+        told: dict[str, Any] = {"name": "fanfold", "bucket": name, "database": f"s3://{name}/db", "queue": "fanfold"}
+        told |= {"worker": f"{name}-worker", "driver": f"{name}-driver", "task_size": 50}
+        monkeypatch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
+        yield server
