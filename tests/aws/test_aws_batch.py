@@ -18,6 +18,7 @@ from batch_server import BatchServer
 from PIL import Image
 
 import fanfold
+import jobs
 from fanfold import UsageError
 from fanfold.aws.deployment import Deployment
 from fanfold.driver import Run
@@ -28,29 +29,31 @@ from fanfold.runs import RunDirectory, list_runs
 
 
 @pytest.fixture(name="source")
-def _source(batch: BatchServer) -> Callable[[int], str]:  # noqa: ARG001 - it sets the environment
-    """Puts so many pictures into the deployment's bucket; their prefix."""
+def _source(batch: BatchServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:  # noqa: ARG001 - sets the environment
+    """Puts so many items, texts or pictures, into the deployment's bucket; their prefix."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(jobs.__file__).parent))
     bucket, s3 = Deployment.load().bucket, boto3.client("s3")
 
-    def make(count: int) -> str:
+    def make(count: int, suffix: str = "txt") -> str:
         for number in range(count):
-            file = io.BytesIO()
-            Image.new("RGB", (64, 48), (number * 7 % 256, number, 90)).save(file, "PNG")
-            s3.put_object(Bucket=bucket, Key=f"images/{number:03d}.png", Body=file.getvalue())
-        return f"s3://{bucket}/images"
+            file = io.BytesIO(b"text")
+            if suffix != "txt":
+                Image.new("RGB", (64, 48), (number * 7 % 256, number, 90)).save(file, suffix)
+            s3.put_object(Bucket=bucket, Key=f"items/{number:03d}.{suffix}", Body=file.getvalue())
+        return f"s3://{bucket}/items"
 
     return make
 
 
-def begun(source: str, **options: Any) -> Run:
-    """A run on AWS Batch."""
-    database = Deployment.load().database
-    return fanfold.run(Images(), source=source, database=database, executor=open_executor("aws-batch"), **options)
+def begun(source: str, pause: float = 0.0, **options: Any) -> Run:
+    """A run on AWS Batch of a job that takes `pause` seconds an item."""
+    job, executor = jobs.Scripted(pause=pause), open_executor("aws-batch")
+    return fanfold.run(job, source=source, database=Deployment.load().database, executor=executor, **options)
 
 
-def keys_of(database: str) -> list[str]:
-    """The keys of the table."""
-    return sorted(fanfold.open_table(database).to_table(columns=["key"])["key"].to_pylist())
+def keys_of(database: str, table: str = "scripted") -> list[str]:
+    """The keys of a table."""
+    return sorted(fanfold.open_table(database, table).to_table(columns=["key"])["key"].to_pylist())
 
 
 def cli(*words: str, **options: Any) -> "subprocess.Popen[str]":
@@ -68,20 +71,20 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
-def test_a_run_is_followed_to_its_end(source: Callable[[int], str]) -> None:
+def test_a_run_is_followed_to_its_end(source: Callable[..., str]) -> None:
     """Outcomes come as tasks end, and the report is what the committing job wrote."""
     run = begun(source(9), task_size=3)
     outcomes = list(run)
     assert sorted(outcome.task for outcome in outcomes) == [0, 1, 2]
     assert (run.report.listed, run.report.ok, run.report.lost, run.report.exit_code) == (9, 9, 0, 0)
-    assert keys_of(run.directory.database) == [f"images/{n:03d}.png" for n in range(9)]
+    assert keys_of(run.directory.database) == [f"items/{n:03d}.txt" for n in range(9)]
     report = run.directory.get("report.json")
     assert report
     assert (report["ended"], report["ok"]) == ("complete", 9)
 
 
 def test_a_child_performs_several_tasks_where_there_are_too_many(
-    source: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+    source: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One array does any number of tasks: its children take every n-th."""
     monkeypatch.setattr("fanfold.executors.aws_batch.MOST_CHILDREN", 2)
@@ -94,9 +97,9 @@ def test_a_child_performs_several_tasks_where_there_are_too_many(
     assert len(keys_of(run.directory.database)) == 10
 
 
-def test_children_that_are_killed_are_repeated(source: Callable[[int], str], batch: BatchServer) -> None:
+def test_children_that_are_killed_are_repeated(source: Callable[..., str], batch: BatchServer) -> None:
     """A lost host, a kill and a Spot machine's SIGTERM cost time, and nothing else."""
-    run = begun(source(60), task_size=20)
+    run = begun(source(60), pause=0.06, task_size=20)
     run.launch()
     work = (run.directory.get("jobs.json") or {})["jobs"][0]["id"]
     for index, fault in ((0, "lose"), (1, signal.SIGTERM), (2, signal.SIGKILL)):
@@ -122,10 +125,10 @@ def run_followed(run: Run) -> list[fanfold.Outcome]:
     return list(detached.follow(run.directory, executor, run.tally))
 
 
-def test_ctrl_c_leaves_it_going(source: Callable[[int], str]) -> None:
+def test_ctrl_c_leaves_it_going(source: Callable[..., str]) -> None:
     """The command says how to follow and how to cancel; `report --follow` sees the end."""
     database = Deployment.load().database
-    embed = cli("images", "embed", source(30), database, "--on", "aws-batch", "--task-size", "10")
+    embed = cli("images", "embed", source(30, "png"), database, "--on", "aws-batch", "--task-size", "10")
     run = until(lambda: _submitted(database))
     embed.send_signal(signal.SIGINT)
     _, said = embed.communicate(timeout=60)
@@ -145,9 +148,9 @@ def _submitted(database: str) -> RunDirectory | None:
     return next((run for run in runs if len((run.get("jobs.json") or {"jobs": []})["jobs"]) == 2), None)
 
 
-def test_cancel(source: Callable[[int], str]) -> None:
+def test_cancel(source: Callable[..., str]) -> None:
     """Cancelling ends the jobs, keeps what is done, and a rerun does the rest."""
-    run = begun(source(40), task_size=10)
+    run = begun(source(40), pause=0.15, task_size=10)
     run.launch()
     database = run.directory.database
     until(lambda: run.directory.receipt(0), 90)
@@ -162,19 +165,19 @@ def test_cancel(source: Callable[[int], str]) -> None:
         jobs=[job["id"] for job in (run.directory.get("jobs.json") or {})["jobs"]]
     )
     assert {job["status"] for job in jobs["jobs"]} == {"FAILED"}
-    again = begun(f"s3://{Deployment.load().bucket}/images", task_size=20)
+    again = begun(f"s3://{Deployment.load().bucket}/items", task_size=20)
     assert sum(outcome.ok for outcome in again) == 40 - told["ok"]
     assert len(keys_of(database)) == 40
     out, err = cli("cancel", database, run.id).communicate(timeout=60)
     assert "has ended already" in err
 
 
-def test_a_bad_option_is_not_repeated(source: Callable[[int], str], batch: BatchServer) -> None:
+def test_a_bad_option_is_not_repeated(source: Callable[..., str], batch: BatchServer) -> None:
     """A worker that would make other results than were planned ends with 2, once; nothing is lost but time."""
     run = begun(source(2))
     asked = run.directory.get("run.json")
     assert asked
-    run.directory.put("run.json", asked | {"recipe": {"model": "another"}})
+    run.directory.put("run.json", asked | {"recipe": {"recipe": "another"}})
     run.launch()
     work = (run.directory.get("jobs.json") or {})["jobs"][0]["id"]
     assert batch.wait(work, 90) == "FAILED"
