@@ -343,6 +343,67 @@ def test_a_silent_driver_elsewhere_is_dead_after_a_while(database: str) -> None:
     assert not run.is_alive()
 
 
+def test_a_planned_run_is_told_by_its_plan(folder: Path, database: str) -> None:
+    """Once a run is planned, what it listed and what it has not done is known, whether or not its driver lives."""
+    run, _ = worked(folder, database)
+    counts = {"listed": 7, "unchanged": 2, "failed_before": 1, "planned": 4, "bytes": 9, "tasks": 2}
+    run.put("plan.json", {**counts, "left_out": {"empty": 3}})
+    report, ended = account(run)
+    assert (ended, report.listed, report.unchanged, report.ok, report.failed) == ("interrupted", 7, 2, 1, 2)
+    assert (report.lost, report.complete, report.left_out) == (2, True, {"empty": 3})
+    assert report.seconds > 0
+
+
+def test_a_run_begun_by_an_older_version(folder: Path, database: str) -> None:
+    """A run.json without what newer versions add is recovered, told and committed like any other."""
+    run, _ = worked(folder, database)
+    asked = run.get("run.json")
+    assert asked
+    old = {name: asked[name] for name in ("id", "started", "driver", "job", "recipe", "table", "root")}
+    run.put("run.json", old | {"options": {"task_size": 10, "ids": "key", "retry_failed": False}})
+    assert (run.is_alive(), account(run)[1]) == (False, "interrupted")
+    run.put("run.json", (run.get("run.json") or {}) | {"driver": {**asked["driver"], "pid": os.getpid()}})
+    assert (run.is_alive(), account(run)[1]) == (True, "running")
+    opened(database).recover()
+    assert where(database) == ({"good.txt"}, {"bad.txt"})
+    assert run.get("report.json") is None
+    run.put("run.json", old)
+    embed(folder, database)
+    assert account(run)[1] == "interrupted"
+
+
+def test_the_newest_run_of_a_table(folder: Path, database: str) -> None:
+    """Runs begun in the same instant are told apart in the order of their beginning; other tables do not count."""
+    runs = [RunDirectory.create(database, table="scripted") for _ in range(30)]
+    ledger = Ledger.create(database, "scripted", Scripted(), str(folder), "key")
+    RunDirectory.create(database, table="other")
+    assert [ledger.is_newest(run) for run in runs] == [False] * 29 + [True]
+    assert len({run.id for run in runs}) == 30
+    assert list_runs(database)[:30] == [run.id for run in runs]
+
+
+def test_settling_publishes_or_fills(folder: Path, database: str) -> None:
+    """Settling a run replaces older rows; filling with it leaves them, and adds what is missing."""
+    embed(folder, database)
+    changed(folder / "good.txt", "newer")
+    (folder / "more.txt").write_text("more")
+    run, _ = worked(folder, database)
+    opened(database).settle(run, fill=True)
+    assert texts_of(database) == {"good.txt": "good", "more.txt": "more"}
+    opened(database).settle(run, fill=False)
+    assert texts_of(database) == {"good.txt": "newer", "more.txt": "more"}
+    assert set(failures(database)) == {"bad.txt"}
+
+
+def test_filling_repairs_what_failed_before(folder: Path, database: str) -> None:
+    """A dead run's row of an item that an earlier run saw fail is kept; the failure goes."""
+    embed(folder, database)
+    changed(folder / "bad.txt", "repaired")
+    run, _ = worked(folder, database)
+    opened(database).settle(run, fill=True)
+    assert where(database) == ({"good.txt", "bad.txt"}, set())
+
+
 # Upkeep
 
 

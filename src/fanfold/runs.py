@@ -16,7 +16,6 @@ receipt counts, and fragments without a receipt are invisible litter (`Table.opt
 import io
 import json
 import os
-import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,12 +98,16 @@ class RunDirectory:
     @classmethod
     def create(cls, database: str, **asked: Any) -> "RunDirectory":
         """Begin a run's directory by writing down what was asked."""
-        run = cls(database, f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}")
-        run.sign_of_life()  # before there is a run that could be taken for dead
         pid = os.getpid()
         driver = {"machine": _machine(), "pid": pid, "began": _began(pid)}
-        run.put("run.json", {"id": run.id, "started": datetime.now(UTC).isoformat(), "driver": driver, **asked})
-        return run
+        while True:
+            now = datetime.now(UTC)
+            # The last four digits are 65,536ths of a second, so that ids sort by when their runs began.
+            run = cls(database, f"{now:%Y-%m-%dT%H-%M-%S}-{now.microsecond * 2**16 // 10**6:04x}")
+            run.sign_of_life()  # before there is a run that could be taken for dead
+            content = {"id": run.id, "started": now.isoformat(), "driver": driver, **asked}
+            if run.put("run.json", content, create=True):  # else another run has begun in the same instant
+                return run
 
     def put(self, name: str, content: Mapping[str, Any], *, create: bool = False) -> bool:
         """Write a JSON file; with `create`, only if it is absent. Returns whether it was written."""
@@ -186,7 +189,8 @@ class RunDirectory:
     def is_alive(self) -> bool:
         """Whether a run without a report is still being driven."""
         asked = self.get("run.json") or {}
-        driver, detached = asked.get("driver", {}), asked.get("detached")
+        driver = asked.get("driver", {})
+        detached = asked.get("detached") and self.get("jobs.json") is not None  # until then it needs its driver
         if not detached and driver.get("machine") and driver["machine"] == _machine():
             return bool(driver["began"] == _began(driver["pid"]))
         last = self._touched("alive")
