@@ -15,7 +15,7 @@ from fanfold.errors import StorageError, UsageError
 from fanfold.executors import Detached, Executor, open_executor
 from fanfold.feed import Feed
 from fanfold.job import Item
-from fanfold.ledger import Ledger, account
+from fanfold.ledger import Ledger, so_far
 from fanfold.planner import Tally
 from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, Task
@@ -34,6 +34,8 @@ def follow(run: RunDirectory, executor: Detached, tally: Tally) -> Generator[Out
     seen: set[str] = set()
     while True:
         ended = run.get("report.json") is not None
+        if tally.listing:
+            _heed(run, tally)
         for outcome in run.receipts(seen):
             tally.settle(outcome)
             yield outcome
@@ -47,7 +49,9 @@ def follow(run: RunDirectory, executor: Detached, tally: Tally) -> Generator[Out
 
 
 def executor_of(run: RunDirectory) -> Detached:
-    """What a run was submitted to. Raises UsageError for a run that was not submitted anywhere."""
+    """What a run was submitted to. Raises UsageError for a run that has ended, or was not submitted anywhere."""
+    if run.get("report.json"):
+        raise UsageError(f"Run {run.id} has ended already: fanfold report {run.database} {run.id}")
     jobs = run.get("jobs.json")
     executor = open_executor(jobs["executor"]) if jobs else None
     if not isinstance(executor, Detached):
@@ -57,9 +61,16 @@ def executor_of(run: RunDirectory) -> Detached:
 
 def planned(run: RunDirectory) -> Tally:
     """The tally of a run that was planned elsewhere, as it was before the first task had ended."""
-    plan = run.get("plan.json") or {}
-    listed, todo = plan.get("listed", 0), plan.get("planned", 0)
-    return Tally(listed=listed, listing=not plan, planned=todo, bytes=plan.get("bytes", 0))
+    tally = Tally()
+    _heed(run, tally)
+    return tally
+
+
+def _heed(run: RunDirectory, tally: Tally) -> None:
+    """Count what there is to do, once the run's plan says it."""
+    if plan := run.get("plan.json"):
+        tally.listed, tally.planned, tally.bytes = plan["listed"], plan["planned"], plan["bytes"]
+        tally.listing = False
 
 
 def perform(run: RunDirectory, share: int, of: int, executor: Executor, tally: Tally) -> Generator[Outcome, None, None]:
@@ -77,6 +88,7 @@ def perform(run: RunDirectory, share: int, of: int, executor: Executor, tally: T
     feed, halves = Feed(), _Halves(run, plan["tasks"])
     for number in range(share, plan["tasks"], of):
         for task in halves.open_tasks(number):
+            tally.listed += task.items
             tally.planned += task.items
             feed.add(task)
     feed.end()
@@ -125,9 +137,10 @@ class _Halves:
         return self.planned + 2 * task, self.planned + 2 * task + 1
 
 
-def commit(run: RunDirectory, ended: str = "complete") -> Report:
+def commit(run: RunDirectory, ended: str = "") -> Report:
     """Publish what a run's receipts say, keep its mirror in step, and write its report. May be done again.
 
+    The report says how the run ended: as told, else `complete`, or `interrupted` if it never was planned to the end.
     Where a later run works on the same table, only gaps are filled: it may have put newer rows there, and it has
     looked at the source after this one. Raises UsageError for a run whose table is gone, StorageError.
     """
@@ -136,7 +149,11 @@ def commit(run: RunDirectory, ended: str = "complete") -> Report:
     if ledger is None:
         raise UsageError(f"The table of run {run.id} is not in {run.database} any more.")
     ledger.settle(run, fill=not ledger.is_newest(run))
-    report = account(run, ledger.mirrored)[0]
+    before = run.get("report.json")
+    if before and before["ended"] != "interrupted":  # the receipts it was made from may be pruned by now
+        return Report.from_json(before)
+    report = so_far(run, ledger.mirrored)
+    ended = ended or ("complete" if report.complete else "interrupted")
     run.put("report.json", report.to_json() | {"ended": ended})
     return report
 

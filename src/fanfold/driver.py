@@ -20,7 +20,8 @@ from fanfold.executors import Detached, Executor
 from fanfold.executors.local import Local
 from fanfold.feed import Feed
 from fanfold.job import Job, load, spec
-from fanfold.ledger import Ledger
+from fanfold.ledger import Ledger, account
+from fanfold.mirror import scheme_of
 from fanfold.plan import Options
 from fanfold.planner import Planner, Stopped, Tally
 from fanfold.report import Report
@@ -79,6 +80,8 @@ def prepare(
 ) -> tuple[Source, Ledger]:
     """Open the source and the ledger, see that they go together, and make the ledger if it is new."""
     collection, where, name = addressed(source, database, table or job.name)
+    if options.mirror:
+        scheme_of(options.mirror)  # a mistake makes no database
     if isinstance(executor, Detached):
         collection = executor.reach(job, collection, where)
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, options.ids)
@@ -159,6 +162,8 @@ class Run:
     @property
     def report(self) -> Report:
         """The account so far; final once the iteration has ended."""
+        if isinstance(self.executor, Detached):
+            return account(self.directory)[0]
         return Report(
             run=self.id,
             listed=self.tally.listed,
@@ -193,24 +198,34 @@ class Run:
     def launch(self, seconds: float | None = None) -> None:
         """Plan everything and submit it to a detached executor, without following it.
 
-        Planning that takes longer than `seconds` is left to the executor as well. Raises what planning raises.
+        Planning that takes longer than `seconds` is left to the executor as well. May be done again: a plan that is
+        complete stays, since there may be workers who have read it. Raises what planning raises.
         """
         assert isinstance(self.executor, Detached)
+        if self.directory.get("report.json"):
+            return
+        with self.directory.kept_alive():
+            plan = self.directory.get("plan.json")
+            tasks = plan["tasks"] if plan else self._plan_all(seconds)
+            if tasks is None:
+                self.executor.plan_later(self.directory)
+            elif tasks:
+                self.executor.submit(self.directory, tasks)
+            else:
+                detached.commit(self.directory)
+
+    def _plan_all(self, seconds: float | None) -> int | None:
+        """Plan to the end. Returns the number of tasks, or None if that takes longer than `seconds`."""
         clock = threading.Timer(seconds or 0, self._planner.stop)
         if seconds is not None:
             clock.start()
         try:
             self.ledger.recover(but=self.id)
-            tasks = sum(1 for _ in self._planner.tasks(workers=0))
+            return sum(1 for _ in self._planner.tasks(workers=0))
         except Stopped:
-            self.executor.plan_later(self.directory)
-            return
+            return None
         finally:
             clock.cancel()
-        if tasks:
-            self.executor.submit(self.directory, tasks)
-        else:
-            detached.commit(self.directory)
 
     def _drive(self, executor: Executor) -> Generator[Outcome, None, None]:
         self.ledger.recover(but=self.id)

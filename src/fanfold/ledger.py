@@ -16,8 +16,10 @@ from itertools import islice
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
+import numpy as np
+
 from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
-from fanfold.index import Index
+from fanfold.index import NOWHERE, Index, digests
 from fanfold.job import Item, Job, spec
 from fanfold.mirror import Mirror, bring_in_step, open_mirror
 from fanfold.plan import Standing, classify
@@ -145,12 +147,24 @@ class Ledger:
         self.refresh()
         for slice in _sliced(self._uncommitted(run)):
             if fill:
-                self.rows.commit([fragment for outcome in slice for fragment in outcome.rows], fill=True)
+                rows = [fragment for outcome in slice for fragment in outcome.rows]
+                self.rows.commit(rows, fill=True)
+                self.rows.commit([], self._superseded(run, rows))
                 self.failures.commit([fragment for outcome in slice for fragment in outcome.failures], fill=True)
             else:
                 self.publish(slice)
         self.refresh()
         self.keep_in_step(run, run.receipts())
+
+    def _superseded(self, run: RunDirectory, rows: Sequence[Mapping[str, Any]]) -> Drop:
+        """Of the rows of a run, those whose items a later run has seen fail at another version."""
+        keys, versions = self.rows.contents(rows)
+        failed, addresses = self.failures.index.find(keys)
+        differing = (addresses != NOWHERE) & (failed != versions)
+        found = self.failures.take(addresses[differing].tolist()).to_pylist() if differing.any() else []
+        later = digests(row["key"] for row in found if row["run"] > run.id)
+        superseded = differing & np.isin(keys, later)
+        return Drop(keys[superseded], versions[superseded])
 
     def is_newest(self, run: RunDirectory) -> bool:
         """Whether no later run has begun on the same table."""
@@ -179,34 +193,34 @@ def classified(
     return classify(by_stem(items) if ids == "stem" else items, rows, failures)
 
 
-def account(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> tuple[Report, str]:
-    """The report of a run, and how it stands: `complete`, `interrupted`, `cancelled` or `running`.
-
-    A run that has not ended is told by its plan and its receipts; until there is a plan, what it will have listed is
-    not known.
-    """
+def account(run: RunDirectory) -> tuple[Report, str]:
+    """The report of a run, and how it stands: `complete`, `interrupted`, `cancelled` or `running`."""
     if content := run.get("report.json"):
         return Report.from_json(content), content["ended"]
+    return so_far(run), "running" if run.is_alive() else "interrupted"
+
+
+def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Report:
+    """A run as its plan and its receipts tell it; until there is a plan, what it will have listed is not known."""
     asked, plan = run.get("run.json") or {}, run.get("plan.json") or {}
     ok = failed = 0
     first, last = float("inf"), 0.0
     for outcome in run.receipts():
         ok, failed = ok + outcome.ok, failed + outcome.failed
         first, last = min(first, outcome.started), max(last, outcome.ended)
-    report = Report(
+    return Report(
         run=run.id,
         listed=plan.get("listed", ok + failed),
         unchanged=plan.get("unchanged", 0),
         ok=ok,
         failed=failed + plan.get("failed_before", 0),
         left_out=plan.get("left_out", {}),
-        seconds=max(0.0, last - first),
+        seconds=round(max(0.0, last - first), 3),
         database=run.database,
         table=asked.get("table", ""),
         complete=bool(plan),
         mirror=mirrored or {},
     )
-    return report, "running" if run.is_alive() else "interrupted"
 
 
 def unended(database: str, but: str) -> Iterator[RunDirectory]:
@@ -261,4 +275,4 @@ def is_ours(table: Table) -> bool:
 def is_under_way(run: RunDirectory) -> bool:
     """Whether a run's driver lives and has not written the end. That others took it for dead does not count."""
     report = run.get("report.json")
-    return (report is None or report["ended"] != "complete") and run.is_alive()
+    return (report is None or report["ended"] == "interrupted") and run.is_alive()

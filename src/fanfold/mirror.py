@@ -55,13 +55,18 @@ def open_mirror(address: str, metadata: Mapping[str, str]) -> Mirror:
 
     Raises UsageError when there is none or it holds another recipe's rows, StorageError when it cannot be reached.
     """
-    scheme = address.partition("://")[0]
-    if scheme not in MIRRORS:
-        known = ", ".join(f"{name}://NAME" for name in MIRRORS)
-        raise UsageError(f"'{address}' is no mirror. What can be one: {known}.")
-    module, _, attribute = MIRRORS[scheme].partition(":")
+    module, _, attribute = MIRRORS[scheme_of(address)].partition(":")
     mirror: Mirror = getattr(importlib.import_module(module), attribute).open(address, metadata)
     return mirror
+
+
+def scheme_of(address: str) -> str:
+    """The kind of mirror that is at an address. Raises UsageError when it is none."""
+    scheme, separator, _ = address.partition("://")
+    if not separator or scheme not in MIRRORS:
+        known = ", ".join(f"{name}://NAME" for name in MIRRORS)
+        raise UsageError(f"'{address}' is no mirror. What can be one: {known}.")
+    return scheme
 
 
 def bring_in_step(table: Table, mirror: Mirror, keys: Sequence[str]) -> None:

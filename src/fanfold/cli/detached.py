@@ -1,5 +1,6 @@
 """The verbs of runs that go on without their driver: following and cancelling, and what their containers do."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from fanfold.cli import Database, Json, RunId, draw
 from fanfold.driver import Run
 from fanfold.executors import open_executor
 from fanfold.executors.local import Local
+from fanfold.ledger import account
 from fanfold.planner import Tally
 from fanfold.runs import RunDirectory, find_run
 from fanfold.storage import absolute
@@ -30,19 +32,19 @@ def leaving(run: RunDirectory) -> Iterator[None]:
     """Say, when the block is interrupted, how to come back to a run that was submitted and goes on."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if not run.get("jobs.json"):
             raise
         where = f"{run.database} {run.id}"
         draw.error(f"The run goes on. Follow it: fanfold report {where} --follow. End it: fanfold cancel {where}")
-        sys.exit(130)
+        sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
 
 
 def cancel(database: Database, run: RunId = None, /, *, json: Json = False) -> int:
     """End a run that goes on without its driver, and commit what it has done."""
     found = find_run(absolute(database), run)
-    report = detached.cancel(found, detached.executor_of(found))
-    draw.report(report, "cancelled", json)
+    detached.cancel(found, detached.executor_of(found))
+    draw.report(*account(found), json)
     return 0
 
 
@@ -70,15 +72,17 @@ def work(
 
 def commit(database: Database, run: str, /) -> int:
     """Commit what a run has done and write its report: what a run's last container does."""
-    report = detached.commit(find_run(absolute(database), run))
-    draw.report(report, "complete", as_json=False)
+    found = find_run(absolute(database), run)
+    detached.commit(found)
+    draw.report(*account(found), as_json=False)
     return 0
 
 
 def launch(database: Database, run: str, /) -> int:
     """Plan a run and submit it: what a container does when planning takes longer than a Lambda may."""
-    begun = Run.resume(find_run(absolute(database), run), open_executor("aws-batch"))
+    found = find_run(absolute(database), run)
+    begun = Run.resume(found, open_executor("aws-batch"))
     with draw.progress(begun.tally):
         begun.launch()
-    draw.out.print(f"{begun.tally.planned:,} items planned.")
+    draw.out.print(f"{detached.planned(found).planned:,} items planned.")
     return 0

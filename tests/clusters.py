@@ -1,0 +1,160 @@
+"""A little cluster of processes of this machine: a detached executor, as real as one can be here.
+
+Run as a script it is that cluster, or the command line with it among the executors:
+
+    python clusters.py serve DATABASE RUN SHARES TRIES ENDING     what `Subprocesses.submit` starts
+    python clusters.py report DATABASE --follow                   fanfold
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import psutil
+
+from fanfold import detached
+from fanfold.driver import Run
+from fanfold.executors import EXECUTORS
+from fanfold.job import Job
+from fanfold.mirror import MIRRORS
+from fanfold.runs import RunDirectory
+from fanfold.source import Source
+
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE)}
+
+EXECUTORS["processes"] = "clusters:Subprocesses"
+MIRRORS["shelf"] = "shelves:FileShelf"
+detached.POLL = 0.1  # seconds: processes here end sooner than machines elsewhere
+
+
+class Subprocesses:
+    """Performs runs in processes that go on when the caller goes away."""
+
+    def __init__(self, log: Path, shares: int = 2, tries: int = 2, ending: str = "commit") -> None:
+        self.log, self.shares, self.tries = log, shares, tries
+        self.ending = ending
+        """What comes after the shares: `commit`, or `nothing`, as when the job that commits never begins."""
+
+    @classmethod
+    def open(cls, where: str, workers: int | None) -> "Subprocesses":
+        """See `open_executor`."""
+        shares, tries, ending, log = where.split(",", 3)
+        return cls(Path(log), workers or int(shares), int(tries), ending)
+
+    @property
+    def name(self) -> str:
+        return f"processes:{self.shares},{self.tries},{self.ending},{self.log}"
+
+    def reach(self, _job: Job, source: Source, _database: str) -> Source:
+        return source
+
+    def submit(self, run: RunDirectory, _tasks: int) -> None:
+        self._start(run, "serve", str(self.shares), str(self.tries), self.ending)
+
+    def plan_later(self, run: RunDirectory) -> None:
+        self._start(run, "plan", self.name)
+
+    def state(self, run: RunDirectory) -> str | None:
+        working = sum(1 for group in self._groups(run) for _ in members(group))
+        return f"{working} processes" if working else None
+
+    def cancel(self, run: RunDirectory) -> None:
+        for group in self._groups(run):
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGTERM)
+        until(lambda: self.state(run) is None)
+
+    def _start(self, run: RunDirectory, verb: str, *options: str) -> None:
+        with self.log.open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, __file__, verb, run.database, run.id, *options],
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay as a zombie
+        jobs = [*self._groups(run), process.pid]
+        run.put("jobs.json", {"executor": self.name, "jobs": jobs})
+
+    def _groups(self, run: RunDirectory) -> list[int]:
+        """The process groups of what was submitted: the first process of a group gives it its id."""
+        return list((run.get("jobs.json") or {"jobs": []})["jobs"])
+
+
+def members(group: int) -> Iterator[psutil.Process]:
+    """The processes of a group that live."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+
+def serve(database: str, run: str, shares: str, tries: str, ending: str) -> int:
+    """Be the cluster: perform all shares, two at a time, failed ones again; then commit, if all went well."""
+
+    def perform(share: int) -> bool:
+        command = ["work", database, run, "--share", str(share), "--of", shares]
+        return any(fanfold(*command).wait() == 0 for _ in range(int(tries)))
+
+    with ThreadPool(2) as pool:
+        performed = pool.map(perform, range(int(shares)), chunksize=1)
+    return fanfold("commit", database, run).wait() if all(performed) and ending == "commit" else 1
+
+
+def plan(database: str, run: str, executor: str) -> int:
+    """Plan a run and submit it, as `fanfold launch` does on AWS."""
+    log = executor.partition(":")[2]
+    Run.resume(RunDirectory(database, run), Subprocesses.open(log, None)).launch()
+    return 0
+
+
+def fanfold(*words: object, **options: int) -> "subprocess.Popen[str]":
+    """Start the command line in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "fanfold", *map(str, words)], env=ENVIRONMENT, text=True, **options)
+
+
+def until(ready: Callable[[], object], within: float = 40) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + within
+    while not ready():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def cluster(log: Path, shares: int = 2, tries: int = 2, ending: str = "commit") -> Iterator[Subprocesses]:
+    """A cluster that ends with the block, and in which no process may have met what it did not expect."""
+    processes = Subprocesses(log, shares, tries, ending)
+    try:
+        yield processes
+        said = log.read_text() if log.exists() else ""
+        assert "Traceback" not in said, said
+        assert "panicked" not in said, said
+    finally:
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if str(log.parent) in " ".join(process.cmdline()) and process.pid != os.getpid():
+                    process.kill()
+
+
+def main(verb: str, *words: str) -> int:
+    if verb in ("serve", "plan"):
+        return {"serve": serve, "plan": plan}[verb](*words)
+    from fanfold.cli import main as command_line
+
+    return command_line()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,339 @@
+"""Mirrors: whoever writes in whatever order, in the end they hold what the table holds."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import clusters
+import fanfold
+import shelves
+from fanfold import StorageError, UsageError
+from fanfold.index import digests, words
+from fanfold.ledger import account
+from fanfold.mirror import bring_in_step, mirror_all, open_mirror
+from fanfold.runs import RunDirectory, list_runs
+from fanfold.table import Drop, Table
+from helpers import changed, embed, rows, written
+from jobs import SCHEMA, Scripted
+from shelves import Shelf
+
+KEYS = ["a", "b", "c"]
+
+
+def table_of(database: str) -> Table:
+    """A table of its own view, as every driver has one."""
+    return Table.create(database, "scripted", SCHEMA)
+
+
+def put(database: str, version: int, *keys: str) -> None:
+    """Commit these keys at a version; their text says it."""
+    table = table_of(database)
+    table.commit(written(table, {key: f"{key} {version}" for key in keys}, f"{version}"))
+
+
+def remove(database: str, *keys: str) -> None:
+    """Commit that these keys are gone, as when their items fail at a new version."""
+    table = table_of(database)
+    table.commit([], Drop(digests(keys), words("" for _ in keys), other=True))
+
+
+def held(database: str) -> dict[str, tuple[str, str]]:
+    """What a mirror must hold: key -> (version, text)."""
+    return {key: (row["version"], row["text"]) for key, row in rows(database).items()}
+
+
+def once(moment: str, act: Callable[[], None]) -> Callable[[str], None]:
+    """Act at a moment, the first time it comes."""
+    waiting = [act]
+
+    def meanwhile(now: str) -> None:
+        if now == moment and waiting:
+            waiting.pop()()
+
+    return meanwhile
+
+
+# Alone
+
+
+def test_rows_are_written_replaced_and_removed(database: str) -> None:
+    """New rows appear, changed ones change, those that lost their row go; what is in step is not written again."""
+    shelf = Shelf()
+    put(database, 1, "a", "b", "c")
+    bring_in_step(table_of(database), shelf, KEYS)
+    assert shelf.held == held(database)
+    put(database, 2, "a")
+    remove(database, "b")
+    bring_in_step(table_of(database), shelf, KEYS)
+    assert shelf.held == held(database) == {"a": ("2", "a 2"), "c": ("1", "c 1")}
+    assert shelf.spent["written"] == 4
+
+
+def test_only_the_keys_named_are_looked_at(database: str) -> None:
+    """Rows of other keys stay what they are, there and here."""
+    shelf = Shelf()
+    shelf.held["theirs"] = "9", "put there by hand"
+    put(database, 1, "a", "b")
+    bring_in_step(table_of(database), shelf, ["a", "never heard of"])
+    assert shelf.held == {"theirs": ("9", "put there by hand"), "a": ("1", "a 1")}
+
+
+def test_more_keys_than_are_looked_up_at_a_time(database: str) -> None:
+    """Thousands of keys are brought in step a thousand at a time, and none is left out."""
+    shelf, looks = Shelf(), []
+    shelf.meanwhile = looks.append
+    many = [f"{number}" for number in range(2500)]
+    put(database, 1, *many)
+    bring_in_step(table_of(database), shelf, many)
+    assert shelf.held == held(database)
+    assert looks.count("looked") == 2 * 3  # once to see, once to see that it is done
+
+
+def test_a_mirror_emptied_by_hand_is_filled_again(database: str) -> None:
+    """`mirror_all` compares the whole table, says how many rows that is, and writes only what differs."""
+    shelf = Shelf()
+    put(database, 1, *(f"{number}" for number in range(100)))
+    remove(database, "7")
+    assert mirror_all(table_of(database), shelf) == 99
+    assert shelf.held == held(database)
+    shelf.held.clear()
+    assert mirror_all(table_of(database), shelf) == 99
+    assert shelf.held == held(database)
+    assert shelf.spent["written"] == 198
+    assert (mirror_all(table_of(database), shelf), shelf.spent["written"]) == (99, 198)
+
+
+def test_rows_that_a_mirror_refuses(database: str) -> None:
+    """A row too large is refused by name, and its key is not left there at an older version."""
+    shelf = Shelf()
+    put(database, 1, "a", "b")
+    bring_in_step(table_of(database), shelf, KEYS)
+    table = table_of(database)
+    table.commit(written(table, {"a": "x" * 99}, "2"))
+    bring_in_step(table, shelf, KEYS)
+    assert shelf.held == {"b": ("1", "b 1")}
+    assert shelf.refused == {"a": "99 characters"}
+
+
+class Forgetful(Shelf):
+    """A mirror that keeps nothing of what it takes."""
+
+    def put(self, rows: pa.Table, seen: Mapping[str, str]) -> None:
+        super().put(rows, seen)
+        self.held.clear()
+
+
+def test_a_mirror_that_keeps_nothing_is_an_error(database: str) -> None:
+    """A mirror that never holds what was written ends in an error that names a key, not in a loop."""
+    put(database, 1, "a")
+    with pytest.raises(StorageError, match="does not keep what is written to it: 'a', 20 times"):
+        bring_in_step(table_of(database), Forgetful(), ["a"])
+
+
+@pytest.mark.parametrize("address", ["nowhere://x", "shelf", "", "dynamodb"])
+def test_what_is_no_mirror(address: str) -> None:
+    """An address that names no mirror is a mistake, which says what does."""
+    with pytest.raises(UsageError, match=f"'{address}' is no mirror. What can be one: dynamodb://NAME"):
+        open_mirror(address, {})
+
+
+# Two at once
+
+
+@pytest.mark.parametrize("moment", ["looked", "writing", "written"])
+@pytest.mark.parametrize("unasked", [False, True], ids=["conditional", "unconditional when new"])
+@pytest.mark.parametrize("before", [False, True], ids=["new", "there"])
+@pytest.mark.parametrize("news", ["newer", "gone"])
+def test_another_driver_in_between(moment: str, unasked: bool, before: bool, news: str, database: str) -> None:
+    """Whenever another driver commits a newer version and brings it in step, the older row does not stay there."""
+    shelf = Shelf(unasked)
+    if before:
+        put(database, 1, "a")
+        bring_in_step(table_of(database), shelf, ["a"])
+    put(database, 2, "a", "b")
+
+    def other() -> None:
+        put(database, 3, "a") if news == "newer" else remove(database, "a")
+        bring_in_step(table_of(database), shelf, ["a"])
+
+    shelf.meanwhile = once(moment, other)
+    bring_in_step(table_of(database), shelf, ["a", "b"])
+    assert shelf.held == held(database)
+    assert shelf.held.get("a") == (("3", "a 3") if news == "newer" else None)
+
+
+acts = st.tuples(st.sampled_from(["put", "remove"]), st.sets(st.sampled_from(KEYS), min_size=1))
+
+
+@given(
+    plan=st.lists(st.tuples(acts, st.integers(0, 5)), min_size=1, max_size=5),
+    unasked=st.booleans(),
+)
+@settings(max_examples=40)
+def test_drivers_that_interrupt_each_other(
+    plan: list[tuple[tuple[str, set[str]], int]], unasked: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Drivers that commit and write in the middle of each other's looks and writes leave a mirror in step."""
+    database, shelf = str(tmp_path_factory.mktemp("mirror") / "db"), Shelf(unasked)
+    put(database, 0, *KEYS)
+    waiting = [(number, act, keys, patience) for number, ((act, keys), patience) in enumerate(plan, 1)]
+
+    def drive(number: int, act: str, keys: set[str]) -> None:
+        put(database, number, *keys) if act == "put" else remove(database, *keys)
+        bring_in_step(table_of(database), shelf, sorted(keys))
+
+    moments = 0
+
+    def meanwhile(_moment: str) -> None:
+        nonlocal moments
+        moments += 1
+        if waiting and moments >= waiting[0][3]:
+            moments = 0
+            drive(*waiting.pop(0)[:3])  # in the midst of whoever is at it now
+
+    shelf.meanwhile = meanwhile
+    bring_in_step(table_of(database), shelf, KEYS)
+    while waiting:
+        drive(*waiting.pop(0)[:3])
+    assert shelf.held == held(database)
+
+
+# In runs
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder of eight files."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for number in range(8):
+        (folder / f"{number}.txt").write_text(f"text {number}")
+    return folder
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """Where a mirror's file is."""
+    return tmp_path / "shelf.sqlite"
+
+
+def test_a_run_keeps_its_mirror_in_step(source: Path, database: str, shelf: Path) -> None:
+    """What a run adds, changes, or takes away for failing is so in the mirror, and the report says what it took."""
+    report = embed(source, database, task_size=3, mirror=f"shelf://{shelf}")
+    assert shelves.held(shelf) == held(database)
+    assert report.mirror == {f"shelf://{shelf}": {"written": 8, "refused": {}}}
+    changed(source / "1.txt", "another")
+    changed(source / "2.txt", "fail")
+    embed(source, database, mirror=f"shelf://{shelf}")
+    assert shelves.held(shelf) == held(database)
+    assert shelves.held(shelf)["1.txt"][1] == "another"
+    assert "2.txt" not in shelves.held(shelf)
+
+
+def test_a_run_of_a_row_that_its_mirror_refuses(source: Path, database: str, shelf: Path) -> None:
+    """A row that only the mirror cannot hold is in the table and in the report, whose exit code is 3."""
+    (source / "1.txt").write_text("x" * 99)
+    report = embed(source, database, mirror=f"shelf://{shelf}")
+    assert (report.ok, report.failed, report.exit_code) == (8, 0, 3)
+    assert report.refused == {"1.txt": "99 characters"}
+    assert len(rows(database)) == 8
+    assert len(shelves.held(shelf)) == 7
+
+
+def test_a_run_on_a_cluster_tells_of_its_mirror(source: Path, database: str, shelf: Path, tmp_path: Path) -> None:
+    """What the committing process found of the mirror is in the report of whoever follows, and in its exit code."""
+    (source / "1.txt").write_text("x" * 99)
+    with clusters.cluster(tmp_path / "log", shares=1, ending="nothing") as processes:
+        address = f"shelf://{shelf}"
+        run = fanfold.run(Scripted(), source=str(source), database=database, executor=processes, mirror=address)
+        assert sum(outcome.ok for outcome in run) == 8
+    assert (run.report.refused, run.report.exit_code) == ({"1.txt": "99 characters"}, 3)
+    assert shelves.held(shelf).keys() == rows(database).keys() - {"1.txt"}
+
+
+def driven(source: Path, database: str, mirror: str) -> "subprocess.CompletedProcess[str]":
+    """A whole run in a process of its own."""
+    line = (
+        "import sys; import clusters, helpers; source, database, mirror = sys.argv[1:]; "
+        "print(helpers.embed(source, database, mirror=mirror))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", line, source, database, mirror],
+        env=clusters.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_driver_killed_between_commit_and_mirror(source: Path, database: str, shelf: Path, tmp_path: Path) -> None:
+    """The next run brings the dead one's mirror in step first, even if it has nothing to do itself."""
+    dies = tmp_path / "dies"
+    dies.touch()
+    assert driven(source, database, f"shelf://{shelf}?dies={dies}").returncode == -9
+    assert len(rows(database)) == 8
+    assert not shelf.exists()
+    report = embed(source, database)
+    assert (report.unchanged, report.ok, report.exit_code) == (8, 0, 0)
+    assert shelves.held(shelf) == held(database)
+    dead, _ = list_runs(database)
+    assert account(RunDirectory(database, dead))[1] == "interrupted"
+
+
+def test_a_commit_killed_before_the_mirror_is_in_step(source: Path, database: str, shelf: Path, tmp_path: Path) -> None:
+    """A detached run's commit that is killed while mirroring is repeated, and says what the mirror took then."""
+    dies = tmp_path / "dies"
+    address = f"shelf://{shelf}?dies={dies}"
+    with clusters.cluster(tmp_path / "log", shares=1, ending="nothing") as processes:
+        run = fanfold.run(Scripted(), source=str(source), database=database, executor=processes, mirror=address)
+        run.launch()
+        clusters.until(lambda: processes.state(run.directory) is None)
+    dies.touch()
+    line = [sys.executable, clusters.__file__, "commit", database, run.id]
+    assert [subprocess.run(line, stdout=subprocess.DEVNULL).returncode for _ in range(2)] == [-9, 0]
+    assert shelves.held(shelf) == held(database)
+    assert run.report.mirror == {address: {"written": 8, "refused": {}}}
+
+
+def test_the_command_fills_a_mirror(source: Path, database: str, shelf: Path) -> None:
+    """`fanfold mirror` compares every row, writes what is missing, and ends with 3 if a row is refused."""
+    embed(source, database)
+    line = [sys.executable, clusters.__file__, "mirror", database, f"shelf://{shelf}", "--table", "scripted"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"8 rows compared.\nMirror shelf://{shelf}: 8 written\n"), done.stderr
+    assert shelves.held(shelf) == held(database)
+    (source / "1.txt").write_text("x" * 99)
+    embed(source, database)
+    done = subprocess.run([*line, "--json"], capture_output=True, text=True)
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode, told["rows"]) == (3, 8)
+    assert told["mirrors"][f"shelf://{shelf}"]["refused"] == {"1.txt": "99 characters"}
+
+
+class Broken(Shelf):
+    """A mirror out of reach."""
+
+    def versions(self, _keys: Sequence[str]) -> dict[str, str]:
+        raise StorageError("the mirror is out of reach")
+
+
+def test_a_mirror_out_of_reach_ends_the_run_and_loses_nothing(source: Path, database: str, shelf: Path) -> None:
+    """The rows are in the table, the run has no report, and the next run does what is missing in the mirror."""
+    run = fanfold.run(Scripted(), source=str(source), database=database, mirror=f"shelf://{shelf}")
+    run.ledger.mirrors[f"shelf://{shelf}"] = Broken()
+    with pytest.raises(StorageError, match="out of reach"):
+        list(run)
+    assert len(rows(database)) == 8
+    asked = run.directory.get("run.json")
+    assert asked
+    run.directory.put("run.json", asked | {"driver": {**asked["driver"], "pid": 2**22 + 1}})
+    assert embed(source, database).unchanged == 8
+    assert shelves.held(shelf) == held(database)
