@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fanfold.runs import RunDirectory
+
 FANFOLD = [str(Path(sys.executable).parent / "fanfold")]
 
 
@@ -100,6 +102,10 @@ def test_exit_code_1_when_the_database_cannot_be_made(photos: Path) -> None:
         (["runs", "absent-db"], "absent-db"),
         (["failures", "absent-db"], "absent-db"),
         (["optimize", "absent-db"], "absent-db"),
+        (["mirror", "absent-db", "dynamodb://x"], "no table 'images' of fanfold's in absent-db"),
+        (["work", "absent-db", "run"], "absent-db"),
+        (["images", "embed", ".", "db", "--on", "nonsense"], "no executor 'nonsense'. Use one of: local, aws-batch."),
+        (["images", "embed", ".", "db", "--mirror", "nonsense://x"], "'nonsense://x' is no mirror"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -198,21 +204,22 @@ def test_stem_ids_refuse_collisions(photos: Path, database: str) -> None:
     assert "sub/red.png" in done.stderr
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path: Path, database: str) -> None:
-    """An interrupted run ends with 130 and one sentence, and the next one does only the rest."""
-    for number in range(300):
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_keeps_what_is_done(sign: signal.Signals, code: int, tmp_path: Path, database: str) -> None:
+    """A run that is interrupted or told to end does so with one sentence, and the next one does only the rest."""
+    for number in range(160):
         picture(tmp_path / "many" / f"{number}.png", seed=number)
-    command = [*FANFOLD, "images", "embed", str(tmp_path / "many"), database, "--task-size", "20"]
+    command = [*FANFOLD, "images", "embed", str(tmp_path / "many"), database, "--task-size", "10"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(Path(database).glob("_runs/*/receipts/*")) and first.poll() is None:
         time.sleep(0.05)
-    first.send_signal(signal.SIGINT)
+    first.send_signal(sign)
     _, said = first.communicate(timeout=60)
-    assert first.returncode == 130
+    assert first.returncode == code
     assert "goes on from here" in said
     told = json.loads(fanfold(*command[1:], "--json").stdout)
-    assert told["unchanged"] >= 20
-    assert told["unchanged"] + told["ok"] == 300
+    assert told["unchanged"] >= 10
+    assert told["unchanged"] + told["ok"] == 160
 
 
 def test_progress_is_plain_lines_off_a_terminal(photos: Path, database: str) -> None:
@@ -237,12 +244,17 @@ def test_output_may_be_cut_off(embedded: str) -> None:
         (["images", "vectors", "DB", "red.jpg", "--npy", "/nowhere/x.npy"], "Cannot write /nowhere/x.npy"),
         (["images", "search", "DB", "odd\udcff.png"], "neither a key"),
         (["optimize", "DB", "--keep", "-1"], "from 0 up"),
+        (["cancel", "DB"], "has ended already: fanfold report"),
+        (["mirror", "DB", "nonsense"], "'nonsense' is no mirror"),
+        (["work", "DB", "no-such-run"], "There is no run no-such-run"),
+        (["work", "DB", "RUN", "--share", "2", "--of", "2"], "There is no share 2 of 2"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
 def test_mistakes_of_other_kinds(command: list[str], says: str, embedded: str) -> None:
     """What cannot be done is said in a sentence, with exit code 2."""
-    done = fanfold(*(embedded if word == "DB" else word for word in command), errors="replace")
+    (run,) = (path.name for path in Path(embedded, "_runs").iterdir())
+    done = fanfold(*({"DB": embedded, "RUN": run}.get(word, word) for word in command), errors="replace")
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -260,3 +272,24 @@ def test_failures_cannot_steer_a_terminal(tmp_path: Path, database: str) -> None
     (tmp_path / "list.txt").write_text("red\x1b[31m.png\n")
     assert fanfold("images", "embed", tmp_path / "list.txt", database).returncode == 3
     assert "\x1b" not in fanfold("failures", database).stdout
+
+
+def test_following_what_has_ended_is_reporting_it(embedded: str) -> None:
+    """`report --follow` of a run that has ended says at once what `report` says."""
+    assert fanfold("report", embedded, "--follow").stdout == fanfold("report", embedded).stdout
+
+
+@pytest.mark.parametrize("verb", [["report", "--follow"], ["cancel"]], ids=lambda words: words[0])
+def test_a_run_that_goes_on_elsewhere_by_its_command(verb: list[str], tmp_path: Path) -> None:
+    """A run of one's own machine can be neither followed nor cancelled from outside; it says where to stop it."""
+    run = RunDirectory.create(str(tmp_path), table="images")
+    done = fanfold(verb[0], tmp_path, run.id, *verb[1:])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Run {run.id} goes on only where its command runs" in done.stderr
+
+
+def test_a_container_takes_its_share_from_the_environment(embedded: str) -> None:
+    """The share is the index that AWS Batch gives a child of an array."""
+    (run,) = (path.name for path in Path(embedded, "_runs").iterdir())
+    done = fanfold("work", embedded, run, "--of", 3, env=os.environ | {"AWS_BATCH_JOB_ARRAY_INDEX": "2"})
+    assert (done.returncode, done.stdout) == (0, "Share 2 of 3: 0 ok, 0 failed, 0 lost.\n")

@@ -119,3 +119,12 @@ def test_planning_streams() -> None:
         tracemalloc.stop()
     assert planned == 50_000
     assert peak < 4 << 20
+
+
+@given(counts, task_sizes)
+def test_without_workers_all_tasks_are_full(count: int, task_size: int) -> None:
+    """With nobody to be even with, tasks are of `task_size`, the last of what remains, and one is read ahead."""
+    tasks = list(cut(items(count), task_size, 0))
+    assert [item for task in tasks for item in task] == list(items(count))
+    assert [len(task) for task in tasks[:-1]] == [task_size] * (len(tasks) - 1)
+    assert all(tasks)

@@ -13,10 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fanfold
 from fanfold import Item, StorageError, UsageError
-from fanfold.source import Changed, Folder, TooLarge, _as_name, _as_text, by_stem, open_source, reader
+from fanfold.driver import addressed
+from fanfold.source import Changed, Folder, Several, TooLarge, _as_name, _as_text, by_stem, open_source, reader
 from fanfold.storage import open_store
-from helpers import TXT, changed, web_server
+from helpers import TXT, Here, changed, texts_of, web_server
+from jobs import Scripted
 
 LIMIT = 1 << 20
 
@@ -632,3 +635,115 @@ def test_an_etag_is_a_version(bucket: str) -> None:
         open_store(bucket).put("x.txt", content)
         versions += [item.version for item in open_source(bucket).list(TXT)]
     assert versions[0] == versions[1] != versions[2]
+
+
+# Several
+
+
+def several(*addresses: object) -> Several:
+    """These sources as one."""
+    source = Several.of([open_source(str(address)) for address in addresses])
+    assert isinstance(source, Several)
+    return source
+
+
+def test_several_folders_are_one_source(texts: Path) -> None:
+    """Keys are relative to what the folders share; what each leaves out is counted together."""
+    for folder in ("a", "b"):
+        (texts / folder / "empty.txt").touch()
+    source = several(texts / "a", texts / "b")
+    items = {item.key: item for item in source.list(TXT)}
+    assert set(items) == {f"{'a' if number < 20 else 'b'}/{number:02d}.txt" for number in range(40)}
+    assert source.left_out == {"empty": 2}
+    assert source.root == str(texts)
+    assert source.read(items["b/20.txt"], LIMIT) == b"text 20"
+    assert source.uri(items["a/00.txt"]) == f"file://{texts}/a/00.txt"
+    assert several(*source.addresses) == several(texts / "a", texts / "b")
+
+
+TREE = ["", "a", "a/x", "a/x/1.md", "a/2.md", "ab", "ab/3.md", "b/4.md"]
+
+
+@given(st.lists(st.sampled_from(TREE), min_size=1, max_size=5))
+def test_what_lies_inside_another_is_listed_once(chosen: list[str]) -> None:
+    """Folders and files in any order, inside each other, alike in name or named twice: each file is listed once."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name).resolve()
+        for file in (path for path in TREE if path.endswith(".md")):
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_text(file)
+        sources = [open_source(str(root / path)) for path in chosen]
+        expected = {source.uri(item) for source in sources for item in source.list(frozenset({".md"}))}
+        together = Several.of([open_source(str(root / path)) for path in chosen])
+        assert sorted(together.uri(item) for item in together.list(frozenset({".md"}))) == sorted(expected)
+
+
+def test_several_sources_are_within_their_root(texts: Path, tmp_path: Path) -> None:
+    """Seen from a parent they are the same items; from elsewhere, or from inside one of them, they are none."""
+    source = several(texts / "a", texts / "b")
+    outer = source.within(str(tmp_path))
+    assert outer is not None
+    assert min(item.key for item in outer.list(TXT)) == "texts/a/00.txt"
+    assert source.within(str(texts / "a")) is None
+    assert source.within("s3://bucket") is None
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("list.txt", "."),
+        ("list.txt", "other.txt"),
+        (".", "s3://bucket/x"),
+        ("s3://bucket/x", "s3://other/x"),
+        ("https://host/a.jpg", "https://host/b.jpg"),
+    ],
+)
+def test_what_cannot_be_one_source(addresses: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists, and places that share no root, are refused together, by name: their keys could collide."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("list.txt", "other.txt"):
+        (tmp_path / name).write_text("x.jpg")
+    with pytest.raises(UsageError, match="can be one source") as refusal:
+        several(*addresses)
+    assert all(address.strip(".") in str(refusal.value) for address in addresses)
+
+
+def test_no_source_is_a_mistake() -> None:
+    """An empty list of sources is refused."""
+    with pytest.raises(UsageError, match="There is no source"):
+        Several.of([])
+
+
+def test_several_prefixes_of_a_bucket(bucket: str) -> None:
+    """Prefixes of one bucket are one source with keys from the bucket's top; one that begins alike is not in it."""
+    for path in ("cats/1.txt", "cats/old/2.txt", "cats2/3.txt", "dogs/1.txt"):
+        open_store(bucket).put(path, path.encode())
+    source = several(f"{bucket}/cats/old", f"{bucket}/cats", f"{bucket}/dogs/1.txt".replace("/1.txt", ""))
+    root, _, prefix = bucket.removeprefix("s3://").partition("/")
+    assert source.root == f"s3://{root}"
+    items = {item.key: item for item in source.list(TXT)}
+    assert set(items) == {f"{prefix}/{path}" for path in ("cats/1.txt", "cats/old/2.txt", "dogs/1.txt")}
+    assert source.read(items[f"{prefix}/dogs/1.txt"], LIMIT) == b"dogs/1.txt"
+    assert sorted(source.addresses) == [f"{bucket}/cats", f"{bucket}/dogs"]
+
+
+def test_a_prefix_that_is_not_there_among_several(bucket: str) -> None:
+    """A mistyped prefix ends the listing with an error that names it."""
+    open_store(bucket).put("cats/1.txt", b"1")
+    with pytest.raises(StorageError, match="dgos"):
+        list(several(f"{bucket}/cats", f"{bucket}/dgos").list(TXT))
+
+
+def test_a_run_over_several_folders(texts: Path) -> None:
+    """A run does the items of all of them, passing over the database inside; a run over one then does none again."""
+    database = str(texts / "a" / "db")
+    for sources, unchanged in (([texts / "a", texts / "b"], 0), ([texts / "b"], 20), ([texts / "b", texts / "a"], 40)):
+        collection, _, _ = addressed([str(source) for source in sources], database, "scripted")
+        list(collection.list(Scripted.suffixes))
+        assert collection.left_out["the database"] == (unchanged in (40,))
+        run = fanfold.run(
+            Scripted(), source=[str(source) for source in sources], database=database, executor=Here(), table="scripted"
+        )
+        list(run)
+        assert (run.report.unchanged, run.report.lost) == (unchanged, 0)
+    assert len(texts_of(database)) == 40
