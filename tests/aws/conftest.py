@@ -4,7 +4,8 @@ import json
 import sys
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import dynamo_servers
 from batch_server import BatchServer
 
-ROLE = {"Version": "2012-10-17", "Statement": []}
 RETRIES = {
     "attempts": 5,
     "evaluateOnExit": [
@@ -42,9 +42,29 @@ def moto() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def deployed(moto: str) -> Iterator[Callable[[str], AbstractContextManager[BatchServer]]]:
+    """Makes a deployment with a mirror that lasts as long as the tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        reach(moto, patch)
+        yield lambda mirror: deployment(moto, patch, mirror)
+
+
 @pytest.fixture
 def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lets every client of AWS reach moto; its address."""
+    return reach(moto, monkeypatch)
+
+
+@pytest.fixture
+def batch(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
+    """An AWS Batch that runs its jobs, with queue, definitions and a bucket: a deployment, as the environment tells."""
+    with deployment(aws, monkeypatch) as server:
+        yield server
+
+
+def reach(moto: str, patch: pytest.MonkeyPatch) -> str:
+    """Set the environment by which every client of AWS reaches moto."""
     settings = {
         "AWS_ENDPOINT_URL": moto,
         "AWS_ACCESS_KEY_ID": "key",
@@ -55,19 +75,19 @@ def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     for name, value in settings.items():
-        monkeypatch.setenv(name, value)
+        patch.setenv(name, value)
     configuration = json.dumps({"batch": {"use_docker": False}, "lambda": {"use_docker": False}}).encode()
     urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/config", configuration, method="POST")).close()
     return moto
 
 
-@pytest.fixture
-def batch(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
-    """An AWS Batch that runs its jobs, with queue, definitions and a bucket: a deployment, as the environment tells."""
+@contextmanager
+def deployment(aws: str, patch: pytest.MonkeyPatch, mirror: str = "") -> Iterator[BatchServer]:
+    """A deployment without the CDK, and the AWS Batch that works for it."""
     name = f"tests-{uuid.uuid4().hex[:8]}"
     boto3.client("s3").create_bucket(Bucket=name)
     with BatchServer(aws) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_BATCH", server.url)
+        patch.setenv("AWS_ENDPOINT_URL_BATCH", server.url)
         for definition in ("worker", "driver"):
             boto3.client("batch").register_job_definition(
                 jobDefinitionName=f"{name}-{definition}",
@@ -76,6 +96,6 @@ def batch(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
                 retryStrategy=RETRIES,
             )
         told: dict[str, Any] = {"name": "fanfold", "bucket": name, "database": f"s3://{name}/db", "queue": "fanfold"}
-        told |= {"worker": f"{name}-worker", "driver": f"{name}-driver", "task_size": 50}
-        monkeypatch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
+        told |= {"worker": f"{name}-worker", "driver": f"{name}-driver", "task_size": 50, "mirror": mirror}
+        patch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
         yield server

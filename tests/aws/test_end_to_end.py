@@ -225,6 +225,31 @@ def _cli(*words: str, code: int = 0) -> str:
     return done.stdout
 
 
+def test_article_7_what_the_lambda_may_do(system: System) -> None:
+    """It may submit jobs to its own queue, and nothing else in AWS Batch; no role has a policy of AWS's own making."""
+    iam = emulator.client("iam", system.endpoint)
+    allowed: dict[str, list[dict[str, Any]]] = {}
+    for role in (one["RoleName"] for one in iam.list_roles()["Roles"]):
+        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            allowed.setdefault(role, []).extend(document["Statement"])
+        managed = [one["PolicyName"] for one in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]]
+        assert "AWSBatchFullAccess" not in managed
+    (trigger,) = (statements for role, statements in allowed.items() if "Trigger" in role)
+    of_batch = [one for one in trigger if any(action.startswith("batch:") for action in _listed(one["Action"]))]
+    assert {action for one in of_batch for action in _listed(one["Action"])} <= {"batch:SubmitJob", "batch:TagResource"}
+    assert all("*" not in _listed(one["Resource"]) for one in of_batch)
+    submitting = [one for one in of_batch if "batch:SubmitJob" in _listed(one["Action"])]
+    used = [system.deployment[name] for name in ("queue", "worker", "driver")]
+    resources = [resource for one in submitting for resource in _listed(one["Resource"])]
+    assert {name for resource in resources for name in used if name in resource} == set(used), resources
+    assert all(any(name in resource for name in used) for resource in resources), resources
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
 def test_again_and_after_changes(system: System, told: dict[str, Any]) -> None:
     """A rerun has nothing to do; one picture more and one changed are two to do; DynamoDB follows."""
     again = system.invoke(Paths=["images", "more"])
