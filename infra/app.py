@@ -1,0 +1,51 @@
+"""What `cdk deploy` runs: reads the settings, and makes the two stacks.
+
+    NAME-Storage   what stays      bucket, DynamoDB table
+         ▲
+    NAME-Compute   what runs       network, AWS Batch, Lambda, alarms, dashboard
+
+Names cross in one direction only, so that `cdk destroy NAME-Compute` takes everything down but the data. That is why
+the Lambda, which needs the queue, lives above and not beside the bucket it reads.
+"""
+
+import sys
+
+from fanfold.errors import FanfoldError
+from fanfold.job import required_extra
+
+try:
+    from aws_cdk import App, Tags, Validations
+    from cdk_nag import AwsSolutionsChecks
+except ModuleNotFoundError as error:
+    sys.exit(str(required_extra(error, "cdk", ("aws_cdk", "cdk_nag", "constructs"), "The deployment")))
+
+from infra.compute import Compute
+from infra.settings import Settings
+from infra.storage import Storage
+
+
+def build(app: App) -> tuple[Storage, Compute]:
+    """Make the stacks that an app's context asks for, to be checked when they are synthesised.
+
+    Raises UsageError for a context value that is not understood.
+    """
+    settings = Settings.of(app.node)
+    storage = Storage(app, settings)
+    compute = Compute(app, settings, storage)
+    Tags.of(app).add("fanfold", settings.name)
+    Validations.of(app).add_plugins(AwsSolutionsChecks())
+    return storage, compute
+
+
+def main() -> None:
+    """Write the templates for the CDK's command line, or say in one line why not."""
+    app = App()
+    try:
+        build(app)
+    except FanfoldError as error:
+        sys.exit(f"fanfold: {error}")
+    app.synth()
+
+
+if __name__ == "__main__":
+    main()

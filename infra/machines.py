@@ -1,0 +1,91 @@
+"""The machines of AWS Batch, which are there only while a run needs them, and the queue in front of them.
+
+    queue NAME-COMPUTE ──▶ compute environment ──▶ machines, 0 to max_vcpus
+
+A queue cannot go over from EC2 to Fargate or back, and neither can a compute environment. So both are named after what
+they are of, and another choice of `compute` makes new ones before the old ones go.
+"""
+
+from typing import Any
+
+from aws_cdk import aws_batch as batch
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.network import Network
+from infra.settings import Settings
+
+# Several families, since Spot has the more to offer, and takes the less away, the more kinds of machines will do.
+_FAMILIES = ["c6i", "c6a", "c7i", "c7a", "c5", "c5a", "m6i", "m6a"]
+_GPU_FAMILIES = ["g4dn", "g5", "g6"]
+_DISK_GIB = {"spot": 40, "ec2": 40, "gpu": 100}  # CUDA's libraries make the container image large
+
+
+class Machines(Construct):
+    """A queue, and machines for what is in it."""
+
+    def __init__(self, scope: Construct, settings: Settings, network: Network, machine: iam.Role | None) -> None:
+        super().__init__(scope, f"Machines-{settings.compute}")
+        environment = batch.CfnComputeEnvironment(
+            self,
+            "Environment",
+            type="MANAGED",
+            state="ENABLED",
+            # Without a service role AWS Batch takes its own, service-linked one; then changes are made in place, too.
+            replace_compute_environment=False,
+            compute_resources=batch.CfnComputeEnvironment.ComputeResourcesProperty(
+                type={"spot": "SPOT", "gpu": "SPOT", "ec2": "EC2", "fargate": "FARGATE"}[settings.compute],
+                maxv_cpus=settings.max_vcpus,
+                subnets=network.subnet_ids,
+                security_group_ids=[network.security_group.security_group_id],
+                **(self._on_ec2(settings, machine) if machine else {}),
+            ),
+        )
+        self.name = f"{settings.name}-{settings.compute}"
+        self.queue = batch.CfnJobQueue(
+            self,
+            "Queue",
+            job_queue_name=self.name,
+            priority=1,
+            state="ENABLED",
+            compute_environment_order=[
+                batch.CfnJobQueue.ComputeEnvironmentOrderProperty(order=1, compute_environment=environment.ref)
+            ],
+        )
+
+    def _on_ec2(self, settings: Settings, machine: iam.Role) -> dict[str, Any]:
+        profile = iam.CfnInstanceProfile(self, "Profile", roles=[machine.role_name])
+        template = self._launch_template(_DISK_GIB[settings.compute])
+        gpu, spot = settings.compute == "gpu", settings.compute != "ec2"
+        return {
+            "minv_cpus": 0,
+            "allocation_strategy": "SPOT_PRICE_CAPACITY_OPTIMIZED" if spot else "BEST_FIT_PROGRESSIVE",
+            "instance_types": _GPU_FAMILIES if gpu else _FAMILIES,
+            "instance_role": profile.attr_arn,
+            "ec2_configuration": [
+                batch.CfnComputeEnvironment.Ec2ConfigurationObjectProperty(
+                    image_type="ECS_AL2023_NVIDIA" if gpu else "ECS_AL2023"
+                )
+            ],
+            "launch_template": batch.CfnComputeEnvironment.LaunchTemplateSpecificationProperty(
+                launch_template_id=template.launch_template_id, version=template.latest_version_number
+            ),
+            "update_to_latest_image_version": True,
+            "tags": {"Name": f"fanfold {settings.name}"},
+        }
+
+    def _launch_template(self, disk: int) -> ec2.LaunchTemplate:
+        """IMDSv2 over one hop: the machine alone. Containers have their roles from the agent at 169.254.170.2."""
+        return ec2.LaunchTemplate(
+            self,
+            "LaunchTemplate",
+            http_tokens=ec2.LaunchTemplateHttpTokens.REQUIRED,
+            http_put_response_hop_limit=1,
+            block_devices=[
+                ec2.BlockDevice(
+                    device_name="/dev/xvda",
+                    volume=ec2.BlockDeviceVolume.ebs(disk, encrypted=True, volume_type=ec2.EbsDeviceVolumeType.GP3),
+                )
+            ],
+        )

@@ -1,0 +1,151 @@
+"""Who may do what: one role each, with a policy written by hand.
+
+              S3 bucket                 DynamoDB table      AWS Batch       else
+    worker    list, read, write db/
+    driver    the same, delete in db/   read, write         submit
+    Lambda    list, read, write db/     read, write         submit          its log; its queue, if uploads start runs
+    machine                                                                 its ECS cluster, ECR, the containers' log
+
+A Lambda that plans a run also commits what a dead one has left, so it writes to the DynamoDB table as a driver does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aws_cdk import Acknowledgment, Stack, Validations
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from infra.storage import DATABASE
+
+
+@dataclass(frozen=True)
+class Permission:
+    """Some actions on some resources."""
+
+    actions: Sequence[str]
+    resources: Sequence[str]
+    because: str = ""
+    """Why a resource ends in `*`, if one does."""
+
+
+def role(scope: Construct, id: str, service: str, permissions: Sequence[Permission]) -> iam.Role:
+    """A role that a service takes on, and that may do just this."""
+    made = iam.Role(scope, id, assumed_by=iam.ServicePrincipal(service))
+    for permission in permissions:
+        grant(made, permission)
+    return made
+
+
+def grant(to: iam.Role, permission: Permission) -> None:
+    """Let a role do this, too, and tell cdk-nag why a resource is wide."""
+    to.add_to_policy(iam.PolicyStatement(actions=[*permission.actions], resources=[*permission.resources]))
+    for resource in permission.resources if permission.because else ():
+        acknowledge(to, f"AwsSolutions-IAM5[Resource::{_flat(Stack.of(to).resolve(resource))}]", permission.because)
+
+
+def acknowledge(scope: Construct, rule: str, reason: str) -> None:
+    """Say why a rule of cdk-nag does not hold here."""
+    Validations.of(scope).acknowledge(Acknowledgment(id=rule, reason=reason))
+
+
+def _flat(resource: Any) -> str:
+    """An ARN as cdk-nag names it: `arn:<AWS::Partition>:s3:::...`; what another stack exports, by that name."""
+    if isinstance(resource, str):
+        return resource
+    ((function, value),) = resource.items()
+    if function == "Fn::Join":
+        return str(value[0]).join(map(_flat, value[1]))
+    return f"<{value}>" if function == "Ref" else _flat(value)
+
+
+def reading(bucket: s3.IBucket) -> list[Permission]:
+    """List a bucket, without which S3 says "forbidden" of what is not there, and read its objects."""
+    because = "Pictures may lie under any prefix of the bucket that was deployed for them."
+    return [
+        Permission(["s3:ListBucket"], [bucket.bucket_arn]),
+        Permission(["s3:GetObject"], [bucket.arn_for_objects("*")], because),
+    ]
+
+
+def writing(bucket: s3.IBucket) -> list[Permission]:
+    """Write below db/, by parts if need be."""
+    return [_below_db(["s3:PutObject", "s3:AbortMultipartUpload"], bucket)]
+
+
+def deleting(bucket: s3.IBucket) -> list[Permission]:
+    """Delete below db/, as `fanfold optimize` does; the bucket keeps what is deleted for a while."""
+    return [_below_db(["s3:DeleteObject"], bucket)]
+
+
+def _below_db(actions: Sequence[str], bucket: s3.IBucket) -> Permission:
+    because = "The database names its files itself; pictures, which are beside it, stay out of reach."
+    return Permission(actions, [bucket.arn_for_objects(f"{DATABASE}/*")], because)
+
+
+def mirroring(table: dynamodb.ITable | None) -> list[Permission]:
+    """What `fanfold.aws.dynamodb` does to bring the table in step; Scan is of one item, to see its recipe."""
+    reads = ("DescribeTable", "GetItem", "BatchGetItem", "Scan")
+    writes = ("PutItem", "BatchWriteItem", "DeleteItem")
+    return [Permission([f"dynamodb:{action}" for action in reads + writes], [table.table_arn])] if table else []
+
+
+def submitting(stack: Stack, queue: str, definitions: Sequence[str]) -> list[Permission]:
+    """Submit jobs of these definitions to the queue, with tags.
+
+    A definition is checked with its revision, also when it is submitted by name alone: see "Restrict to job
+    definition prefix" in the AWS Batch user guide.
+    """
+    revisions = [
+        stack.format_arn(service="batch", resource="job-definition", resource_name=f"{name}:*") for name in definitions
+    ]
+    jobs = stack.format_arn(service="batch", resource="job", resource_name="*")
+    return [
+        Permission(["batch:SubmitJob"], [queue]),
+        Permission(["batch:SubmitJob"], revisions, "Every deployment makes a new revision."),
+        Permission(["batch:TagResource"], [jobs], "A job is tagged as it is submitted, when it has no id yet."),
+    ]
+
+
+def pulling(repository: ecr.IRepository) -> list[Permission]:
+    """Pull one container image."""
+    layers = ("BatchCheckLayerAvailability", "GetDownloadUrlForLayer", "BatchGetImage")
+    return [
+        Permission(["ecr:GetAuthorizationToken"], ["*"], "ECR's token is for no repository in particular."),
+        Permission([f"ecr:{action}" for action in layers], [repository.repository_arn]),
+    ]
+
+
+def logging(group: logs.ILogGroup) -> list[Permission]:
+    """Write to one log group."""
+    return [Permission(["logs:CreateLogStream", "logs:PutLogEvents"], [group.log_group_arn])]
+
+
+def receiving(queue_arn: str) -> Permission:
+    """Be fed from an SQS queue."""
+    actions = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+    return Permission([f"sqs:{action}" for action in actions], [queue_arn])
+
+
+def joining(stack: Stack) -> list[Permission]:
+    """What the agent of ECS does to make a machine part of a cluster.
+
+    docs.aws.amazon.com/AmazonECS/latest/developerguide/instance_IAM_role.html
+    """
+    registering = ("RegisterContainerInstance", "DeregisterContainerInstance", "UpdateContainerInstancesState")
+    telling = ("SubmitContainerStateChange", "SubmitTaskStateChange", "SubmitAttachmentStateChanges")
+    listening = ("Poll", "StartTelemetrySession")
+    members = [
+        stack.format_arn(service="ecs", resource=resource, resource_name="*")
+        for resource in ("cluster", "container-instance")
+    ]
+    because = "AWS Batch makes the ECS cluster, and names it."
+    return [
+        Permission(["ecs:DiscoverPollEndpoint"], ["*"], "It asks for an address, of no resource."),
+        Permission([f"ecs:{action}" for action in registering + telling + listening], members, because),
+    ]

@@ -1,0 +1,86 @@
+"""The container image: what goes into it, and that what is locked is what fanfold needs."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from emulator import ABSENT, ROOT
+from templates import Stacks, Synthesise, properties, text
+
+pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
+
+
+@pytest.fixture(scope="module")
+def built(synthesise: Synthesise) -> Stacks:
+    """A deployment whose container image is built here, for GPUs."""
+    return synthesise(image="", compute="gpu", model="resnet18")
+
+
+def test_cdk_deploy_builds_it_for_the_machines_with_the_model_asked_for(built: Stacks) -> None:
+    """From the Dockerfile here, for x86-64 whatever builds it, with ONNX Runtime for GPUs where there are some."""
+    assets = json.loads((built.folder / "fanfold-Compute.assets.json").read_text())
+    (image,) = assets["dockerImages"].values()
+    assert image["source"]["dockerFile"] == "infra/Dockerfile"
+    assert image["source"]["platform"] == "linux/amd64"
+    assert image["source"]["dockerBuildArgs"] == {"MODEL": "resnet18", "PROCESSOR": "gpu"}
+
+
+def test_the_lambda_and_the_containers_are_one_container_image(built: Stacks) -> None:
+    """Both name the same one."""
+    function = text(properties(built.compute, "AWS::Lambda::Function")["Code"]["ImageUri"])
+    worker = properties(built.compute, "AWS::Batch::JobDefinition", "Worker")["ContainerProperties"]["Image"]
+    assert function.rpartition(":")[2] == text(worker.get("Fn::Sub", worker)).rpartition(":")[2]
+
+
+def test_only_what_the_dockerfile_copies_goes_to_the_builder(built: Stacks) -> None:
+    """No environment, no picture, no test, no cache: the code, the locks, the licence."""
+    (folder,) = (path for path in built.folder.glob("asset.*") if path.is_dir())
+    files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    code = {str(file.relative_to(ROOT)) for file in (ROOT / "src").rglob("*") if "__pycache__" not in file.parts}
+    kept = {file for file in files if file not in code}
+    assert kept == {"requirements/worker.lock", "infra/gpu.lock", "infra/Dockerfile", "LICENSE", ".dockerignore"}
+    assert {"src/fanfold/__main__.py", "src/fanfold/aws/trigger.py"} <= files
+    copied = re.findall(r"^COPY (\S+) ", (ROOT / "infra" / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(copied) == 4
+    for path in copied:
+        assert (folder / path).exists()
+
+
+def test_the_locks_hold_what_fanfold_needs_with_hashes_and_no_addresses() -> None:
+    """Every package that the container image's extras name is there, and so is Lambda's client."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [re.split(r"[\[<>=~ ]", one)[0] for one in project["dependencies"] + extras["images"] + extras["aws"]]
+    locked = _locked(ROOT / "requirements" / "worker.lock")
+    assert {*needed, "awslambdaric"} <= set(locked)
+    gpu = _locked(ROOT / "infra" / "gpu.lock")
+    assert "onnxruntime-gpu" in gpu
+    for name, hashes in (locked | gpu).items():
+        assert hashes > 0, name
+    for file in ("requirements/worker.lock", "infra/gpu.lock"):
+        assert "://" not in (ROOT / file).read_text()
+
+
+def _locked(file: Path) -> dict[str, int]:
+    """The packages of a lock, and how many hashes each has."""
+    found: dict[str, int] = {}
+    for line in file.read_text().splitlines():
+        if name := re.match(r"([\w.-]+)==", line):
+            found.setdefault(name[1], 0)
+        elif "--hash=sha256:" in line:
+            found[next(reversed(found))] += 1
+    return found
+
+
+def test_it_ends_as_nobody_with_fanfold_as_its_command() -> None:
+    """What docker reads last."""
+    lines = (ROOT / "infra" / "Dockerfile").read_text().splitlines()
+    assert lines[-4:] == [
+        "USER 10001:10001",
+        "WORKDIR /tmp",
+        'ENTRYPOINT ["python", "-m", "fanfold"]',
+        'CMD ["--help"]',
+    ]
+    assert not any(line.startswith("RUN ") and not line.startswith('RUN ["') for line in lines)  # no shell

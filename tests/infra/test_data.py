@@ -1,0 +1,167 @@
+"""What stays: the bucket, the DynamoDB table, and what is chosen about them."""
+
+import pytest
+from emulator import ABSENT
+from templates import Stacks, Synthesise, all_of, may, properties, text
+
+pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
+
+
+@pytest.fixture
+def default(synthesise: Synthesise) -> Stacks:
+    """The deployment of who chooses nothing."""
+    return synthesise(compute="spot")
+
+
+@pytest.fixture(scope="module")
+def other(synthesise: Synthesise) -> Stacks:
+    """The deployment of who chooses otherwise wherever that can be."""
+    chosen = {"table": "lance", "bucket": "my-pictures", "uploads": "images,more/scans", "alarm_email": "me@my.org"}
+    return synthesise(name="other", **chosen)
+
+
+def test_the_bucket_is_private_encrypted_and_versioned(default: Stacks) -> None:
+    """And answers over TLS only."""
+    bucket = properties(default.storage, "AWS::S3::Bucket")
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert "NotificationConfiguration" not in bucket
+    statements = properties(default.storage, "AWS::S3::BucketPolicy")["PolicyDocument"]["Statement"]
+    assert {"Bool": {"aws:SecureTransport": "false"}} in [one["Condition"] for one in statements]
+    assert {one["Effect"] for one in statements} == {"Deny"}
+
+
+def test_what_is_of_passing_use_goes_by_itself(default: Stacks) -> None:
+    """tmp/ after a week, old versions after two, halves of uploads after two days; nothing else expires."""
+    rules = properties(default.storage, "AWS::S3::Bucket")["LifecycleConfiguration"]["Rules"]
+    found = {rule["Id"]: rule for rule in rules}
+    assert (found["tmp"]["Prefix"], found["tmp"]["ExpirationInDays"]) == ("tmp/", 7)
+    assert found["old-versions"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 14}
+    assert found["broken-uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
+    assert [rule["Id"] for rule in rules if "ExpirationInDays" in rule] == ["tmp"]
+
+
+def test_the_table_is_keyed_by_image_id_billed_by_use_and_can_be_restored(default: Stacks) -> None:
+    """Nobody deletes it by mistake."""
+    table = properties(default.storage, "AWS::DynamoDB::Table")
+    assert table["KeySchema"] == [{"AttributeName": "ImageId", "KeyType": "HASH"}]
+    assert table["AttributeDefinitions"] == [{"AttributeName": "ImageId", "AttributeType": "S"}]
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["DeletionProtectionEnabled"] is True
+
+
+def test_data_stays_when_the_stack_goes_and_the_stack_says_so(default: Stacks) -> None:
+    """Also when a change would replace it; and where it is said how to remove it, it is."""
+    for type in ("AWS::S3::Bucket", "AWS::DynamoDB::Table"):
+        (resource,) = all_of(default.storage, type).values()
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert "leaves the bucket with all versions" in default.storage["Outputs"]["Teardown"]["Value"]
+    assert "infra/README.md" in default.storage["Outputs"]["Teardown"]["Value"]
+
+
+def test_data_goes_with_the_stack_only_if_that_was_asked(synthesise: Synthesise) -> None:
+    """With retain=false CloudFormation deletes the table, and the bucket if it is empty."""
+    storage = synthesise(retain="false").storage
+    for type in ("AWS::S3::Bucket", "AWS::DynamoDB::Table"):
+        (resource,) = all_of(storage, type).values()
+        assert resource["DeletionPolicy"] == "Delete"
+    assert properties(storage, "AWS::DynamoDB::Table")["DeletionProtectionEnabled"] is False
+
+
+def test_an_existing_bucket_is_left_as_it_is(other: Stacks) -> None:
+    """No resource of the stack is the bucket, or a policy, rule or notification of it."""
+    assert all_of(other.storage, "AWS::S3::Bucket") == {}
+    assert all_of(other.storage, "AWS::S3::BucketPolicy") == {}
+    assert other.storage["Outputs"]["BucketName"]["Value"] == "my-pictures"
+    assert may(other.compute, "Worker")["s3:PutObject"] == {"arn:<AWS::Partition>:s3:::my-pictures/db/*"}
+
+
+def test_without_a_dynamodb_table_nobody_may_touch_one(other: Stacks) -> None:
+    """With table=lance there is no table, no mirror, and no permission."""
+    assert all_of(other.storage, "AWS::DynamoDB::Table") == {}
+    assert '"mirror":""' in text(properties(other.compute, "AWS::SSM::Parameter")["Value"])
+    for role in ("Worker", "Driver", "TriggerRole"):
+        assert not any(action.startswith("dynamodb:") for action in may(other.compute, role))
+
+
+def test_uploads_begin_nothing_unless_asked(default: Stacks) -> None:
+    """There is no queue, and no rule but that of failed jobs."""
+    assert all_of(default.compute, "AWS::SQS::Queue") == {}
+    assert all_of(default.compute, "AWS::Lambda::EventSourceMapping") == {}
+    assert len(all_of(default.compute, "AWS::Events::Rule")) == 1
+
+
+def test_a_new_bucket_tells_of_uploads_if_asked(synthesise: Synthesise) -> None:
+    """CloudFormation turns its notifications on itself, without a Lambda of the CDK's."""
+    stacks = synthesise(uploads="images")
+    bucket = properties(stacks.storage, "AWS::S3::Bucket")
+    assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+    assert all_of(stacks.storage, "AWS::Lambda::Function") == {}
+
+
+def test_uploads_gather_in_a_queue_before_they_reach_the_lambda(other: Stacks) -> None:
+    """Five minutes of them at once; hidden while they are seen to; given up after many tries, not lost."""
+    rule = properties(other.compute, "AWS::Events::Rule", "Uploads")
+    assert rule["EventPattern"]["detail"] == {
+        "bucket": {"name": ["my-pictures"]},
+        "object": {"key": [{"prefix": "images/"}, {"prefix": "more/scans/"}]},
+    }
+    queue = properties(other.compute, "AWS::SQS::Queue", "UploadsQueue")
+    assert queue["VisibilityTimeout"] >= 6 * properties(other.compute, "AWS::Lambda::Function")["Timeout"]
+    assert "UploadsDeadLetters" in str(queue["RedrivePolicy"]["deadLetterTargetArn"])
+    feed = properties(other.compute, "AWS::Lambda::EventSourceMapping")
+    assert (feed["BatchSize"], feed["MaximumBatchingWindowInSeconds"]) == (10_000, 300)
+    assert feed["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    allowed = may(other.compute, "TriggerRole")
+    received = {action for action in allowed if action.startswith("sqs:")}
+    assert received == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+
+
+def test_the_lambda_hears_of_jobs_that_failed_for_good(default: Stacks) -> None:
+    """Of this queue; of an array its parent, not each of its children."""
+    rule = properties(default.compute, "AWS::Events::Rule")
+    (queue,) = all_of(default.compute, "AWS::Batch::JobQueue")
+    assert rule["EventPattern"] == {
+        "source": ["aws.batch"],
+        "detail-type": ["Batch Job State Change"],
+        "detail": {
+            "status": ["FAILED"],
+            "jobQueue": [{"Ref": queue}],
+            "arrayProperties": {"index": [{"exists": False}]},
+        },
+    }
+    (function,) = all_of(default.compute, "AWS::Lambda::Function")
+    assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": [function, "Arn"]}]
+    permission = properties(default.compute, "AWS::Lambda::Permission")
+    assert permission["Principal"] == "events.amazonaws.com"
+
+
+def test_failed_jobs_raise_an_alarm_that_reaches_a_person(other: Stacks) -> None:
+    """The alarm counts how often the rule of failed jobs called; the topic takes it, and mails it on."""
+    (rule,) = [id for id in all_of(other.compute, "AWS::Events::Rule") if id.startswith("TriggerFailedJobs")]
+    alarm = properties(other.compute, "AWS::CloudWatch::Alarm", "WatchFailedJobs")
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Events", "Invocations")
+    assert alarm["Dimensions"] == [{"Name": "RuleName", "Value": {"Ref": rule}}]
+    assert (alarm["Threshold"], alarm["TreatMissingData"]) == (1, "notBreaching")
+    (topic,) = all_of(other.compute, "AWS::SNS::Topic")
+    alarms = all_of(other.compute, "AWS::CloudWatch::Alarm").values()
+    assert [one["Properties"]["AlarmActions"] for one in alarms] == [[{"Ref": topic}]] * 3
+    statements = properties(other.compute, "AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    allowed = [one["Principal"] for one in statements if one["Effect"] == "Allow"]
+    assert allowed == [{"Service": "cloudwatch.amazonaws.com"}]
+    subscription = properties(other.compute, "AWS::SNS::Subscription")
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "me@my.org")
+
+
+def test_a_dashboard_shows_runs_trouble_and_what_containers_said(default: Stacks, other: Stacks) -> None:
+    """And what DynamoDB takes, where there is a table."""
+    shown = {name: text(properties(stacks.compute, "AWS::CloudWatch::Dashboard")["DashboardBody"])
+             for name, stacks in (("default", default), ("other", other))}  # fmt: skip
+    for body in shown.values():
+        assert "What containers said last" in body
+        assert '"failed jobs"' in body
+    assert "ConsumedWriteCapacityUnits" in shown["default"]
+    assert "ConsumedWriteCapacityUnits" not in shown["other"]
