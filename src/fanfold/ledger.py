@@ -23,7 +23,7 @@ from fanfold.index import NOWHERE, Index, digests
 from fanfold.job import Item, Job, spec
 from fanfold.mirror import Mirror, bring_in_step, open_mirror
 from fanfold.plan import Standing, classify
-from fanfold.report import Report
+from fanfold.report import Report, counted
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store
@@ -203,11 +203,15 @@ def account(run: RunDirectory) -> tuple[Report, str]:
 def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Report:
     """A run as its plan and its receipts tell it; until there is a plan, what it will have listed is not known."""
     asked, plan = run.get("run.json") or {}, run.get("plan.json") or {}
-    ok = failed = 0
     first, last = float("inf"), 0.0
-    for outcome in run.receipts():
-        ok, failed = ok + outcome.ok, failed + outcome.failed
-        first, last = min(first, outcome.started), max(last, outcome.ended)
+
+    def timed() -> Iterator[Outcome]:
+        nonlocal first, last
+        for outcome in run.receipts():
+            first, last = min(first, outcome.started), max(last, outcome.ended)
+            yield outcome
+
+    ok, failed = counted(timed(), plan.get("tasks") if asked.get("detached") else None)
     return Report(
         run=run.id,
         listed=plan.get("listed", ok + failed),

@@ -1,8 +1,30 @@
 """Reports, pure: where every listed item went."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from fanfold.runs import Outcome
+
+
+def counted(outcomes: Iterable[Outcome], planned: int | None) -> tuple[int, int]:
+    """Items ok and failed in these outcomes of a run, each once.
+
+    A share that is repeated while it goes on may split a task that the other one does as a whole. Given how many tasks
+    a detached run was planned with, and so how those that were split are numbered, what was done twice counts once.
+    """
+    counts = {outcome.task: (outcome.ok, outcome.failed) for outcome in outcomes}
+    wholes = [count for task, count in counts.items() if planned is None or not _within(task, counts, planned)]
+    return sum(ok for ok, _ in wholes), sum(failed for _, failed in wholes)
+
+
+def _within(task: int, counts: Container[int], planned: int) -> bool:
+    """Whether a task is a part of one that is counted: see `fanfold.detached` for the numbers."""
+    while task >= planned:
+        task = (task - planned) // 2
+        if task in counts:
+            return True
+    return False
 
 
 @dataclass(frozen=True)
