@@ -10,8 +10,11 @@ the Lambda, which needs the queue, lives above and not beside the bucket it read
 
 import sys
 
-from fanfold.errors import FanfoldError
-from fanfold.job import required_extra
+try:
+    from fanfold.errors import FanfoldError
+    from fanfold.job import required_extra
+except ModuleNotFoundError:  # some other Python than that of the project's environment
+    sys.exit("fanfold: it is not installed for this `python`. Type: make .venv/dev && source .venv/bin/activate")
 
 try:
     from aws_cdk import App, Tags, Validations

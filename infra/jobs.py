@@ -108,7 +108,7 @@ class Container:
 def _ec2() -> dict[str, Any]:
     """Nothing in the container can be written but /tmp, which is memory."""
     tmp = _Definition.TmpfsProperty(
-        container_path="/tmp", size=_TMP_MIB, mount_options=["rw", "noexec", "nosuid", "nodev", "mode=1777"]
+        container_path="/tmp", size=_TMP_MIB, mount_options=["rw", "noexec", "nosuid", "nodev"]
     )
     return {
         "readonly_root_filesystem": True,
