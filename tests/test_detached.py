@@ -611,6 +611,21 @@ def test_a_run_whose_table_is_gone(source: Path, database: str) -> None:
 
 # With later runs
 
+
+def test_a_later_run_with_nothing_to_do_is_not_in_the_way(source: Path, database: str) -> None:
+    """Newer rows are spared from an older run's commit; of a later run that found nothing to do there are none."""
+    embed(source, database)
+    changed(source / "a" / "000.txt", "another")
+    run = launched(source, database)
+    perform(run)
+    hidden = Path(run.address, "receipts").rename(source.parent / "hidden")
+    assert embed(source / "b", database).ok == 0
+    hidden.rename(Path(run.address, "receipts"))
+    detached.commit(run)
+    assert texts_of(database)["a/000.txt"] == "another"
+    held(database, listed_of(source))
+
+
 BECOMES = [(old, new) for old in ("good", "fail", "") for new in ("good", "fail", "") if old or new]
 
 

@@ -167,9 +167,10 @@ class Ledger:
         return Drop(keys[superseded], versions[superseded])
 
     def is_newest(self, run: RunDirectory) -> bool:
-        """Whether no later run has begun on the same table."""
-        later = (RunDirectory(self.database, id) for id in list_runs(self.database) if id > run.id)
-        return not any((other.get("run.json") or {}).get("table") == self.name for other in later)
+        """Whether no later run on the same table has had anything to do, as far as is known."""
+        later = [RunDirectory(self.database, id) for id in list_runs(self.database) if id > run.id]
+        on_same = [other for other in later if (other.get("run.json") or {}).get("table") == self.name]
+        return all((other.get("plan.json") or {}).get("planned") == 0 for other in on_same)
 
     def _uncommitted(self, run: RunDirectory) -> Iterator[Outcome]:
         for outcome in run.receipts():
