@@ -148,7 +148,7 @@ def test_a_run_goes_on_when_nobody_watches(source: Path, database: str, processe
 
 def test_a_killed_share_is_repeated(source: Path, database: str, processes: Subprocesses) -> None:
     """A share killed in the middle of a task is tried again by the cluster, and the run ends as if nothing had been."""
-    run = launched(source, database, 2, processes, pause=0.04)
+    run = launched(source, database, 2, processes, pause=0.1)
     until(lambda: receipts(run))
     (victim,) = [
         process
@@ -188,14 +188,14 @@ def test_tasks_that_fail_for_good_are_lost_until_the_next_run(source: Path, data
 def test_cancelling_keeps_what_is_done(source: Path, database: str, tmp_path: Path) -> None:
     """`fanfold cancel` ends all processes, commits what there is, and says so; the next run does the rest."""
     with cluster(tmp_path / "log") as processes:
-        run = launched(source, database, 2, processes, pause=0.06)
+        run = launched(source, database, 1, processes, pause=0.5)
         until(lambda: len(receipts(run)) >= 2)
         code, out, _ = command("cancel", database, run.id)
         assert (code, "was cancelled; what it had done is kept" in out) == (0, True)
         assert processes.state(run) is None
     report, how = account(run)
     assert (how, report.listed, report.exit_code, is_under_way(run)) == ("cancelled", 24, 1, False)
-    assert 4 <= report.ok + report.failed < 24
+    assert 2 <= report.ok + report.failed < 24
     assert len(texts_of(database)) == report.ok
     rest = embed(source, database)
     assert (rest.unchanged + rest.ok, rest.failed) == (21, 3)
@@ -235,7 +235,7 @@ def test_stopping_to_follow_leaves_the_run_going(
 ) -> None:
     """Ctrl-C while following ends the command only, which says how to come back."""
     with cluster(tmp_path / "log") as processes:
-        run = launched(source, database, 4, processes, pause=0.2)
+        run = launched(source, database, 4, processes, pause=0.4)
         line = [sys.executable, clusters.__file__, "report", database, "--follow"]
         follower = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert follower.stderr
@@ -356,7 +356,7 @@ def test_a_repeated_share_does_only_the_rest(sign: signal.Signals, code: int, so
     """However a share is ended in the middle of a task, it ends at once, and its repeat does what has no receipt."""
     run = launched(source, database, 3, pause=0.05)
     share = work(run, "--share", "0", "--of", "2")
-    until(lambda: len(receipts(run)) == 1)
+    until(lambda: receipts(run))
     workers = psutil.Process(share.pid).children()
     share.send_signal(sign)
     began = time.monotonic()
