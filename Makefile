@@ -56,6 +56,10 @@ COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 lock:
 	$(COMPILE) -o requirements/demo.lock
 	$(COMPILE) --extra heic --extra aws --extra cdk --group test --group lint -o requirements/dev.lock
+	uv pip compile pyproject.toml infra/worker.in --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate --upgrade --extra images --extra aws -o requirements/worker.lock
+	uv pip compile infra/gpu.in --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes \
+		--no-header --no-annotate --upgrade -o infra/gpu.lock
 
 clean:
 	rm -rf $(VENV) .venv-bench tests/npm/node_modules demo bench-data build dist

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from fanfold.plan import Standing, classify
 from fanfold.report import Report, counted
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
-from fanfold.storage import open_store
+from fanfold.storage import open_store, side_by_side
 from fanfold.table import FAILURES, Drop, Table, in_both, table_names
 
 _SLICE = 64  # receipts published in one commit when a dead run is recovered
@@ -231,8 +230,7 @@ def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Repo
 def unended(database: str, but: str) -> Iterator[RunDirectory]:
     """The runs without a report, save one; asked side by side, since there may be thousands that have one."""
     runs = [RunDirectory(database, id) for id in list_runs(database) if id != but]
-    with ThreadPool(16) as pool:
-        reports = pool.map(lambda run: run.get("report.json"), runs)
+    reports = side_by_side(lambda run: run.get("report.json"), runs, 16)
     return (run for run, report in zip(runs, reports, strict=True) if report is None)
 
 

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
@@ -28,7 +27,18 @@ from obstore.store import ObjectStore
 
 from fanfold.errors import StorageError, UsageError
 from fanfold.job import Item
-from fanfold.storage import absolute, errors_of, is_url, join, open_store, open_url, os_errors, read_url, split_url
+from fanfold.storage import (
+    absolute,
+    errors_of,
+    is_url,
+    join,
+    open_store,
+    open_url,
+    os_errors,
+    read_url,
+    side_by_side,
+    split_url,
+)
 
 Ids = Literal["key", "stem"]
 
@@ -226,11 +236,9 @@ class Listed:
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - asked for by name, so never left out
         # Addresses are looked up side by side (a URL takes a round trip) and given in the file's order.
-        # A pool of daemon threads: one that waits for a dead server must not keep a stopped process alive.
-        with ThreadPool(self.parallel_reads) as pool:
-            addresses = self._addresses()
-            while some := list_of(islice(addresses, 256)):
-                yield from pool.map(self._item, some)
+        addresses = self._addresses()
+        while some := list_of(islice(addresses, 256)):
+            yield from side_by_side(self._item, some, self.parallel_reads)
 
     def _addresses(self) -> Iterator[str]:
         if self.only:

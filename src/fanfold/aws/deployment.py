@@ -33,6 +33,8 @@ class Deployment:
     """The DynamoDB table kept in step, `dynamodb://NAME`, if there is one."""
     model: str = "efficientnet-lite0"
     """The model baked into the container image."""
+    provider: str = "cpu"
+    """What runs it: `cuda` on machines with a GPU."""
     task_size: int = 1000
     vcpus: float = 1
     """Of a worker's container; it has as many worker processes."""

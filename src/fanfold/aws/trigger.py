@@ -8,13 +8,13 @@ AWS Batch job state change     a run's array failed, so what should have committ
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from fanfold.aws.deployment import Deployment
 from fanfold.driver import Run, run
 from fanfold.errors import UsageError
-from fanfold.executors.aws_batch import AwsBatch
-from fanfold.images import Images
+from fanfold.executors.aws_batch import CANCELLED, AwsBatch
+from fanfold.images import Images, Provider
 from fanfold.ledger import is_under_way, unended
 from fanfold.runs import RunDirectory
 from fanfold.storage import exists
@@ -69,7 +69,7 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 def trigger(request: Request, deployment: Deployment, seconds: float | None = None) -> dict[str, Any]:
     """Plan and submit a run; if planning takes longer than `seconds`, let AWS Batch do that, too."""
     begun = run(
-        Images(model=request.Model or deployment.model),
+        Images(model=request.Model or deployment.model, provider=cast(Provider, deployment.provider)),
         source=[f"s3://{deployment.bucket}/{path.strip('/')}" for path in request.Paths],
         database=deployment.database,
         table=request.Table,
@@ -106,7 +106,7 @@ def _uploaded(records: list[Mapping[str, Any]], deployment: Deployment, seconds:
 def _failed(job: Mapping[str, Any], deployment: Deployment) -> dict[str, Any]:
     """Commit a run whose committing job failed because what it waited for had: it never began."""
     verb, _, id = job["jobName"].removeprefix("fanfold-").partition("-")
-    if verb != "commit" or job.get("startedAt") or job.get("attempts"):
+    if verb != "commit" or job.get("startedAt") or job.get("attempts") or job.get("statusReason") == CANCELLED:
         return {"Ignored": job["jobName"]}
     directory = RunDirectory(deployment.database, id)
     if directory.get("report.json"):

@@ -41,6 +41,7 @@ On = Annotated[
     str, Parameter(help="Where to work: local, or aws-batch (aws-batch:NAME for a deployment not called fanfold).")
 ]
 Mirror = Annotated[str, Parameter(help="A table elsewhere to keep in step: dynamodb://NAME.")]
+MIRROR = "dynamodb://"
 RetryFailed = Annotated[bool, Parameter(negative="", help="Try pictures again that failed before.")]
 
 
@@ -150,7 +151,8 @@ def vectors(
     found, matrix, missing = _vectors(database, table, keys)
     if missing:
         shown = ", ".join(draw.printable(key) for key in missing[:10])
-        raise UsageError(f"{len(missing)} of {len(keys)} keys are not in table '{table}': {shown}")
+        where = database if database.startswith(MIRROR) else f"table '{table}'"
+        raise UsageError(f"{len(missing)} of {len(keys)} keys are not in {where}: {shown}")
     if npy:
         try:
             np.save(npy, matrix)
@@ -163,7 +165,7 @@ def vectors(
 
 
 def _vectors(database: str, table: str, keys: Sequence[str]) -> tuple[list[str], searching.Vectors, list[str]]:
-    if not database.startswith("dynamodb://"):
+    if not database.startswith(MIRROR):
         return searching.vectors(fanfold.open_table(database, table), keys)
     from fanfold.aws.dynamodb import DynamoTable
 

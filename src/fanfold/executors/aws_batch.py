@@ -10,7 +10,6 @@ Children are told apart by AWS_BATCH_JOB_ARRAY_INDEX. Limits and states: the AWS
 
 import math
 import time
-from collections import Counter
 from typing import Any
 
 from fanfold.aws.client import connect, errors_of
@@ -25,9 +24,12 @@ MOST_CHILDREN = 10_000
 TASK_SECONDS = 3600
 """A worker that takes longer than this for a task of its share is taken to hang; AWS Batch ends and repeats it."""
 
+CANCELLED = "fanfold cancel"
+"""The reason that AWS Batch is given, and gives."""
+
 _ENDED = {"SUCCEEDED", "FAILED"}
 _END_WITHIN = 90.0  # seconds: containers have 30 after their SIGTERM
-_SAID = {"SUBMITTED": "waiting", "PENDING": "waiting", "RUNNABLE": "waiting for machines", "STARTING": "starting"}
+_SAID = {"SUBMITTED": "waiting", "PENDING": "waiting", "RUNNABLE": "waiting for machines"}
 
 
 class AwsBatch:
@@ -86,22 +88,22 @@ class AwsBatch:
         self._submit(run, "commit", self.deployment.driver, [])
 
     def state(self, run: RunDirectory) -> str | None:
-        """How many jobs are in which state; None when all have ended."""
-        jobs = self._jobs(run)
-        counts: Counter[str] = Counter()
-        for job in jobs:
-            children = job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1}
-            counts.update({_SAID.get(status, status.lower()): n for status, n in children.items()})
-        if all(job["status"] in _ENDED for job in jobs):
-            return None
-        return "AWS Batch: " + ", ".join(f"{n:,} {status}" for status, n in counts.items() if n)
+        """What the first job that has not ended is doing; None when all have."""
+        jobs = {job["jobId"]: job for job in self._jobs(run)}
+        for known in self._submitted(run):
+            job = jobs.get(known["id"], {"status": "SUCCEEDED"})  # one that AWS Batch has forgotten ended long ago
+            if job["status"] not in _ENDED:
+                counts = job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1}
+                said = [f"{n:,} {_SAID.get(status, status.lower())}" for status, n in counts.items() if n]
+                return f"AWS Batch, {known['verb']}: {', '.join(said)}"
+        return None
 
     def cancel(self, run: RunDirectory) -> None:
         """Terminate the run's jobs, and wait until they have ended. Raises StorageError if they do not."""
-        ids = self._ids(run)
+        ids = [job["id"] for job in self._submitted(run)]
         for id in reversed(ids):  # what waits for another goes first, so that it does not begin
             with errors_of(f"the AWS Batch job {id}"):
-                self._batch.terminate_job(jobId=id, reason="fanfold cancel")
+                self._batch.terminate_job(jobId=id, reason=CANCELLED)
         deadline = time.monotonic() + _END_WITHIN
         while any(job["status"] not in _ENDED for job in self._jobs(run)):
             if time.monotonic() > deadline:
@@ -118,16 +120,19 @@ class AwsBatch:
                 tags={"fanfold:run": run.id},
                 **more,
             )
-        jobs = (run.get("jobs.json") or {"jobs": []})["jobs"]
+        jobs = self._submitted(run)
         executor = f"aws-batch:{self.deployment.name}"
         run.put("jobs.json", {"executor": executor, "jobs": [*jobs, {"verb": verb, "id": answer["jobId"]}]})
         return str(answer["jobId"])
 
-    def _ids(self, run: RunDirectory) -> list[str]:
-        return [job["id"] for job in (run.get("jobs.json") or {"jobs": []})["jobs"]]
+    def _submitted(self, run: RunDirectory) -> list[dict[str, str]]:
+        """What was submitted for a run, in that order: `verb` and `id` of each job."""
+        jobs: list[dict[str, str]] = (run.get("jobs.json") or {"jobs": []})["jobs"]
+        return jobs
 
     def _jobs(self, run: RunDirectory) -> list[dict[str, Any]]:
         """The run's jobs as AWS Batch describes them; it forgets them some days after they have ended."""
+        ids = [job["id"] for job in self._submitted(run)]
         with errors_of(self._queue):
-            jobs: list[dict[str, Any]] = self._batch.describe_jobs(jobs=self._ids(run))["jobs"]
+            jobs: list[dict[str, Any]] = self._batch.describe_jobs(jobs=ids)["jobs"]
             return jobs
