@@ -41,6 +41,7 @@ class Subprocesses:
 
     def __init__(self, log: Path, shares: int = 2, tries: int = 2, ending: str = "commit") -> None:
         self.log, self.shares, self.tries = log, shares, tries
+        self.mirror = ""
         self.ending = ending
         """What comes after the shares: `commit`, or `nothing`, as when the job that commits never begins."""
 

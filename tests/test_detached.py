@@ -40,6 +40,7 @@ class Later:
     """A detached executor that only notes what it was asked: the tests perform and commit by themselves."""
 
     def __init__(self) -> None:
+        self.mirror = ""
         self.asked: list[tuple[str, int]] = []
 
     def reach(self, _job: object, source: Any, _database: str) -> Any:

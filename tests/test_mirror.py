@@ -18,7 +18,7 @@ import shelves
 from fanfold import StorageError, UsageError
 from fanfold.index import digests, words
 from fanfold.ledger import account
-from fanfold.mirror import bring_in_step, mirror_all, open_mirror
+from fanfold.mirror import MIRRORS, bring_in_step, mirror_all, open_mirror
 from fanfold.runs import RunDirectory, list_runs
 from fanfold.table import Drop, Table
 from helpers import changed, embed, rows, written
@@ -286,6 +286,21 @@ def test_a_driver_killed_between_commit_and_mirror(source: Path, database: str, 
     assert shelves.held(shelf) == held(database)
     dead, _ = list_runs(database)
     assert account(RunDirectory(database, dead))[1] == "interrupted"
+
+
+def test_a_dead_runs_mirror_that_is_gone_is_in_nobodys_way(
+    source: Path, database: str, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs go on without a mirror that they do not have themselves; one that is there again is brought in step."""
+    dies = tmp_path / "dies"
+    dies.touch()
+    assert driven(source, database, f"shelf://{shelf}?dies={dies}").returncode == -9
+    with monkeypatch.context() as patch:
+        patch.delitem(MIRRORS, "shelf")
+        assert embed(source, database).unchanged == 8
+    assert not shelf.exists()
+    assert embed(source, database).unchanged == 8
+    assert shelves.held(shelf) == held(database)
 
 
 def test_a_commit_killed_before_the_mirror_is_in_step(source: Path, database: str, shelf: Path, tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def commit(run: RunDirectory, ended: str = "") -> Report:
     if ledger is None:
         raise UsageError(f"The table of run {run.id} is not in {run.database} any more.")
     ledger.settle(run, fill=not ledger.is_newest(run))
+    ledger.keep_in_step(run, run.receipts())
     before = run.get("report.json")
     if before and before["ended"] != "interrupted":  # the receipts it was made from may be pruned by now
         return Report.from_json(before)

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from fanfold import detached
@@ -66,6 +66,8 @@ def run(
         StorageError: The source or the database cannot be used.
     """
     chosen, executor = Options(**options), executor or Local(workers)
+    if isinstance(executor, Detached) and not chosen.mirror:
+        chosen = replace(chosen, mirror=executor.mirror)
     collection, ledger = prepare(job, source, database, table, chosen, executor)
     return Run(job, collection, ledger, executor, chosen)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
+from fanfold.errors import FanfoldError, RecipeMismatch, SourceMismatch, UsageError
 from fanfold.index import NOWHERE, Index, digests
 from fanfold.job import Item, Job, spec
 from fanfold.mirror import Mirror, bring_in_step, open_mirror
@@ -136,13 +136,17 @@ class Ledger:
             if (run.get("run.json") or {}).get("table") != self.name:
                 continue
             self.settle(run, fill=True)
+            try:
+                self.keep_in_step(run, run.receipts())
+            except FanfoldError:  # its mirror cannot be reached from here, now: left to a later run, which may
+                continue
             report, ended = account(run)
             if ended == "interrupted":
                 run.put("report.json", report.to_json() | {"ended": ended})
         self.refresh()
 
     def settle(self, run: RunDirectory, *, fill: bool) -> None:
-        """Commit what a run has receipts for, and bring its mirror in step; with `fill`, replace nothing."""
+        """Commit what a run has receipts for; with `fill`, replace nothing."""
         self.refresh()
         for slice in _sliced(self._uncommitted(run)):
             if fill:
@@ -153,7 +157,6 @@ class Ledger:
             else:
                 self.publish(slice)
         self.refresh()
-        self.keep_in_step(run, run.receipts())
 
     def _superseded(self, run: RunDirectory, rows: Sequence[Mapping[str, Any]]) -> Drop:
         """Of the rows of a run, those whose items a later run has seen fail at another version."""

@@ -32,6 +32,7 @@ from typing import Any
 
 ENDED = ("SUCCEEDED", "FAILED")
 LOST_HOST = "Host EC2 (instance i-0123456789abcdef0) terminated."
+TIMED_OUT = "Job attempt duration exceeded timeout"
 
 
 class Refused(Exception):
@@ -89,8 +90,8 @@ class Job:
 
     def repeats(self, code: int | None, why: str) -> bool:
         """Whether an attempt that failed so is followed by another."""
-        if self.terminated or len(self.attempts) >= self.retry.get("attempts", 1):
-            return False
+        if self.terminated or why == TIMED_OUT or len(self.attempts) >= self.retry.get("attempts", 1):
+            return False  # user guide, "Job timeouts": what was ended for taking too long is not retried
         for rule in self.retry.get("evaluateOnExit", []):
             seen = {"onExitCode": "" if code is None else str(code), "onStatusReason": why, "onReason": ""}
             if all(fnmatch.fnmatchcase(seen[on].lower(), rule[on].lower()) for on in seen if on in rule):
@@ -235,7 +236,7 @@ class BatchServer:
                 status = process.wait(job.seconds)
                 code = status if status >= 0 else 128 - status
             except subprocess.TimeoutExpired:
-                why = "Job attempt duration exceeded timeout"
+                why = TIMED_OUT
                 process.kill()
                 process.wait()
             with suppress(ProcessLookupError):  # a container's end is the end of all that is in it
@@ -356,11 +357,13 @@ class BatchServer:
 
     def _definition(self, name: str) -> Mapping[str, Any]:
         """A job definition, by name, name:revision or ARN, from where they are registered."""
-        asked = {"jobDefinitions": [name]} if ":" in name else {"jobDefinitionName": name, "status": "ACTIVE"}
-        found = json.loads(self.forward("/v1/describejobdefinitions", json.dumps(asked).encode(), {})[1])
-        if not found["jobDefinitions"]:
+        stem, _, revision = name.rpartition("/")[2].partition(":")
+        asked = {"jobDefinitionName": stem, "status": "ACTIVE"}
+        listed = json.loads(self.forward("/v1/describejobdefinitions", json.dumps(asked).encode(), {})[1])
+        found = [one for one in listed["jobDefinitions"] if revision in ("", str(one["revision"]))]
+        if not found:
             raise Refused(f"JobDefinition {name} does not exist.")
-        definition: Mapping[str, Any] = max(found["jobDefinitions"], key=lambda one: one["revision"])
+        definition: Mapping[str, Any] = max(found, key=lambda one: one["revision"])
         return definition
 
     def forward(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
@@ -377,7 +380,10 @@ class BatchServer:
 _NAME = "".join(map(chr, itertools.chain(range(48, 58), range(65, 91), range(97, 123)))) + "-_"
 # moto tells by the signature which service and region is meant; it checks none.
 _SCOPE = "Credential=key/20260101/us-east-1/batch/aws4_request"
-_SIGNED = {"Authorization": f"AWS4-HMAC-SHA256 {_SCOPE}, SignedHeaders=host, Signature=0"}
+_SIGNED = {
+    "Authorization": f"AWS4-HMAC-SHA256 {_SCOPE}, SignedHeaders=host, Signature=0",
+    "Content-Type": "application/json",  # moto takes what urllib says otherwise for a form, and tells all definitions
+}
 
 
 def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:

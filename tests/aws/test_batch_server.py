@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-from batch_server import LOST_HOST, BatchServer
+from batch_server import LOST_HOST, TIMED_OUT, BatchServer
 from botocore.exceptions import ClientError
 
 RULES = [
@@ -134,10 +134,27 @@ def test_terminating(server: BatchServer, submit: Submit) -> None:
 
 
 def test_timeouts(server: BatchServer, submit: Submit) -> None:
-    """An attempt that takes too long is killed."""
-    id = submit("time.sleep(60)", timeout={"attemptDurationSeconds": 1}, retryStrategy={"attempts": 1})
+    """An attempt that takes too long is killed, and its job is not tried again, whatever its rules say."""
+    id = submit("time.sleep(60)", timeout={"attemptDurationSeconds": 1})
     assert server.wait(id) == "FAILED"
-    assert "timeout" in described(id)[0]["statusReason"]
+    (job,) = described(id)
+    assert (job["statusReason"], len(job["attempts"])) == (TIMED_OUT, 1)
+
+
+def test_each_job_has_the_definition_it_names(server: BatchServer, submit: Submit) -> None:
+    """Among others, with more revisions, a job runs what was registered under its name, its revision or its ARN."""
+    stem, told = f"said-{uuid.uuid4().hex[:8]}", {}
+    for name, line in (("a", "print(1)"), ("b", "print(2)"), ("a", "print(3)"), ("a", "print(4)")):
+        container = {"image": "none", "vcpus": 1, "memory": 128, "command": [line]}
+        made = boto3.client("batch").register_job_definition(
+            jobDefinitionName=f"{stem}-{name}", type="container", containerProperties=container
+        )
+        told[line] = made["jobDefinitionArn"]
+    asked = {f"{stem}-a": "4", f"{stem}-b": "2", f"{stem}-a:2": "3", told["print(1)"]: "1"}
+    jobs = {submit("pass", jobDefinition=definition): said for definition, said in asked.items()}
+    assert {id: (server.wait(id), server.output(id)) for id in jobs} == {
+        id: ("SUCCEEDED", f"{said}\n") for id, said in jobs.items()
+    }
 
 
 @pytest.mark.parametrize(

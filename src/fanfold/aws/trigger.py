@@ -76,7 +76,6 @@ def trigger(request: Request, deployment: Deployment, seconds: float | None = No
         executor=AwsBatch(deployment),
         task_size=request.TaskSize or deployment.task_size,
         retry_failed=request.RetryFailed,
-        mirror=deployment.mirror,
     )
     begun.launch(seconds)
     return told(begun)

@@ -20,7 +20,7 @@ from fanfold.images import Images
 from fanfold.images import search as searching
 from fanfold.images.model import MODELS
 from fanfold.job import load
-from fanfold.ledger import check_recipe
+from fanfold.ledger import account, check_recipe
 from fanfold.source import Ids, open_source, reader
 from fanfold.storage import is_url
 
@@ -40,7 +40,9 @@ IdChoice = Annotated[
 On = Annotated[
     str, Parameter(help="Where to work: local, or aws-batch (aws-batch:NAME for a deployment not called fanfold).")
 ]
-Mirror = Annotated[str, Parameter(help="A table elsewhere to keep in step: dynamodb://NAME.")]
+Mirror = Annotated[
+    str, Parameter(help="A table elsewhere to keep in step: dynamodb://NAME; on AWS Batch by default the deployment's.")
+]
 MIRROR = "dynamodb://"
 RetryFailed = Annotated[bool, Parameter(negative="", help="Try pictures again that failed before.")]
 
@@ -77,8 +79,8 @@ def embed(
         for outcome in run:
             if outcome.error:
                 draw.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")
-    report = run.report
-    draw.report(report, "complete", json)
+    report, ended = account(run.directory)
+    draw.report(report, ended, json)
     return report.exit_code
 
 

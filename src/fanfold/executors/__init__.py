@@ -43,6 +43,9 @@ class Executor(Protocol):
 class Detached(Protocol):
     """Takes a whole planned run, and goes on with it when the caller goes away. All raise StorageError."""
 
+    mirror: str
+    """What its runs keep in step where nothing else is asked for."""
+
     def reach(self, job: Job, source: Source, database: str) -> Source:
         """The source as the workers will see it. Raises UsageError for what they cannot reach or do."""
         ...

@@ -37,6 +37,7 @@ class AwsBatch:
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
+        self.mirror = deployment.mirror
         self._queue = f"the AWS Batch queue {deployment.queue}"
         self._batch: Any = connect("batch", self._queue)
 

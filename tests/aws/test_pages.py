@@ -1,0 +1,64 @@
+"""The pages about AWS are run like the others: on a deployment, with its names put in."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import boto3
+import pytest
+from batch_server import BatchServer
+from test_article import Context, photo
+
+from fanfold.aws.deployment import Deployment
+from fanfold.aws.dynamodb import DynamoTable
+from fanfold.aws.trigger import handler
+from test_docs import ROOT, blocks, call, commands
+
+KEY = "images/cats/001.jpg"
+
+
+@pytest.mark.parametrize("name", ["docs/aws.md", "docs/article.md", "README.md"])
+def test_what_pages_say_of_aws(
+    deployed: Callable[[str], AbstractContextManager[BatchServer]], tmp_path: Path, name: str
+) -> None:
+    """Every fanfold command runs, the Lambda gets the payload that is shown, and then the Python runs."""
+    page = ROOT / name
+    mirror = f"dynamodb://pages-{page.stem}"
+    DynamoTable.create(mirror)
+    with deployed(mirror) as batch:
+        deployment = Deployment.load()
+        boto3.client("s3").put_object(Bucket=deployment.bucket, Key=KEY, Body=photo("jpg", 1))
+        if name == "docs/article.md":  # which reads what the other has made
+            _invoke(batch, '{"Paths": ["images"]}')
+        ran = [_run(command, deployment, batch, tmp_path) for command in commands(page)]
+        assert any(ran) or name == "docs/article.md"
+        if name != "README.md":
+            code = _with_names("\n".join(blocks(page, "python")), deployment)
+            done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+
+
+def _run(command: list[str], deployment: Deployment, batch: BatchServer, folder: Path) -> bool:
+    """Run one that is about AWS, if it can be run here. Returns whether it was."""
+    if command[:3] == ["aws", "lambda", "invoke"]:
+        _invoke(batch, command[command.index("--payload") + 1])
+        return True
+    words = [_with_names(word, deployment) for word in command]
+    if command[0] != "fanfold" or words == command:
+        return False
+    done = call(words, folder)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return True
+
+
+def _invoke(batch: BatchServer, payload: str) -> None:
+    told = handler(json.loads(payload), Context())
+    assert batch.wait(told["Jobs"]["commit"], 120) == "SUCCEEDED"
+
+
+def _with_names(text: str, deployment: Deployment) -> str:
+    table = deployment.mirror.removeprefix("dynamodb://")
+    return text.replace("BUCKET", deployment.bucket).replace("TABLE", table)
