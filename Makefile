@@ -11,7 +11,7 @@ demo: $(VENV)/demo
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),"$(PHOTOS)")
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

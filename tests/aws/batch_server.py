@@ -135,7 +135,7 @@ class BatchServer:
         self.jobs: dict[str, Job] = {}
         """By id, children included, in the order of their submission."""
         self.on_failed: Callable[[dict[str, Any]], Any] = dict
-        """Told of every job and array that fails, as EventBridge tells it."""
+        """Told of each job and array that fails, as EventBridge tells it, before `wait` ends; not to ask the server."""
         self.grace = 30.0
         """Seconds between a SIGTERM and a SIGKILL."""
         self._changed = threading.Condition()
@@ -287,7 +287,7 @@ class BatchServer:
             "resources": [job.told()["jobArn"]],
             "detail": job.told(),
         }
-        threading.Thread(target=self.on_failed, args=(event,), daemon=True).start()
+        self.on_failed(event)
 
     # -- its API ------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,8 @@ from fanfold.storage import is_url, split_url
 
 MOST_CHILDREN = 10_000
 TASK_SECONDS = 3600
-"""A worker that takes longer than this for a task of its share is taken to hang; AWS Batch ends and repeats it."""
+"""A worker that takes longer than this for a task of its share is taken to hang, and ended. AWS Batch does not repeat
+what it has timed out (user guide, "Job timeouts"): the rest is committed, and the next run does what is missing."""
 
 CANCELLED = "fanfold cancel"
 """The reason that AWS Batch is given, and gives."""
