@@ -26,14 +26,6 @@ hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("fanfold")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, on one of pytest-xdist's workers, the tests that share something slow to make."""
-    for item in items:
-        folder, module = item.path.parent.name, item.path.stem
-        if folder == "infra" or module in ("test_end_to_end", "test_article", "test_search", "test_quality"):
-            item.add_marker(pytest.mark.xdist_group("infra" if folder == "infra" else module))
-
-
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
     """A folder of 40 small text files in two folders: a/00.txt ... b/39.txt."""
