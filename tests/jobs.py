@@ -96,6 +96,10 @@ class Work:
                     open(marker, "w").close()  # noqa: PTH123
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield row
+            case ["wait", marker]:  # until the test has done what it has to do meanwhile
+                while not os.path.exists(marker):  # noqa: PTH110
+                    time.sleep(0.02)
+                yield row
             case ["raise", *_]:
                 raise RuntimeError("told to raise")
             case ["forget", *_]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,13 @@ from fanfold.runs import RunDirectory, list_runs
 
 @pytest.fixture(name="source")
 def _source(batch: BatchServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:  # noqa: ARG001 - sets the environment
-    """Puts so many items, texts or pictures, into the deployment's bucket; their prefix."""
+    """Puts so many items, texts (`said` instead of "text") or pictures, into the deployment's bucket; their prefix."""
     monkeypatch.setenv("PYTHONPATH", str(Path(jobs.__file__).parent))
     bucket, s3 = Deployment.load().bucket, boto3.client("s3")
 
-    def make(count: int, suffix: str = "txt") -> str:
+    def make(count: int, suffix: str = "txt", said: Mapping[int, str] | None = None) -> str:
         for number in range(count):
-            file = io.BytesIO(b"text")
+            file = io.BytesIO((said or {}).get(number, "text").encode())
             if suffix != "txt":
                 Image.new("RGB", (64, 48), (number * 7 % 256, number, 90)).save(file, suffix)
             s3.put_object(Bucket=bucket, Key=f"items/{number:03d}.{suffix}", Body=file.getvalue())
@@ -45,9 +45,9 @@ def _source(batch: BatchServer, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return make
 
 
-def begun(source: str, pause: float = 0.0, **options: Any) -> Run:
-    """A run on AWS Batch of a job that takes `pause` seconds an item."""
-    job, executor = jobs.Scripted(pause=pause), open_executor("aws-batch")
+def begun(source: str, **options: Any) -> Run:
+    """A run on AWS Batch."""
+    job, executor = jobs.Scripted(), open_executor("aws-batch")
     return fanfold.run(job, source=source, database=Deployment.load().database, executor=executor, **options)
 
 
@@ -97,9 +97,9 @@ def test_a_child_performs_several_tasks_where_there_are_too_many(
     assert len(keys_of(run.directory.database)) == 10
 
 
-def test_children_that_are_killed_are_repeated(source: Callable[..., str], batch: BatchServer) -> None:
+def test_children_that_are_killed_are_repeated(source: Callable[..., str], batch: BatchServer, tmp_path: Path) -> None:
     """A lost host, a kill and a Spot machine's SIGTERM cost time, and nothing else."""
-    run = begun(source(60), pause=0.06, task_size=20)
+    run = begun(source(60, said={20 * index: f"wait {tmp_path}/{index}" for index in range(3)}), task_size=20)
     run.launch()
     work = (run.directory.get("jobs.json") or {})["jobs"][0]["id"]
     for index, fault in ((0, "lose"), (1, signal.SIGTERM), (2, signal.SIGKILL)):
@@ -108,6 +108,7 @@ def test_children_that_are_killed_are_repeated(source: Callable[..., str], batch
             batch.lose_host(work, index)
         else:
             batch.kill(work, index, fault)
+        (tmp_path / f"{index}").touch()
     for outcome in run_followed(run):
         assert not outcome.error
     attempts = boto3.client("batch").describe_jobs(jobs=[f"{work}:{index}" for index in range(3)])["jobs"]
@@ -148,9 +149,9 @@ def _submitted(database: str) -> RunDirectory | None:
     return next((run for run in runs if len((run.get("jobs.json") or {"jobs": []})["jobs"]) == 2), None)
 
 
-def test_cancel(source: Callable[..., str]) -> None:
+def test_cancel(source: Callable[..., str], tmp_path: Path) -> None:
     """Cancelling ends the jobs, keeps what is done, and a rerun does the rest."""
-    run = begun(source(40), pause=0.15, task_size=10)
+    run = begun(source(40, said={39: f"wait {tmp_path}/go"}), task_size=10)
     run.launch()
     database = run.directory.database
     until(lambda: run.directory.receipt(0), 90)
@@ -165,6 +166,7 @@ def test_cancel(source: Callable[..., str]) -> None:
         jobs=[job["id"] for job in (run.directory.get("jobs.json") or {})["jobs"]]
     )
     assert {job["status"] for job in jobs["jobs"]} == {"FAILED"}
+    (tmp_path / "go").touch()
     again = begun(f"s3://{Deployment.load().bucket}/items", task_size=20)
     assert sum(outcome.ok for outcome in again) == 40 - told["ok"]
     assert len(keys_of(database)) == 40
