@@ -177,6 +177,7 @@ class Run:
             database=self.ledger.database,
             table=self.ledger.name,
             complete=not self.tally.listing,
+            stages=dict(self.tally.seconds),
             mirror=self.ledger.mirrored,
         )
 

@@ -1,19 +1,84 @@
-"""What a run would do, and about how long it would take, without doing it."""
+"""What a run would do, how long it would take and what it would cost, from a sample that is really done.
 
+listing ──▶ counts, bytes, a random sample ──done here──▶ pace ──▶ time here, on more workers, dollars on AWS
+"""
+
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from fanfold import sample as sampling
+from fanfold.aws import prices as pricing
 from fanfold.driver import addressed
-from fanfold.executors.local import cores
+from fanfold.executors.local import Local, cores
 from fanfold.index import Index
-from fanfold.job import Item, Job
+from fanfold.job import Job
 from fanfold.ledger import Ledger, classified
+from fanfold.pace import READ, Pace, makespan, pace, shares, task_sizes
 from fanfold.plan import Options, Standing
-from fanfold.source import Source
+from fanfold.planner import Tally
 from fanfold.storage import exists
+
+ELSEWHERE = (1, 8, 64, 512)
+"""Numbers of workers that are told of."""
+BEST_MARGIN = 0.1
+"""No estimate claims to be nearer than this: machines do other things, too."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the work."""
+
+    name: str
+    seconds: float
+    """Of a worker, an item."""
+    share: float
+    """Of a worker's time."""
+    alone: float | None
+    """Items a second that a worker could do if it did nothing else; None if it takes no time at all."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """The run on so many workers."""
+
+    workers: int
+    seconds: float
+    items_per_second: float
+    bytes_per_second: float
+    """To be read: what the source must be able to give."""
+    limit: str
+    """What holds it back instead of the workers: `listing`, or nothing."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a run takes, and what it costs; measured on a sample."""
+
+    seconds: float
+    """Here, from the command to the end."""
+    margin: float | None
+    """How far off that may be, as a share: two standard errors of the sample; None if it was too small to tell."""
+    items_per_second: float
+    """Here, once the workers are warm."""
+    startup: float
+    """Seconds from starting the workers until they are warm."""
+    stages: tuple[Stage, ...]
+    """The most costly first."""
+    elsewhere: tuple[Scaled, ...]
+    """On workers like those here, if every worker has a processor of its own."""
+    aws: tuple[pricing.Cost, ...]
+    prices: str
+    """The date and the region of the prices."""
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that takes most of a worker's time."""
+        return self.stages[0].name
 
 
 @dataclass(frozen=True)
@@ -26,14 +91,29 @@ class Preview:
     failed_before: int
     """Failed before at this version: not tried again unless asked."""
     left_out: dict[str, int]
+    todo: int
+    """Items a run would work on."""
     bytes: int
     """To be read: of the items a run would work on."""
-    seconds: float | None
-    """Estimated, from a sample done here and now; None when nothing is to be done."""
     workers: int
+    listing_seconds: float
+    sampled: int
+    """Items that were done to measure it; none when there is nothing to do."""
+    sample_failed: int
+    """Those of them that failed."""
+    trouble: str
+    """Why a whole task of the sample failed, if one did."""
+    estimate: Estimate | None
+    """None when nothing is to be done, or when no task of the sample could be done."""
 
+    @property
+    def seconds(self) -> float | None:
+        """Estimated, here; None without an estimate."""
+        return self.estimate.seconds if self.estimate else None
 
-SAMPLE = 24  # items: enough for a rate within some 20 %, few enough to take a second or two
+    def to_json(self) -> dict[str, Any]:
+        """Every number, as one JSON object."""
+        return asdict(self) | {"seconds": self.seconds, "bottleneck": self.estimate and self.estimate.bottleneck}
 
 
 def preview(
@@ -43,10 +123,21 @@ def preview(
     database: str,
     table: str | None = None,
     workers: int | None = None,
+    prices: str | Path | None = None,
+    tally: Tally | None = None,
     **options: Any,
 ) -> Preview:
-    """Say what `run` would do with the same arguments; nothing is written. Raises what `run` raises."""
-    chosen = Options(**options)
+    """Say what `run` would do with the same arguments. Nothing is written but a sample, for a moment, elsewhere.
+
+    Args:
+        prices: A file like `fanfold/aws/prices.toml`, to be used instead of it.
+        tally: Counts along, for whoever shows how far this is.
+
+    Raises:
+        UsageError: What `run` raises, and for prices that cannot be read.
+    """
+    entered, tally = time.monotonic(), tally or Tally()
+    chosen, hands, table_of_prices = Options(**options), Local(workers).workers, pricing.load(prices)
     collection, where, name = addressed(source, database, table or job.name)
     ledger = Ledger.open(where, name) if exists(where) else None
     rows = failures = Index()
@@ -55,33 +146,96 @@ def preview(
         ledger.rows.refresh()
         ledger.failures.refresh()
         rows, failures = ledger.rows.index, ledger.failures.index
+    opened = time.monotonic()
     standings: Counter[Standing] = Counter()
-    size = 0
-    sample: list[Item] = []
+    size, drawn = 0, sampling.Reservoir(sampling.size(hands))
     for item, standing in classified(collection, job.suffixes, chosen.ids, rows, failures):
         standings[standing] += 1
+        tally.listed += 1
         if standing in chosen.wanted:
+            tally.planned += 1
             size += item.size
-            if len(sample) < SAMPLE:
-                sample.append(item)
-    hands = workers or cores()
-    todo = sum(standings[standing] for standing in chosen.wanted)
+            drawn.offer(item)
+    listed = time.monotonic()
+    tally.listed, tally.planned, tally.note = 0, 0, "measuring a sample"
+    done = sampling.take(job, collection, drawn.shuffled(), hands, tally) if drawn.seen else None
+    seen = pace(done.outcomes, done.began) if done else None
+    estimate = None
+    if done and seen:
+        work = Todo(drawn.seen, size, chosen.task_size, listed - opened)
+        estimate = estimated(seen, work, hands, opened - entered + done.prepared, done, table_of_prices)
     return Preview(
         standings[Standing.NEW],
         standings[Standing.CHANGED],
         standings[Standing.UNCHANGED],
         standings[Standing.FAILED],
         dict(collection.left_out),
+        drawn.seen,
         size,
-        _seconds_an_item(job, collection, sample) * todo / min(hands, todo) if todo else None,
         hands,
+        listed - opened,
+        done.items if done else 0,
+        done.failed if done else 0,
+        done.trouble if done else "",
+        estimate,
     )
 
 
-def _seconds_an_item(job: Job, source: Source, sample: list[Item]) -> float:
-    """Do a sample in this process, and time it without the set-up."""
-    work = job.open()
-    list(work(sample[:1], source))
-    started = time.monotonic()
-    list(work(sample, source))
-    return (time.monotonic() - started) / len(sample)
+@dataclass(frozen=True)
+class Todo:
+    """The work of a run."""
+
+    items: int
+    bytes: int
+    task_size: int
+    listing: float
+    """Seconds that listing takes."""
+
+
+def estimated(
+    seen: Pace, todo: Todo, workers: int, before: float, done: sampling.Sample, prices: pricing.Prices
+) -> Estimate:
+    """The estimate at the pace that `workers` showed here; `before` are the driver's seconds of preparation."""
+    crowd = min(1.0, cores() / workers)  # more workers than processors share them
+    sizes = task_sizes(todo.items, todo.task_size, workers)
+    stages = seen.stages(todo.items / len(sizes))
+    seconds = _seconds(seen, todo, workers)
+    alone = {stage: s * crowd for stage, s in stages.items()}
+    paid = {stage: s for stage, s in alone.items() if stage != READ}  # waiting for here's network is not waiting there
+    return Estimate(
+        seconds=before + seconds + done.committed,
+        margin=_margin(seen, done.items, todo.items),
+        items_per_second=workers / sum(stages.values()),
+        startup=seen.startup,
+        stages=tuple(
+            Stage(name, stages[name], share, 1 / stages[name] if stages[name] else None)
+            for name, share in shares(stages).items()
+        ),
+        elsewhere=tuple(_scaled(seen, crowd, todo, before + done.committed, many) for many in ELSEWHERE),
+        aws=prices.costs(paid, todo.items, len(sizes), todo.task_size),
+        prices=f"{prices.date}, {prices.region}",
+    )
+
+
+def _seconds(seen: Pace, todo: Todo, workers: int, crowd: float = 1.0) -> float:
+    """From the first look at the source to the last task's end."""
+    # The first task is handed out once `workers` x `task_size` items are listed, or all.
+    until_first = todo.listing * min(1.0, workers * todo.task_size / todo.items)
+    sizes = task_sizes(todo.items, todo.task_size, workers)
+    working = makespan(sizes, workers, seen.startup, seen.task * crowd, seen.item * crowd)
+    return max(until_first + working, todo.listing + seen.startup)
+
+
+def _scaled(seen: Pace, crowd: float, todo: Todo, driver: float, workers: int) -> Scaled:
+    seconds = driver + _seconds(seen, todo, workers, crowd)
+    working = makespan(task_sizes(todo.items, todo.task_size, workers), workers, 0.0, seen.task, seen.item) * crowd
+    return Scaled(
+        workers, seconds, todo.items / seconds, todo.bytes / seconds, "listing" if todo.listing > working else ""
+    )
+
+
+def _margin(seen: Pace, sampled: int, items: int) -> float | None:
+    """Two standard errors, less as the sample is more of the whole; never below `BEST_MARGIN`."""
+    if seen.error is None:
+        return None
+    return max(BEST_MARGIN, 2 * seen.error * math.sqrt(1 - sampled / items))

@@ -9,6 +9,7 @@ listed, the next plan does the item again, as it does any changed item.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -207,11 +208,13 @@ def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Repo
     """A run as its plan and its receipts tell it; until there is a plan, what it will have listed is not known."""
     asked, plan = run.get("run.json") or {}, run.get("plan.json") or {}
     first, last = float("inf"), 0.0
+    stages: Counter[str] = Counter()
 
     def timed() -> Iterator[Outcome]:
         nonlocal first, last
         for outcome in run.receipts():
             first, last = min(first, outcome.started), max(last, outcome.ended)
+            stages.update(outcome.seconds)
             yield outcome
 
     ok, failed = counted(timed(), plan.get("tasks") if asked.get("detached") else None)
@@ -226,6 +229,7 @@ def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Repo
         database=run.database,
         table=asked.get("table", ""),
         complete=bool(plan),
+        stages=dict(stages),
         mirror=mirrored or {},
     )
 

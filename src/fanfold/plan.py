@@ -10,11 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
+from typing import TypeVar
 
 from fanfold.errors import UsageError
 from fanfold.index import NOWHERE, Index, digests, words
 from fanfold.job import Item
 from fanfold.source import Ids
+
+T = TypeVar("T")
 
 _CHUNK = 4096  # items looked up at once: enough to make the lookup cheap, few enough to start soon
 SMALLEST = 16  # items: below that, a task's own cost (a manifest, a fragment, a receipt) shows
@@ -77,7 +80,7 @@ def _standing(is_done: bool, has_failed: bool, is_known: bool) -> Standing:
     return Standing.CHANGED if is_known else Standing.NEW
 
 
-def cut(items: Iterable[Item], task_size: int, workers: int) -> Iterator[list[Item]]:
+def cut(items: Iterable[T], task_size: int, workers: int) -> Iterator[list[T]]:
     """Cut items into tasks of at most `task_size`, the last ones ever smaller so that all workers end together.
 
     Reads ahead at most `workers` x `task_size` items. What remains when the items end is handed out by guided
@@ -86,7 +89,7 @@ def cut(items: Iterable[Item], task_size: int, workers: int) -> Iterator[list[It
     all tasks are of `task_size`, save the last.
     """
     stream = iter(items)
-    ahead: list[Item] = []
+    ahead: list[T] = []
     for item in stream:
         ahead.append(item)
         if len(ahead) > max(1, workers) * task_size:

@@ -5,7 +5,7 @@ source ──list──▶ items ──classify──▶ new, changed ──cut�
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,9 +14,13 @@ from typing import Any
 from fanfold.errors import FanfoldError, StorageError
 from fanfold.job import Item
 from fanfold.ledger import Ledger, classified
+from fanfold.pace import shares
 from fanfold.plan import Options, Standing, cut
 from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.source import Source
+
+RECENT = 16
+"""Tasks that tell where the time goes now: few enough for a change of the pictures to show."""
 
 
 class Stopped(FanfoldError):
@@ -41,6 +45,10 @@ class Tally:
     """Task number -> items done and failed, of tasks not committed yet."""
     note: str = ""
     """What else is worth saying now: that machines are being waited for, say."""
+    seconds: Counter[str] = field(default_factory=Counter)
+    """Where the workers' time went, by stage, of tasks that have ended."""
+    recent: deque[Mapping[str, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """The same, of each of the last tasks."""
 
     @property
     def done(self) -> int:
@@ -56,6 +64,16 @@ class Tally:
         self.under_way.pop(outcome.task, None)
         self.ok += outcome.ok
         self.failed += outcome.failed
+        self.seconds.update(outcome.seconds)
+        self.recent.append(outcome.seconds)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each stage's share of the workers' time of late, the largest first; empty until a task has ended."""
+        spent: Counter[str] = Counter()
+        for seconds in list(self.recent):
+            spent.update(seconds)
+        return shares(spent)
 
     @property
     def unsuccessful(self) -> int:

@@ -47,6 +47,8 @@ class Report:
     table: str = ""
     complete: bool = True
     """Whether the listing was finished; a run that was stopped may not have seen every item."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of all workers together, by stage."""
     mirror: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What tables elsewhere took to be kept in step, by address; `refused` names the rows they cannot hold."""
 
@@ -77,6 +79,7 @@ class Report:
         content = asdict(self)
         content["left_out"] = dict(sorted(self.left_out.items()))
         content["seconds"] = round(self.seconds, 3)
+        content["stages"] = {stage: round(seconds, 3) for stage, seconds in self.stages.items()}
         return content | {"lost": self.lost, "items_per_second": round(self.items_per_second, 2)}
 
     @classmethod

@@ -29,7 +29,7 @@ app = App(
 )
 # Loaded when called for: the other verbs work without the jobs' dependencies.
 app.command("fanfold.cli.images:app", name="images", help="Embed pictures as vectors, and search them.")
-plan = App(name="plan", help="Say what a run would do: new, changed, unchanged, left out, and about how long.")
+plan = App(name="plan", help="Say what a run would do, how long it would take, and what it would cost.")
 plan.command("fanfold.cli.images:plan", name="images", help="What `fanfold images embed` would do.")
 app.command(plan)
 app.command("fanfold.cli.detached:cancel", name="cancel", help="End a run on a cluster, and commit what it has done.")

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from fanfold.estimate import Preview
+from fanfold.pace import shares
 from fanfold.planner import Tally
 from fanfold.report import Report
 
@@ -59,17 +59,25 @@ def progress_line(tally: Tally, rate: float) -> str:
     """How far a run is, in words."""
     ended = tally.done + tally.unsuccessful
     more = "+" if tally.listing else ""
-    parts = [f"{ended:,} of {tally.planned:,}{more} done"]
+    parts = [f"{ended:,} of {tally.planned:,}{more} done"]  # the common case has to fit 80 columns, bar and all
     if rate:
         parts.append(f"{rate:,.1f}/s")
         if not tally.listing and ended < tally.planned:
             parts.append(f"{timedelta(seconds=round((tally.planned - ended) / rate))} left")
-    parts.append(f"{tally.unsuccessful:,} failed")
+    if tally.unsuccessful:
+        parts.append(f"{tally.unsuccessful:,} failed")
     if old := tally.listed - tally.planned:
         parts.append(f"{old:,} unchanged" + (", still listing" if tally.listing else ""))
+    if held_back := _held_back(tally.shares):
+        parts.append(held_back)
     if tally.note:
         parts.append(tally.note)
     return ", ".join(parts)
+
+
+def _held_back(shares: Mapping[str, float]) -> str:
+    """The stage that most of the time goes into, if there is one."""
+    return next((f"mostly {stage} {share:.0%}" for stage, share in shares.items() if share > 0.5), "")
 
 
 @contextmanager
@@ -88,7 +96,11 @@ def progress(tally: Tally) -> Iterator[None]:
 
 def _bar(tally: Tally, stop: threading.Event) -> None:
     speed = Speed()
-    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=30 if err.width > 110 else 10),
+        TextColumn("{task.description}", markup=False),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
         line = bar.add_task("starting workers", total=None)
         while not stop.wait(0.2):
@@ -130,6 +142,8 @@ def report(told: Report, ended: str, as_json: bool) -> None:
     if told.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(told.left_out.items()))
         out.print(f"Left out of the listing: {reasons}.", soft_wrap=True)
+    if where := ", ".join(f"{stage} {share:.0%}" for stage, share in shares(told.stages).items() if share >= 0.005):
+        out.print(f"Where the workers' time went: {where}.", soft_wrap=True)
     if told.database:
         out.print(f"Database: {told.database}", soft_wrap=True)
     _mirrors(told.mirror)
@@ -137,7 +151,7 @@ def report(told: Report, ended: str, as_json: bool) -> None:
 
 def _what_ok_means(told: Report) -> str:
     speed = f", {told.items_per_second:,.1f}/s" if told.ok and told.seconds else ""
-    return f"ok: put into table '{told.table}' in {_seconds(told.seconds)}{speed}"
+    return f"ok: put into table '{told.table}' in {duration(told.seconds)}{speed}"
 
 
 def _what_lost_means(told: Report, ended: str) -> str:
@@ -187,7 +201,7 @@ def runs(told: Iterable[tuple[Report, str]], as_json: bool) -> None:
             put_json(report.to_json() | {"ended": ended})
         counts = (report.listed, report.unchanged, report.ok, report.failed, report.lost)
         table.add_row(
-            report.run, Text(report.table), ended, *(f"{count:,}" for count in counts), _seconds(report.seconds)
+            report.run, Text(report.table), ended, *(f"{count:,}" for count in counts), duration(report.seconds)
         )
     if not as_json:
         out.print(table)
@@ -205,30 +219,6 @@ def failures(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
             out.print(f"{printable(row['key'])}: {why}", soft_wrap=True)
     if not as_json:
         err.print(f"{count:,} failed. `--retry-failed` tries them again." if count else "No failures.")
-
-
-def preview(told: Preview, as_json: bool) -> None:
-    """What a run would do."""
-    if as_json:
-        put_json(asdict(told))
-        return
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_column(justify="right")
-    table.add_column()
-    for count, meaning in (
-        (told.new, "new"),
-        (told.changed, "changed"),
-        (told.unchanged, "unchanged"),
-        (told.failed_before, "failed before, at this version (`--retry-failed` tries them again)"),
-    ):
-        table.add_row(f"{count:,}", meaning)
-    for reason, count in sorted(told.left_out.items()):
-        table.add_row(f"{count:,}", Text(f"left out: {reason}"))
-    out.print(table)
-    if told.seconds is None:
-        out.print("There is nothing to do.")
-    else:
-        out.print(f"{size(told.bytes)} to read; about {_seconds(told.seconds)} with {told.workers} workers here.")
 
 
 def optimized(told: Mapping[str, Mapping[str, int]], as_json: bool) -> None:
@@ -263,7 +253,8 @@ def size(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def _seconds(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for people."""
     return f"{seconds:.1f} s" if seconds < 90 else str(timedelta(seconds=round(seconds)))
 
 

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 import fanfold
 from fanfold.cli import Database, Json, draw
 from fanfold.cli.detached import leaving
+from fanfold.cli.planned import show_plan
 from fanfold.errors import UsageError
 from fanfold.estimate import preview
 from fanfold.executors import open_executor
@@ -21,6 +22,7 @@ from fanfold.images import search as searching
 from fanfold.images.model import MODELS
 from fanfold.job import load
 from fanfold.ledger import account, check_recipe
+from fanfold.planner import Tally
 from fanfold.source import Ids, open_source, reader
 from fanfold.storage import is_url
 
@@ -44,6 +46,12 @@ Mirror = Annotated[
     str, Parameter(help="A table elsewhere to keep in step: dynamodb://NAME; on AWS Batch by default the deployment's.")
 ]
 MIRROR = "dynamodb://"
+ADVICE = {
+    "read": "reading waits for the disk or the network: more --workers wait at the same time",
+    "decode": "smaller files, or more workers",
+    "embed": "a GPU (--provider cuda), a smaller model (`fanfold images models`), or more workers",
+}
+"""What to do about the stage that takes most of the time."""
 RetryFailed = Annotated[bool, Parameter(negative="", help="Try pictures again that failed before.")]
 
 
@@ -92,15 +100,31 @@ def plan(
     job: Job = Images(),  # noqa: B008 - frozen
     table: Table = "images",
     workers: Workers = None,
+    task_size: TaskSize = 1000,
     id: IdChoice = "key",
     retry_failed: RetryFailed = False,
+    prices: Annotated[Path | None, Parameter(help="A price table instead of fanfold/aws/prices.toml.")] = None,
     json: Json = False,
 ) -> int:
-    """Say what `fanfold images embed` would do. Nothing is written; a few pictures are embedded to time it."""
-    told = preview(
-        job, source=source, database=database, table=table, workers=workers, ids=id, retry_failed=retry_failed
-    )
-    draw.preview(told, json)
+    """Say what `fanfold images embed` would do, how long it would take, and what it would cost on AWS.
+
+    Nothing is written. Some pictures, drawn at random, are embedded to measure it.
+    """
+    tally = Tally()
+    with draw.progress(tally):
+        told = preview(
+            job,
+            source=source,
+            database=database,
+            table=table,
+            workers=workers,
+            prices=prices,
+            tally=tally,
+            task_size=task_size,
+            ids=id,
+            retry_failed=retry_failed,
+        )
+    show_plan(told, json, ADVICE | ({} if job.fast else {"decode": "--fast takes less for large JPEGs"}))
     return 0
 
 
