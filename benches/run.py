@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, then the README's table: about 45 minutes on two cores left alone."""
+"""Every benchmark, one after the other, then the README's table: about 50 minutes on two cores left alone."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 from measure import PEERS, ROOT
 
 BENCHES = ROOT / "benches"
-STEPS = ("images.py", "first.py", "rerun.py", "planning.py", "dynamodb.py", "results.py")
+STEPS = ("images.py", "first.py", "rerun.py", "planning.py", "estimate.py", "dynamodb.py", "results.py")
 
 
 def main() -> None:

@@ -1,0 +1,88 @@
+"""The line that says how far a run is."""
+
+from collections import Counter
+
+import pytest
+
+from fanfold.cli.draw import Speed, progress_line
+from fanfold.plan import Standing
+from fanfold.planner import RECENT, Tally
+from fanfold.report import Report
+from fanfold.runs import Outcome
+
+
+def tally(planned: int, ok: int, **more: object) -> Tally:
+    """A run that has been listed to its end."""
+    return Tally(listed=planned, listing=False, planned=planned, ok=ok, **more)  # type: ignore[arg-type]
+
+
+def ended(seconds: dict[str, float], ok: int = 10) -> Outcome:
+    """A task that has ended."""
+    return Outcome(0, 1, ok, "done", ok=ok, seconds=seconds)
+
+
+def test_it_says_how_long_and_what_holds_it_back() -> None:
+    """Done, rate, what is left, and the stage that most of the time goes into."""
+    run = tally(100_000, 12_335)
+    run.settle(ended({"read": 1.0, "decode": 61.0, "embed": 38.0}))
+    line = progress_line(run, 76.8)
+    assert line == "12,345 of 100,000 done, 76.8/s, 0:19:01 left, mostly decode 61%"
+    assert len(line) + len("⠋ ") + 10 + 1 <= 80  # with the bar of a narrow terminal
+
+
+def test_it_says_nothing_of_stages_when_there_is_nothing_to_say() -> None:
+    """Before a task has ended, and where no stage takes more than half of the time, no stage is named."""
+    run = tally(100, 0)
+    assert "mostly" not in progress_line(run, 1.0)
+    run.settle(ended({"read": 1.0, "decode": 1.0, "embed": 1.0}))
+    assert "mostly" not in progress_line(run, 1.0)
+
+
+def test_it_changes_as_the_run_changes() -> None:
+    """Only the last tasks count: a run that comes to other pictures says so."""
+    run = tally(1000, 0)
+    for _ in range(3):
+        run.settle(ended({"decode": 900.0, "embed": 100.0}))
+    assert progress_line(run, 0.0).endswith("mostly decode 90%")
+    for _ in range(RECENT):
+        run.settle(ended({"decode": 1.0, "embed": 9.0}))
+    assert progress_line(run, 0.0).endswith("mostly embed 90%")
+    assert run.seconds == Counter(decode=2700.0 + RECENT, embed=300.0 + 9.0 * RECENT)
+
+
+def test_failures_and_unchanged_items_are_said_where_there_are_any() -> None:
+    """A run over a source that is still being listed, with failures."""
+    run = Tally(listed=15, planned=10, ok=4, failed=1, under_way={3: (1, 1)}, note="waiting")
+    run.standings[Standing.UNCHANGED] = 5
+    assert progress_line(run, 2.0) == "7 of 10+ done, 2.0/s, 2 failed, 5 unchanged, still listing, waiting"
+    assert "failed" not in progress_line(tally(10, 1), 0.0)
+
+
+def test_a_failed_task_has_no_stages() -> None:
+    """An outcome without seconds changes nothing of what is said."""
+    run = tally(10, 0)
+    run.settle(Outcome(0, 3, 10, "failed", error="no"))
+    assert run.shares == {}
+
+
+def test_the_report_says_where_the_time_went(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for people; all numbers for scripts; and a report of an older run, which lacks them, can be read."""
+    from fanfold.cli import draw
+
+    told = Report("r", 3, 0, 3, 0, stages={"read": 0.001, "decode": 58.0, "embed": 42.0}, database="db", table="t")
+    draw.report(told, "complete", as_json=False)
+    assert "Where the workers' time went: decode 58%, embed 42%." in capsys.readouterr().out
+    content = told.to_json()
+    assert content["stages"] == {"read": 0.001, "decode": 58.0, "embed": 42.0}
+    assert Report.from_json(content) == told
+    del content["stages"]
+    assert Report.from_json(content).stages == {}
+
+
+def test_speed_is_of_the_last_half_minute() -> None:
+    """What was done before that does not count, nor does the time before the first item."""
+    speed = Speed()
+    assert speed.update(0.0, 0) == speed.update(50.0, 0) == 0.0
+    assert speed.update(100.0, 10) == 0.0
+    assert speed.update(110.0, 110) == pytest.approx(10.0)
+    assert speed.update(131.0, 1160) == pytest.approx(50.0)
