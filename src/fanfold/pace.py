@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fanfold.plan import cut
+from fanfold.plan import share
 from fanfold.runs import Outcome
 
 READ, WRITE = "read", "write"
@@ -105,8 +105,12 @@ def _error(outcomes: Sequence[Outcome], task: float) -> float | None:
 
 def task_sizes(items: int, task_size: int, workers: int) -> list[int]:
     """The sizes of the tasks that `cut` makes of so many items."""
-    whole = max(0, -(-items // task_size) - workers)  # those cut while more is to come
-    return [task_size] * whole + [len(part) for part in cut(range(items - whole * task_size), task_size, workers)]
+    sizes = [task_size] * max(0, -(-items // task_size) - workers)  # those cut while more is to come
+    left = items - sum(sizes)
+    while left:
+        sizes.append(min(left, share(left, task_size, workers)))
+        left -= sizes[-1]
+    return sizes
 
 
 def makespan(sizes: Iterable[int], workers: int, startup: float, per_task: float, per_item: float) -> float:

@@ -96,6 +96,11 @@ def cut(items: Iterable[T], task_size: int, workers: int) -> Iterator[list[T]]:
             yield ahead[:task_size]
             del ahead[:task_size]
     while ahead:
-        size = min(task_size, max(SMALLEST, -(-len(ahead) // (2 * workers)))) if workers else task_size
+        size = share(len(ahead), task_size, workers)
         yield ahead[:size]
         del ahead[:size]
+
+
+def share(left: int, task_size: int, workers: int) -> int:
+    """Items of the next task at most, when so many are left and no more will come."""
+    return min(task_size, max(SMALLEST, -(-left // (2 * workers)))) if workers else task_size
