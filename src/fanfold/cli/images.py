@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 import fanfold
 from fanfold.cli import Database, Json, draw
 from fanfold.cli.detached import leaving
-from fanfold.cli.planned import show_plan
+from fanfold.cli.planned import leaving_nothing, show_plan
 from fanfold.errors import UsageError
 from fanfold.estimate import preview
 from fanfold.executors import open_executor
@@ -111,7 +111,7 @@ def plan(
     Nothing is written. Some pictures, drawn at random, are embedded to measure it.
     """
     tally = Tally()
-    with draw.progress(tally):
+    with leaving_nothing(), draw.progress(tally):
         told = preview(
             job,
             source=source,

@@ -1,12 +1,25 @@
 """How `fanfold plan` shows a preview: counts, the measured sample, time, and dollars."""
 
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.table import Table
 from rich.text import Text
 
-from fanfold.cli.draw import duration, out, put_json, size
+from fanfold.cli.draw import duration, error, out, put_json, size
 from fanfold.estimate import Estimate, Preview
+
+
+@contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """Say, when the block is interrupted, that there is nothing to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        error("Stopped. Nothing was written.")
+        sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
 
 
 def show_plan(told: Preview, as_json: bool, advice: Mapping[str, str]) -> None:
@@ -55,13 +68,12 @@ def _stages(told: Preview, estimate: Estimate) -> None:
 
 
 def _time(estimate: Estimate, advice: Mapping[str, str]) -> None:
-    near = f", within about {estimate.margin:.0%}" if estimate.margin else ""
+    near = f"; within about {estimate.margin:.0%}, if the machine stays as busy as it is" if estimate.margin else ""
     rate = f"{estimate.items_per_second:,.1f}/s"
     out.print(f"\nHere it takes about {duration(estimate.seconds)} ({rate}){near}.", soft_wrap=True)
     most = estimate.stages[0]
-    if most.share > 0.5:
-        said = advice.get(most.name, "more workers")
-        out.print(f"{most.name.capitalize()} takes {most.share:.0%} of a worker's time: {said}.", soft_wrap=True)
+    said = advice.get(most.name, "more workers")
+    out.print(f"{most.name.capitalize()} takes {most.share:.0%} of a worker's time: {said}.", soft_wrap=True)
 
 
 def _workers(estimate: Estimate) -> None:
@@ -72,7 +84,7 @@ def _workers(estimate: Estimate) -> None:
         reading = f"{size(scaled.bytes_per_second)}/s"
         table.add_row(f"{scaled.workers:,}", duration(scaled.seconds), f"{scaled.items_per_second:,.1f}", reading, held)
     out.print(table)
-    out.print("Assumed: source and database give and take as fast as the workers ask, and machines are there at once.")
+    out.print("Assumed: source and database keep up, and the machines are there at once.")
 
 
 def _dollars(estimate: Estimate) -> None:
@@ -80,10 +92,14 @@ def _dollars(estimate: Estimate) -> None:
     table = _grid("machines", "a million", "this run")
     for cost in estimate.aws:
         name = cost.name if cost.measured else f"{cost.name} *"
-        table.add_row(name, f"{cost.per_million:,.2f}", f"{cost.this_run:,.2f}")
+        table.add_row(name, _dollars_of(cost.per_million), _dollars_of(cost.this_run))
     out.print(table)
     if not all(cost.measured for cost in estimate.aws):
-        out.print("* Assumed, not measured: how fast they are compared with here (see the price table).")
+        out.print("* Assumed, not measured: their speed compared with here (see the price table).")
+
+
+def _dollars_of(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 0.005 else "< 0.01"
 
 
 def _grid(*heads: str) -> Table:
