@@ -60,7 +60,7 @@ class Estimate:
     """How long a run takes, and what it costs; measured on a sample."""
 
     seconds: float
-    """Here, from the command to the end."""
+    """Here, from calling `run` to its end."""
     margin: float | None
     """How far off that may be, as a share: two standard errors of the sample; None if it was too small to tell."""
     items_per_second: float
