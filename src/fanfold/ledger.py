@@ -229,7 +229,7 @@ def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Repo
         database=run.database,
         table=asked.get("table", ""),
         complete=bool(plan),
-        stages=dict(stages),
+        stages={stage: round(seconds, 3) for stage, seconds in stages.items()},
         mirror=mirrored or {},
     )
 
