@@ -226,7 +226,7 @@ def workers_of(database: str) -> Iterator[psutil.Process]:
     """The worker processes of a database's runs."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if "fanfold.executors.local" in (words := process.cmdline()) and database in words:
+            if "fanfold.executors.hand" in (words := process.cmdline()) and database in words:
                 yield process
 
 
