@@ -22,11 +22,13 @@ import re
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -102,18 +104,18 @@ class Ray:
         if ray.is_initialized():
             return
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        environment: dict[str, str] = {}
         if not self.address:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             wanted = (self.size.workers or 0) * self.size.worker_cpus
             options |= {"num_cpus": max(cores(), wanted), "include_dashboard": False, "object_store_memory": 100 << 20}
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(self.address or "local", **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-            raise FanfoldError(self._unreachable(error)) from error
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)  # Ray puts one of its own there
+            # Modules are found there as they are here; nothing about the run is told to anybody.
+            path = os.pathsep.join(filter(None, sys.path))
+            environment = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        with _settings(environment):
+            try:
+                ray.init(self.address or "local", **options)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+                raise FanfoldError(self._unreachable(error)) from error
         self._joined = True
         if not self.address:
             self._room()
@@ -151,6 +153,25 @@ class Ray:
         return int(min(rooms))
 
 
+@contextmanager
+def _settings(environment: dict[str, str]) -> Iterator[None]:
+    """This process's environment while Ray starts. Its SIGTERM, too, is afterwards what it was: Ray takes it."""
+    handler, before = signal.getsignal(signal.SIGTERM), dict(os.environ)
+    os.environ.update(environment)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "lance is not fork-safe"
+            )  # what Ray forks becomes another program at once
+            yield
+    finally:
+        for name in environment:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in environment.keys() & before.keys()})
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
 def _alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
@@ -170,29 +191,23 @@ class _Fan:
         self.free = threading.Semaphore(workers)
         self.under_way: dict[Any, Task] = {}
         self.results: queue.Queue[Any] = queue.Queue()
-        self.news: list[tuple[int, int, int]] = []
         self.stopped = False
-        self.submitting = threading.Lock()
+        self.lock = threading.Lock()
 
     def out(self, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
         """See `Executor.map`."""
-        for target, args in ((self._submit, (tasks,)), (self._listen, ())):
-            threading.Thread(target=target, args=args, daemon=True).start()
+        threading.Thread(target=self._submit, args=(tasks,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(progress,), daemon=True).start()
         more = True
         try:
             while more or self.under_way:
-                with suppress(queue.Empty):
-                    match self.results.get(timeout=self.every):
-                        case None:
-                            more = False
-                        case BaseException() as error:
-                            raise error
-                        case ref:
-                            yield self._outcome(ref)
-                under_way = {task.number for task in [*self.under_way.values()]}
-                for task, ok, failed in self.news:
-                    if task in under_way:  # those that have ended say more in their outcomes
-                        progress(task, ok, failed)
+                match self.results.get():
+                    case None:
+                        more = False
+                    case BaseException() as error:
+                        raise error
+                    case ref:
+                        yield self._outcome(ref)
         finally:
             self._stop()
 
@@ -201,7 +216,7 @@ class _Fan:
         try:
             self.free.acquire()
             for task in tasks:
-                with self.submitting:
+                with self.lock:
                     if self.stopped:
                         return
                     ref = self.perform.remote(*self.run, self.board, self.every, asdict(task))
@@ -217,7 +232,8 @@ class _Fan:
 
     def _outcome(self, ref: Any) -> Outcome:
         """What became of a task. Raises FanfoldError for what no task survives."""
-        task = self.under_way.pop(ref)
+        with self.lock:  # no news of a task comes after its outcome
+            task = self.under_way.pop(ref)
         self.free.release()
         try:
             return Outcome(**ray.get(ref))
@@ -229,11 +245,11 @@ class _Fan:
         except ConnectionError as error:
             raise _lost(error) from error
 
-    def _listen(self) -> None:
-        """Ask the board for news until the end; tell the driver if there is nobody to ask any more."""
+    def _listen(self, progress: TaskProgress) -> None:
+        """Pass on what the board says, until the end; tell the driver if there is nobody to ask any more."""
         while not self.stopped:
             try:
-                self.news = ray.get(self.board.news.remote(), timeout=SILENT)
+                self._tell(ray.get(self.board.news.remote(), timeout=SILENT), progress)
             except GetTimeoutError as error:
                 if not _answers():
                     self.results.put(_lost(error))
@@ -243,17 +259,24 @@ class _Fan:
                 return
             time.sleep(self.every)
 
+    def _tell(self, news: list[tuple[int, int, int]], progress: TaskProgress) -> None:
+        with self.lock:
+            under_way = {task.number for task in self.under_way.values()}
+            for number, ok, failed in news:
+                if number in under_way:
+                    progress(number, ok, failed)
+
     def _stop(self) -> None:
         """End all work at once: hands first, then what waits for a place."""
-        with self.submitting:
+        with self.lock:
             self.stopped = True
         with suppress(Exception):  # a cluster that is gone has no hands, either
             ray.get(self.board.end.remote(), timeout=GONE_WITHIN)
-            for ref in self.under_way:
-                ray.cancel(ref, force=True)
             deadline = time.monotonic() + GONE_WITHIN
             while time.monotonic() < deadline and ray.get(self.board.hands.remote(), timeout=GONE_WITHIN):
                 time.sleep(0.02)
+            for ref in self.under_way:
+                ray.cancel(ref, force=True)
             ray.kill(self.board)
 
 
