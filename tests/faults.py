@@ -23,6 +23,7 @@ import psutil
 import fanfold
 import fanfold.driver
 from fanfold import FanfoldError, Report, ledger
+from fanfold.executors import Size, open_executor
 from fanfold.source import open_source
 from fanfold.storage import join, open_store
 from jobs import Scripted
@@ -35,6 +36,8 @@ def main(source: str, database: str, options: dict[str, Any]) -> int:
     script = {name: options.pop(name) for name in ("pause", "memory", "open_error", "failing") if name in options}
     fanfold.driver.COMMIT_EVERY = options.pop("commit_every", fanfold.driver.COMMIT_EVERY)
     try:
+        if on := options.pop("on", ""):
+            options["executor"] = open_executor(on, Size(options.pop("workers")))
         run = fanfold.run(Scripted(**script), source=source, database=database, **options)
         for outcome in run:
             sys.stderr.write(f"task {outcome.task}: {outcome.ok} ok, {outcome.failed} failed\n")

@@ -40,6 +40,8 @@ from fanfold.job import Job, required_extra
 from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.source import Source
 
+# Ray prints what befalls its nodes on the driver's stdout, whatever `log_to_driver` says; read when it is imported.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 try:
     import ray
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError

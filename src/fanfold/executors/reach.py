@@ -3,6 +3,7 @@ on the nodes unless a file system is shared."""
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -11,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import fanfold
@@ -21,7 +22,7 @@ from fanfold.job import Job, spec
 from fanfold.source import Listed, Source, open_source
 from fanfold.storage import errors_of, is_url
 
-ANSWER_WITHIN = 60.0
+ANSWER_WITHIN = 120.0
 """Seconds a node has for its answer: it may have to start a process first."""
 SAMPLE = 4  # files of a source to compare: enough to tell a folder from another one of the same name
 SHOWN = 5  # nodes named in a refusal
@@ -49,24 +50,33 @@ def _advice(lacks: Iterator[str] | Any) -> list[str]:
 
 
 def _answers(nodes: Sequence[Mapping[str, Any]], asked: probe.Asked) -> Iterator[tuple[str, str]]:
-    """Every node's name, and what it lacks."""
+    """Every node's address, and what it lacks; of nodes that die meanwhile, nothing."""
     ray.cloudpickle.register_pickle_by_value(probe)
     missing = ray.remote(probe.missing)
-    waiting = {}
-    for node in nodes:
-        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        options = missing.options(num_cpus=0, max_retries=0, scheduling_strategy=here)
-        waiting[options.remote(asked)] = node["NodeManagerAddress"]
-    ready, _ = ray.wait([*waiting], num_returns=len(waiting), timeout=ANSWER_WITHIN)
-    for answer, name in waiting.items():
-        if answer not in ready:
-            ray.cancel(answer, force=True)
-            yield name, f"it has not answered for {ANSWER_WITHIN:.0f} s"
-            continue
+
+    def ask(node: str) -> Any:
+        strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+        return missing.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(asked)
+
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes}
+    waiting = {ask(node): node for node in addresses}
+    deadline = time.monotonic() + ANSWER_WITHIN
+    while waiting:
+        ready, _ = ray.wait([*waiting], timeout=max(0.0, deadline - time.monotonic()))
+        if not ready:
+            yield from (
+                (addresses[node], f"it has not answered for {ANSWER_WITHIN:.0f} s") for node in waiting.values()
+            )
+            return
+        node = waiting.pop(ready[0])
         try:
-            yield name, ray.get(answer)
+            yield addresses[node], ray.get(ready[0])
+        except TaskUnschedulableError:  # not all of the cluster knows yet that the node has come, or has gone
+            time.sleep(0.5)
+            if any(one["NodeID"] == node and one["Alive"] for one in ray.nodes()):
+                waiting[ask(node)] = node
         except RayError as error:
-            yield name, f"it cannot answer: {' '.join(str(error).split())[-300:]}"
+            yield addresses[node], f"it cannot answer: {' '.join(str(error).split())[-300:]}"
 
 
 def _files(job: Job, source: Source) -> Iterator[tuple[str, int | None, float | None]]:
