@@ -92,7 +92,7 @@ def ray_nodes(cluster: Cluster) -> list[object]:
     return [node for node in cluster.global_state.node_table() if node["Alive"]]
 
 
-def processes_of_runs() -> list[str]:
-    """What Ray worker processes are called that do something for a driver, or could go on doing it."""
+def busy() -> list[str]:
+    """What the Ray worker processes do that are not idle; idle ones Ray keeps for whoever comes next."""
     titles = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    return [title for title in titles if title.startswith("ray::")]
+    return [title for title in titles if title.startswith("ray::") and not title.startswith("ray::IDLE")]

@@ -85,7 +85,7 @@ def test_a_node_dies_and_then_the_driver(three: Cluster, tmp_path: Path, databas
     wait_for_receipts(driver, done(driver) + 3)
     driver.kill()
     assert_no_workers(database, within=60)
-    wait_for(lambda: not rays.processes_of_runs(), 60)
+    wait_for(lambda: not rays.busy(), 60)
     kept = done(driver)
     report = settle(tmp_path / "source", database, executor=Ray(three.address))
     assert 3 <= kept < ITEMS // TASK
@@ -99,7 +99,7 @@ def test_a_cluster_that_was_joined_is_left_as_it_was(three: Cluster, texts: Path
         settle(texts, database, executor=Ray(three.address, workers=2))
         assert not ray.is_initialized()
         assert_no_workers(database, within=0.5)
-        wait_for(lambda: not rays.processes_of_runs(), 60)
+        wait_for(lambda: not rays.busy(), 60)
         shutil.rmtree(database)
     assert len(rays.ray_nodes(three)) == 3
 
@@ -201,7 +201,7 @@ def test_the_driver_takes_its_cluster_with_it(number: signal.Signals, tmp_path: 
     code, _, _ = driver.end(240)
     assert code == -number
     assert_no_workers(database, within=60)
-    wait_for(lambda: not rays.processes_of_runs(), 60)
+    wait_for(lambda: not rays.busy(), 60)
     settle(tmp_path / "source", database)
 
 
