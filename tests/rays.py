@@ -11,6 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+# Without it, several nodes on one machine wait for each other for ever; Ray reads it when it is imported.
+os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
 import ray
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
@@ -19,8 +23,6 @@ from fanfold.executors.ray import Ray
 from faults import wait_for
 
 HERE = Path(__file__).parent
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-"""What several nodes on one machine need, without which they wait for each other for ever."""
 
 
 def on_ray(workers: int) -> Ray:
@@ -37,8 +39,6 @@ def several(nodes: int, client: int = 0) -> Iterator[Cluster]:
     """A cluster of so many nodes of one CPU on loopback, whose workers find the tests' jobs; Ray Client on a port."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-        for name, value in LOOPBACK.items():
-            patch.setenv(name, value)
         cluster = Cluster()
         try:
             add(cluster, ray_client_server_port=client or None)
@@ -67,7 +67,7 @@ def stranger(cluster: Cluster, folder: Path, path: str = "") -> Iterator[None]:
     port = cluster.address.rpartition(":")[2]
     start = f"ray start --address=127.0.0.1:{port} --node-ip-address=127.0.0.1 --num-cpus=1 --block"
     mount = f"mount -t tmpfs none {folder} && exec {Path(sys.executable).parent}/{start}"
-    environment = os.environ | LOOPBACK
+    environment = dict(os.environ)
     if path:
         environment["PYTHONPATH"] = path
     before = len(ray_nodes(cluster))
