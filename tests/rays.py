@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-# Without it, several nodes on one machine wait for each other for ever; Ray reads it when it is imported.
-os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+# Without the first, several nodes on one machine wait for each other for ever; Ray reads it when it is imported.
+# The last is for nodes that are started one by one: since 2.59 local clusters have a token, each its own.
+os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 import ray
 from ray._private.node import Node
@@ -93,6 +94,6 @@ def ray_nodes(cluster: Cluster) -> list[object]:
 
 
 def busy() -> list[str]:
-    """What the Ray worker processes do that are not idle; idle ones Ray keeps for whoever comes next."""
+    """The Ray worker processes that are still an actor of ours, or at a task; idle ones Ray keeps for whoever comes."""
     titles = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    return [title for title in titles if title.startswith("ray::") and not title.startswith("ray::IDLE")]
+    return [title for title in titles if title.startswith(("ray::Board", "ray::perform", "ray::missing"))]

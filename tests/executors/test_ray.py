@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 from ray.cluster_utils import Cluster
 
 import fanfold
 import rays
 from conftest import free_port
-from fanfold import FanfoldError, UsageError
-from fanfold.executors import Size, open_executor
-from fanfold.executors.ray import Ray
+from fanfold import UsageError
+from fanfold.executors import open_executor
 from faults import MOMENTS, Driver, assert_clean, assert_no_workers, drive, fill, settle, signs, wait_for
-from jobs import Scripted
 from test_cli import FANFOLD, make_photos
 
 ITEMS = 72
@@ -87,80 +84,86 @@ def test_a_node_dies_and_then_the_driver(three: Cluster, tmp_path: Path, databas
     assert_no_workers(database, within=60)
     wait_for(lambda: not rays.busy(), 60)
     kept = done(driver)
-    report = settle(tmp_path / "source", database, executor=Ray(three.address))
-    assert 3 <= kept < ITEMS // TASK
-    assert report.ok < ITEMS - kept
+    rerun(tmp_path / "source", database, f"ray:{three.address}")
+    report = settle(tmp_path / "source", database)
+    assert (report.ok, 3 <= kept < ITEMS // TASK) == (0, True)
     assert_clean(database)
 
 
+def rerun(source: Path | str, database: Path | str, on: str, **options: object) -> tuple[int, str, str]:
+    """A run from start to end, in a process of its own: exit code, stdout, stderr."""
+    return drive(source, str(database), on=on, **{"workers": None, **options}).end(240)
+
+
 def test_a_cluster_that_was_joined_is_left_as_it_was(three: Cluster, texts: Path, database: str) -> None:
-    """After a run no process and no actor of ours is left on the nodes, and the next run starts as well."""
-    for _ in range(2):
-        settle(texts, database, executor=Ray(three.address, workers=2))
-        assert not ray.is_initialized()
-        assert_no_workers(database, within=0.5)
+    """After a run no process and no actor of ours is left on the nodes, and the next run goes as well."""
+    for number in range(2):
+        code, out, err = rerun(texts, f"{database}{number}", f"ray:{three.address}", workers=2)
+        assert (code, json.loads(out)["ok"], err.count("\n")) == (0, 40, 7)
+        assert_no_workers(f"{database}{number}", within=0.5)
         wait_for(lambda: not rays.busy(), 60)
-        shutil.rmtree(database)
     assert len(rays.ray_nodes(three)) == 3
-
-
-def test_a_connection_of_the_callers_stays(three: Cluster, texts: Path, database: str) -> None:
-    """A program that is connected to Ray stays so."""
-    ray.init(three.address, log_to_driver=False)
-    settle(texts, database, executor=Ray("auto"))
-    assert ray.is_initialized()
-    ray.shutdown()
 
 
 def test_by_ray_client(three: Cluster, client_port: int, texts: Path, database: str) -> None:
     """From outside of a cluster, by its client port, all is the same; also the error when a worker cannot start."""
     assert len(rays.ray_nodes(three)) == 3
     address = f"ray://127.0.0.1:{client_port}"
-    told = []
-    run = fanfold.run(Scripted(pause=0.1), source=str(texts), database=database, executor=Ray(address), task_size=10)
-    for outcome in run:
-        told.append((outcome.ok, outcome.failed))
-    assert (told, run.report.exit_code) == ([(10, 0)] * 4, 0)
+    code, out, err = rerun(texts, database, address, task_size=10)
+    assert (code, json.loads(out)["ok"], err.count("10 ok, 0 failed")) == (0, 40, 4)
     assert_no_workers(database, within=0.5)
-    (texts / "new.txt").write_text("new")
-    with pytest.raises(FanfoldError, match=r"On the Ray node 127.0.0.1: no model"):
-        list(fanfold.run(Scripted(open_error="no model"), source=str(texts), database=database, executor=Ray(address)))
-    assert not ray.is_initialized()
+    settle(texts, database)
+    code, _, err = rerun(texts, f"{database}-other", address, open_error="no model")
+    assert (code, err) == (1, "FanfoldError: On the Ray node 127.0.0.1: no model\n")
+    wait_for(lambda: not rays.busy(), 60)
 
 
 def test_what_a_node_cannot_see_is_refused(three: Cluster, tmp_path: Path, texts: Path) -> None:
     """A source, a database or a model that is not on every node is refused by name, and nothing is written."""
-    (tmp_path / "model.onnx").touch()
+    model = tmp_path / "model.onnx"
+    model.touch()
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
     shutil.copytree(texts, elsewhere / "texts")
-    shared, mine = str(elsewhere / "db"), str(tmp_path / "deep" / "db")
+    mine = tmp_path / "deep" / "db"
     with rays.stranger(three, tmp_path):
-        for source, database, job, path in (
-            (texts, shared, Scripted(), texts),
-            (elsewhere / "texts", mine, Scripted(), mine),
-            (elsewhere / "texts", shared, Scripted(recipe_name=str(tmp_path / "model.onnx")), tmp_path / "model.onnx"),
+        for source, database, recipe, path in (
+            (texts, elsewhere / "db", "plain", texts),
+            (elsewhere / "texts", mine, "plain", mine),
+            (elsewhere / "texts", elsewhere / "db", str(model), model),
         ):
-            with pytest.raises(UsageError, match=r"node 127.0.0.1: (.|\n)*(s3://|shared)") as refused:
-                fanfold.run(job, source=str(source), database=database, executor=Ray(three.address))
-            assert str(path) in str(refused.value)
+            code, out, err = rerun(source, database, f"ray:{three.address}", recipe_name=recipe)
+            assert (code, out) == (2, "")
+            assert f"node 127.0.0.1: {str(path)!r}" in err
+            assert "Use an object store (s3://...), or a file system" in err
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "texts"]
         assert [path.name for path in elsewhere.iterdir()] == ["texts"]
-        ray.shutdown()
 
 
 def test_a_node_with_another_fanfold_is_refused(three: Cluster, tmp_path: Path, texts: Path, database: str) -> None:
-    """Nodes without fanfold, or with another one, are refused with what they lack."""
-    (tmp_path / "other" / "fanfold").mkdir(parents=True)
-    (tmp_path / "other" / "fanfold" / "__init__.py").write_text('__version__ = "0.0.1"')
-    (tmp_path / "other" / "fanfold" / "job.py").write_text("load = None")
+    """A node whose fanfold is another one is refused, with what it has."""
+    other = tmp_path / "other" / "fanfold"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text('__version__ = "0.0.1"')
+    (other / "job.py").write_text("load = None")
     (tmp_path / "empty").mkdir()
-    with (
-        rays.stranger(three, tmp_path / "empty", str(tmp_path / "other")),
-        pytest.raises(UsageError, match=f"it has fanfold 0.0.1, and this is {fanfold.__version__}"),
-    ):
-        fanfold.run(Scripted(), source=str(texts), database=database, executor=Ray(three.address))
-    ray.shutdown()
-    assert not Path(database).exists()
+    with rays.stranger(three, tmp_path / "empty", str(other.parent)):
+        code, _, err = rerun(texts, database, f"ray:{three.address}")
+    assert (code, Path(database).exists()) == (2, False)
+    assert f"node 127.0.0.1: it has fanfold 0.0.1, and this is {fanfold.__version__}" in err
+
+
+def test_a_worker_larger_than_any_node_is_refused(three: Cluster, texts: Path, database: str) -> None:
+    """A cluster without room says so."""
+    code, _, err = rerun(texts, database, f"ray:{three.address}", worker_cpus=64)
+    assert code == 2
+    assert "No node of the Ray cluster has room for a worker with 64 CPUs" in err
+
+
+def test_addresses_that_are_none() -> None:
+    """A Ray cluster is named by a host and a port, or not at all."""
+    for on in ("ray:somewhere", "ray://somewhere", "ray:http://127.0.0.1:8265"):
+        with pytest.raises(UsageError, match=r"is no Ray cluster\. Use --on ray, --on ray://HOST:10001"):
+            open_executor(on)
 
 
 def test_a_cluster_that_is_gone(tmp_path: Path, database: str) -> None:
@@ -203,26 +206,3 @@ def test_the_driver_takes_its_cluster_with_it(number: signal.Signals, tmp_path: 
     assert_no_workers(database, within=60)
     wait_for(lambda: not rays.busy(), 60)
     settle(tmp_path / "source", database)
-
-
-@pytest.mark.parametrize(
-    ("on", "says"),
-    [
-        ("ray:somewhere", "'somewhere' is no Ray cluster. Use --on ray, --on ray://HOST:10001 or --on ray:auto."),
-        ("ray:auto", "Cannot join the Ray cluster auto"),
-        ("ray:127.0.0.1:1", "Cannot join the Ray cluster 127.0.0.1:1"),
-    ],
-)
-def test_a_cluster_that_there_is_not(on: str, says: str, texts: Path, database: str) -> None:
-    """An address that is none, or where nobody answers, ends in a sentence."""
-    with pytest.raises(FanfoldError, match=says):
-        fanfold.run(Scripted(), source=str(texts), database=database, executor=open_executor(on))
-    assert not Path(database).exists()
-
-
-def test_a_worker_larger_than_any_node_is_refused(three: Cluster) -> None:
-    """A cluster without room says so, unless told how many workers it will have room for."""
-    with pytest.raises(UsageError, match="No node of the Ray cluster has room for a worker with 64 CPUs"):
-        open_executor(f"ray:{three.address}", Size(worker_cpus=64)).workers  # noqa: B018
-    assert open_executor(f"ray:{three.address}", Size(workers=9, worker_cpus=64)).workers == 9
-    ray.shutdown()
