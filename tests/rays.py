@@ -65,9 +65,7 @@ def kill(cluster: Cluster, node: Node) -> None:
 @contextmanager
 def stranger(cluster: Cluster, folder: Path, path: str = "") -> Iterator[None]:
     """A node that has another file system where this machine has `folder`, and `path` before all else to import."""
-    port = cluster.address.rpartition(":")[2]
-    start = f"ray start --address=127.0.0.1:{port} --node-ip-address=127.0.0.1 --num-cpus=1 --block"
-    mount = f"mount -t tmpfs none {folder} && exec {Path(sys.executable).parent}/{start}"
+    mount = f"mount -t tmpfs none {folder} && exec {sys.executable} {HERE}/ray_node.py {cluster.address}"
     environment = dict(os.environ)
     if path:
         environment["PYTHONPATH"] = path
