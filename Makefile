@@ -55,7 +55,7 @@ COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 	--no-annotate --upgrade $(UNWANTED:%=--no-emit-package %) --extra images --group demo
 lock:
 	$(COMPILE) -o requirements/demo.lock
-	$(COMPILE) --extra heic --extra aws --extra cdk --group test --group lint -o requirements/dev.lock
+	$(COMPILE) --extra heic --extra aws --extra ray --extra cdk --group test --group lint -o requirements/dev.lock
 	uv pip compile pyproject.toml infra/worker.in --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --upgrade --extra images --extra aws -o requirements/worker.lock
 	uv pip compile infra/gpu.in --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes \

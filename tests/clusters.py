@@ -22,7 +22,7 @@ import psutil
 
 from fanfold import detached
 from fanfold.driver import Run
-from fanfold.executors import EXECUTORS
+from fanfold.executors import EXECUTORS, Size
 from fanfold.job import Job
 from fanfold.mirror import MIRRORS
 from fanfold.runs import RunDirectory
@@ -46,10 +46,10 @@ class Subprocesses:
         """What comes after the shares: `commit`, or `nothing`, as when the job that commits never begins."""
 
     @classmethod
-    def open(cls, where: str, workers: int | None) -> "Subprocesses":
+    def open(cls, where: str, size: Size) -> "Subprocesses":
         """See `open_executor`."""
         shares, tries, ending, log = where.split(",", 3)
-        return cls(Path(log), workers or int(shares), int(tries), ending)
+        return cls(Path(log), size.workers or int(shares), int(tries), ending)
 
     @property
     def name(self) -> str:

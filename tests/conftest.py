@@ -51,6 +51,14 @@ def free_port() -> int:
         return port
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _end_of_ray() -> Iterator[None]:
+    """A Ray cluster, or a connection to one, ends with the file of tests that made it."""
+    yield
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a SeaweedFS S3 server that checks credentials; its processes end with the tests."""

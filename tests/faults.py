@@ -23,18 +23,22 @@ import psutil
 import fanfold
 import fanfold.driver
 from fanfold import FanfoldError, Report, ledger
+from fanfold.executors import Size, open_executor
 from fanfold.source import open_source
 from fanfold.storage import join, open_store
 from jobs import Scripted
 
 TABLE = "scripted"
+SCRIPTED = ("pause", "memory", "open_error", "failing", "recipe_name")
 
 
 def main(source: str, database: str, options: dict[str, Any]) -> int:
     """Be a driver; exit as the command line does."""
-    script = {name: options.pop(name) for name in ("pause", "memory", "open_error", "failing") if name in options}
+    script = {name: options.pop(name) for name in SCRIPTED if name in options}
     fanfold.driver.COMMIT_EVERY = options.pop("commit_every", fanfold.driver.COMMIT_EVERY)
     try:
+        if on := options.pop("on", ""):
+            options["executor"] = open_executor(on, Size(options.pop("workers"), options.pop("worker_cpus", 1)))
         run = fanfold.run(Scripted(**script), source=source, database=database, **options)
         for outcome in run:
             sys.stderr.write(f"task {outcome.task}: {outcome.ok} ok, {outcome.failed} failed\n")
@@ -226,7 +230,7 @@ def workers_of(database: str) -> Iterator[psutil.Process]:
     """The worker processes of a database's runs."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if "fanfold.executors.local" in (words := process.cmdline()) and database in words:
+            if "fanfold.executors.hand" in (words := process.cmdline()) and database in words:
                 yield process
 
 

@@ -16,7 +16,9 @@ import pyarrow as pa
 import fanfold
 from fanfold import Report
 from fanfold.executors import TaskProgress
+from fanfold.job import Job
 from fanfold.runs import Outcome, RunDirectory, Task
+from fanfold.source import Source
 from fanfold.table import Table
 from fanfold.worker import Worker
 from jobs import SCHEMA, Scripted
@@ -29,6 +31,9 @@ class Here:
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
+
+    def reach(self, _job: Job, source: Source, _database: str) -> Source:
+        return source
 
     def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
         worker = Worker(run.database, run.id)

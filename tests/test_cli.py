@@ -104,7 +104,10 @@ def test_exit_code_1_when_the_database_cannot_be_made(photos: Path) -> None:
         (["optimize", "absent-db"], "absent-db"),
         (["mirror", "absent-db", "dynamodb://x"], "no table 'images' of fanfold's in absent-db"),
         (["work", "absent-db", "run"], "absent-db"),
-        (["images", "embed", ".", "db", "--on", "nonsense"], "no executor 'nonsense'. Use one of: local, aws-batch."),
+        (
+            ["images", "embed", ".", "db", "--on", "nonsense"],
+            "no executor 'nonsense'. Use one of: local, ray, aws-batch.",
+        ),
         (["images", "embed", ".", "db", "--mirror", "nonsense://x"], "'nonsense://x' is no mirror"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -18,7 +18,16 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ON_AWS = {"aws.md", "article.md"}
 """Pages that need a deployment: tests/aws/test_pages.py runs them."""
-NOT_HERE = ("make", "pip", "git", "cd", "cdk", "aws", "npm")  # commands CI runs elsewhere, or that set a machine up
+NOT_HERE = (
+    "make",
+    "pip",
+    "git",
+    "cd",
+    "cdk",
+    "aws",
+    "npm",
+    "ray",
+)  # commands CI runs elsewhere, or that set a machine up
 
 
 def blocks(page: Path, kind: str) -> list[str]:

@@ -144,3 +144,20 @@ except MissingExtra as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "pip install 'fanfold[images]'" in done.stdout
+
+
+def test_an_executor_without_its_extra_says_so() -> None:
+    """Without Ray, `--on ray` names the extra; whoever works elsewhere needs none of it."""
+    program = """
+import sys
+sys.modules["ray"] = None
+from fanfold.errors import MissingExtra
+from fanfold.executors import open_executor
+open_executor("local")
+try:
+    open_executor("ray")
+except MissingExtra as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "The executor 'ray' needs the extra 'ray'. Install it with: pip install 'fanfold[ray]'\n"

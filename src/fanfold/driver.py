@@ -84,8 +84,7 @@ def prepare(
     collection, where, name = addressed(source, database, table or job.name)
     if options.mirror:
         scheme_of(options.mirror)  # a mistake makes no database
-    if isinstance(executor, Detached):
-        collection = executor.reach(job, collection, where)
+    collection = executor.reach(job, collection, where)
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, options.ids)
     collection = ledger.fit(job, collection, options.ids)
     if options.mirror:

@@ -22,7 +22,7 @@ import jobs
 from fanfold import UsageError
 from fanfold.aws.deployment import Deployment
 from fanfold.driver import Run
-from fanfold.executors import open_executor
+from fanfold.executors import Size, open_executor
 from fanfold.executors.aws_batch import MOST_CHILDREN, AwsBatch
 from fanfold.images import Images
 from fanfold.runs import RunDirectory, list_runs
@@ -201,7 +201,7 @@ def test_what_containers_cannot_reach_is_refused(tmp_path: Path, batch: BatchSer
             fanfold.run(Images(), source=source, database=database, executor=executor)
     assert batch.jobs == {}
     with pytest.raises(UsageError, match="max_vcpus"):
-        open_executor("aws-batch", workers=3)
+        open_executor("aws-batch", Size(workers=3))
 
 
 @pytest.mark.usefixtures("batch")

@@ -18,8 +18,9 @@ from fanfold.runs import RunDirectory, Task
 from fanfold.source import Folder
 from helpers import TXT, workers_of
 from jobs import Scripted
+from rays import on_ray
 
-EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": Local}
+EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": Local, "ray": on_ray}
 """Every executor there is, made for a number of workers."""
 
 
@@ -228,11 +229,15 @@ import sys
 sys.path.insert(0, {tests!r})
 import fanfold
 from jobs import Scripted
+from rays import on_ray
 {helpers}
 run = fanfold.run(Scripted(), source={source!r}, database={database!r}, executor={executor})
 print(sum(outcome.ok for outcome in run), run.report.lost)
 """
-IN_SCRIPTS = {"local": ("from fanfold.executors.local import Local", "Local(2)")}
+IN_SCRIPTS = {
+    "local": ("from fanfold.executors.local import Local", "Local(2)"),
+    "ray": ("from fanfold.executors.ray import Ray", "Ray(workers=2)"),
+}
 """How a script makes each executor."""
 
 

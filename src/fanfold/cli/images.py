@@ -16,7 +16,7 @@ from fanfold.cli.detached import leaving
 from fanfold.cli.planned import leaving_nothing, show_plan
 from fanfold.errors import UsageError
 from fanfold.estimate import preview
-from fanfold.executors import open_executor
+from fanfold.executors import Size, open_executor
 from fanfold.images import Images
 from fanfold.images import search as searching
 from fanfold.images.model import MODELS
@@ -35,12 +35,17 @@ Source = Annotated[
 Job = Annotated[Images, Parameter(name="*")]  # every field of the job is a flag
 Table = Annotated[str, Parameter(help="The table's name.")]
 Workers = Annotated[int | None, Parameter(help="Worker processes; one a core by default.")]
+Crew = Annotated[Size, Parameter(name="*")]  # so is every field of this
 TaskSize = Annotated[int, Parameter(help="Pictures a task at most: what is done again when a worker dies.")]
 IdChoice = Annotated[
     Ids, Parameter(name="--id", help="What names a picture: its path (key) or its file name without ending (stem).")
 ]
 On = Annotated[
-    str, Parameter(help="Where to work: local, or aws-batch (aws-batch:NAME for a deployment not called fanfold).")
+    str,
+    Parameter(
+        help="Where to work: local; ray (started on this machine), ray://HOST:PORT, or ray:auto inside a cluster; "
+        "aws-batch, or aws-batch:NAME for a deployment not called fanfold."
+    ),
 ]
 Mirror = Annotated[
     str, Parameter(help="A table elsewhere to keep in step: dynamodb://NAME; on AWS Batch by default the deployment's.")
@@ -64,7 +69,7 @@ def embed(
     job: Job = Images(),  # noqa: B008 - frozen
     table: Table = "images",
     on: On = "local",
-    workers: Workers = None,
+    size: Crew = Size(),  # noqa: B008 - frozen
     task_size: TaskSize = 1000,
     id: IdChoice = "key",
     retry_failed: RetryFailed = False,
@@ -77,7 +82,7 @@ def embed(
         source=source,
         database=database,
         table=table,
-        executor=open_executor(on, workers),
+        executor=open_executor(on, size),
         task_size=task_size,
         ids=id,
         retry_failed=retry_failed,

@@ -1,11 +1,13 @@
 """Where tasks run. An executor only fans out; what a task does is in `fanfold.worker`, the same everywhere.
 
 local       this machine's cores        fanfold.executors.local
+ray         a Ray cluster               fanfold.executors.ray
 aws-batch   AWS Batch                   fanfold.executors.aws_batch      detached
 """
 
 import importlib
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from fanfold.errors import UsageError
@@ -15,6 +17,7 @@ from fanfold.source import Source
 
 EXECUTORS: dict[str, str] = {
     "local": "fanfold.executors.local:Local",
+    "ray": "fanfold.executors.ray:Ray",
     "aws-batch": "fanfold.executors.aws_batch:AwsBatch",
 }
 """Every executor there is: its name, and where its class lives."""
@@ -23,11 +26,36 @@ TaskProgress = Callable[[int, int, int], None]
 """Called with a task's number, and how many of its items are done and have failed so far."""
 
 
+@dataclass(frozen=True)
+class Size:
+    """How many workers an executor has, and how large each is. Its fields are command-line flags."""
+
+    workers: int | None = field(
+        default=None, metadata={"help": "Worker processes; as many as there is room for by default."}
+    )
+    worker_cpus: int = field(default=1, metadata={"help": "Cores a worker may use."})
+    worker_gpus: float = field(default=0, metadata={"help": "GPUs a worker has to itself, on Ray; 0.5 is half a one."})
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"A run needs at least one worker, not {self.workers}.")
+        if self.worker_cpus < 1:
+            raise UsageError(f"A worker needs at least one core, not {self.worker_cpus}.")
+        if self.worker_gpus < 0:
+            raise UsageError(f"--worker-gpus takes a number from 0 up, not {self.worker_gpus}.")
+
+
 class Executor(Protocol):
     """Performs tasks somewhere."""
 
-    workers: int
-    """How many tasks are performed at once, roughly; planning cuts tasks to fit."""
+    @property
+    def workers(self) -> int:
+        """How many tasks are performed at once, roughly; planning cuts tasks to fit."""
+        ...
+
+    def reach(self, job: Job, source: Source, database: str) -> Source:
+        """The source as the workers will see it. Raises UsageError for what they cannot reach or do."""
+        ...
 
     def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
         """Yield exactly one outcome for every task, as each ends; a failed task is an outcome.
@@ -67,8 +95,8 @@ class Detached(Protocol):
         ...
 
 
-def open_executor(on: str, workers: int | None = None) -> "Executor | Detached":
-    """The executor called `on`: a name of `EXECUTORS`, or `aws-batch:DEPLOYMENT`.
+def open_executor(on: str, size: Size = Size()) -> "Executor | Detached":
+    """The executor called `on`: a name of `EXECUTORS`, or `ray://HOST:PORT`, `ray:auto`, `aws-batch:DEPLOYMENT`.
 
     Raises UsageError for one there is not, MissingExtra without its dependencies, and what its set-up raises.
     """
@@ -76,5 +104,5 @@ def open_executor(on: str, workers: int | None = None) -> "Executor | Detached":
     if name not in EXECUTORS:
         raise UsageError(f"There is no executor '{on}'. Use one of: {', '.join(EXECUTORS)}.")
     module, _, attribute = EXECUTORS[name].partition(":")
-    opened: Executor | Detached = getattr(importlib.import_module(module), attribute).open(where, workers)
+    opened: Executor | Detached = getattr(importlib.import_module(module), attribute).open(where, size)
     return opened

@@ -15,6 +15,7 @@ from typing import Any
 from fanfold.aws.client import connect, errors_of
 from fanfold.aws.deployment import Deployment
 from fanfold.errors import StorageError, UsageError
+from fanfold.executors import Size
 from fanfold.job import Job, spec
 from fanfold.runs import RunDirectory
 from fanfold.source import Source
@@ -43,9 +44,9 @@ class AwsBatch:
         self._batch: Any = connect("batch", self._queue)
 
     @classmethod
-    def open(cls, where: str, workers: int | None) -> "AwsBatch":
+    def open(cls, where: str, size: Size) -> "AwsBatch":
         """See `open_executor`; `where` is the deployment's name."""
-        if workers is not None:
+        if size != Size():
             raise UsageError("AWS Batch has as many workers as its deployment allows: cdk deploy -c max_vcpus=NUMBER")
         return cls(Deployment.load(where))
 

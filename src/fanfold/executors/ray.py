@@ -1,0 +1,422 @@
+"""The executor on Ray: a Ray task per manifest, performed by a worker process that each of Ray's own keeps at hand.
+
+    driver ──task──▶ Ray worker process ══ hand ══ worker process      on this node or that; see `hand.py`
+       ▲                   │ every now and then: how far it is;
+       │                   ▼ and back: whether the run goes on
+       └─ how far all are ─ board                                      an actor that needs no core
+
+Tasks rather than actors: those that wait make an autoscaler add nodes, and those whose node dies are performed again
+elsewhere, by Ray itself. The worker process stays when its task ends, so that a model is loaded once; the board is how
+the driver learns that the last one has gone. A board that dies is started anew by Ray; it holds nothing that the hands
+do not say again.
+
+Nothing here is durable. A driver that dies takes its board with it, hands that find no board stop, and the next driver
+starts from the receipts.
+"""
+
+import functools
+import logging
+import os
+import queue
+import re
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Any
+
+from fanfold.errors import FanfoldError, StorageError, UsageError
+from fanfold.executors import Size, TaskProgress
+from fanfold.executors.hand import Hand
+from fanfold.executors.local import cores
+from fanfold.job import Job, required_extra
+from fanfold.runs import Outcome, RunDirectory, Task
+from fanfold.source import Source
+
+# Ray prints what befalls its nodes on the driver's stdout, whatever `log_to_driver` says; read when it is imported.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+try:
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+except ModuleNotFoundError as error:
+    raise required_extra(error, "ray", ("ray", "grpc"), "The executor 'ray'") from error
+
+RETRIES = 3
+"""Times that Ray performs a task again whose node or Ray worker process has died, before it counts as crashed."""
+SILENT = 15.0
+"""Seconds after which a board that says nothing makes us ask whether the cluster is still there. Ray itself would end
+the driver's process, without a word that helps, a minute after its GCS has gone."""
+GONE_WITHIN = 10.0
+"""Seconds that hands have for going, once told."""
+DEAD_AFTER = 5.0
+"""Seconds after which a silent hand counts as dead."""
+
+
+class Ray:
+    """Runs tasks on a Ray cluster: of this machine, started for the run, or one there is."""
+
+    def __init__(
+        self, address: str = "", workers: int | None = None, worker_cpus: int = 1, worker_gpus: float = 0
+    ) -> None:
+        self.address = address
+        """`auto` or HOST:PORT from inside a cluster, ray://HOST:PORT from outside; empty to start one."""
+        self.size = Size(workers, worker_cpus, worker_gpus)
+        self._joined = False
+        if address not in ("", "auto") and not re.fullmatch(r"(ray://)?[^/\s]+:\d+", address):
+            raise UsageError(f"'{address}' is no Ray cluster. Use --on ray, --on ray://HOST:10001 or --on ray:auto.")
+
+    @classmethod
+    def open(cls, where: str, size: Size) -> "Ray":
+        """See `open_executor`."""
+        address = f"ray:{where}" if where.startswith("//") else where
+        return cls(address, size.workers, size.worker_cpus, size.worker_gpus)
+
+    @property
+    def workers(self) -> int:
+        """As many as asked for, or as the cluster has room for now. Raises what joining the cluster raises."""
+        return self.size.workers or self._room()
+
+    def reach(self, job: Job, source: Source, database: str) -> Source:
+        """See `Executor.reach`. Every node is asked; raises FanfoldError when there is no such cluster."""
+        self._join()
+        if self.address or not self._joined:  # else the only node is this machine
+            from fanfold.executors import reach
+
+            nodes = _alive()
+            reach.check([node for node in nodes if self._fits(node)] or nodes, job, source, database)
+        return source
+
+    def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
+        """See `Executor.map`. Nodes that join the cluster meanwhile take part."""
+        self._join()
+        try:
+            yield from _Fan(run, self.size, self.workers).out(tasks, progress)
+        finally:
+            self._leave()
+
+    def _join(self) -> None:
+        """Be connected, to a cluster of our own if none is named. A connection of the caller's is used as it is."""
+        if ray.is_initialized():
+            return
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        environment: dict[str, str] = {}
+        if not self.address:
+            wanted = (self.size.workers or 0) * self.size.worker_cpus
+            options |= {"num_cpus": max(cores(), wanted), "include_dashboard": False, "object_store_memory": 100 << 20}
+            # Modules are found there as they are here; nothing about the run is told to anybody.
+            path = os.pathsep.join(filter(None, sys.path))
+            environment = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        with _settings(environment):
+            try:
+                ray.init(self.address or "local", **options)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+                raise FanfoldError(self._unreachable(error)) from error
+        self._joined = True
+        if not self.address:
+            self._room()
+
+    def _unreachable(self, error: Exception) -> str:
+        said = " ".join(str(error).split())[:300]
+        if not self.address:
+            return f"A Ray cluster cannot be started on this machine: {said}"
+        hint = "Is it up, and is its port open from here?" if "://" in self.address else "Is this one of its machines?"
+        return f"Cannot join the Ray cluster {self.address}: {said} {hint} `ray status`, run there, tells."
+
+    def _leave(self) -> None:
+        """End the connection, if it is ours, and with it a cluster that was started for the run."""
+        if self._joined:
+            ray.shutdown()
+            self._joined = False
+
+    def _room(self) -> int:
+        """How many workers fit on the nodes there are. Raises UsageError if none does."""
+        self._join()
+        if room := sum(self._fits(node) for node in _alive()):
+            return room
+        each = f"{self.size.worker_cpus} CPUs" + (f" and {self.size.worker_gpus} GPUs" if self.size.worker_gpus else "")
+        raise UsageError(
+            f"No node of the Ray cluster has room for a worker with {each}. Ask for smaller ones with --worker-cpus "
+            "and --worker-gpus; of a cluster that grows, say how many workers there shall be: --workers 8"
+        )
+
+    def _fits(self, node: dict[str, Any]) -> int:
+        """How many workers fit on a node."""
+        has, size = node["Resources"], self.size
+        rooms = [has.get("CPU", 0) / size.worker_cpus]
+        if size.worker_gpus:
+            rooms.append(has.get("GPU", 0) / size.worker_gpus)
+        return int(min(rooms))
+
+
+@contextmanager
+def _settings(environment: dict[str, str]) -> Iterator[None]:
+    """This process's environment while Ray starts. Its SIGTERM, too, is afterwards what it was: Ray takes it."""
+    handler, before = signal.getsignal(signal.SIGTERM), dict(os.environ)
+    os.environ.update(environment)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "lance is not fork-safe"
+            )  # what Ray forks becomes another program at once
+            yield
+    finally:
+        for name in environment:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in environment.keys() & before.keys()})
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+class _Fan:
+    """The driver's side of one run: hands tasks to Ray, and collects what becomes of them."""
+
+    def __init__(self, run: RunDirectory, size: Size, workers: int) -> None:
+        self.every = max(0.25, workers / 1000)  # seconds: a board hears a thousand hands a quarter of a second each
+        board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+        self.board: Any = board.remote(RETRIES + 1)
+        self.token = secrets.token_hex(8)
+        options = {"num_cpus": size.worker_cpus, "num_gpus": size.worker_gpus, "max_retries": RETRIES}
+        # Unless told otherwise, Ray ends a process after one task that used a GPU.
+        self.perform = ray.remote(max_calls=0)(perform).options(**options)
+        self.run = (run.database, run.id, size.worker_cpus, self.token)
+        self.free = threading.Semaphore(workers)
+        self.under_way: dict[Any, Task] = {}
+        self.results: queue.Queue[Any] = queue.Queue()
+        self.stopped = False
+        self.lock = threading.Lock()
+
+    def out(self, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
+        """See `Executor.map`."""
+        threading.Thread(target=self._submit, args=(tasks,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(progress,), daemon=True).start()
+        more = True
+        try:
+            while more or self.under_way:
+                match self.results.get():
+                    case None:
+                        more = False
+                    case BaseException() as error:
+                        raise error
+                    case ref:
+                        yield self._outcome(ref)
+        finally:
+            self._stop()
+
+    def _submit(self, tasks: Iterator[Task]) -> None:
+        """Take tasks while there are workers for them, and give them to Ray."""
+        try:
+            self.free.acquire()
+            for task in tasks:
+                with self.lock:
+                    if self.stopped:
+                        return
+                    ref = self.perform.remote(*self.run, self.board, self.every, asdict(task))
+                    self.under_way[ref] = task
+                ref.future().add_done_callback(functools.partial(self._ended, ref))
+                self.free.acquire()
+            self.results.put(None)
+        except BaseException as error:
+            self.results.put(error)
+
+    def _ended(self, ref: Any, _future: object) -> None:
+        self.results.put(ref)
+
+    def _outcome(self, ref: Any) -> Outcome:
+        """What became of a task. Raises FanfoldError for what no task survives."""
+        with self.lock:  # no news of a task comes after its outcome
+            task = self.under_way.pop(ref)
+        self.free.release()
+        try:
+            return Outcome(**ray.get(ref))
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, FanfoldError) else FanfoldError(_said(error)) from None
+        except RayError as error:  # its node or its Ray worker process died, again and again
+            now = time.time()
+            return Outcome(task.number, task.attempt, task.items, "crashed", started=now, ended=now, error=_said(error))
+        except ConnectionError as error:
+            raise _lost(error) from error
+
+    def _listen(self, progress: TaskProgress) -> None:
+        """Pass on what the board says, until the end; tell the driver if there is nobody to ask any more."""
+        while not self.stopped:
+            try:
+                self._tell(ray.get(self.board.news.remote(), timeout=SILENT), progress)
+            except GetTimeoutError as error:
+                if not _answers():
+                    self.results.put(_lost(error))
+                    return
+            except Exception as error:  # Ray Client raises more than RayErrors
+                self.results.put(_lost(error))
+                return
+            time.sleep(self.every)
+
+    def _tell(self, news: list[tuple[int, int, int]], progress: TaskProgress) -> None:
+        with self.lock:
+            under_way = {task.number for task in self.under_way.values()}
+            for number, ok, failed in news:
+                if number in under_way:
+                    progress(number, ok, failed)
+
+    def _stop(self) -> None:
+        """End all work at once: hands first, then what waits for a place."""
+        with self.lock:
+            self.stopped = True
+        with suppress(Exception):  # a cluster that is gone has no hands, either
+            ray.get(self.board.end.remote(), timeout=GONE_WITHIN)
+            deadline = time.monotonic() + GONE_WITHIN
+            while time.monotonic() < deadline and ray.get(self.board.hands.remote(), timeout=GONE_WITHIN):
+                time.sleep(0.02)
+            for ref in self.under_way:
+                ray.cancel(ref, force=True)
+            ray.kill(self.board)
+
+
+def _answers() -> bool:
+    """Whether the cluster's GCS, its centre, can be connected to. Ray Client notices by itself, and says so."""
+    if ray.util.client.ray.is_connected():
+        return True
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SILENT).close()
+    except OSError:
+        return False
+    return True
+
+
+def _lost(error: BaseException) -> FanfoldError:
+    said = f" ({said})" if (said := _said(error)) else ""
+    return FanfoldError(f"The Ray cluster is gone{said}. What is done is kept: the same command goes on from here.")
+
+
+def _said(error: BaseException) -> str:
+    """The first lines of an error of Ray's, which are often a page."""
+    return " ".join(str(error).split())[:300]
+
+
+class Board:
+    """An actor: where hands say how far their tasks are, and hear whether the run goes on."""
+
+    def __init__(self, tries: int) -> None:
+        self.tries = tries
+        self.heard: dict[str, tuple[float, int, int, int]] = {}
+        """Hand -> when it was last heard of (s, this process's clock), and its task: number, items done and failed."""
+        self.begun: Counter[int] = Counter()
+        self.ended = False
+
+    def begin(self, hand: str, task: int) -> str:
+        """What a hand shall do with a task: `go on`, `stop`, or `give up`, when it has been begun too often.
+
+        Ray counts the times that a node dies on a task, but not those that it runs out of memory.
+        """
+        if hand in self.heard:
+            self.begun.pop(self.heard[hand][1], None)  # that one has ended
+        self.begun[task] += 1
+        if not self.beat(hand, task, 0, 0):
+            return "stop"
+        return "give up" if self.begun[task] > self.tries else "go on"
+
+    def beat(self, hand: str, task: int, ok: int, failed: int) -> bool:
+        """Note how far a hand's task is. Whether the run goes on."""
+        if not self.ended:
+            self.heard[hand] = (time.monotonic(), task, ok, failed)
+        return not self.ended
+
+    def leave(self, hand: str) -> None:
+        """Note that a hand has stopped."""
+        self.heard.pop(hand, None)
+
+    def news(self) -> list[tuple[int, int, int]]:
+        """Number, items done and failed of the tasks that hands have now, or had last."""
+        return [task for _, *task in self._there()]  # type: ignore[misc]
+
+    def end(self) -> None:
+        """From now on, whoever asks shall stop."""
+        self.ended = True
+
+    def hands(self) -> int:
+        """How many hands there are."""
+        return len(self._there())
+
+    def _there(self) -> list[tuple[float, int, int, int]]:
+        """What hands said last; those that are silent have died with their node."""
+        now = time.monotonic()
+        self.heard = {hand: said for hand, said in self.heard.items() if now - said[0] < DEAD_AFTER}
+        return [*self.heard.values()]
+
+
+class _Post:
+    """What a Ray worker process keeps from one task to the next: a hand, and a thread that talks to the board."""
+
+    def __init__(self, database: str, run: str, cpus: int, board: Any, every: float) -> None:
+        self.hand = Hand(database, run, cpus)
+        self.board, self.every = board, every
+        self.name = f"{ray.util.get_node_ip_address()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.at = (0, 0, 0)
+        self.talking = False
+
+    def perform(self, task: Task) -> Outcome:
+        """Have a task performed, unless the board says otherwise."""
+        # Not `ray.get`: a task that waits in it lends its core to another one.
+        match self.board.begin.remote(self.name, task.number).future().result():
+            case "stop":
+                raise FanfoldError("The run was stopped.")
+            case "give up":
+                now, why = time.time(), "its node was lost, or ran out of memory, again and again"
+                return Outcome(task.number, task.attempt, task.items, "crashed", started=now, ended=now, error=why)
+        self._watch(task.number, 0, 0)
+        if not self.talking:
+            self.talking = True
+            threading.Thread(target=self._talk, daemon=True).start()
+        try:
+            return self.hand.perform(task, self._watch)
+        except FanfoldError as error:
+            raise _there(error, ray.util.get_node_ip_address()) from None
+
+    def stop(self) -> None:
+        """End the worker process."""
+        self.hand.stop()
+
+    def _watch(self, task: int, ok: int, failed: int) -> None:
+        self.at = (task, ok, failed)
+
+    def _talk(self) -> None:
+        """Tell the board how far the task is, until it says that the run has ended, or is gone with its driver."""
+        with suppress(Exception):
+            while not self.hand.stopped and ray.get(self.board.beat.remote(self.name, *self.at)):
+                time.sleep(self.every)
+        self.hand.stop()
+        with suppress(Exception):
+            ray.get(self.board.leave.remote(self.name))
+
+
+_posts: dict[tuple[Any, ...], _Post] = {}
+"""The post of this Ray worker process, by what it is for: one at most."""
+
+
+def perform(
+    database: str, run: str, cpus: int, token: str, board: Any, every: float, task: dict[str, Any]
+) -> dict[str, Any]:
+    """What Ray runs, on some node: perform a task, by the hand that is there or a new one."""
+    wanted = (database, run, cpus, token, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if wanted not in _posts:
+        while _posts:
+            _posts.popitem()[1].stop()
+        _posts[wanted] = _Post(database, run, cpus, board, every)
+    return asdict(_posts[wanted].perform(Task(**task)))
+
+
+def _there(error: FanfoldError, node: str) -> FanfoldError:
+    """An error that says on which node it happened."""
+    kind = next(kind for kind in (StorageError, UsageError, FanfoldError) if isinstance(error, kind))
+    return kind(f"On the Ray node {node}: {error}")

@@ -1,0 +1,97 @@
+"""Ray clusters for tests: of a single node, shared by the tests of a file, and of several nodes on loopback."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+# Without the first, several nodes on one machine wait for each other for ever; Ray reads it when it is imported.
+# The last is for nodes that are started one by one: since 2.59 local clusters have a token, each its own.
+os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+
+import ray
+from ray._private.node import Node
+from ray.cluster_utils import Cluster
+
+from fanfold.executors.ray import Ray
+from faults import wait_for
+
+HERE = Path(__file__).parent
+
+
+def on_ray(workers: int) -> Ray:
+    """An executor that uses this process's cluster; that is started for the first one, and ended by `end`."""
+    if not ray.is_initialized():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+            ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    return Ray(workers=workers)
+
+
+@contextmanager
+def several(nodes: int, client: int = 0) -> Iterator[Cluster]:
+    """A cluster of so many nodes of one CPU on loopback, whose workers find the tests' jobs; Ray Client on a port."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+        cluster = Cluster()
+        try:
+            add(cluster, ray_client_server_port=client or None)
+            for _ in range(nodes - 1):
+                add(cluster)
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def add(cluster: Cluster, **options: object) -> Node:
+    """Another node."""
+    return cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", include_dashboard=False, **options)
+
+
+def kill(cluster: Cluster, node: Node) -> None:
+    """End a node as a Spot machine ends: at once."""
+    (raylet,) = node.all_processes["raylet"]
+    raylet.process.kill()
+    cluster.worker_nodes.remove(node)
+
+
+@contextmanager
+def stranger(cluster: Cluster, folder: Path, path: str = "") -> Iterator[None]:
+    """A node that has another file system where this machine has `folder`, and `path` before all else to import."""
+    mount = f"mount -t tmpfs none {folder} && exec {sys.executable} {HERE}/ray_node.py {cluster.address}"
+    environment = dict(os.environ)
+    if path:
+        environment["PYTHONPATH"] = path
+    before = len(ray_nodes(cluster))
+    process = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", mount],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: len(ray_nodes(cluster)) > before, 120)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        wait_for(lambda: len(ray_nodes(cluster)) == before, 120)
+
+
+def ray_nodes(cluster: Cluster) -> list[object]:
+    """The nodes that are alive."""
+    return [node for node in cluster.global_state.node_table() if node["Alive"]]
+
+
+def busy() -> list[str]:
+    """The Ray worker processes that are still an actor of ours, or at a task; idle ones Ray keeps for whoever comes."""
+    titles = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return [title for title in titles if title.startswith(("ray::Board", "ray::perform", "ray::missing"))]
