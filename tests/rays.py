@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,8 @@ from fanfold.executors.ray import Ray
 from faults import wait_for
 
 HERE = Path(__file__).parent
+OURS = {"FANFOLD_TEST_CLUSTER": str(os.getpid())}
+"""In the environment of all processes of the clusters of this one."""
 
 
 def on_ray(workers: int) -> Ray:
@@ -40,6 +42,8 @@ def several(nodes: int, client: int = 0) -> Iterator[Cluster]:
     """A cluster of so many nodes of one CPU on loopback, whose workers find the tests' jobs; Ray Client on a port."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+        for name, value in OURS.items():
+            patch.setenv(name, value)
         cluster = Cluster()
         try:
             add(cluster, ray_client_server_port=client or None)
@@ -93,5 +97,13 @@ def ray_nodes(cluster: Cluster) -> list[object]:
 
 def busy() -> list[str]:
     """The Ray worker processes that are still an actor of ours, or at a task; idle ones Ray keeps for whoever comes."""
-    titles = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    return [title for title in titles if title.startswith(("ray::Board", "ray::perform", "ray::missing"))]
+    titles = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            title = " ".join(process.cmdline())
+            if (
+                title.startswith(("ray::Board", "ray::perform", "ray::missing"))
+                and OURS.items() <= process.environ().items()
+            ):
+                titles.append(title)
+    return titles
