@@ -7,6 +7,7 @@ With the arithmetic inside, a minibatch crosses into ONNX Runtime (and on to a G
 belongs to a model cannot be forgotten by its caller.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ _POOLS = {"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool", "Reduc
 _PASSING = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "Cast"}  # between a pool and a dense layer
 _TAIL = _DENSE | _PASSING | {"Add", "Softmax", "LogSoftmax", "Sigmoid", "Relu", "Clip", "HardSwish"}
 _EMBEDDING_NAMES = ("image_embeds", "pooler_output", "embedding", "feature")
+PREPARED, QUANTIZED = "fanfold.prepared", "fanfold.quantized"
+"""Under which a graph made by fanfold tells, in its metadata, what it is: no surgery is needed on it."""
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}
 
 
@@ -68,9 +71,19 @@ def prepare(model: onnx.ModelProto, size: int, mean: Sequence[float], deviation:
     wanted = input_of(result)
     output, told = _embedding(result)
     _set_output(result, output)
-    _drop_unused(result)
+    drop_unused(result)
     _add_arithmetic(result, wanted, size, mean, deviation)
     return Prepared(result, told)
+
+
+def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A prepared graph that computes in float16; pictures stay uint8, vectors float32."""
+    path = list(sys.path)
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    sys.path[:] = path  # the package puts itself there
+    halved: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    return halved
 
 
 # -- the output -----------------------------------------------------------------------------------------------------
@@ -148,7 +161,7 @@ def _set_output(model: onnx.ModelProto, name: str) -> None:
     model.graph.output.append(helper.make_tensor_value_info("vectors", TensorProto.FLOAT, [None, None]))
 
 
-def _drop_unused(model: onnx.ModelProto) -> None:
+def drop_unused(model: onnx.ModelProto) -> None:
     """Drop nodes and weights nothing needs any more: a classifier may be a third of the file."""
     needed, kept = {"vectors"}, []
     for node in reversed(model.graph.node):  # ONNX keeps them in topological order
