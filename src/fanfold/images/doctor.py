@@ -1,4 +1,4 @@
-"""What the job `images` finds on a machine: what runs the model, what decodes pictures, and advice. For `fanfold doctor`."""
+"""For `fanfold doctor`: what runs the model on this machine, what decodes pictures, and advice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

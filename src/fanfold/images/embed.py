@@ -29,7 +29,7 @@ class Embedder:
 
     def __init__(self, graph: str | bytes, batch: int | None = None, provider: str = "cpu") -> None:
         self._batch = batch
-        self._session = ort.InferenceSession(graph, _options(), providers=_chain(provider))
+        self._session = ort.InferenceSession(graph, session_options(), providers=_chain(provider))
 
     def __call__(self, pictures: Pixels) -> Vectors:
         if self._batch is None:
@@ -88,7 +88,7 @@ def _chain(provider: str) -> list[str]:
     return list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]]))  # the CPU takes what the first leaves over
 
 
-def _options() -> ort.SessionOptions:
+def session_options() -> ort.SessionOptions:
     """One thread a worker, since there is a worker a core.
 
     The memory arena stays on. It only ever grows, but to what a minibatch needs, as all are of one shape; without it

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 _PREPARATION = "1"
 """To be raised when preparing changes, so that no cache serves what an older version made."""
+
+MIN_COSINE = 0.99
+"""Mean cosine with the float32 vectors below which an INT8 model is refused, unless the user says otherwise."""
 
 IMAGENET_MEAN: Rgb = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_DEVIATION: Rgb = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -232,7 +236,7 @@ def _from_url(url: str) -> _Source:
     folder = cache_dir() / "models" / "fetched"
     for file in folder.glob(f"{key}.*.onnx"):
         if digest(file) == (sha256 := file.suffixes[-2][1:]):
-            return _Source(url.rpartition("/")[2], sha256, lambda: _parse(file))
+            return _Source(url.rpartition("/")[2], sha256, partial(_parse, file))
         file.unlink(missing_ok=True)
     try:
         content = read_url(url)

@@ -1,8 +1,8 @@
 """INT8: a model whose convolutions work on eight-bit integers, calibrated on a sample of the user's own pictures.
 
-    source ──sample──▶ pictures ─┬─ half: ranges of what flows through the model ──▶ INT8 graph ──┐
-                                 └─ half: held back ──▶ vectors of both graphs ──▶ cosine ◀───────┘
-                                                                                     └─ refused if too low
+    source ──sample──▶ pictures ─┬─ a third: ranges of what flows through the model ──▶ INT8 graph ──┐
+                                 └─ the rest: held back ──▶ vectors of both graphs ──▶ cosine ◀──────┘
+                                                                                         └─ refused if too low
 
 ONNX Runtime's quantiser does the surgery. By itself it leaves EfficientNet-Lite0 with a mean cosine of 0.95; three
 things make that 0.997 (benches/precision.py measures each):
@@ -18,7 +18,7 @@ import logging
 import random
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -34,18 +34,16 @@ from fanfold.driver import addressed
 from fanfold.errors import FanfoldError, RecipeMismatch, UsageError
 from fanfold.images import Images
 from fanfold.images.decode import DecodeError, View, decode
-from fanfold.images.embed import Embedder, Pixels, Vectors
+from fanfold.images.embed import Embedder, Pixels, Vectors, session_options
 from fanfold.images.graph import PREPARED, QUANTIZED, drop_unused
-from fanfold.images.model import Ready, ready
+from fanfold.images.model import MIN_COSINE, Ready, ready
 from fanfold.images.work import read_ahead
 from fanfold.source import Several, Source, open_source
 from fanfold.storage import errors_of, exists, join, open_store
 from fanfold.table import Table
 
-MIN_COSINE = 0.99
-"""Mean cosine with the float32 vectors below which a model is refused, unless the user says otherwise."""
-SAMPLE = 128
-"""Pictures looked at: half of them calibrate, half are held back."""
+SAMPLE = 96
+"""Pictures looked at: one of three calibrates, the others are held back."""
 FEWEST = 16
 """Pictures without which neither half says much."""
 MODELS = "_models"
@@ -96,7 +94,14 @@ def quantize(job: Images, source: str | Sequence[str], min_cosine: float = MIN_C
     return _quantize(job, collection, min_cosine)
 
 
-def settle(job: Images, source: str, database: str, table: str, min_cosine: float = MIN_COSINE) -> Images:
+def settle(
+    job: Images,
+    source: str,
+    database: str,
+    table: str,
+    min_cosine: float = MIN_COSINE,
+    say: Callable[[str], None] = lambda _: None,
+) -> Images:
     """The job that a run should do: one of INT8 with the model its table was made by, else with one calibrated now.
 
     That is kept in the database, where workers on other machines and later searches find it. Any other job is
@@ -112,6 +117,7 @@ def settle(job: Images, source: str, database: str, table: str, min_cosine: floa
         wanted = f"precision int8, model {job.model}"
         raise RecipeMismatch(name, f"precision {theirs.precision}, model {theirs.name}", wanted, f"{name}_2")
     made = _quantize(job, collection, min_cosine)
+    say(f"{made}.")
     with errors_of(where):
         open_store(where, create=True).put(join(MODELS, made.file_name), made.content)
     return replace(job, model=join(where, MODELS, made.file_name))
@@ -138,20 +144,21 @@ def _quantize(job: Images, source: Source, min_cosine: float) -> Quantized:
     if base.precision != "fp32":
         raise UsageError(f"The model {job.model} is {base.precision} already.")
     pictures = _sample(job, source, base)
-    calibration, held_back = pictures[::2], pictures[1::2]
+    calibration, held_back = pictures[::3], np.delete(pictures, np.s_[::3], axis=0)
     model = _with_integers(onnx.load(base.file), calibration, base.batch or 1)
     alike = cosines(*(_vectors(graph, base.batch, held_back) for graph in (base.file, model.SerializeToString())))
     mean, lowest = float(alike.mean()), float(alike.min())
     if not mean >= min_cosine:  # written so that NaN is refused
+        accepted = np.floor(mean * 1000) / 1000
         raise UsageError(
-            f"INT8 makes other vectors of these pictures: their cosine with float32 is {mean:.4f} on average, below "
-            f"{min_cosine:g}. Use --precision fp32, or accept it with --min-cosine {np.floor(mean * 100) / 100:g}."
+            f"INT8 makes other vectors of these pictures: their mean cosine with float32 is {accepted:.3f}, below "
+            f"{min_cosine:g}. Use --precision fp32, or accept it with --min-cosine {accepted:g}."
         )
-    facts = {"calibrated_on": len(calibration), "held_back": len(held_back), "mean_cosine": mean}
-    facts |= {"lowest_cosine": lowest}
+    made = Quantized(b"", base.name, len(calibration), len(held_back), mean, lowest)
     told = asdict(replace(base, file="", precision="int8", base=base.sha256))
+    facts = {name: value for name, value in asdict(made).items() if name != "content"}
     helper.set_model_props(model, {PREPARED: json.dumps(told), QUANTIZED: json.dumps(facts)})
-    return Quantized(model.SerializeToString(), base.name, **facts)
+    return replace(made, content=model.SerializeToString())
 
 
 def cosines(ones: Vectors, others: Vectors) -> Array:
@@ -221,8 +228,7 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     if max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx")) < _OPSET:
         model = onnx.version_converter.convert_version(model, _OPSET)
     with tempfile.TemporaryDirectory(prefix="fanfold-") as folder:
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
+        options = session_options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(Path(folder) / "simple.onnx")
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -248,7 +254,8 @@ def scales(weight: Array) -> Array:
     limit = np.abs(weight).max(axis=(1, 2, 3))
     if weight.shape[1] > 1:
         limit = np.maximum(limit, np.maximum(_pairs(weight), _pairs(weight.transpose(0, 2, 3, 1))))
-    found: Array = np.where(limit > 0, limit, 1) / np.float32(127)  # 127: rounding may add half a step to each
+    steps = 127  # not 128: rounding may add half a step to each of two neighbours
+    found: Array = (np.where(limit > 0, limit, 1) / steps).astype(np.float32)
     return found
 
 
@@ -269,14 +276,12 @@ def _means(model: onnx.ModelProto, names: list[str], fed: list[dict[str, Pixels]
     for name in names:
         asked.graph.node.append(helper.make_node("GlobalAveragePool", [name], [f"{name}_mean"]))
         asked.graph.output.append(helper.make_empty_tensor_value_info(f"{name}_mean"))
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(asked.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
     sums = [np.zeros(1, np.float32) for _ in names]
     for inputs in fed:
         found = session.run([f"{name}_mean" for name in names], inputs)
         sums = [total + one.mean(axis=(0, 2, 3)) for total, one in zip(sums, found, strict=True)]
-    return {name: total / len(fed) for name, total in zip(names, sums, strict=True)}
+    return {name: total / np.float32(len(fed)) for name, total in zip(names, sums, strict=True)}
 
 
 def _correct(
