@@ -195,17 +195,25 @@ def _replace(field: "list[object]", values: "object") -> None:
 def _add_arithmetic(
     model: onnx.ModelProto, wanted: Input, size: int, mean: Sequence[float], deviation: Sequence[float]
 ) -> None:
-    """`pictures` -> float32 -> (x - mean) / deviation -> the order of axes and the type the model takes."""
+    """`pictures` -> the order of axes the model takes -> float32 -> (x - mean) / deviation -> the type it takes.
+
+    Planes come first: a constant a channel is then one for 50,000 values in a row. With the channels last it would be
+    one for every single value, which took 12 % of EfficientNet-Lite0's time.
+    """
     constants = {"fanfold_mean": np.asarray(mean), "fanfold_scale": 1 / np.asarray(deviation)}
+    axes = (3,) if wanted.channels_last else (3, 1, 1)
     for name, values in constants.items():
-        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
-    nodes = [
-        helper.make_node("Cast", ["pictures"], ["fanfold_float"], to=TensorProto.FLOAT),
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32).reshape(axes), name))
+    nodes = []
+    if not wanted.channels_last:
+        nodes.append(helper.make_node("Transpose", ["pictures"], ["fanfold_planes"], perm=[0, 3, 1, 2]))
+    nodes += [
+        helper.make_node(
+            "Cast", [nodes[-1].output[0] if nodes else "pictures"], ["fanfold_float"], to=TensorProto.FLOAT
+        ),
         helper.make_node("Sub", ["fanfold_float", "fanfold_mean"], ["fanfold_centred"]),
         helper.make_node("Mul", ["fanfold_centred", "fanfold_scale"], ["fanfold_normal"]),
     ]
-    if not wanted.channels_last:
-        nodes.append(helper.make_node("Transpose", ["fanfold_normal"], ["fanfold_planes"], perm=[0, 3, 1, 2]))
     nodes.append(helper.make_node("Cast", [nodes[-1].output[0]], [wanted.name], to=wanted.kind))
     _replace(model.graph.node, [*nodes, *model.graph.node])
     shape = [wanted.batch or "n", size, size, 3]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Rgb = tuple[float, float, float]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-_PREPARATION = "1"
+_PREPARATION = "2"
 """To be raised when preparing changes, so that no cache serves what an older version made."""
 
 MIN_COSINE = 0.99

@@ -330,6 +330,8 @@ def _quantized(
                 model,
                 file,
                 Reader(),
+                activation_type=QuantType.QUInt8,  # with weights of QInt8: what `scales` is about
+                weight_type=QuantType.QInt8,
                 per_channel=True,
                 op_types_to_quantize=_KINDS,
                 nodes_to_exclude=kept,
