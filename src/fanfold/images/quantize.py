@@ -49,6 +49,9 @@ FEWEST = 16
 MODELS = "_models"
 """The folder of a database where the models lie that were made for it."""
 
+FIRST = 1
+"""Convolutions at the graph's start that stay in float."""
+
 _LISTED = 20_000  # pictures among which the sample is drawn: a listing of millions need not end first
 _KINDS = ["Conv", "Clip", "Relu", "Add", "MaxPool"]  # a pool in integers would round the vectors themselves
 _OPSET = 13  # the first in which a scale a channel can be written down
@@ -213,7 +216,9 @@ def _with_integers(model: onnx.ModelProto, pictures: Pixels, batch: int) -> onnx
     model = _simplified(model)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    chosen = [node for node in convolutions[1:] if node.input[1] in weights and len(weights[node.input[1]].dims) == 4]
+    chosen = [
+        node for node in convolutions[FIRST:] if node.input[1] in weights and len(weights[node.input[1]].dims) == 4
+    ]
     if not chosen:
         raise UsageError("INT8 is for models made of convolutions; this one has none beyond the first.")
     fed = [{"pictures": np.repeat(picture[None], batch, axis=0)} for picture in pictures]
