@@ -5,7 +5,7 @@
                                                                                          └─ refused if too low
 
 ONNX Runtime's quantiser does the surgery. By itself it leaves EfficientNet-Lite0 with a mean cosine of 0.95; three
-things make that 0.997 (benches/precision.py measures each):
+things make that 0.996 (benches/precision.py measures each):
 
     weights    each output channel has the finest scale that no CPU can overflow, see `scales`
     bias       rounded weights shift a channel's mean; the bias takes that back, see `_corrected`
