@@ -29,7 +29,7 @@ def work(what: str, paths: list[str], barrier: Any, times: Any) -> None:
     from fanfold.images.model import ready
 
     model = ready("efficientnet-lite0")
-    view, batch = View(model.size, model.crop), Images().batch_size
+    view, batch = View(model.size, model.crop), Images().minibatch
     pixels = np.empty((batch, model.size, model.size, 3), np.uint8)
     embed = Embedder(model.file)
     for place, path in zip(pixels, paths, strict=False):

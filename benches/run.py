@@ -6,7 +6,17 @@ import sys
 from measure import PEERS, ROOT
 
 BENCHES = ROOT / "benches"
-STEPS = ("images.py", "first.py", "rerun.py", "planning.py", "estimate.py", "dynamodb.py", "results.py")
+STEPS = (
+    "images.py",
+    "precision.py",
+    "decode.py",
+    "first.py",
+    "rerun.py",
+    "planning.py",
+    "estimate.py",
+    "dynamodb.py",
+    "results.py",
+)
 
 
 def main() -> None:

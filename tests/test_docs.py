@@ -46,6 +46,8 @@ def playground(tmp_path: Path) -> Path:
         shutil.copy(Path(spec.origin).parent / "data" / name, tmp_path / "photos" / name)
     shutil.copy(tmp_path / "photos" / "chelsea.png", tmp_path / "photos" / "cat.png")
     shutil.copy(tmp_path / "photos" / "chelsea.png", tmp_path / "cat.png")
+    for number in range(3):  # more than INT8 needs to be calibrated
+        shutil.copytree(tmp_path / "photos", tmp_path / "pictures" / str(number))
     shutil.copy(ROOT / "examples" / "checksums.py", tmp_path)
     return tmp_path
 
@@ -86,10 +88,11 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "images duplicates",
         "images vectors",
         "images models",
+        "images quantize",
         "plan images",
     ):
         assert f"fanfold {verb}" in shown
-    for verb in ("runs", "report", "failures", "optimize", "mirror"):
+    for verb in ("runs", "report", "failures", "optimize", "mirror", "doctor"):
         assert f"fanfold {verb}" in shown
 
 
@@ -104,7 +107,7 @@ def test_generated_pages_are_what_the_code_says(tmp_path: Path) -> None:
 
 def test_every_command_has_help() -> None:
     """Every command says what it is for."""
-    for name in ("images", "plan", "runs", "report", "failures", "optimize", "mirror", "cancel"):
+    for name in ("images", "plan", "runs", "report", "failures", "optimize", "mirror", "cancel", "doctor"):
         command = app[name]
         assert isinstance(command, App)
         assert command.help

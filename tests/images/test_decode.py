@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from fanfold.images.decode import DecodeError, Facts, Pixels, View, decode
 
@@ -258,6 +258,35 @@ def test_orientation(picture: Image.Image, form: str, value: int) -> None:
     square, facts = seen(data)
     assert apart(square, reference(upright)) < 2
     assert facts[:2] == upright.size
+
+
+@pytest.mark.parametrize("kind", ["eXIf behind the pixels", "XMP", "text"])
+def test_orientation_wherever_a_png_keeps_it(picture: Image.Image, kind: str) -> None:
+    """A PNG's orientation is found in its EXIF chunk, even the last, in its XMP, and where ImageMagick put it once."""
+    info = PngImagePlugin.PngInfo()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    if kind == "XMP":
+        info.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    elif kind == "text":
+        info.add_text("Raw profile type exif", f"\nexif\n{len(exif.tobytes())}\n{exif.tobytes().hex()}", zip=True)
+    data = encoded(picture, "PNG", pnginfo=info)
+    if kind.startswith("eXIf"):
+        content = exif.tobytes().removeprefix(b"Exif\0\0")
+        chunk = b"eXIf" + content
+        whole = struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        data = data[:-12] + whole + data[-12:]  # before IEND
+    _, facts = seen(data)
+    assert (facts.width, facts.height) == picture.size[::-1]
+
+
+def test_a_png_is_decoded_once(picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PNG that holds no orientation is not decoded in search of one."""
+    ends = []
+    original = PngImagePlugin.PngImageFile.load_end
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load_end", lambda self: (ends.append(1), original(self))[1])
+    seen(encoded(picture, "PNG"))
+    assert len(ends) == 1
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])

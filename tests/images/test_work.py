@@ -17,9 +17,9 @@ from PIL import Image
 
 from fanfold.errors import UsageError
 from fanfold.images import Images
-from fanfold.images.decode import View
-from fanfold.images.embed import Embedder
-from fanfold.images.work import ROWS, Embedding, read_ahead
+from fanfold.images.decode import DecodeError, View
+from fanfold.images.embed import Embedder, threads
+from fanfold.images.work import ROWS, Decoded, Embedding, decode_ahead, read_ahead
 from fanfold.job import Failure, Item, Work
 
 
@@ -118,8 +118,8 @@ def test_it_is_a_work(work: Embedding, folder: Callable[..., Any]) -> None:
 # -- what the model does --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(name="moody")
-def _moody() -> Embedding:
+@pytest.fixture(name="moody", params=[1, 3], ids=["1 thread", "3 threads"])
+def _moody(request: pytest.FixtureRequest) -> Embedding:
     """A model that looks its pictures' red up in a table: no number at 50, nothing to look up from 150 on."""
     table = np.repeat(np.arange(150, dtype=np.float32)[:, None], 3, axis=1)
     table[47:54] = np.nan
@@ -146,7 +146,7 @@ def _moody() -> Embedding:
     schema = Images().schema()
     at = schema.get_field_index("vector")
     small = schema.set(at, pa.field("vector", pa.list_(pa.float32(), 3)))
-    return Embedding(Embedder(model.SerializeToString()), View(8, 1.0), small, batch_size=4, max_bytes=1 << 20)
+    return Embedding(Embedder(model.SerializeToString()), View(8, 1.0), small, 4, 1 << 20, request.param)
 
 
 def test_one_bad_picture_fails_alone(moody: Embedding, folder: Callable[..., Any]) -> None:
@@ -256,3 +256,80 @@ def test_memory_is_bounded(work: Embedding, folder: Callable[..., Any], photos: 
 
     first = held_after(items[:40])
     assert held_after(items) - first < 40 << 20
+
+
+# -- decoding ahead -------------------------------------------------------------------------------------------------
+
+SMALL = View(8, 1.0)
+
+
+def pictures(count: int, taken: list[str]) -> Iterator[tuple[Item, bytes | Exception]]:
+    """Items with their bytes, each noted when it is taken; every fourth is no picture, every fifth was not read."""
+    for item in numbered(count):
+        number = int(item.key)
+        taken.append(item.key)
+        yield item, OSError("gone") if number % 5 == 4 else b"no picture" if number % 4 == 3 else jpeg(number)
+
+
+def test_threads_decode_in_order() -> None:
+    """Several threads give every item one answer, in order: its picture, or why it has none."""
+    found = [(item.key, result()) for item, result in decode_ahead(pictures(40, []), SMALL, threads=4, ahead=8)]
+    assert [key for key, _ in found] == [str(number) for number in range(40)]
+    for key, result in found:
+        if int(key) % 5 == 4:
+            assert isinstance(result, OSError)
+        elif int(key) % 4 == 3:
+            assert isinstance(result, DecodeError)
+        else:
+            assert isinstance(result, Decoded)
+            assert abs(int(result.pixels[0, 0, 0]) - int(key)) < 3
+
+
+def test_decoding_ahead_is_bounded() -> None:
+    """No more pictures are under way than a minibatch and one a thread, nor files of more than the budget."""
+    for budget, most in ((1000, 2 + 3 + 1), (30, 3)):  # files of 10 bytes, as listed
+        taken: list[str] = []
+        ahead = decode_ahead(pictures(40, taken), SMALL, threads=3, ahead=2, budget=budget)
+        for number, _ in enumerate(ahead):
+            assert len(taken) <= number + most
+        assert len(taken) == 40
+
+
+def test_decoding_ahead_stops_when_closed() -> None:
+    """Whoever stops listening stops the decoding."""
+    taken: list[str] = []
+    ahead = decode_ahead(pictures(40, taken), SMALL, threads=2, ahead=2)
+    next(ahead)
+    ahead.close()
+    assert len(taken) <= 5
+
+
+def test_threads_change_no_vector(
+    work: Embedding, folder: Callable[..., Any], photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of several cores gives the rows and the failures that a worker of one does, if not to the last bit."""
+    names = ("chelsea", "rocket", "coffee", "logo", "retina")
+    source = folder(**{photos[name].name: photos[name].read_bytes() for name in names}, **{"bad.jpg": b"no picture"})
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    several = Images(batch_size=4).open()
+    (ours, failed), (theirs, failed_there) = (split(one(source.items(), source)) for one in (work, several))
+    assert ours.keys() == theirs.keys()
+    assert failed == failed_there
+    for key, row in ours.items():
+        assert np.allclose(row["vector"], theirs[key]["vector"], atol=1e-4)
+        assert {**row, "vector": 0, "created": 0} == {**theirs[key], "vector": 0, "created": 0}
+
+
+@pytest.mark.parametrize(("said", "count"), [(None, 1), ("1", 1), ("4", 4), ("0", 1), ("4,2", 1)])
+def test_threads_as_the_executor_says(said: str | None, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's cores are told by OMP_NUM_THREADS; nothing, or nonsense, means one."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert threads() == count
+
+
+def test_minibatches_by_provider() -> None:
+    """A GPU gets larger minibatches, unless the user says otherwise."""
+    assert [Images(provider=name).minibatch for name in ("cpu", "cuda", "tensorrt")] == [2, 64, 64]
+    assert Images(provider="cuda", batch_size=8).minibatch == 8

@@ -32,6 +32,9 @@ app.command("fanfold.cli.images:app", name="images", help="Embed pictures as vec
 plan = App(name="plan", help="Say what a run would do, how long it would take, and what it would cost.")
 plan.command("fanfold.cli.images:plan", name="images", help="What `fanfold images embed` would do.")
 app.command(plan)
+app.command(
+    "fanfold.cli.doctor:doctor", name="doctor", help="Say what this machine offers, and what will be used of it."
+)
 app.command("fanfold.cli.detached:cancel", name="cancel", help="End a run on a cluster, and commit what it has done.")
 for verb in ("work", "commit", "launch"):  # what containers do
     app.command(f"fanfold.cli.detached:{verb}", name=verb, show=False)

@@ -31,6 +31,11 @@ def error(message: str) -> None:
     err.print(Text("fanfold: ", style="bold red") + Text(harmless(message)), soft_wrap=True)
 
 
+def note(message: str) -> None:
+    """Say something worth knowing, on stderr."""
+    err.print(harmless(message), soft_wrap=True)
+
+
 def put_json(content: Mapping[str, Any]) -> None:
     """One JSON object on one line of stdout."""
     sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")

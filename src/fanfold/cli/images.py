@@ -19,7 +19,7 @@ from fanfold.estimate import preview
 from fanfold.executors import Size, open_executor
 from fanfold.images import Images
 from fanfold.images import search as searching
-from fanfold.images.model import MODELS
+from fanfold.images.model import MIN_COSINE, MODELS
 from fanfold.job import load
 from fanfold.ledger import account, check_recipe
 from fanfold.planner import Tally
@@ -57,6 +57,9 @@ ADVICE = {
     "embed": "a GPU (--provider cuda), a smaller model (`fanfold images models`), or more workers",
 }
 """What to do about the stage that takes most of the time."""
+MinCosine = Annotated[
+    float, Parameter(help="With int8: refuse a model whose vectors have a lower mean cosine with those of float32.")
+]
 RetryFailed = Annotated[bool, Parameter(negative="", help="Try pictures again that failed before.")]
 
 
@@ -74,9 +77,14 @@ def embed(
     id: IdChoice = "key",
     retry_failed: RetryFailed = False,
     mirror: Mirror = "",
+    min_cosine: MinCosine = MIN_COSINE,
     json: Json = False,
 ) -> int:
     """Turn pictures into vectors: those that are new or have changed. Run it again to resume or to update."""
+    if job.precision == "int8":
+        from fanfold.images.quantize import settle
+
+        job = settle(job, source, database, table, _cosine(min_cosine), say=draw.note)
     run = fanfold.run(
         job,
         source=source,
@@ -204,6 +212,39 @@ def _vectors(database: str, table: str, keys: Sequence[str]) -> tuple[list[str],
 
 
 @app.command
+def quantize(
+    source: Source,
+    out: Annotated[Path, Parameter(help="The file to write, model.onnx: it can be given as --model.")],
+    /,
+    *,
+    job: Job = Images(),  # noqa: B008 - frozen
+    min_cosine: MinCosine = MIN_COSINE,
+    json: Json = False,
+) -> int:
+    """Make the INT8 form of a model, calibrated on some of your pictures, and say how alike its vectors are."""
+    if out.suffix != ".onnx":
+        raise UsageError(f"The file to write must end in .onnx, and {out} does not.")
+    from fanfold.images import quantize as quantizing
+
+    made = quantizing.quantize(job, source, _cosine(min_cosine))
+    try:
+        out.write_bytes(made.content)
+    except OSError as error:
+        raise UsageError(f"Cannot write {out}: {error.strerror}.") from error
+    if json:
+        draw.put_json({"file": str(out)} | {key: value for key, value in asdict(made).items() if key != "content"})
+    else:
+        draw.out.print(f"{draw.harmless(str(out))}: {made}.", soft_wrap=True)
+    return 0
+
+
+def _cosine(threshold: float) -> float:
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"--min-cosine takes a cosine from 0 to 1, not {threshold}.")
+    return threshold
+
+
+@app.command
 def models(*, json: Json = False) -> int:
     """List what --model accepts by name; any file.onnx and hf://org/repo/path.onnx@revision work as well."""
     draw.models([asdict(model) for model in MODELS], json)
@@ -237,5 +278,9 @@ def _job_of(dataset: lance.LanceDataset, table: str) -> Images:
         raise UsageError(f"Table '{table}' was not made by `fanfold images embed`.")
     job = load(Images.name, loads(metadata["fanfold.options"]))
     assert isinstance(job, Images)
+    if job.precision == "int8":
+        from fanfold.images.quantize import in_database
+
+        job = in_database(job, dataset.uri.rpartition("/")[0])
     check_recipe(metadata, job, table)
     return job

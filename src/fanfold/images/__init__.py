@@ -2,8 +2,8 @@
 
     read ──▶ decode ──▶ resize, crop ──▶ embed ──▶ row
 
-`model.py` says which models there are, `decode.py` how a picture is seen, `work.py` what a worker does, `search.py`
-what can be asked of the table.
+`model.py` says which models there are, `quantize.py` how one is made to compute in INT8, `decode.py` how a picture is
+seen, `work.py` what a worker does, `search.py` what can be asked of the table.
 """
 
 import json
@@ -32,6 +32,7 @@ if not all(map(find_spec, _NEEDED)):
     raise MissingExtra("images", "The job 'images'")
 
 Truncated = Literal["embed", "fail"]
+Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino", "coreml"]
 
 
@@ -47,10 +48,12 @@ class Images:
 
     model: str = field(
         default="efficientnet-lite0",
-        metadata={"help": "A name from `fanfold images models`, a file.onnx, or hf://org/repo/path.onnx@revision."},
+        metadata={
+            "help": "A name from `fanfold images models`, a file.onnx or its URL, or hf://org/repo/path.onnx@revision."
+        },
     )
-    batch_size: int = field(
-        default=2, metadata={"help": "Pictures given to the model at a time; more than 2 pays only on a GPU."}
+    batch_size: int | None = field(
+        default=None, metadata={"help": "Pictures given to the model at a time; by default 2 on a CPU, 64 on a GPU."}
     )
     fast: bool = field(
         default=False,
@@ -67,15 +70,20 @@ class Images:
     provider: Provider = field(
         default="cpu", metadata={"help": "What runs the model: cpu, cuda, tensorrt, openvino or coreml."}
     )
+    precision: Precision = field(
+        default="fp32",
+        metadata={"help": "What the model computes in: fp32; fp16, for GPUs; int8, calibrated on the pictures."},
+    )
 
     def __post_init__(self) -> None:
         for option in ("batch_size", "max_pixels", "max_bytes"):
-            if getattr(self, option) < 1:
-                raise UsageError(f"{option} must be at least 1, not {getattr(self, option)}.")
-        for option, choices in (("truncated", get_args(Truncated)), ("provider", get_args(Provider))):
+            if (value := getattr(self, option)) is not None and value < 1:
+                raise UsageError(f"{option} must be at least 1, not {value}.")
+        for option, kind in (("truncated", Truncated), ("provider", Provider), ("precision", Precision)):
+            choices = get_args(kind)
             if getattr(self, option) not in choices:
                 raise UsageError(f"{option} must be one of {', '.join(choices)}, not '{getattr(self, option)}'.")
-        if self.model.endswith(".onnx") and not self.model.startswith("hf://"):
+        if self.model.endswith(".onnx") and "://" not in self.model:
             # As a command typed in another folder could name it: workers and later searches do.
             object.__setattr__(self, "model", str(Path(self.model).expanduser().resolve()))
 
@@ -97,7 +105,8 @@ class Images:
     def recipe(self) -> Mapping[str, str]:
         """What two vectors must share to be comparable: weights, preprocessing, which output of the model."""
         ready = self._ready()
-        return {
+        precision = {} if ready.precision == "fp32" else {"precision": ready.precision}
+        return precision | {
             "model": ready.name,
             "weights": f"sha256:{ready.sha256}",
             "preprocessing": f"{ready.preprocessing}; antialiased bicubic; JPEG decoded at >= {1 if self.fast else 2}x",
@@ -107,14 +116,19 @@ class Images:
     def open(self) -> "Embedding":
         """Load the model. Raises FanfoldError if no worker could."""
         from fanfold.images.decode import View
-        from fanfold.images.embed import open_embedder
+        from fanfold.images.embed import open_embedder, threads
         from fanfold.images.model import probe
         from fanfold.images.work import Embedding
 
         ready = self._ready()
         embedder = open_embedder(ready.file, ready.batch, self.provider, probe(ready.size))
         view = View(ready.size, ready.crop, self.fast, self.truncated, self.max_pixels)
-        return Embedding(embedder, view, self.schema(), self.batch_size, self.max_bytes)
+        return Embedding(embedder, view, self.schema(), self.minibatch, self.max_bytes, threads())
+
+    @property
+    def minibatch(self) -> int:
+        """Pictures given to the model at a time: `batch_size`, or what suits the provider."""
+        return self.batch_size or (64 if self.provider in ("cuda", "tensorrt") else 2)
 
     def embed_one(self, data: bytes) -> "Vectors":
         """float32[dimension], the vector of one picture. Raises UsageError for bytes that are no picture."""
@@ -123,7 +137,7 @@ class Images:
     def _ready(self) -> "Ready":
         from fanfold.images.model import ready
 
-        return ready(self.model)
+        return ready(self.model, self.precision)
 
 
 def _columns(dimension: int) -> list["pa.Field[Any]"]:

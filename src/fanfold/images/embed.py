@@ -1,5 +1,6 @@
 """A prepared graph in ONNX Runtime: pictures in, vectors out."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Embedder:
 
     def __init__(self, graph: str | bytes, batch: int | None = None, provider: str = "cpu") -> None:
         self._batch = batch
-        self._session = ort.InferenceSession(graph, _options(), providers=_chain(provider))
+        self._session = ort.InferenceSession(graph, session_options(), providers=_chain(provider))
 
     def __call__(self, pictures: Pixels) -> Vectors:
         if self._batch is None:
@@ -88,14 +89,20 @@ def _chain(provider: str) -> list[str]:
     return list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]]))  # the CPU takes what the first leaves over
 
 
-def _options() -> ort.SessionOptions:
-    """One thread a worker, since there is a worker a core.
+def threads() -> int:
+    """How many cores this worker has, as its executor says by OMP_NUM_THREADS; one if it says nothing."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(said)) if said.isdecimal() else 1
+
+
+def session_options() -> ort.SessionOptions:
+    """As many threads as the worker has cores, which is one where there is a worker a core.
 
     The memory arena stays on. It only ever grows, but to what a minibatch needs, as all are of one shape; without it
     the layers' megabytes fragment the heap among the pictures': 310 MB a worker instead of 170, and still growing.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads(), 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # errors are raised as well; a library does not write to the terminal

@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images import hub, lite0
 from fanfold.images.cache import cache_dir, digest, write_whole
+from fanfold.storage import is_url, read_url
 
 if TYPE_CHECKING:
     import onnx
@@ -27,8 +29,11 @@ if TYPE_CHECKING:
 Rgb = tuple[float, float, float]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-_PREPARATION = "1"
+_PREPARATION = "2"
 """To be raised when preparing changes, so that no cache serves what an older version made."""
+
+MIN_COSINE = 0.99
+"""Mean cosine with the float32 vectors below which an INT8 model is refused, unless the user says otherwise."""
 
 IMAGENET_MEAN: Rgb = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_DEVIATION: Rgb = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -138,6 +143,10 @@ class Ready:
     """Which tensor of the graph the vector is, in words."""
     revision: str
     """The hub's commit, or nothing."""
+    precision: str = "fp32"
+    """What it computes in: fp32, fp16 or int8."""
+    base: str = ""
+    """The SHA-256 of the weights it was quantised from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +163,29 @@ class _Source:
     """A preprocessor_config.json, if there is one."""
 
 
-def ready(name: str) -> Ready:
-    """The model called `name` (of MODELS, `hf://org/repo/path.onnx@revision`, or a file's path), ready to run.
+def ready(name: str, precision: str = "fp32") -> Ready:
+    """The model called `name` (of MODELS, `hf://org/repo/path.onnx@revision`, a file's path or URL), ready to run.
 
-    Made on first use, then kept. Raises UsageError for a model there is not, FanfoldError for one that cannot be had.
+    Made on first use, then kept. A file that was quantised is what it is; `precision` may say so, but need not.
+    Raises UsageError for a model there is not, FanfoldError for one that cannot be had.
     """
-    source = _source(name)
-    key = hashlib.sha256(
-        repr((_PREPARATION, source.sha256, source.preprocessing, _text(source.config))).encode()
-    ).hexdigest()
+    found = _ready(_source(name), half=precision == "fp16")
+    if precision == "int8" and found.precision != "int8":
+        raise UsageError(
+            f"INT8 is calibrated on pictures: `fanfold images embed SOURCE DATABASE --precision int8` does that, and "
+            f"`fanfold images quantize SOURCE model.onnx` makes a model for --model. '{name}' is not such a model."
+        )
+    return found
+
+
+def _ready(source: "_Source", half: bool) -> Ready:
+    identity = (_PREPARATION, source.sha256, source.preprocessing, _text(source.config), *(["fp16"] if half else []))
+    key = hashlib.sha256(repr(identity).encode()).hexdigest()
     folder = cache_dir() / "models"
     for file in folder.glob(f"{key[:32]}.*.onnx"):
         if (kept := _kept(file)) is not None:
             return kept
-    return _prepare(source, folder, key[:32])
+    return _prepare(source, folder, key[:32], half)
 
 
 def _kept(file: Path) -> Ready | None:
@@ -193,6 +211,8 @@ def _source(name: str) -> _Source:
         return _from_hub(name, hub.Address.parse(known.source), known)
     if name.startswith(hub.SCHEME):
         return _from_hub(name, hub.Address.parse(name), None)
+    if is_url(name):
+        return _from_url(name)
     if name.lower().endswith(".onnx"):
         return _from_file(Path(name).expanduser())
     names = ", ".join(model.name for model in MODELS)
@@ -206,6 +226,26 @@ def _from_file(path: Path) -> _Source:
         raise UsageError(f"The model {path} cannot be read: {error.strerror}.") from error
     config = path.with_name(hub.CONFIG)
     return _Source(path.name, sha256, lambda: _parse(path), config=config if config.is_file() else None)
+
+
+def _from_url(url: str) -> _Source:
+    """A file of an object store or web server: fetched once. Raises UsageError, FanfoldError when it cannot be had."""
+    if not url.lower().endswith(".onnx"):
+        raise UsageError(f"The model {url} is no address of a file.onnx.")
+    key = hashlib.sha256(url.encode()).hexdigest()[:32]
+    folder = cache_dir() / "models" / "fetched"
+    for file in folder.glob(f"{key}.*.onnx"):
+        if digest(file) == (sha256 := file.suffixes[-2][1:]):
+            return _Source(url.rpartition("/")[2], sha256, partial(_parse, file))
+        file.unlink(missing_ok=True)
+    try:
+        content = read_url(url)
+    except FileNotFoundError as error:
+        raise UsageError(f"There is no model at {url}.") from error
+    except OSError as error:
+        raise FanfoldError(f"The model {url} cannot be fetched: {error}") from error
+    write_whole(folder / f"{key}.{hashlib.sha256(content).hexdigest()}.onnx", content)
+    return _from_url(url)
 
 
 def _from_hub(name: str, address: hub.Address, known: Model | None) -> _Source:
@@ -231,28 +271,12 @@ def _parse(path: Path) -> "onnx.ModelProto":
 # -- preparing ------------------------------------------------------------------------------------------------------
 
 
-def _prepare(source: _Source, folder: Path, key: str) -> Ready:
+def _prepare(source: _Source, folder: Path, key: str, half: bool) -> Ready:
     from fanfold.images import graph
 
     model = source.graph()
-    wanted = graph.input_of(model)
-    shown, origin = (source.preprocessing, "") if source.preprocessing else _preprocessing(source.config, wanted.size)
-    if wanted.size is not None and wanted.size != shown.size:
-        raise UsageError(f"The model takes {wanted.size} px, but its preprocessor_config.json says {shown.size} px.")
-    prepared = graph.prepare(model, shown.size, shown.mean, shown.deviation)
-    content = prepared.model.SerializeToString()
-    facts = Ready(
-        file="",
-        name=source.name,
-        sha256=source.sha256,
-        dimension=_dimension(content, shown.size, wanted.batch, source.name),
-        size=shown.size,
-        crop=shown.crop,
-        batch=wanted.batch,
-        preprocessing=f"{shown}{origin}",
-        output=prepared.output,
-        revision=source.revision,
-    )
+    told = {one.key: one.value for one in model.metadata_props}.get(graph.PREPARED)
+    content, facts = _as_told(model, told, source) if told else _by_surgery(model, source, half)
     file = folder / f"{key}.{hashlib.sha256(content).hexdigest()}.onnx"
     write_whole(file.with_suffix(".json"), json.dumps(asdict(facts), indent=1).encode())
     write_whole(file, content)  # last: it is what makes the pair count
@@ -262,14 +286,46 @@ def _prepare(source: _Source, folder: Path, key: str) -> Ready:
     return kept
 
 
-def _dimension(content: bytes, size: int, batch: int | None, name: str) -> int:
+def _as_told(model: "onnx.ModelProto", told: str, source: _Source) -> tuple[bytes, Ready]:
+    """A graph that fanfold prepared and wrote to a file, with the facts that lie in it."""
+    try:
+        return model.SerializeToString(), replace(Ready(**json.loads(told)), sha256=source.sha256)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"The model {source.name} was made by another version of fanfold: {error}") from error
+
+
+def _by_surgery(model: "onnx.ModelProto", source: _Source, half: bool) -> tuple[bytes, Ready]:
+    from fanfold.images import graph
+
+    wanted = graph.input_of(model)
+    shown, origin = (source.preprocessing, "") if source.preprocessing else _preprocessing(source.config, wanted.size)
+    if wanted.size is not None and wanted.size != shown.size:
+        raise UsageError(f"The model takes {wanted.size} px, but its preprocessor_config.json says {shown.size} px.")
+    prepared = graph.prepare(model, shown.size, shown.mean, shown.deviation)
+    content = (graph.to_half(prepared.model) if half else prepared.model).SerializeToString()
+    return content, Ready(
+        file="",
+        name=source.name,
+        sha256=source.sha256,
+        dimension=_dimension(content, shown.size, wanted.batch, source.name, 2e-2 if half else 1e-3),
+        size=shown.size,
+        crop=shown.crop,
+        batch=wanted.batch,
+        preprocessing=f"{shown}{origin}",
+        output=prepared.output,
+        revision=source.revision,
+        precision="fp16" if half else "fp32",
+    )
+
+
+def _dimension(content: bytes, size: int, batch: int | None, name: str, tolerance: float) -> int:
     """How long the graph's vectors are, found by running it on a probe. Raises FanfoldError if it does not run."""
     from fanfold.images.embed import Embedder
 
     vectors = Embedder(content, batch)(probe(size)[None])
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise FanfoldError(f"The model '{name}' gives {vectors.shape} for one picture, or values that are not finite.")
-    if name == "efficientnet-lite0" and not np.allclose(vectors[0, 7::160], GOLDEN, atol=1e-3):
+    if name == "efficientnet-lite0" and not np.allclose(vectors[0, 7::160], GOLDEN, atol=tolerance):
         raise FanfoldError("efficientnet-lite0, made from its weights, does not give the vector it should.")
     return int(vectors.shape[1])
 

@@ -4,21 +4,23 @@
             threads         └─ Failure        one thread      └─ Failure      └─ Failure
 
 Reading waits for disks and networks, so threads do it; decoding and embedding are arithmetic, and a worker is one of
-as many processes as there are cores, so they take turns on one thread.
+as many processes as there are cores, so they take turns on one thread. A worker of several cores, one with a GPU,
+decodes the next minibatch on all of them while the model has this one.
 """
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from fanfold.errors import UsageError
-from fanfold.images.decode import DecodeError, Facts, View, decode
+from fanfold.images.decode import DecodeError, Facts, Pixels, View, decode
 from fanfold.images.embed import Embedder, Vectors
 from fanfold.job import Failure, Item, Opener
 
@@ -44,19 +46,23 @@ class Picture(NamedTuple):
 class Embedding:
     """What a worker holds for the job `images`: the model, the minibatch. It is a `fanfold.job.Work`."""
 
-    def __init__(self, embedder: Embedder, view: View, schema: pa.Schema, batch_size: int, max_bytes: int) -> None:
+    def __init__(
+        self, embedder: Embedder, view: View, schema: pa.Schema, batch_size: int, max_bytes: int, threads: int = 1
+    ) -> None:
         self.seconds = {"read": 0.0, "decode": 0.0, "embed": 0.0}
         self._embedder = embedder
         self._view = view
         self._schema = schema
         self._pixels = np.empty((batch_size, view.size, view.size, 3), np.uint8)
         self._max_bytes = max_bytes
+        self._threads = threads
 
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[Answer]:
         """Answer every item once: rows of the job's schema some at a time, failures as they happen."""
         rows = Rows(self._schema)
         batch: list[Picture] = []
-        for answer in self._decoded(items, source, batch):
+        decoded = self._decoded if self._threads == 1 else self._decoded_ahead
+        for answer in decoded(items, source, batch):
             if answer is not None:
                 yield answer
             if len(batch) == len(self._pixels):
@@ -96,6 +102,27 @@ class Embedding:
                 yield None
         finally:
             reads.close()
+
+    def _decoded_ahead(self, items: Iterable[Item], source: Opener, batch: list[Picture]) -> Iterator[Failure | None]:
+        """The same by several threads, in order, a minibatch ahead. What is counted as decoding is the wait for it.
+
+        Pillow's settings are the process's, so of what is not JPEG one is decoded at a time (see decode.py).
+        """
+        with (
+            closing(read_ahead(items, source, self._max_bytes)) as reads,
+            closing(
+                decode_ahead(iter(partial(self._next, reads), None), self._view, self._threads, len(self._pixels))
+            ) as decoded,
+        ):
+            for item, result in decoded:
+                with self._timed("decode"):
+                    found = result()
+                if isinstance(found, Decoded):
+                    self._pixels[len(batch)] = found.pixels
+                    batch.append(Picture(item, source.uri(item), found.bytes, found.facts))
+                    yield None
+                else:
+                    yield Failure.of(item, "decode" if isinstance(found, DecodeError) else "read", found)
 
     def _next(self, reads: "Iterator[Read]") -> "Read | None":
         with self._timed("read"):  # what is waited for, not what the threads spend
@@ -227,4 +254,56 @@ def _result(future: Future[bytes]) -> bytes | Exception:
     try:
         return future.result()
     except Exception as error:  # sources promise OSError; whatever else one raises must not end the task
+        return error
+
+
+# -- decoding ahead -------------------------------------------------------------------------------------------------
+
+
+class Decoded(NamedTuple):
+    """A picture ready for the model."""
+
+    pixels: Pixels
+    """uint8[size, size, 3]"""
+    facts: Facts
+    bytes: int
+    """Of its file."""
+
+
+def decode_ahead(
+    reads: Iterator[Read], view: View, threads: int, ahead: int, budget: int = READ_AHEAD
+) -> Generator[tuple[Item, Callable[[], Decoded | Exception]], None, None]:
+    """Yield each item with a call that waits for its picture, or for why there is none, in order.
+
+    `ahead` pictures and one a thread are under way while the one yielded is used, as long as their files take no more
+    than `budget` bytes together. Closing the generator stops the decoding.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="fanfold-decode")
+    pending: deque[tuple[Item, Future[Decoded | Exception]]] = deque()
+    held, ended = 0, False
+    try:
+        while pending or not ended:
+            while not ended and (not pending or (len(pending) <= ahead + threads and held < budget)):
+                read = next(reads, None)
+                if read is None:
+                    ended = True
+                    break
+                item, data = read
+                held += item.size
+                pending.append((item, pool.submit(_decoded_apart, data, view)))
+            if pending:
+                item, future = pending.popleft()
+                held -= item.size
+                yield item, future.result
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _decoded_apart(data: bytes | Exception, view: View) -> Decoded | Exception:
+    if isinstance(data, Exception):
+        return data
+    pixels = np.empty((view.size, view.size, 3), np.uint8)
+    try:
+        return Decoded(pixels, decode(data, pixels, view), len(data))
+    except DecodeError as error:
         return error

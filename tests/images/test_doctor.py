@@ -1,0 +1,86 @@
+"""`fanfold doctor`: what it finds, and what it advises."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from fanfold.images import doctor
+from fanfold.images.doctor import Runtime, advice
+from fanfold.machine import Gpu, Machine, Processor, look
+
+PLAIN = Machine("Linux 6.1 x86_64", Processor("a processor", ("AVX2",)), None, 4, 4, 8 << 30, None, "/tmp", 1 << 33, ())
+RUNTIME = Runtime("1.32.0", ("cpu",), "none", {}, "/cache", 1 << 33)
+
+
+def said(machine: Machine, runtime: Runtime = RUNTIME) -> str:
+    """All advice, but that about HEIC, which depends on what is installed."""
+    return " ".join(sentence for sentence in advice(machine, runtime) if "HEIC" not in sentence)
+
+
+def test_nothing_to_say() -> None:
+    """A usual machine needs no advice."""
+    assert said(PLAIN) == ""
+
+
+@pytest.mark.parametrize(
+    ("machine", "runtime", "words"),
+    [
+        (replace(PLAIN, gpus=(Gpu("L4", 1 << 34, "550"),)), RUNTIME, "pip install onnxruntime-gpu"),
+        (replace(PLAIN, gpus=(Gpu("L4", 1 << 34, "550"),)), replace(RUNTIME, providers=("cpu", "cuda")), "--provider"),
+        (replace(PLAIN, processor=Processor("x", ("AVX2", "AVX512-VNNI"))), RUNTIME, "--precision int8"),
+        (replace(PLAIN, processor=Processor("x", ("AMX-TILE", "AMX-INT8")), amx=False), RUNTIME, "Linux 5.16"),
+        (replace(PLAIN, memory_limit=1 << 30), RUNTIME, "--workers 2"),
+        (PLAIN, replace(RUNTIME, cache_free=1 << 20), "FANFOLD_CACHE"),
+    ],
+    ids=["GPU unused", "GPU", "VNNI", "AMX not granted", "little memory", "full cache"],
+)
+def test_advice(machine: Machine, runtime: Runtime, words: str) -> None:
+    """What could be better comes with what to do about it."""
+    assert words in said(machine, runtime)
+
+
+def test_amx_counts_only_where_it_is_granted() -> None:
+    """Without the kernel's leave the processor's AMX is no reason for INT8."""
+    amx = Processor("x", ("AMX-TILE", "AMX-INT8"))
+    assert "--precision int8" not in said(replace(PLAIN, processor=amx, amx=False))
+    assert "--precision int8" in said(replace(PLAIN, processor=amx, amx=True))
+
+
+def test_here() -> None:
+    """The real machine has the CPU provider and the decoders."""
+    found = doctor.look(look())
+    assert "cpu" in found.providers
+    assert {"pillow", "simplejpeg"} <= found.decoders.keys()
+    assert found.cache_free
+
+
+def fanfold(*words: str, prelude: str = "") -> "subprocess.CompletedProcess[str]":
+    """The command line, with a line of Python before it."""
+    code = f"import sys; sys.argv = ['fanfold', *{words!r}]; {prelude}\nfrom fanfold.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_command() -> None:
+    """The command shows a table for people and one JSON object for scripts."""
+    shown = fanfold("doctor")
+    assert shown.returncode == 0, shown.stderr
+    assert "ONNX Runtime" in shown.stdout
+    told = json.loads(fanfold("doctor", "--json").stdout)
+    assert told["machine"]["cores"] >= 1
+    assert told["extras"]["images"]
+    assert told["images"]["onnxruntime"]
+
+
+def test_without_the_extra() -> None:
+    """It works without the job's dependencies, and says how to get them."""
+    absent = (
+        "import importlib.util as u; f = u.find_spec; "
+        "u.find_spec = lambda name, *rest: None if name == 'onnxruntime' else f(name, *rest)"
+    )
+    told = json.loads(fanfold("doctor", "--json", prelude=absent).stdout)
+    assert told["images"] is None
+    assert not told["extras"]["images"]
+    assert "pip install 'fanfold[images]'" in told["advice"][0]
