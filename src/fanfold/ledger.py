@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store, side_by_side
 from fanfold.table import FAILURES, Drop, Table, in_both, table_names
 
-_SLICE = 64  # receipts published in one commit when a dead run is recovered
+_SLICE = 1_000_000  # items published in one commit when a dead run is recovered
 
 
 @dataclass
@@ -153,7 +152,8 @@ class Ledger:
             if fill:
                 rows = [fragment for outcome in slice for fragment in outcome.rows]
                 self.rows.commit(rows, fill=True)
-                self.rows.commit([], self._superseded(run, rows))
+                if self.failures.index.segments:
+                    self.rows.commit([], self._superseded(run, rows))
                 self.failures.commit([fragment for outcome in slice for fragment in outcome.failures], fill=True)
             else:
                 self.publish(slice)
@@ -193,8 +193,13 @@ def classified(
     source: Source, suffixes: frozenset[str], ids: Ids, rows: Index, failures: Index
 ) -> Iterator[tuple[Item, Standing]]:
     """List a source, and say of each item where it stands."""
+    return classify(listed(source, suffixes, ids), rows, failures)
+
+
+def listed(source: Source, suffixes: frozenset[str], ids: Ids) -> Iterator[Item]:
+    """List a source, with the keys that its items have in a table of these ids."""
     items = source.list(suffixes)
-    return classify(by_stem(items) if ids == "stem" else items, rows, failures)
+    return by_stem(items) if ids == "stem" else items
 
 
 def account(run: RunDirectory) -> tuple[Report, str]:
@@ -242,7 +247,16 @@ def unended(database: str, but: str) -> Iterator[RunDirectory]:
 
 
 def _sliced(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
-    while slice := list(islice(outcomes, _SLICE)):
+    """Lists of outcomes, of about `_SLICE` items each."""
+    slice: list[Outcome] = []
+    items = 0
+    for outcome in outcomes:
+        slice.append(outcome)
+        items += outcome.items
+        if items >= _SLICE:
+            yield slice
+            slice, items = [], 0
+    if slice:
         yield slice
 
 
