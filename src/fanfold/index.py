@@ -44,8 +44,7 @@ class Index:
         order = np.argsort(high)
         self.segments.append(Segment(high[order], low[order], versions[order], addresses[order]))
         while len(self.segments) > 1 and len(self.segments[-2]) < 2 * len(self.segments[-1]):
-            new, old = self.segments.pop(), self.segments.pop()
-            self.segments.append(_merged(old, new))
+            self.segments.append(_merged(self.segments))
 
     def find(self, keys: Digests) -> tuple[Words, Words]:
         """The version and the address of each key; NOWHERE where it is absent."""
@@ -124,26 +123,30 @@ class Segment:
         return start
 
 
-def _merged(old: Segment, new: Segment) -> Segment:
-    """Both in one; where they share a key, the new one's. Column by column, so that little is held twice."""
-    keep = np.ones(len(old), bool)
-    keep[old.find(new.high, new.low)[1]] = False
+def _merged(segments: list[Segment]) -> Segment:
+    """The last two segments, taken away, in one; where they share a key, the last one's.
+
+    Column by column, each given up when it is copied, so that no more than a column is held twice.
+    """
+    new, old = segments.pop(), segments.pop()
+    replaced = old.find(new.high, new.low)[1]
+    keep = np.delete(np.arange(len(old)), replaced) if len(replaced) else slice(None)
     kept = old.high[keep]
-    slots = np.searchsorted(kept, new.high) + np.arange(len(new))
+    slots = np.searchsorted(kept, new.high)
+    slots += np.arange(len(new))
     others = np.ones(len(kept) + len(new), bool)
     others[slots] = False
+    del kept
+    columns = [[one.addresses, one.versions, one.low, one.high] for one in (old, new)]
+    del new, old
 
-    def woven(column: Words, newer: Words) -> Words:
+    def woven() -> Words:
+        older, newer = (column.pop() for column in columns)
         both = np.empty(len(others), np.uint64)
-        both[slots], both[others] = newer, column[keep]
+        both[slots], both[others] = newer, older[keep]
         return both
 
-    return Segment(
-        woven(old.high, new.high),
-        woven(old.low, new.low),
-        woven(old.versions, new.versions),
-        woven(old.addresses, new.addresses),
-    )
+    return Segment(woven(), woven(), woven(), woven())
 
 
 def _halves(keys: Digests) -> tuple[Words, Words]:

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import lance
 import numpy as np
@@ -46,10 +46,13 @@ from fanfold.errors import StorageError, UsageError
 from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
 from fanfold.storage import absolute, errors_of, exists, first_line, join, open_store
 
+Part = TypeVar("Part")
+
 _COMMIT_TRIES = 50
 _COMPACT_TRIES = 5
 _WRITE_BYTES = 64 << 20  # rows held before they are written
 _SCAN_ROWS = 1 << 19  # rows looked at before they go into the index: large enough to be merged seldom
+_SCAN_BYTES = 32 << 20  # read ahead of the index; Lance would take 2 GB
 _METADATA_BYTES = 64 << 20  # Lance would keep every version's list of fragments, up to 1 GB of them
 
 _FAILURE_COLUMNS: "list[pa.Field[Any]]" = [
@@ -119,6 +122,11 @@ class Table:
             raise StorageError(f"Cannot create {uri}: {first_line(error)}") from error
 
     @property
+    def fragments(self) -> int:
+        """How many fragments there are in the version last looked at."""
+        return len(self._known)
+
+    @property
     def metadata(self) -> dict[str, str]:
         """What the table's schema says of itself."""
         return {key.decode(): value.decode() for key, value in (self.dataset.schema.metadata or {}).items()}
@@ -156,13 +164,20 @@ class Table:
     def _scan(self, fragments: list[Any]) -> None:
         filter = f"`table` = '{_quoted(self.scope)}'" if self.scope else None
         scanner = self.dataset.scanner(
-            ["key", "version"], filter=filter, fragments=fragments, with_row_address=True, batch_size=65536
+            ["key", "version"],
+            filter=filter,
+            fragments=fragments,
+            with_row_address=True,
+            batch_size=32768,
+            batch_readahead=4,
+            io_buffer_size=_SCAN_BYTES,
         )
-        for batches in _grouped(scanner.to_batches(), lambda batch: batch.num_rows, _SCAN_ROWS):
-            keys = [digests(_texts(batch, "key")) for batch in batches]
-            versions = [words(_texts(batch, "version")) for batch in batches]
-            addresses = [batch["_rowaddr"].to_numpy() for batch in batches]
-            self.index.add(np.concatenate(keys), np.concatenate(versions), np.concatenate(addresses))
+        parts = (
+            (digests(_texts(batch, "key")), words(_texts(batch, "version")), batch["_rowaddr"].to_numpy())
+            for batch in scanner.to_batches()
+        )
+        for some in _grouped(parts, lambda part: len(part[0]), _SCAN_ROWS):
+            self.index.add(*(np.concatenate(column) for column in zip(*some, strict=True)))
 
     def commit(
         self,
@@ -201,9 +216,7 @@ class Table:
             return all_keys
         raise StorageError(f"Cannot commit to {self.uri}: {_COMMIT_TRIES} commits of others came in between.")
 
-    def _take_in(
-        self, committed: LanceDataset, added: list[FragmentMetadata], keys: Digests, versions: Words
-    ) -> None:
+    def _take_in(self, committed: LanceDataset, added: list[FragmentMetadata], keys: Digests, versions: Words) -> None:
         """Have the index know what was committed: without reading it again, if nothing else has been."""
         ids = sorted(set(committed.fragment_ids()) - self._known.keys())
         if committed.version != self.dataset.version + 1 or len(ids) != len(added):
@@ -313,9 +326,7 @@ class Table:
                     touched.append(rest)
         return touched, removed, keys[held]
 
-    def _swap(
-        self, added: list[FragmentMetadata], touched: list[FragmentMetadata], removed: list[int]
-    ) -> LanceDataset:
+    def _swap(self, added: list[FragmentMetadata], touched: list[FragmentMetadata], removed: list[int]) -> LanceDataset:
         """Make the next version, unless someone else has."""
         ids = self.dataset.fragment_ids()
         operation: Any
@@ -367,15 +378,13 @@ def _texts(rows: pa.Table | pa.RecordBatch, column: str) -> list[str]:
     return rows.column(column).to_pylist()  # type: ignore[return-value]  # neither column has nulls
 
 
-def _grouped(
-    batches: Iterator[pa.RecordBatch], measure: Callable[[pa.RecordBatch], int], size: int
-) -> Iterator[list[pa.RecordBatch]]:
-    """Lists of batches of about `size` bytes, rows or whatever `measure` gives."""
-    group: list[pa.RecordBatch] = []
+def _grouped(parts: Iterator[Part], measure: Callable[[Part], int], size: int) -> Iterator[list[Part]]:
+    """Lists of parts of about `size` in all: bytes, rows or whatever `measure` gives."""
+    group: list[Part] = []
     total = 0
-    for batch in batches:
-        group.append(batch)
-        total += measure(batch)
+    for part in parts:
+        group.append(part)
+        total += measure(part)
         if total >= size:
             yield group
             group, total = [], 0
