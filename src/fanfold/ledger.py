@@ -28,7 +28,7 @@ from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store, side_by_side
 from fanfold.table import FAILURES, Drop, Table, in_both, table_names
 
-_SLICE = 1_000_000  # items published in one commit when a dead run is recovered
+_SLICE = 1_000_000  # items published in one commit: what it holds in memory is some 150 bytes an item
 
 
 @dataclass
@@ -98,6 +98,10 @@ class Ledger:
 
     def publish(self, outcomes: Sequence[Outcome]) -> None:
         """Commit what tasks have done. Any outcome may be published again; it then changes nothing."""
+        for slice in _sliced(outcomes):
+            self._publish(slice)
+
+    def _publish(self, outcomes: Sequence[Outcome]) -> None:
         failures = [fragment for outcome in outcomes for fragment in outcome.failures]
         failed, versions = self.failures.contents(failures)
         # An item that failed at a new version loses the row of its old one. An item that is done loses the failure
@@ -246,7 +250,7 @@ def unended(database: str, but: str) -> Iterator[RunDirectory]:
     return (run for run, report in zip(runs, reports, strict=True) if report is None)
 
 
-def _sliced(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
+def _sliced(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
     """Lists of outcomes, of about `_SLICE` items each."""
     slice: list[Outcome] = []
     items = 0

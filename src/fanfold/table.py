@@ -44,13 +44,14 @@ from lance.fragment import write_fragments
 
 from fanfold.errors import StorageError, UsageError
 from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
-from fanfold.storage import absolute, errors_of, exists, first_line, join, open_store
+from fanfold.storage import absolute, errors_of, exists, first_line, join, open_store, side_by_side
 
 Part = TypeVar("Part")
 
 _COMMIT_TRIES = 50
 _COMPACT_TRIES = 5
 _WRITE_BYTES = 64 << 20  # rows held before they are written
+_READS = 8  # fragments read at once when they are committed: each is a few round trips to an object store
 _SCAN_ROWS = 1 << 19  # rows looked at before they go into the index: large enough to be merged seldom
 _SCAN_BYTES = 32 << 20  # read ahead of the index; Lance would take 2 GB
 _METADATA_BYTES = 64 << 20  # Lance would keep every version's list of fragments, up to 1 GB of them
@@ -237,11 +238,20 @@ class Table:
 
     def contents(self, fragments: Sequence[Mapping[str, Any]]) -> tuple[Digests, Words]:
         """The keys and versions in uncommitted fragments."""
-        read = [self._read(_fragment(fragment), ["key", "version"]) for fragment in fragments]
-        rows = [columns for columns in read if columns is not None]
-        keys = [digests(_texts(columns, "key")) for columns in rows]
-        versions = [words(_texts(columns, "version")) for columns in rows]
-        return np.concatenate([digests([]), *keys]), np.concatenate([words([]), *versions])
+        found = [columns for columns in self._columns(list(map(_fragment, fragments))) if columns]
+        return (
+            np.concatenate([digests([]), *(keys for keys, _ in found)]),
+            np.concatenate([words([]), *(versions for _, versions in found)]),
+        )
+
+    def _columns(self, fragments: list[FragmentMetadata]) -> list[tuple[Digests, Words] | None]:
+        """The keys and versions of each fragment; None of one that is gone. Several are read at once."""
+
+        def read(fragment: FragmentMetadata) -> tuple[Digests, Words] | None:
+            rows = self._read(fragment, ["key", "version"])
+            return None if rows is None else (digests(_texts(rows, "key")), words(_texts(rows, "version")))
+
+        return side_by_side(read, fragments, _READS)
 
     def take(self, addresses: Sequence[int]) -> pa.Table:
         """The rows at these addresses, as the index knows them, of the version last looked at."""
@@ -270,12 +280,13 @@ class Table:
         new: list[FragmentMetadata] = []
         added, its_versions, everything = [digests([])], [words([])], [digests([])]
         seen = Index()
-        for fragment in map(_fragment, fragments):
-            if (rows := self._read(fragment, ["key", "version"])) is None:
+        candidates = list(map(_fragment, fragments))
+        for fragment, columns in zip(candidates, self._columns(candidates), strict=True):
+            if columns is None:
                 if fill:
                     continue  # swept after it was committed or given up; the next plan knows whether it is needed
                 raise StorageError(f"A fragment of {self.uri} is gone before it was committed. Run again.")
-            keys, versions = digests(_texts(rows, "key")), words(_texts(rows, "version"))
+            keys, versions = columns
             had, addresses = self.index.find(keys)
             known = (addresses != NOWHERE) & (fill | (versions == had))
             keep = ~known & (seen.find(keys)[1] == NOWHERE)
