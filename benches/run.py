@@ -6,7 +6,7 @@ import sys
 from measure import PEERS, ROOT
 
 BENCHES = ROOT / "benches"
-STEPS = ("images.py", "first.py", "rerun.py", "planning.py", "estimate.py", "dynamodb.py", "results.py")
+STEPS = ("images.py", "first.py", "rerun.py", "planning.py", "scale.py", "estimate.py", "dynamodb.py", "results.py")
 
 
 def main() -> None:

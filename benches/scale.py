@@ -11,7 +11,7 @@ it ever had resident (VmHWM; of the commands: PSS), some 110 MB of libraries inc
     plan          a new run of all items: list, compare, cut, write the manifests
     (then workers write fragments and receipts; that is not the driver's work, and not timed)
     commit_run    a run whose workers had done everything when it began to commit
-    at_once       one commit of all fragments
+    at_once       all receipts published by one call, a million items a commit
     recover       a driver died with everything to commit: the next one commits what the receipts say
     commit_one    one commit a fragment, as when the workers take longer over a task than the driver over a commit
     rerun         a run with nothing to do, on the table that commit_one left
@@ -74,7 +74,7 @@ def write(database: str, share: int) -> dict[str, Any]:
     run = find_run(database, None)
     worker, tasks = Worker(database, run.id), (run.get("plan.json") or {})["tasks"]
     for number in range(share, tasks, WRITERS):
-        outcome = worker.perform(Task(number, 0))
+        outcome = worker.perform(Task(number, len(run.read_manifest(number))))
         assert outcome.status == "done", outcome.error
     return {}
 
