@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, then the README's table: about 50 minutes on two cores left alone."""
+"""Every benchmark, one after the other, then the README's table: about 55 minutes on two cores left alone."""
 
 import subprocess
 import sys
@@ -13,6 +13,7 @@ STEPS = (
     "first.py",
     "rerun.py",
     "planning.py",
+    "scale.py",
     "estimate.py",
     "dynamodb.py",
     "results.py",

@@ -12,10 +12,12 @@ from typing import Any
 import lance
 import pytest
 from checksums import Checksums
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fanfold
 from fanfold import FanfoldError, StorageError, UsageError
-from fanfold.driver import Run
+from fanfold.driver import COMMIT_AT_LEAST_EVERY, COMMIT_EVERY, Run, pause_before_commit
 from fanfold.executors import TaskProgress
 from fanfold.feed import Feed
 from fanfold.job import Job, load, spec
@@ -545,3 +547,12 @@ def test_the_example_of_the_docs(texts: Path, database: str) -> None:
     assert "'ok': 40" in said[0]
     assert "'unchanged': 40" in said[1]
     assert len(rows(database, "checksums")) == 40
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1))
+def test_the_more_fragments_the_rarer_the_commits(counts: list[int]) -> None:
+    """Pauses between commits grow with the table, from a second to a minute."""
+    pauses = [pause_before_commit(count) for count in sorted(counts)]
+    assert pauses == sorted(pauses)
+    assert all(COMMIT_EVERY <= pause <= COMMIT_AT_LEAST_EVERY for pause in pauses)
+    assert (pause_before_commit(100), pause_before_commit(100_000)) == (COMMIT_EVERY, COMMIT_AT_LEAST_EVERY)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import fanfold
 from fanfold import Item, RecipeMismatch, SourceMismatch, UsageError
 from fanfold.job import Failure, spec
-from fanfold.ledger import Ledger, account, is_under_way, optimize
+from fanfold.ledger import Ledger, _sliced, account, is_under_way, optimize
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import open_source
 from fanfold.table import Table
@@ -479,3 +479,11 @@ def test_items_of_odd_keys_are_told_apart(database: str, tmp_path: Path) -> None
     source = open_source(str(tmp_path / "s"))
     assert set(rows(database)) == {item.key for item in source.list(TXT)}
     assert isinstance(next(iter(source.list(TXT))), Item)
+
+
+def test_receipts_are_committed_by_the_million_items() -> None:
+    """Slices hold all outcomes in order, each slice no more than a million items and a task's."""
+    outcomes = [Outcome(number, 1, items, "done") for number, items in enumerate([1000] * 2500 + [3_000_000, 1, 1])]
+    slices = list(_sliced(iter(outcomes)))
+    assert [outcome for slice in slices for outcome in slice] == outcomes
+    assert [len(slice) for slice in slices] == [1000, 1000, 501, 2]

@@ -1,6 +1,6 @@
 """Tables: an index like a dictionary, and commits that neither lose nor double a row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import fanfold
 from fanfold import StorageError, UsageError
+from fanfold.index import Digests
 from fanfold.storage import join, open_store
 from fanfold.table import FAILURES, NOWHERE, Drop, Index, Table, digests, in_both, table_names, words
 from helpers import batch, rows, texts_of, together, watching, written
@@ -108,6 +109,42 @@ def test_many_additions_make_few_segments() -> None:
         index.add(digests([f"{n}"]), words(["1"]), np.array([n], np.uint64))
     assert len(index.segments) <= 10
     assert index.find(digests(f"{n}" for n in range(1000)))[1].tolist() == list(range(1000))
+
+
+halves = st.tuples(st.sampled_from([0, 1, 2**63, 2**64 - 1]), st.integers(0, 3))
+alike = st.lists(st.dictionaries(halves, st.integers(0, 2**40), max_size=12), max_size=8)
+
+
+def of_halves(keys: Iterable[tuple[int, int]]) -> Digests:
+    """The digests with these halves."""
+    return np.array(list(keys), np.uint64).reshape(-1, 2).view("S16").ravel()
+
+
+@given(alike)
+def test_digests_that_share_a_half_are_told_apart(steps: list[dict[tuple[int, int], int]]) -> None:
+    """Keys are found by both halves of their digests, though segments are sorted by the first."""
+    index, told = Index(), dict[tuple[int, int], int]()
+    asked = [(high, low) for high in (0, 1, 2, 2**63, 2**64 - 1) for low in range(5)]
+    for entries in steps:
+        index.add(of_halves(entries), words([""] * len(entries)), np.array(list(entries.values()), np.uint64))
+        told |= entries
+        assert index.find(of_halves(asked))[1].tolist() == [told.get(key, int(NOWHERE)) for key in asked]
+    assert len(index.keys()) == len(told)
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=6), st.integers(0, 3))
+def test_large_segments_are_searched_like_small_ones(sizes: list[int], seed: int) -> None:
+    """Thousands of digests, many to a bucket, are found where they were put, the last time they were."""
+    random = np.random.default_rng(seed)
+    every = np.unique(random.integers(0, 2**64, 4000, np.uint64))
+    index, told = Index(), np.full(len(every), NOWHERE)
+    for number, size in enumerate(sizes):
+        some = random.choice(len(every), min(size, len(every)), replace=False)
+        told[some] = some + number * len(every)
+        index.add(of_halves((int(every[at]), int(at)) for at in some), np.zeros(len(some), np.uint64), told[some])
+    found = index.find(of_halves((int(high), at) for at, high in enumerate(every)))[1]
+    assert found.tolist() == told.tolist()
+    assert (index.find(of_halves((int(high), at + 1) for at, high in enumerate(every)))[1] == NOWHERE).all()
 
 
 def test_an_empty_index_finds_nothing() -> None:
@@ -280,6 +317,45 @@ def test_a_table_can_be_emptied_and_filled_again(table: Table, database: str) ->
         table.commit([], at(f"{number}.5", "x001"))
 
 
+def looked_at(database: str) -> dict[str, tuple[int, int]]:
+    """What the index says of the table as it is now, by one who has committed nothing."""
+    table = Table.open(database, "scripted")
+    assert table is not None
+    table.refresh()
+    return held(table.index)
+
+
+def test_a_commit_knows_where_its_rows_are(table: Table, database: str) -> None:
+    """Whole fragments, one that is cut, one that is dropped, and replaced rows: the index is as if looked at anew."""
+    commit(table, {f"{n}": "" for n in range(10)})
+    parts = [written(table, {f"{n}": "" for n in some}) for some in ([20, 21], [9, 22, 8, 23], [1, 2], [24])]
+    table.commit([fragment for part in parts for fragment in part])
+    assert held(table.index) == looked_at(database)
+    parts = [written(table, {f"{n}": "" for n in some}, "2") for some in ([21, 3, 22], [25])]
+    table.commit([fragment for part in parts for fragment in part], at("1", "5", "24"))
+    assert held(table.index) == looked_at(database)
+    assert len(rows(database)) == 10 + 5 + 1 - 2
+
+
+def test_a_commit_after_another_drivers_looks_again(table: Table, database: str) -> None:
+    """Fragments that came from elsewhere meanwhile are in the index after the next commit."""
+    other = Table.open(database, "scripted")
+    assert other is not None
+    for number in range(3):
+        commit(other, {f"{number}": ""})
+        commit(table, {f"{number + 10}": ""})
+        assert held(table.index) == looked_at(database)
+
+
+def test_nothing_new_is_not_looked_at(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the version stays, looking again reads no fragment, and a commit of one's own needs no look."""
+    commit(table, some("x", 3))
+    monkeypatch.setattr(Table, "_scan", lambda *_: pytest.fail("looked"))
+    table.refresh()
+    commit(table, some("y", 3))
+    table.refresh()
+
+
 steps = st.lists(
     st.tuples(
         st.booleans(),  # which of two table objects
@@ -306,6 +382,7 @@ def test_two_objects_taking_turns_are_a_dictionary(
         table.commit(fragments, Drop(digests(dropped), words(["never"] * len(dropped)), other=True))
         told = {key: v for key, v in told.items() if key not in dropped} | {f"{key}": f"{version}" for key in keys}
         assert {key: row["version"] for key, row in rows(database).items()} == told
+        assert held(table.index) == looked_at(database)
 
 
 def hold_once(database: str, names: str) -> None:

@@ -32,6 +32,10 @@ from fanfold.storage import absolute, is_url, join
 
 COMMIT_EVERY = 1.0
 """Seconds at least between two commits: each makes a new version of the table."""
+COMMIT_AT_LEAST_EVERY = 60.0
+"""Seconds at most between two commits, while there is something to commit."""
+PAUSE_PER_FRAGMENT = 0.01
+"""Seconds more between two commits for every fragment there is: a version lists them all, in some 100 bytes each."""
 
 
 def run(
@@ -243,7 +247,7 @@ class Run:
                     waiting.append(settled)
                 else:
                     self.tally.under_way.pop(outcome.task, None)
-                if waiting and time.monotonic() - committed >= COMMIT_EVERY:
+                if waiting and time.monotonic() - committed >= pause_before_commit(self.ledger.rows.fragments):
                     done, waiting = self._commit(waiting), []
                     committed = time.monotonic()
                     yield from done
@@ -275,3 +279,8 @@ class Run:
         for outcome in outcomes:
             self.tally.settle(outcome)
         return outcomes
+
+
+def pause_before_commit(fragments: int) -> float:
+    """Seconds from one commit to the next, so that a table of many fragments does not drown in its own versions."""
+    return max(COMMIT_EVERY, min(fragments * PAUSE_PER_FRAGMENT, COMMIT_AT_LEAST_EVERY))

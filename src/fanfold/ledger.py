@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store, side_by_side
 from fanfold.table import FAILURES, Drop, Table, in_both, table_names
 
-_SLICE = 64  # receipts published in one commit when a dead run is recovered
+_SLICE = 1_000_000  # items published in one commit: what it holds in memory is some 150 bytes an item
 
 
 @dataclass
@@ -99,6 +98,10 @@ class Ledger:
 
     def publish(self, outcomes: Sequence[Outcome]) -> None:
         """Commit what tasks have done. Any outcome may be published again; it then changes nothing."""
+        for slice in _sliced(outcomes):
+            self._publish(slice)
+
+    def _publish(self, outcomes: Sequence[Outcome]) -> None:
         failures = [fragment for outcome in outcomes for fragment in outcome.failures]
         failed, versions = self.failures.contents(failures)
         # An item that failed at a new version loses the row of its old one. An item that is done loses the failure
@@ -153,7 +156,8 @@ class Ledger:
             if fill:
                 rows = [fragment for outcome in slice for fragment in outcome.rows]
                 self.rows.commit(rows, fill=True)
-                self.rows.commit([], self._superseded(run, rows))
+                if self.failures.index.segments:
+                    self.rows.commit([], self._superseded(run, rows))
                 self.failures.commit([fragment for outcome in slice for fragment in outcome.failures], fill=True)
             else:
                 self.publish(slice)
@@ -193,8 +197,13 @@ def classified(
     source: Source, suffixes: frozenset[str], ids: Ids, rows: Index, failures: Index
 ) -> Iterator[tuple[Item, Standing]]:
     """List a source, and say of each item where it stands."""
+    return classify(listed(source, suffixes, ids), rows, failures)
+
+
+def listed(source: Source, suffixes: frozenset[str], ids: Ids) -> Iterator[Item]:
+    """List a source, with the keys that its items have in a table of these ids."""
     items = source.list(suffixes)
-    return classify(by_stem(items) if ids == "stem" else items, rows, failures)
+    return by_stem(items) if ids == "stem" else items
 
 
 def account(run: RunDirectory) -> tuple[Report, str]:
@@ -241,8 +250,17 @@ def unended(database: str, but: str) -> Iterator[RunDirectory]:
     return (run for run, report in zip(runs, reports, strict=True) if report is None)
 
 
-def _sliced(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
-    while slice := list(islice(outcomes, _SLICE)):
+def _sliced(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    """Lists of outcomes, of about `_SLICE` items each."""
+    slice: list[Outcome] = []
+    items = 0
+    for outcome in outcomes:
+        slice.append(outcome)
+        items += outcome.items
+        if items >= _SLICE:
+            yield slice
+            slice, items = [], 0
+    if slice:
         yield slice
 
 

@@ -12,12 +12,18 @@ from enum import StrEnum
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from fanfold.errors import UsageError
 from fanfold.index import NOWHERE, Index, digests, words
 from fanfold.job import Item
 from fanfold.source import Ids
 
 T = TypeVar("T")
+
+Codes = npt.NDArray[np.int64]
+"""Standings by number: their places in `Standing`."""
 
 _CHUNK = 4096  # items looked up at once: enough to make the lookup cheap, few enough to start soon
 SMALLEST = 16  # items: below that, a task's own cost (a manifest, a fragment, a receipt) shows
@@ -31,6 +37,10 @@ class Standing(StrEnum):
     UNCHANGED = "unchanged"
     FAILED = "failed"
     """It failed before, at this very version."""
+
+
+_STANDINGS = tuple(Standing)
+_NEW, _CHANGED, _UNCHANGED, _FAILED = range(4)
 
 
 @dataclass(frozen=True)
@@ -60,24 +70,22 @@ class Options:
 
 def classify(items: Iterable[Item], rows: Index, failures: Index) -> Iterator[tuple[Item, Standing]]:
     """Say of each item where it stands, given what the two tables hold."""
+    for chunk, standings in looked_up(items, rows, failures):
+        yield from zip(chunk, map(_STANDINGS.__getitem__, standings.tolist()), strict=True)
+
+
+def looked_up(items: Iterable[Item], rows: Index, failures: Index) -> Iterator[tuple[list[Item], Codes]]:
+    """The same for some thousands of items at a time: lists of them, and their standings' places in `Standing`."""
     stream = iter(items)
     while chunk := list(islice(stream, _CHUNK)):
-        keys, versions = digests(item.key for item in chunk), words(item.version for item in chunk)
+        keys, versions = digests([item.key for item in chunk]), words([item.version for item in chunk])
         done_at, done = rows.find(keys)
         failed_at, failed = failures.find(keys)
         is_done = (done != NOWHERE) & (done_at == versions)
         has_failed = (failed != NOWHERE) & (failed_at == versions)
         is_known = (done != NOWHERE) | (failed != NOWHERE)
-        for item, *state in zip(chunk, is_done.tolist(), has_failed.tolist(), is_known.tolist(), strict=True):
-            yield item, _standing(*state)
-
-
-def _standing(is_done: bool, has_failed: bool, is_known: bool) -> Standing:
-    if is_done:
-        return Standing.UNCHANGED
-    if has_failed:
-        return Standing.FAILED
-    return Standing.CHANGED if is_known else Standing.NEW
+        states = [is_done, has_failed, is_known]
+        yield chunk, np.select(states, [_UNCHANGED, _FAILED, _CHANGED], _NEW)
 
 
 def cut(items: Iterable[T], task_size: int, workers: int) -> Iterator[list[T]]:
@@ -90,9 +98,10 @@ def cut(items: Iterable[T], task_size: int, workers: int) -> Iterator[list[T]]:
     """
     stream = iter(items)
     ahead: list[T] = []
-    for item in stream:
-        ahead.append(item)
-        if len(ahead) > max(1, workers) * task_size:
+    most = max(1, workers) * task_size
+    while more := list(islice(stream, most + 1 - len(ahead))):
+        ahead += more
+        if len(ahead) > most:
             yield ahead[:task_size]
             del ahead[:task_size]
     while ahead:

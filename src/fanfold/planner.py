@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from fanfold.errors import FanfoldError, StorageError
 from fanfold.job import Item
-from fanfold.ledger import Ledger, classified
+from fanfold.ledger import Ledger, listed
 from fanfold.pace import shares
-from fanfold.plan import Options, Standing, cut
+from fanfold.plan import Options, Standing, cut, looked_up
 from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.source import Source
 
@@ -145,12 +147,15 @@ class Planner:
     def _wanted(self) -> Iterator[Item]:
         # Commits go on meanwhile: the listing is compared with what the tables held when it began.
         rows, failures = self.ledger.rows.index.snapshot(), self.ledger.failures.index.snapshot()
-        for item, standing in classified(self.source, self.suffixes, self.options.ids, rows, failures):
+        wanted = [place for place, standing in enumerate(Standing) if standing in self.options.wanted]
+        found = listed(self.source, self.suffixes, self.options.ids)
+        for items, standings in looked_up(found, rows, failures):
             if self._stop.is_set():
                 raise Stopped("The run was stopped while listing.")
-            self.tally.listed += 1
-            self.tally.standings[standing] += 1
-            if standing in self.options.wanted:
-                self.tally.planned += 1
-                self.tally.bytes += item.size
-                yield item
+            counts = np.bincount(standings, minlength=len(Standing)).tolist()
+            self.tally.standings.update(dict(zip(Standing, counts, strict=True)))
+            self.tally.listed += len(items)
+            some = [items[place] for place in np.flatnonzero(np.isin(standings, wanted)).tolist()]
+            self.tally.planned += len(some)
+            self.tally.bytes += sum(item.size for item in some)
+            yield from some

@@ -190,8 +190,9 @@ class Bucket:
             return _stored_item(self.store.head(self.below))
 
     def _item(self, meta: Any, suffixes: frozenset[str]) -> Item | None:
-        name = PurePosixPath(meta["path"]).name
-        if self.skip and f"{self.root}/{meta['path']}".startswith(f"{self.skip}/"):
+        path: str = meta["path"]
+        name = path.rpartition("/")[2]
+        if self.skip and f"{self.root}/{path}".startswith(f"{self.skip}/"):
             self.left_out["the database"] = 1
         elif name.startswith("."):
             self.left_out["hidden"] += 1

@@ -26,11 +26,12 @@ items into tasks differently.
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import lance
 import numpy as np
@@ -38,16 +39,22 @@ import numpy.typing as npt
 import pyarrow as pa
 from lance import FragmentMetadata, LanceDataset, LanceOperation
 from lance.commit import CommitConflictError
-from lance.file import LanceFileReader
+from lance.file import LanceFileSession
 from lance.fragment import write_fragments
 
 from fanfold.errors import StorageError, UsageError
 from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
-from fanfold.storage import absolute, errors_of, exists, first_line, join, open_store
+from fanfold.storage import absolute, errors_of, exists, first_line, join, open_store, side_by_side
+
+Part = TypeVar("Part")
 
 _COMMIT_TRIES = 50
 _COMPACT_TRIES = 5
 _WRITE_BYTES = 64 << 20  # rows held before they are written
+_READS = 8  # fragments read at once when they are committed: each is a few round trips to an object store
+_SCAN_ROWS = 1 << 19  # rows looked at before they go into the index: large enough to be merged seldom
+_SCAN_BYTES = 32 << 20  # read ahead of the index; Lance would take 2 GB
+_METADATA_BYTES = 64 << 20  # Lance would keep every version's list of fragments, up to 1 GB of them
 
 _FAILURE_COLUMNS: "list[pa.Field[Any]]" = [
     *(pa.field(name, pa.string(), nullable=False) for name in ("table", "key", "version")),
@@ -78,6 +85,8 @@ class Table:
     index: Index = field(default_factory=Index)
     _known: dict[int, int] = field(default_factory=dict)
     """The fragments the index has seen, and how many of their rows were deleted then."""
+    _indexed: int = -1
+    """The version that the index is of."""
     _files: tuple[int, frozenset[str]] = (-1, frozenset())
     """The data files of a version."""
 
@@ -87,7 +96,7 @@ class Table:
         uri = join(database, f"{name}.lance")
         with errors_of(uri):
             try:
-                return cls(uri, lance.dataset(uri), scope)
+                return cls(uri, lance.dataset(uri, metadata_cache_size_bytes=_METADATA_BYTES), scope)
             except (ValueError, OSError) as error:
                 if "was not found" in str(error) or "does not exist" in str(error):
                     return None
@@ -104,14 +113,19 @@ class Table:
             return table
         uri = join(database, f"{name}.lance")
         try:
-            dataset = LanceDataset.commit(uri, LanceOperation.Overwrite(schema, []), max_retries=0)
-            return cls(uri, dataset, scope)
+            LanceDataset.commit(uri, LanceOperation.Overwrite(schema, []), max_retries=0)
+            return cls(uri, lance.dataset(uri, metadata_cache_size_bytes=_METADATA_BYTES), scope)
         except OSError as error:
             for pause in (0.1, 0.5, 1.0):
                 if table := cls.open(database, name, scope):
                     return table
                 time.sleep(pause)
             raise StorageError(f"Cannot create {uri}: {first_line(error)}") from error
+
+    @property
+    def fragments(self) -> int:
+        """How many fragments there are in the version last looked at."""
+        return len(self._known)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -127,7 +141,7 @@ class Table:
         fragments: list[dict[str, Any]] = []
         # Not streamed into Lance, which would pull `batches` in threads of its own: a model run there leaves its
         # buffers in the memory of ever more threads (measured: 330 MB a worker instead of 180).
-        for group in _grouped(batches, _WRITE_BYTES):
+        for group in _grouped(batches, lambda batch: batch.nbytes, _WRITE_BYTES):
             rows = pa.Table.from_batches(group, schema)  # a wrong schema is the job's fault, not the storage's
             with errors_of(self.uri):
                 fragments += [part.to_json() for part in write_fragments(rows, self.dataset, schema=schema)]
@@ -136,31 +150,35 @@ class Table:
     def refresh(self) -> None:
         """Look at the table's newest version and bring the index up to date with it."""
         with errors_of(self.uri):
+            if self.dataset.version == self._indexed == self.dataset.latest_version:
+                return
             self.dataset = lance.dataset(self.uri, session=self.dataset.session())
-            fragments = self.dataset.get_fragments()
-            now = {fragment.fragment_id: _deleted(fragment.metadata) for fragment in fragments}
+            fragments = {fragment.fragment_id: fragment for fragment in self.dataset.get_fragments()}
+            now = {id: fragment.num_deletions for id, fragment in fragments.items()}
             if any(now.get(id) != deleted for id, deleted in self._known.items()):
                 self.index, self._known = Index(), {}  # others deleted rows or compacted: look at everything
-            new = [fragment for fragment in fragments if fragment.fragment_id not in self._known]
+            new = [fragment for id, fragment in fragments.items() if id not in self._known]
             if new:
                 self._scan(new)
-            self._known = now
+            self._known, self._indexed = now, self.dataset.version
 
     def _scan(self, fragments: list[Any]) -> None:
         filter = f"`table` = '{_quoted(self.scope)}'" if self.scope else None
         scanner = self.dataset.scanner(
-            ["key", "version"], filter=filter, fragments=fragments, with_row_address=True, batch_size=65536
+            ["key", "version"],
+            filter=filter,
+            fragments=fragments,
+            with_row_address=True,
+            batch_size=32768,
+            batch_readahead=4,
+            io_buffer_size=_SCAN_BYTES,
         )
-        parts = [
-            (
-                digests(_texts(batch, "key")),
-                words(_texts(batch, "version")),
-                batch["_rowaddr"].to_numpy(),
-            )
+        parts = (
+            (digests(_texts(batch, "key")), words(_texts(batch, "version")), batch["_rowaddr"].to_numpy())
             for batch in scanner.to_batches()
-        ]
-        if parts:
-            self.index.add(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        )
+        for some in _grouped(parts, lambda part: len(part[0]), _SCAN_ROWS):
+            self.index.add(*(np.concatenate(column) for column in zip(*some, strict=True)))
 
     def commit(
         self,
@@ -179,24 +197,37 @@ class Table:
         """
         for attempt in range(_COMMIT_TRIES):
             self.refresh()
-            added, new, all_keys = self._new_rows(fragments, fill)
+            added, new, new_versions, all_keys = self._new_rows(fragments, fill)
             touched, removed, gone = self._without(np.concatenate([new, self._droppable(drop)]))
             if not added and not len(gone):
                 return all_keys
             try:
                 with errors_of(self.uri):
-                    self._swap(added, touched, removed)
+                    committed = self._swap(added, touched, removed)
             except StorageError as error:
                 if not isinstance(error.__cause__, CommitConflictError):
                     raise
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
                 continue
-            self._known = {id: n for id, n in self._known.items() if id not in removed}
-            self._known |= {fragment.id: _deleted(fragment) for fragment in touched}
+            for id in removed:
+                del self._known[id]
+            self._known.update((fragment.id, fragment.num_deletions) for fragment in touched)
             self.index.add(gone, np.zeros(len(gone), np.uint64), np.full(len(gone), NOWHERE))
-            self.refresh()
+            self._take_in(committed, added, new, new_versions)
             return all_keys
         raise StorageError(f"Cannot commit to {self.uri}: {_COMMIT_TRIES} commits of others came in between.")
+
+    def _take_in(self, committed: LanceDataset, added: list[FragmentMetadata], keys: Digests, versions: Words) -> None:
+        """Have the index know what was committed: without reading it again, if nothing else has been."""
+        ids = sorted(set(committed.fragment_ids()) - self._known.keys())
+        if committed.version != self.dataset.version + 1 or len(ids) != len(added):
+            self.refresh()
+            return
+        self.dataset, self._indexed = committed, committed.version
+        rows = [np.arange(part.physical_rows, dtype=np.uint64) for part in added]
+        addresses = [np.uint64(id << 32) + offsets for id, offsets in zip(ids, rows, strict=True)]
+        self.index.add(keys, versions, np.concatenate([words([]), *addresses]))
+        self._known.update(dict.fromkeys(ids, 0))
 
     def holds(self, fragment: Mapping[str, Any]) -> bool:
         """Whether a fragment's file is part of the newest version seen (after a compaction it is not)."""
@@ -207,11 +238,20 @@ class Table:
 
     def contents(self, fragments: Sequence[Mapping[str, Any]]) -> tuple[Digests, Words]:
         """The keys and versions in uncommitted fragments."""
-        read = [self._read(_fragment(fragment), ["key", "version"]) for fragment in fragments]
-        rows = [columns for columns in read if columns is not None]
-        keys = [digests(_texts(columns, "key")) for columns in rows]
-        versions = [words(_texts(columns, "version")) for columns in rows]
-        return np.concatenate([digests([]), *keys]), np.concatenate([words([]), *versions])
+        found = [columns for columns in self._columns(list(map(_fragment, fragments))) if columns]
+        return (
+            np.concatenate([digests([]), *(keys for keys, _ in found)]),
+            np.concatenate([words([]), *(versions for _, versions in found)]),
+        )
+
+    def _columns(self, fragments: list[FragmentMetadata]) -> list[tuple[Digests, Words] | None]:
+        """The keys and versions of each fragment; None of one that is gone. Several are read at once."""
+
+        def read(fragment: FragmentMetadata) -> tuple[Digests, Words] | None:
+            rows = self._read(fragment, ["key", "version"])
+            return None if rows is None else (digests(_texts(rows, "key")), words(_texts(rows, "version")))
+
+        return side_by_side(read, fragments, _READS)
 
     def take(self, addresses: Sequence[int]) -> pa.Table:
         """The rows at these addresses, as the index knows them, of the version last looked at."""
@@ -235,25 +275,27 @@ class Table:
 
     def _new_rows(
         self, fragments: Sequence[Mapping[str, Any]], fill: bool
-    ) -> tuple[list[FragmentMetadata], Digests, Digests]:
-        """The fragments less the rows the table has already; the keys they add; all keys they came with."""
+    ) -> tuple[list[FragmentMetadata], Digests, Words, Digests]:
+        """The fragments less the rows the table has already; the keys and versions of the rest; all keys there were."""
         new: list[FragmentMetadata] = []
-        added, everything = [digests([])], [digests([])]
-        seen: set[bytes] = set()
-        for fragment in map(_fragment, fragments):
-            if (rows := self._read(fragment, ["key", "version"])) is None:
+        added, its_versions, everything = [digests([])], [words([])], [digests([])]
+        seen = Index()
+        candidates = list(map(_fragment, fragments))
+        for fragment, columns in zip(candidates, self._columns(candidates), strict=True):
+            if columns is None:
                 if fill:
                     continue  # swept after it was committed or given up; the next plan knows whether it is needed
                 raise StorageError(f"A fragment of {self.uri} is gone before it was committed. Run again.")
-            keys = digests(_texts(rows, "key"))
-            versions, addresses = self.index.find(keys)
-            known = (addresses != NOWHERE) & (fill | (versions == words(_texts(rows, "version"))))
-            keep = ~known & np.array([key not in seen for key in keys.tolist()], bool)
-            seen.update(keys.tolist())
+            keys, versions = columns
+            had, addresses = self.index.find(keys)
+            known = (addresses != NOWHERE) & (fill | (versions == had))
+            keep = ~known & (seen.find(keys)[1] == NOWHERE)
+            seen.add(keys, versions, np.zeros(len(keys), np.uint64))
             new += [fragment] if keep.all() else self._rewritten(fragment, keep)
             added.append(keys[keep])
+            its_versions.append(versions[keep])
             everything.append(keys)
-        return new, np.concatenate(added), np.concatenate(everything)
+        return new, np.concatenate(added), np.concatenate(its_versions), np.concatenate(everything)
 
     def _rewritten(self, fragment: FragmentMetadata, keep: npt.NDArray[np.bool_]) -> list[FragmentMetadata]:
         """The fragment with only the rows to keep; rare: two drivers did the same items."""
@@ -262,12 +304,16 @@ class Table:
             return []
         return [_fragment(part) for part in self.write(iter(rows.filter(pa.array(keep)).to_batches()))]
 
+    @cached_property
+    def _files_of_data(self) -> LanceFileSession:
+        return LanceFileSession(join(self.uri, "data"))
+
     def _read(self, fragment: FragmentMetadata, columns: list[str] | None) -> pa.Table | None:
         tables = []
         with errors_of(self.uri):
             for file in fragment.files:
                 try:
-                    reader = LanceFileReader(join(self.uri, "data", file.path), columns=columns)
+                    reader = self._files_of_data.open_reader(file.path, columns)
                 except (FileNotFoundError, ValueError, OSError) as error:
                     if "not found" in str(error).lower():
                         return None
@@ -291,22 +337,22 @@ class Table:
                     touched.append(rest)
         return touched, removed, keys[held]
 
-    def _swap(self, added: list[FragmentMetadata], touched: list[FragmentMetadata], removed: list[int]) -> None:
+    def _swap(self, added: list[FragmentMetadata], touched: list[FragmentMetadata], removed: list[int]) -> LanceDataset:
         """Make the next version, unless someone else has."""
-        fragments = self.dataset.get_fragments()
+        ids = self.dataset.fragment_ids()
         operation: Any
-        if not fragments:
+        if not ids:
             for fragment in added:
                 fragment.id = 0  # Lance numbers them on from the highest id the table ever had
             operation = LanceOperation.Merge(added, self.dataset.lance_schema)
         else:
-            first = fragments[0].metadata
+            first = self.dataset.get_fragment(min(ids)).metadata  # the same for all who look at this version
             if first.id not in removed and first.id not in {fragment.id for fragment in touched}:
                 touched = [first, *touched]
             operation = LanceOperation.Update(
                 removed_fragment_ids=removed, updated_fragments=touched, new_fragments=added
             )
-        LanceDataset.commit(self.dataset, operation, read_version=self.dataset.version)
+        return LanceDataset.commit(self.dataset, operation, read_version=self.dataset.version)
 
     def optimize(self, older_than: timedelta, *, sweep: bool) -> dict[str, int]:
         """Join small fragments and forget old versions; with `sweep`, also files that dead workers left behind.
@@ -343,14 +389,16 @@ def _texts(rows: pa.Table | pa.RecordBatch, column: str) -> list[str]:
     return rows.column(column).to_pylist()  # type: ignore[return-value]  # neither column has nulls
 
 
-def _grouped(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[list[pa.RecordBatch]]:
-    """Lists of batches of about `size` bytes each."""
-    group: list[pa.RecordBatch] = []
-    for batch in batches:
-        group.append(batch)
-        if sum(part.nbytes for part in group) >= size:
+def _grouped(parts: Iterator[Part], measure: Callable[[Part], int], size: int) -> Iterator[list[Part]]:
+    """Lists of parts of about `size` in all: bytes, rows or whatever `measure` gives."""
+    group: list[Part] = []
+    total = 0
+    for part in parts:
+        group.append(part)
+        total += measure(part)
+        if total >= size:
             yield group
-            group = []
+            group, total = [], 0
     if group:
         yield group
 
@@ -364,10 +412,6 @@ def in_both(rows: Table, failures: Table) -> Drop:
 
 def _fragment(content: Mapping[str, Any]) -> FragmentMetadata:
     return FragmentMetadata.from_json(json.dumps(content))
-
-
-def _deleted(fragment: FragmentMetadata) -> int:
-    return fragment.deletion_file.num_deleted_rows if fragment.deletion_file else 0
 
 
 def _quoted(text: str) -> str:

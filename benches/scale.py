@@ -1,0 +1,305 @@
+"""What fanfold itself costs at a hundred thousand, a million, ten million items: seconds and memory, phase by phase.
+
+    .venv/bin/python benches/scale.py [--items 100000 300000 1000000] [--s3 100000] [--work FOLDER]
+    .venv/bin/python benches/scale.py --items 100000 1000000 10000000 --s3 1000000        half an hour, 20 GB of disk
+
+The listing is made up, and so are the rows (vectors of 8 values): all else is the real code, on disk and on a real S3
+server on loopback (SeaweedFS). Tasks are of 1,000 items. Every phase is a process of its own; its memory is the most
+it ever had resident (VmHWM; of the commands: PSS), some 110 MB of libraries included.
+
+    listing       the made-up listing alone: how much of `plan` and `rerun` is the bench's own
+    plan          a new run of all items: list, compare, cut, write the manifests
+    (then workers write fragments and receipts; that is not the driver's work, and not timed)
+    commit_run    a run whose workers had done everything when it began to commit
+    at_once       all receipts published by one call, a million items a commit
+    recover       a driver died with everything to commit: the next one commits what the receipts say
+    commit_one    one commit a fragment, as when the workers take longer over a task than the driver over a commit
+    rerun         a run with nothing to do, on the table that commit_one left
+    runs, report, optimize        the commands, on the same
+    rerun_joined  the run with nothing to do again, on the optimized table
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import measure
+import results
+import synthetic
+from planning import free_port, serving
+
+from fanfold.driver import Run
+from fanfold.executors import TaskProgress
+from fanfold.ledger import Ledger
+from fanfold.plan import Options
+from fanfold.runs import Outcome, RunDirectory, Task, find_run
+from fanfold.storage import is_url, join, open_store
+from fanfold.worker import Worker
+
+JOB = synthetic.MadeUp()
+WRITERS = 2
+
+
+def ledger_of(database: str) -> Ledger:
+    return Ledger.open(database, JOB.name) or Ledger.create(database, JOB.name, JOB, "", "key")
+
+
+# -- the phases: each returns what it counted, besides seconds and memory ---------------------------------------------
+
+
+def listing(_database: str, items: int) -> dict[str, Any]:
+    assert sum(1 for _ in synthetic.Listing(items).list(frozenset())) == items
+    return {}
+
+
+def plan(database: str, items: int) -> dict[str, Any]:
+    """Plan a run of all items, as `Run.launch` does."""
+    run = Run(JOB, synthetic.Listing(items), ledger_of(database), Idle(), Options())
+    tasks = run._plan_all(None)
+    assert run.tally.planned == items, run.tally
+    return {"tasks": tasks}
+
+
+def write(database: str, share: int) -> dict[str, Any]:
+    """Perform every second task, as a worker does."""
+    run = find_run(database, None)
+    worker, tasks = Worker(database, run.id), (run.get("plan.json") or {})["tasks"]
+    for number in range(share, tasks, WRITERS):
+        outcome = worker.perform(Task(number, len(run.read_manifest(number))))
+        assert outcome.status == "done", outcome.error
+    return {}
+
+
+def commit_one(database: str, _items: int) -> dict[str, Any]:
+    """Publish receipt by receipt; say how long a commit takes at each tenth of the way."""
+    ledger, took = ledger_of(database), list[float]()
+    for outcome in find_run(database, None).receipts():
+        started = time.perf_counter()
+        ledger.publish([outcome])
+        took.append(time.perf_counter() - started)
+    tenth = max(1, len(took) // 10)
+    means = [sum(took[at : at + tenth]) / len(took[at : at + tenth]) for at in range(0, len(took), tenth)]
+    return {"commits": len(took), "means": means, "rows": ledger.rows.dataset.count_rows()}
+
+
+def commit_run(database: str, items: int) -> dict[str, Any]:
+    """Go on with a planned run whose workers have done everything."""
+    run, ledger = find_run(database, None), ledger_of(database)
+    version = ledger.rows.dataset.version
+    done = Run(JOB, synthetic.Listing(0), ledger, Idle(run), Options(), run)
+    for _ in done:
+        pass
+    assert ledger.rows.dataset.count_rows() == items
+    return {"commits": ledger.rows.dataset.version - version}
+
+
+def at_once(database: str, items: int) -> dict[str, Any]:
+    ledger = ledger_of(database)
+    ledger.publish(list(find_run(database, None).receipts()))
+    assert ledger.rows.dataset.count_rows() == items
+    return {}
+
+
+def recover(database: str, items: int) -> dict[str, Any]:
+    ledger = ledger_of(database)
+    ledger.recover()
+    assert ledger.rows.dataset.count_rows() == items
+    return {"commits": ledger.rows.dataset.version - 1}
+
+
+def rerun(database: str, items: int) -> dict[str, Any]:
+    run = Run(JOB, synthetic.Listing(items), ledger_of(database), Idle(), Options())
+    for _ in run:
+        pass
+    assert run.report.unchanged == items, run.report
+    return {}
+
+
+class Idle:
+    """An executor with nothing to do, but to give the outcomes that a run's receipts tell."""
+
+    workers = 2
+
+    def __init__(self, run: RunDirectory | None = None) -> None:
+        self.run = run
+
+    def map(self, _run: RunDirectory, tasks: Iterator[Task], _progress: TaskProgress) -> Generator[Outcome, None, None]:
+        if self.run:
+            yield from self.run.receipts()
+        assert not list(tasks)
+
+
+PHASES: Mapping[str, Callable[[str, int], dict[str, Any]]] = {
+    phase.__name__: phase for phase in (listing, plan, write, commit_one, commit_run, at_once, recover, rerun)
+}
+
+
+def peak() -> int:
+    """Bytes: the most memory this process ever had resident."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def perform(phase: str, database: str, number: int) -> None:
+    """Be the process of a phase."""
+    started, cpu = time.perf_counter(), time.process_time()
+    told = PHASES[phase](database, number)
+    seconds, spent = time.perf_counter() - started, time.process_time() - cpu
+    print(json.dumps({"seconds": seconds, "cpu": spent, "peak": peak(), **told}))
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Told:
+    """What the phases told, by phase and column."""
+
+    columns: list[str] = field(default_factory=list)
+    cells: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+
+    def say(self, column: str, phase: str, told: dict[str, Any]) -> None:
+        """Keep what a phase told, and show it."""
+        self.cells[phase, column] = told
+        print(f"{column}  {phase:<13}{json.dumps(told)}", flush=True)
+
+    def table(self) -> str:
+        """Seconds, seconds of CPU a million items and memory of every phase."""
+        phases = list(dict.fromkeys(phase for phase, _ in self.cells))
+        head = ["seconds; CPU \u00b5s an item; peak MB", *self.columns]
+        return results.markdown(head, ([phase, *(self._cell(phase, at) for at in self.columns)] for phase in phases))
+
+    def _cell(self, phase: str, column: str) -> str:
+        if (told := self.cells.get((phase, column))) is None:
+            return ""
+        each = told["cpu"] / self.items[column] * 1e6
+        return f"{told['seconds']:,.1f}; {each:,.1f}; {told['peak'] / 1e6:,.0f}"
+
+    def commits(self) -> str:
+        """Milliseconds of a commit at each tenth of the way, and what the versions take on disk."""
+        lines = []
+        for column in self.columns:
+            told = self.cells["commit_one", column]
+            means = ", ".join(f"{mean * 1000:.0f}" for mean in told["means"])
+            sizes = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in told["bytes"].items())
+            lines.append(
+                f"- {column}: {told['commits']:,} commits of one fragment, ms at each tenth: {means}; {sizes}."
+            )
+        return "\n".join(lines)
+
+
+def timed(phase: str, database: str, number: int) -> dict[str, Any]:
+    """What the process of a phase tells."""
+    command = [measure.OURS / "python", __file__, "--phase", phase, database, number]
+    told: dict[str, Any] = json.loads(measure.checked(measure.run(command)).out.splitlines()[-1])
+    return told
+
+
+def commanded(*words: str) -> dict[str, Any]:
+    """What a command takes."""
+    done = measure.checked(measure.run([measure.OURS / "python", "-m", "fanfold", *words], memory=True))
+    return {"seconds": done.wall, "cpu": done.cpu, "peak": done.peak}
+
+
+def write_all(database: str) -> None:
+    """Have the planned tasks performed by several processes."""
+    command = [measure.OURS / "python", __file__, "--phase", "write", database]
+    writers = [subprocess.Popen([*command, str(share)], stdout=subprocess.DEVNULL) for share in range(WRITERS)]
+    if any(code for code in [writer.wait() for writer in writers]):
+        raise SystemExit("writing failed")
+
+
+def sizes(database: str) -> dict[str, int]:
+    """Bytes of the table's data, of its versions, and of the run's manifests and receipts."""
+    parts = {"data": "made_up.lance/data", "versions": "made_up.lance/_versions", "runs": "_runs"}
+    store = open_store(database)
+    return {name: sum(meta["size"] for chunk in store.list(folder) for meta in chunk) for name, folder in parts.items()}
+
+
+def every_phase(items: int, work: str, column: str, told: Told) -> None:
+    """Measure this many items, with databases below `work`: on disk each a copy of one that is written."""
+    told.columns.append(column)
+    told.items[column] = items
+    remote = is_url(work)
+    first = join(work, "planned")
+    told.say(column, "listing", timed("listing", first, items))
+    told.say(column, "plan", timed("plan", first, items))
+    write_all(first)
+    database = first
+    for phase in ("recover", "commit_one") if remote else ("commit_run", "at_once", "recover", "commit_one"):
+        database = join(work, phase)
+        if remote:
+            timed("plan", database, items)
+            write_all(database)
+        else:
+            subprocess.run(["cp", "-al", first, database], check=True)  # hard links: nothing is written in place
+        told.say(column, phase, timed(phase, database, items))
+        if phase != "commit_one" and not remote:
+            shutil.rmtree(database)
+    told.cells["commit_one", column]["bytes"] = sizes(database)
+    told.say(column, "rerun", timed("rerun", database, items))
+    for command in ("runs", "report", "optimize"):
+        told.say(column, command, commanded(command, database))
+    told.say(column, "rerun_joined", timed("rerun", database, items))
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[str]:
+    """The URL of a bucket on a SeaweedFS server, whose address is in the environment while the block runs."""
+    ports = {name: free_port() for name in ("s3", "master", "volume", "filer")}
+    options = [f"-{name}.port={port}" for name, port in ports.items()]
+    options += [f"-{name}.port.grpc={free_port()}" for name in ports]
+    options += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.max=500"]
+    address = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}", "AWS_ALLOW_HTTP": "true"}
+    os.environ |= address | {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    with serving(measure.OURS / "weed", "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", *options):
+        for _ in range(240):
+            try:
+                open_store("s3://scale").put("ready", b"yes")
+                break
+            except Exception:
+                time.sleep(0.5)
+        yield "s3://scale"
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
+    parser.add_argument("--s3", type=int, default=100_000)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--phase", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.phase:
+        perform(args.phase[0], args.phase[1], int(args.phase[2]))
+        return
+    busy, told = measure.idle(), Told()
+    for items in args.items:
+        with tempfile.TemporaryDirectory(prefix="fanfold-scale-", dir=args.work) as work:
+            every_phase(items, work, f"{items:,}", told)
+    if args.s3:
+        with tempfile.TemporaryDirectory(prefix="fanfold-scale-", dir=args.work) as work, s3_server(Path(work)) as url:
+            every_phase(args.s3, url, f"{args.s3:,} on S3", told)
+    most = f"{max(args.items):,}"
+    plan, again = told.cells["plan", most], told.cells["rerun", most]
+    peak = max(cell["peak"] for (phase, column), cell in told.cells.items() if column == most)
+    readme = (
+        f"{most} items are planned in {plan['seconds']:,.0f} s and {plan['peak'] / 1e6:,.0f} MB; a run that finds "
+        f"nothing to do among them takes {again['seconds']:,.0f} s; no phase takes more than {peak / 1e6:,.0f} MB."
+    )
+    busy += f", {os.getloadavg()[1]:.2f} in the end"
+    print(results.record("scale", readme, f"{told.table()}\n\n{told.commits()}", busy))
+
+
+if __name__ == "__main__":
+    main()
