@@ -25,7 +25,9 @@ from faults import wait_for
 
 HERE = Path(__file__).parent
 OURS = {"FANFOLD_TEST_CLUSTER": str(os.getpid())}
-"""In the environment of all processes of the clusters of this one."""
+"""In the environment of all processes that this one starts, those of its clusters included."""
+
+os.environ |= OURS
 
 
 def on_ray(workers: int) -> Ray:
@@ -42,8 +44,6 @@ def several(nodes: int, client: int = 0) -> Iterator[Cluster]:
     """A cluster of so many nodes of one CPU on loopback, whose workers find the tests' jobs; Ray Client on a port."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-        for name, value in OURS.items():
-            patch.setenv(name, value)
         cluster = Cluster()
         try:
             add(cluster, ray_client_server_port=client or None)

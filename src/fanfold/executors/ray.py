@@ -50,9 +50,11 @@ except ModuleNotFoundError as error:
 
 RETRIES = 3
 """Times that Ray performs a task again whose node or Ray worker process has died, before it counts as crashed."""
-SILENT = 15.0
-"""Seconds after which a board that says nothing makes us ask whether the cluster is still there. Ray itself would end
-the driver's process, without a word that helps, a minute after its GCS has gone."""
+SILENT = 5.0
+"""Seconds between two looks at whether the cluster's centre, its GCS, is still there."""
+GONE_AFTER = 0.75 * float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", 60))  # noqa: SIM112 - its name
+"""Seconds for which it may be out of reach: it may come back. Ray itself ends the driver's process a little later (it
+reads the same variable), without a word that helps."""
 GONE_WITHIN = 10.0
 """Seconds that hands have for going, once told."""
 DEAD_AFTER = 5.0
@@ -249,13 +251,16 @@ class _Fan:
 
     def _listen(self, progress: TaskProgress) -> None:
         """Pass on what the board says, until the end; tell the driver if there is nobody to ask any more."""
+        seen = looked = time.monotonic()
         while not self.stopped:
             try:
-                self._tell(ray.get(self.board.news.remote(), timeout=SILENT), progress)
-            except GetTimeoutError as error:
-                if not _answers():
-                    self.results.put(_lost(error))
-                    return
+                with suppress(GetTimeoutError):
+                    self._tell(ray.get(self.board.news.remote(), timeout=SILENT), progress)
+                if time.monotonic() - looked >= SILENT:
+                    looked = time.monotonic()
+                    seen = looked if _answers() else seen
+                    if looked - seen > GONE_AFTER:
+                        raise ConnectionError("its GCS cannot be reached")
             except Exception as error:  # Ray Client raises more than RayErrors
                 self.results.put(_lost(error))
                 return
