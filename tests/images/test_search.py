@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanfold.errors import UsageError
+from fanfold.images import duplicates as finding
+from fanfold.images import rows as rows_of_a_table
 from fanfold.images import search
 
 RANDOM = np.random.default_rng(3)
@@ -158,8 +160,8 @@ def test_groups(tmp_path_factory: pytest.TempPathFactory, rows: int, centres: in
     vectors = clustered(rows, centres, noise, seed)
     dataset = table(tmp_path_factory.mktemp("t"), vectors, max_rows_per_file=70)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "STREAMED", 32)
-        patch.setattr(search, "HELD", 4 * 12 * 96)
+        patch.setattr(rows_of_a_table, "STREAMED", 32)
+        patch.setattr(finding, "HELD", 4 * 12 * 96)
         groups = search.duplicates(dataset, 0.97)
     assert rows_of(groups) == naive(vectors, 0.97)
     for group in groups:
