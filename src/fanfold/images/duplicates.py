@@ -32,7 +32,7 @@ HELD_PARTITIONS = 1 << 30
 """Bytes of vectors of whole partitions kept in memory while all rows stream past them."""
 REACH = 0.35
 """How far beyond its partition's border a row looks, as a share of the distance at which nothing can be missed."""
-VISITS = 12
+VISITS = 8
 """Partitions besides its own that a row is compared with at most: those whose borders are nearest."""
 _ROUNDING = 1e-6  # a float32 vector's cosine with itself may be this much below 1
 _PLACING, _COMPARING = 0.35, 0.65  # shares of the time
@@ -193,9 +193,7 @@ class _Held:
                     self.vectors[rest], self.numbers[rest], self.vectors[block], self.numbers[block], threshold
                 )
 
-    def compare_visitors(
-        self, block: Vectors, at: int, visits: Numbers, threshold: float, joined: "_Joined"
-    ) -> None:
+    def compare_visitors(self, block: Vectors, at: int, visits: Numbers, threshold: float, joined: "_Joined") -> None:
         """Compare rows of other partitions, numbered from `at` on, with the partitions held that they visit."""
         for number in np.unique(visits[(visits >= self.partitions.start) & (visits < self.partitions.stop)]):
             guests = np.flatnonzero((visits == number).any(axis=1))

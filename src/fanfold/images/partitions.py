@@ -6,12 +6,12 @@ looked for within a partition and in those next to it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import lance
 import numpy as np
 
-from fanfold.images.rows import Indices, Vectors, units
+from fanfold.images.rows import Vectors, units
 
 SAMPLED = 64
 """Rows a partition from which its centroid comes."""
@@ -58,7 +58,7 @@ def _moved(sample: Vectors, centroids: Vectors, random: np.random.Generator) -> 
     return moved
 
 
-def scored(rows: Vectors, centroids: Vectors):
+def scored(rows: Vectors, centroids: Vectors) -> Iterator[Vectors]:
     """The cosines of some thousand rows at a time with all centroids."""
     for at in range(0, len(rows), _BLOCK):
         yield rows[at : at + _BLOCK] @ centroids.T

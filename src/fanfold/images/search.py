@@ -13,14 +13,10 @@ import numpy as np
 from fanfold.errors import UsageError
 from fanfold.images.duplicates import Group, duplicates
 from fanfold.images.rows import Vectors, dimension_of, matrix, stream, unit
-from fanfold.images.vector_index import describe, probed
+from fanfold.images.vector_index import describe, probed, refined
 from fanfold.storage import errors_of
 
 __all__ = ["Group", "Hit", "Vectors", "duplicates", "nearest", "vectors"]
-
-REFINED = 5
-"""Rows compared by their true vectors, for each that is asked for: the codes of the index only choose these."""
-
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -47,8 +43,8 @@ def nearest(dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool
     if exact or not query.any() or describe(dataset) is None:  # Lance finds nothing for a query of zeros
         return _nearest_exactly(dataset, query, k)
     # Lance gives 1 - cosine.
-    asked = {"column": "vector", "q": query, "k": k, "metric": "cosine", "refine_factor": REFINED}
-    asked |= {"nprobes": probed(dataset.count_rows())}
+    asked = {"column": "vector", "q": query, "k": k, "metric": "cosine"}
+    asked |= {"nprobes": probed(dataset.count_rows()), "refine_factor": refined(k, expected)}
     with errors_of(dataset.uri):
         found = dataset.to_table(columns=["key", "uri", "_distance"], nearest=asked).to_pylist()
     return [Hit(row["key"], row["uri"], 1 - row["_distance"]) for row in found]

@@ -10,7 +10,6 @@ their true vectors. It is an index like any other of Lance's, so other programs 
 Rows that were replaced or deleted are left out by Lance itself; a compaction rewrites their places in the index.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ import lance
 import numpy as np
 
 from fanfold.errors import StorageError
-from fanfold.images.partitions import centroids, count_for
+from fanfold.executors.local import cores
+from fanfold.images.partitions import ROUNDS, SAMPLED, centroids, count_for
 from fanfold.images.rows import dimension_of
 from fanfold.storage import errors_of
 
@@ -31,6 +31,10 @@ UNINDEXED_UP_TO = 50_000
 NAME = "vector_idx"
 
 _COMMIT_TRIES = 3
+# Measured on an AVX2 core of 2.5 GHz: operations a second in a product of matrices by NumPy, in Lance's search for the
+# nearest centroid; values a second read, rotated, coded and written. Bytes of memory for each dimension.
+_NUMPY_SPEED, _LANCE_SPEED, _CODED_SPEED = 50e9, 22e9, 28e6
+_LANCE_MEMORY = 600_000
 _TRAINING = 0.3  # of the time goes into the centroids
 
 Progress = Callable[[float], None]
@@ -84,21 +88,37 @@ def probed(rows: int) -> int:
     return max(8, partitions(rows) // 4)
 
 
-def seconds(dataset: lance.LanceDataset, what: Due) -> float:
-    """About how long `what` takes here. Measured on two cores; reading from far away is not part of it."""
-    rows, dimension = dataset.count_rows(), dimension_of(dataset)
-    if what == "update":
-        index = describe(dataset)
-        rows = index.unindexed if index else rows
-    passes = rows * dimension * 60e-9  # read, rotate, write
-    compared = (rows + (count_for(rows) * 64 * 8 if what == "build" else 0)) * count_for(rows) * dimension * 2
-    return 2 / max(1, os.cpu_count() or 1) * (passes + compared / 60e9)
+def refined(k: int, dimension: int) -> int:
+    """How many rows are compared by their true vectors for each that is asked for: the codes only choose these.
+
+    A code of one bit a dimension says less of a short vector. At least 50 rows are compared.
+    """
+    return max(5, min(50, 6400 // dimension), -(-50 // k))
 
 
-def memory(dataset: lance.LanceDataset) -> int:
-    """About how many bytes of memory a build takes, however many rows there are beyond 16 million."""
-    dimension = dimension_of(dataset)
-    return (400 << 20) + 4 * dimension * 64 * count_for(dataset.count_rows()) + 4 * dimension * 65536
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What making an index or bringing it up to date takes."""
+
+    rows: int
+    seconds: float
+    memory: int
+    """Bytes, at most."""
+
+
+def needs(dataset: lance.LanceDataset, what: Due) -> Needs:
+    """About what `what` takes here: as measured on two cores, scaled to those there are.
+
+    The time it takes to read the vectors from far away is not part of it.
+    """
+    index = describe(dataset)
+    total, dimension = dataset.count_rows(), dimension_of(dataset)
+    count = partitions(total)
+    rows = index.unindexed if index and what == "update" else total
+    sample = SAMPLED * count if what == "build" else 0
+    flops = 2 * dimension * count * (ROUNDS * sample / _NUMPY_SPEED + rows / _LANCE_SPEED)
+    seconds = (flops + rows * dimension / _CODED_SPEED) / cores()
+    return Needs(rows, seconds, _LANCE_MEMORY * dimension + 4 * dimension * sample)
 
 
 def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None) -> lance.LanceDataset:
