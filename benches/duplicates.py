@@ -137,7 +137,7 @@ def main() -> None:
         )
         + f"\n\nVectors: {chosen.kind}; threshold {THRESHOLD}. {done.cpu:.0f} s of CPU time."
     )
-    name = "duplicates" if chosen.kind == "clustered" else f"duplicates, {chosen.kind}"
+    name = "duplicates" if chosen.kind == "clustered" else f"{chosen.kind} duplicates"
     print(results.record(name, readme, rest, load))
 
 

@@ -13,7 +13,7 @@ from measure import ROOT, command_line, commit, machine, today
 
 RESULTS = ROOT / "benches" / "RESULTS.md"
 README = ROOT / "README.md"
-BENCHES = ("images", "first", "rerun", "planning", "estimate")
+BENCHES = ("images", "first", "rerun", "planning", "estimate", "search", "duplicates")
 """In the README's order."""
 
 _HEAD = """\

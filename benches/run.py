@@ -6,7 +6,10 @@ import sys
 from measure import PEERS, ROOT
 
 BENCHES = ROOT / "benches"
-STEPS = ("images.py", "first.py", "rerun.py", "planning.py", "estimate.py", "dynamodb.py", "results.py")
+STEPS = (
+    *("images.py", "first.py", "rerun.py", "planning.py", "estimate.py", "dynamodb.py"),
+    *("search.py", "duplicates.py", "results.py"),
+)
 
 
 def main() -> None:

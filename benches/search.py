@@ -148,7 +148,7 @@ def main() -> None:
         f"\n\nVectors: {chosen.kind}. The index takes {size / 1e6:.0f} MB on disk and {done.cpu:.0f} s of CPU time. "
         f"`fanfold images search`, a new process: {min(one.wall for one in cold):.1f} s."
     )
-    print(results.record(f"search, {chosen.kind}" if chosen.kind != "clustered" else "search", readme, rest, load))
+    print(results.record(f"{chosen.kind} search" if chosen.kind != "clustered" else "search", readme, rest, load))
 
 
 if __name__ == "__main__":

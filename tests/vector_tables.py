@@ -53,7 +53,7 @@ def keep_committing(database: str, rounds: int) -> None:
         commit(table, [f"round{round}"], vector[None])
         commit(table, [f"k{round}"], clustered(1, 100 + round), version="2")
         if round % 10 == 9:
-            table.optimize(timedelta(hours=1), sweep=False)
+            table.optimize(timedelta(0), sweep=True)
 
 
 def keep_building(database: str) -> None:

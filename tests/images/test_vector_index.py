@@ -85,6 +85,9 @@ def test_an_index_of_another_metric(metric: str, database: str) -> None:
     dataset = fanfold.open_table(database)
     assert describe(dataset) is None
     assert keys(search.nearest(dataset, matrix[5], 3)) == keys(search.nearest(dataset, matrix[5], 3, exact=True))
+    both = build(dataset)
+    assert {index.details["metric_type"] for index in both.describe_indices()} == {metric.upper(), "COSINE"}
+    assert keys(search.nearest(both, matrix[5], 3)) == keys(search.nearest(dataset, matrix[5], 3, exact=True))
 
 
 # -- what commits do to it -----------------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ import numpy as np
 from fanfold.errors import UsageError
 from fanfold.images.duplicates import Group, duplicates
 from fanfold.images.rows import Vectors, dimension_of, matrix, stream, unit
-from fanfold.images.vector_index import describe, probed, refined
+from fanfold.images.vector_index import has_index, probed, refined
 from fanfold.storage import errors_of
 
 __all__ = ["Group", "Hit", "Vectors", "duplicates", "nearest", "vectors"]
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -40,7 +41,7 @@ def nearest(dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool
         raise UsageError(
             f"The query has {query.size} values and the table's vectors {expected}: another model made it."
         )
-    if exact or not query.any() or describe(dataset) is None:  # Lance finds nothing for a query of zeros
+    if exact or not query.any() or not has_index(dataset):  # Lance finds nothing for a query of zeros
         return _nearest_exactly(dataset, query, k)
     # Lance gives 1 - cosine.
     asked = {"column": "vector", "q": query, "k": k, "metric": "cosine"}

@@ -13,7 +13,7 @@ Rows that were replaced or deleted are left out by Lance itself; a compaction re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import lance
 import numpy as np
@@ -22,7 +22,7 @@ from fanfold.errors import StorageError
 from fanfold.executors.local import cores
 from fanfold.images.partitions import ROUNDS, SAMPLED, centroids, count_for
 from fanfold.images.rows import dimension_of
-from fanfold.storage import errors_of
+from fanfold.storage import errors_of, first_line
 
 INDEXED_FROM = 100_000
 """Rows from which a search wants an index; below, a look at every vector takes a fraction of a second."""
@@ -56,16 +56,32 @@ class VectorIndex:
     bytes: int
 
 
+def has_index(dataset: lance.LanceDataset) -> bool:
+    """Whether a search by cosine can use an index."""
+    return _usable(dataset) is not None
+
+
 def describe(dataset: lance.LanceDataset) -> VectorIndex | None:
     """The index that a search by cosine can use, or None."""
-    for index in dataset.describe_indices():
-        if index.field_names == ["vector"] and index.details.get("metric_type") == "COSINE":
-            inside = set().union(*(segment.fragment_ids for segment in index.segments))
-            outside = (part for part in dataset.get_fragments() if part.fragment_id not in inside)
-            unindexed = sum(part.count_rows() for part in outside)
-            size = index.total_size_bytes or 0
-            return VectorIndex(index.name, index.index_type, dataset.count_rows(), unindexed, size)
-    return None
+    if (index := _usable(dataset)) is None:
+        return None
+    inside = set().union(*(segment.fragment_ids for segment in index.segments))
+    outside = (part for part in dataset.get_fragments() if part.fragment_id not in inside)
+    unindexed = sum(part.count_rows() for part in outside)
+    return VectorIndex(index.name, index.index_type, dataset.count_rows(), unindexed, index.total_size_bytes or 0)
+
+
+def _name(dataset: lance.LanceDataset) -> str:
+    """What to call the index: as the one it replaces; not as one that somebody made for another metric."""
+    if index := _usable(dataset):
+        return str(index.name)
+    taken = {index.name for index in dataset.describe_indices()}
+    return next(name for name in (NAME, f"{NAME}_cosine", f"{NAME}_fanfold") if name not in taken)
+
+
+def _usable(dataset: lance.LanceDataset) -> Any:
+    fitting = (one for one in dataset.describe_indices() if one.field_names == ["vector"])
+    return next((one for one in fitting if one.details.get("metric_type") == "COSINE"), None)
 
 
 def due(dataset: lance.LanceDataset) -> Due | None:
@@ -127,7 +143,8 @@ def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None) -> l
     Rows committed meanwhile are not in it, and found all the same. Killed half-way, it leaves the table as it was,
     and files that `fanfold optimize` removes. Raises StorageError, also where the database cannot be written.
     """
-    trained = centroids(dataset, partitions(dataset.count_rows()), lambda share: progress(share * _TRAINING))
+    with errors_of(dataset.uri):
+        trained = centroids(dataset, partitions(dataset.count_rows()), lambda share: progress(share * _TRAINING))
 
     def told(event: lance.progress.IndexProgress) -> None:
         if event.stage == "shuffle" and event.fraction is not None:
@@ -139,7 +156,7 @@ def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None) -> l
         newest.create_index(
             "vector",
             "IVF_RQ",
-            name=(describe(newest) or VectorIndex(NAME, "", 0, 0, 0)).name,
+            name=_name(newest),
             metric="cosine",
             replace=True,
             num_partitions=len(trained),
@@ -173,7 +190,7 @@ def _committed(uri: str, change: Callable[[lance.LanceDataset], None]) -> lance.
                 return made
             except (OSError, RuntimeError, ValueError) as error:
                 if not left or not _lost_to_others(error):
-                    raise StorageError(f"Cannot index {uri}: {error}") from error
+                    raise StorageError(f"Cannot index {uri}: {first_line(error)}") from error
         time.sleep(0.2)
     raise AssertionError("the last try returns or raises")
 
@@ -181,15 +198,18 @@ def _committed(uri: str, change: Callable[[lance.LanceDataset], None]) -> lance.
 def _tried(dataset: lance.LanceDataset) -> None:
     """Ask the index something: a sweep by `fanfold optimize` may have taken its files just before they counted."""
     query = np.ones(dimension_of(dataset), np.float32)
-    asked = {"column": "vector", "q": query, "k": 1, "metric": "cosine", "nprobes": 1 << 16}
+    asked = {"column": "vector", "q": query, "k": 1, "metric": "cosine", "nprobes": 1}
     try:
         dataset.to_table(columns=["_distance"], nearest=asked)
     except (OSError, ValueError) as error:
-        if index := describe(dataset):
+        if not _lost_to_others(error):
+            raise
+        if index := _usable(dataset):
             dataset.drop_index(index.name)
         raise OSError(f"not found: files of the new index, swept meanwhile ({error})") from error
 
 
 def _lost_to_others(error: Exception) -> bool:
+    """Whether a commit came in between, or a sweep took files that nothing refers to yet."""
     said = str(error).lower()
-    return "conflict" in said or "not found" in said
+    return any(sign in said for sign in ("conflict", "not found", "no such file"))
