@@ -303,7 +303,7 @@ def hits(found: Iterable[Any], as_json: bool) -> None:
 def indexing(what: str, needs: Any, hint: str) -> None:
     """What is about to be done to an index, and what it takes."""
     doing = "Making an index of" if what == "build" else "Putting into the index"
-    takes = f"about {_seconds(needs.seconds)}, up to {size(needs.memory)} of memory"
+    takes = f"about {duration(needs.seconds)}, up to {size(needs.memory)} of memory"
     note(f"{doing} {needs.rows:,} vectors: {takes} ({hint}).")
 
 
