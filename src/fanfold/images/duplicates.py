@@ -30,6 +30,8 @@ HELD = 64 << 20
 """Bytes of vectors that the exact search keeps in memory while all others stream past them."""
 HELD_PARTITIONS = 1 << 30
 """Bytes of vectors of whole partitions kept in memory while all rows stream past them."""
+GUESTS = 16384
+"""Rows that visit the partitions held at a time: with fewer, the memory is read more often than it is worth."""
 REACH = 0.35
 """How far beyond its partition's border a row looks, as a share of the distance at which nothing can be missed."""
 VISITS = 8
@@ -108,9 +110,10 @@ def _join_by_partition(dataset: lance.LanceDataset, threshold: float, joined: "_
         held = _Held.of(dataset, home, some)
         held.compare_inside(threshold, joined)
         at = 0
-        for block in stream(dataset, 0, rows):
-            held.compare_visitors(unit(block), at, visits[at : at + len(block)], threshold, joined)
-            at += len(block)
+        for start in range(0, rows, GUESTS):
+            guests = _held(dataset, start, min(GUESTS, rows - start))
+            held.compare_visitors(guests, start, visits[start : start + len(guests)], threshold, joined)
+            at += len(guests)
             progress(_PLACING + _COMPARING * (done + len(held.numbers) * at / rows) / rows)
         done += len(held.numbers)
 
