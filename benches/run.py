@@ -14,6 +14,8 @@ STEPS = (
     "rerun.py",
     "planning.py",
     "scale.py",
+    "search.py",
+    "duplicates.py",
     "estimate.py",
     "dynamodb.py",
     "results.py",

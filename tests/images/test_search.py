@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanfold.errors import UsageError
+from fanfold.images import duplicates as finding
+from fanfold.images import rows as rows_of_a_table
 from fanfold.images import search
 
 RANDOM = np.random.default_rng(3)
@@ -158,8 +160,8 @@ def test_groups(tmp_path_factory: pytest.TempPathFactory, rows: int, centres: in
     vectors = clustered(rows, centres, noise, seed)
     dataset = table(tmp_path_factory.mktemp("t"), vectors, max_rows_per_file=70)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "STREAMED", 32)
-        patch.setattr(search, "HELD", 4 * 12 * 96)
+        patch.setattr(rows_of_a_table, "STREAMED", 32)
+        patch.setattr(finding, "HELD", 4 * 12 * 96)
         groups = search.duplicates(dataset, 0.97)
     assert rows_of(groups) == naive(vectors, 0.97)
     for group in groups:
@@ -209,3 +211,61 @@ def test_deleted_rows(tmp_path: Path) -> None:
     dataset.delete("key IN ('k0', 'k4')")
     groups = search.duplicates(lance.dataset(dataset.uri))
     assert rows_of(groups) == {frozenset({3, 6}), frozenset({1, 7}), frozenset({2, 5})}
+
+
+# -- by partition ---------------------------------------------------------------------------------------------------
+
+
+def by_partition(dataset: lance.LanceDataset, **settings: Any) -> set[frozenset[int]]:
+    """The groups found by partition, at 0.95, a few partitions and a few rows at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_of_a_table, "STREAMED", 128)
+        for name, value in {"EXACT_BELOW": 0, "HELD_PARTITIONS": 4 * 12 * 300, "GUESTS": 250, **settings}.items():
+            patch.setattr(finding, name, value)
+        return rows_of(search.duplicates(dataset, 0.95))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 900), st.integers(1, 60), st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 99))
+def test_the_bound_misses_nothing(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, centres: int, noise: float, seed: int
+) -> None:
+    """With the whole distance as reach and no limit to the visits, what is found by partition is all there is."""
+    vectors = clustered(rows, centres, noise, seed)
+    dataset = table(tmp_path_factory.mktemp("t"), vectors, max_rows_per_file=200)
+    assert by_partition(dataset, REACH=1.0, VISITS=4096) == naive(vectors, 0.95)
+
+
+def test_nearly_all_by_partition(tmp_path: Path) -> None:
+    """With the reach as it is, at least 99 of 100 groups are found whole, and none that is not one."""
+    vectors = clustered(6000, 3000, 0.03, 1)
+    dataset = table(tmp_path, vectors)
+    found, true = by_partition(dataset), rows_of(search.duplicates(dataset, 0.95))
+    assert len(true) > 500
+    assert len(found & true) >= 0.99 * len(true)
+    assert all(any(group <= whole for whole in true) for group in found)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_few_rows_by_partition(tmp_path: Path, rows: int) -> None:
+    """Tables too small for partitions are no special case."""
+    groups = by_partition(table(tmp_path, np.ones((rows, 12))))
+    assert groups == ({frozenset({0, 1})} if rows == 2 else set())
+
+
+def test_copies_and_zeros_by_partition(tmp_path: Path) -> None:
+    """A partition of nothing but copies is one group; rows of zeros are in none."""
+    dataset = table(tmp_path, np.concatenate([np.zeros((300, 12)), np.ones((2000, 12))]))
+    assert by_partition(dataset) == {frozenset(range(300, 2300))}
+
+
+def test_progress(tmp_path: Path) -> None:
+    """The share done grows to 1, by either way."""
+    dataset = table(tmp_path, clustered(2000, 100, 0.1, 1))
+    for exact in (True, False):
+        told: list[float] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(finding, "EXACT_BELOW", 0)
+            search.duplicates(dataset, exact=exact, progress=told.append)
+        assert told == sorted(told)
+        assert told[-1] == pytest.approx(1)

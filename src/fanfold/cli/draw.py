@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -123,6 +123,30 @@ def _lines(tally: Tally, stop: threading.Event) -> None:
             err.print(line, soft_wrap=True)
             last = line
         pause = 1.0 if time.monotonic() - began < 10 else 10.0
+
+
+@contextmanager
+def share(what: str) -> Iterator[Callable[[float], None]]:
+    """Show the share done that the block tells: a bar on a terminal, elsewhere a line every ten seconds."""
+    began = last = time.monotonic()
+
+    def line(done: float) -> str:
+        left = (time.monotonic() - began) * (1 - done) / max(done, 1e-9)
+        return f"{what}: {done:.0%}" + (f", {timedelta(seconds=round(left))} left" if done > 0.02 else "")
+
+    def told(done: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 10:
+            last = time.monotonic()
+            err.print(line(done), soft_wrap=True)
+
+    if not err.is_terminal:
+        yield told
+        return
+    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda done: bar.update(task, description=line(done), completed=done)
 
 
 def report(told: Report, ended: str, as_json: bool) -> None:
@@ -274,6 +298,22 @@ def hits(found: Iterable[Any], as_json: bool) -> None:
         table.add_row(str(rank), f"{hit.cosine:.4f}", Text(printable(hit.key)))
     if not as_json:
         out.print(table)
+
+
+def indexing(what: str, needs: Any, hint: str) -> None:
+    """What is about to be done to an index, and what it takes."""
+    doing = "Making an index of" if what == "build" else "Putting into the index"
+    takes = f"about {duration(needs.seconds)}, up to {size(needs.memory)} of memory"
+    note(f"{doing} {needs.rows:,} vectors: {takes} ({hint}).")
+
+
+def indexed(index: Any, as_json: bool) -> None:
+    """The index of a table."""
+    if as_json:
+        put_json(asdict(index))
+    else:
+        inside = f"{index.rows - index.unindexed:,} of {index.rows:,} rows"
+        out.print(f"{index.name} ({index.kind}): {inside}, {size(index.bytes)}", soft_wrap=True)
 
 
 def groups(found: Iterable[Any], as_json: bool) -> None:

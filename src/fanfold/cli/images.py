@@ -14,10 +14,10 @@ import fanfold
 from fanfold.cli import Database, Json, draw
 from fanfold.cli.detached import leaving
 from fanfold.cli.planned import leaving_nothing, show_plan
-from fanfold.errors import UsageError
+from fanfold.errors import StorageError, UsageError
 from fanfold.estimate import preview
 from fanfold.executors import Size, open_executor
-from fanfold.images import Images
+from fanfold.images import Images, vector_index
 from fanfold.images import search as searching
 from fanfold.images.model import MIN_COSINE, MODELS
 from fanfold.job import load
@@ -148,15 +148,53 @@ def search(
     /,
     *,
     k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="How many neighbours.")] = 10,
+    exact: Annotated[bool, Parameter(negative="", help="Look at every vector; make and use no index.")] = False,
     table: Table = "images",
     json: Json = False,
 ) -> int:
-    """Find the pictures most like one picture."""
+    """Find the pictures most like one picture. A table of 100,000 rows or more is given an index first."""
     if k < 1:
         raise UsageError(f"-k takes a number from 1 up, not {k}.")
     dataset = fanfold.open_table(database, table)
-    draw.hits(searching.nearest(dataset, query_vector(dataset, table, query), k), json)
+    vector = query_vector(dataset, table, query)
+    if not exact and (what := vector_index.due(dataset)):
+        try:
+            dataset = _indexed(dataset, what, "`--exact` searches without")
+        except StorageError as error:
+            draw.note(f"{error} Searching without.")
+    draw.hits(searching.nearest(dataset, vector, k, exact=exact), json)
     return 0
+
+
+@app.command
+def index(
+    database: Database,
+    /,
+    *,
+    rebuild: Annotated[bool, Parameter(negative="", help="Make it anew, from the rows there are now.")] = False,
+    table: Table = "images",
+    json: Json = False,
+) -> int:
+    """Make the index that searches of large tables use, or bring it up to date. `search` does so when it is due."""
+    dataset = fanfold.open_table(database, table)
+    if not dataset.count_rows():
+        raise UsageError(f"Table '{table}' has no rows to index.")
+    known = vector_index.describe(dataset)
+    if rebuild or known is None:
+        dataset = _indexed(dataset, "build", "once")
+    elif known.unindexed:
+        dataset = _indexed(dataset, "update", "rows that came since")
+    draw.indexed(vector_index.describe(dataset), json)
+    return 0
+
+
+def _indexed(dataset: lance.LanceDataset, what: vector_index.Due, hint: str) -> lance.LanceDataset:
+    """The dataset with its index made or brought up to date, having said how long that takes."""
+    draw.indexing(what, vector_index.needs(dataset, what), hint)
+    if what == "update":
+        return vector_index.update(dataset)
+    with draw.share("indexing") as progress:
+        return vector_index.build(dataset, progress)
 
 
 @app.command
@@ -165,13 +203,17 @@ def duplicates(
     /,
     *,
     threshold: Annotated[float, Parameter(help="Cosine from which two pictures count as alike, 0 to 1.")] = 0.95,
+    exact: Annotated[bool, Parameter(negative="", help="Compare all with all, however many there are.")] = False,
     table: Table = "images",
     json: Json = False,
 ) -> int:
     """Group pictures that are nearly the same."""
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold takes a cosine above 0 and up to 1, not {threshold}.")
-    draw.groups(searching.duplicates(fanfold.open_table(database, table), threshold), json)
+    dataset = fanfold.open_table(database, table)
+    with draw.share("comparing") as progress:
+        found = searching.duplicates(dataset, threshold, exact=exact, progress=progress)
+    draw.groups(found, json)
     return 0
 
 

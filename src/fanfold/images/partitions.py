@@ -1,0 +1,64 @@
+"""Dividing a table's vectors into partitions: rows of one direction together, each around a centroid (k-means).
+
+The centroids come from a sample by spherical k-means (Dhillon and Modha 2001): rows and centroids have length 1, and
+a row belongs to the centroid of highest cosine. A search looks into few partitions only, and near-duplicates are
+looked for within a partition and in those next to it.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import lance
+import numpy as np
+
+from fanfold.images.rows import Vectors, units
+
+SAMPLED = 64
+"""Rows a partition from which its centroid comes."""
+ROUNDS = 8
+"""Of k-means. Lance's own training takes up to 50: ten times as long, and searches find no more by it."""
+_BLOCK = 8192  # rows compared with all centroids at a time
+
+
+def count_for(rows: int) -> int:
+    """How many partitions a table of so many rows gets: about its square root, a power of two, 4096 at most."""
+    return int(2 ** min(12, max(0, round(math.log2(max(1, rows)) / 2))))
+
+
+def centroids(dataset: lance.LanceDataset, count: int, progress: Callable[[float], None] = lambda _: None) -> Vectors:
+    """float32[count, dimension] at length 1, from a sample of SAMPLED rows each.
+
+    Takes 4 bytes x dimension x SAMPLED x count of memory: 340 MB for 1024 centroids of 1280 dimensions.
+    `progress` hears the share done. The same table gives the same centroids.
+    """
+    random = np.random.default_rng(0)
+    rows = dataset.count_rows()
+    chosen = np.sort(random.choice(rows, min(rows, count * SAMPLED), replace=False))
+    sample = units(dataset, chosen)
+    progress(1 / (ROUNDS + 1))
+    found = sample[np.sort(random.choice(len(sample), count, replace=False))]
+    for done in range(ROUNDS):
+        found = _moved(sample, found, random)
+        progress((done + 2) / (ROUNDS + 1))
+    return found
+
+
+def _moved(sample: Vectors, centroids: Vectors, random: np.random.Generator) -> Vectors:
+    """One round of k-means: each centroid to the middle of its rows; one without rows to a row at random."""
+    home = np.concatenate([scores.argmax(axis=1) for scores in scored(sample, centroids)])
+    order = np.argsort(home, kind="stable")
+    starts = np.searchsorted(home[order], np.arange(len(centroids)))
+    sizes = np.bincount(home, minlength=len(centroids))
+    moved = centroids.copy()
+    for number in np.flatnonzero(sizes):
+        moved[number] = sample[order[starts[number] : starts[number] + sizes[number]]].sum(axis=0)
+    empty = np.flatnonzero(~moved.any(axis=1) | (sizes == 0))
+    moved[empty] = sample[random.choice(len(sample), len(empty))]
+    moved /= np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-30)
+    return moved
+
+
+def scored(rows: Vectors, centroids: Vectors) -> Iterator[Vectors]:
+    """The cosines of some thousand rows at a time with all centroids."""
+    for at in range(0, len(rows), _BLOCK):
+        yield rows[at : at + _BLOCK] @ centroids.T

@@ -1,0 +1,53 @@
+"""Reading vectors out of a table: a stretch of rows at a time, some rows by number, at length 1."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lance
+import numpy as np
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+STREAMED = 1024
+"""Rows that stream past at a time."""
+
+
+def dimension_of(dataset: lance.LanceDataset) -> int:
+    """How many values a vector of the table has."""
+    size: int = dataset.schema.field("vector").type.list_size
+    return size
+
+
+def stream(dataset: lance.LanceDataset, start: int, rows: int) -> Iterator[Vectors]:
+    """float32[up to STREAMED, dimension] at a time, of `rows` rows from `start` on, in the table's order.
+
+    Each block is a scan of its own: one long scan reads ahead without bound (300 MB for a column of 200), and is no
+    faster.
+    """
+    end = min(start + rows, dataset.count_rows())
+    for at in range(start, end, STREAMED):
+        block = dataset.to_table(columns=["vector"], offset=at, limit=min(STREAMED, end - at), scan_in_order=True)
+        yield matrix(block["vector"].combine_chunks())
+
+
+def units(dataset: lance.LanceDataset, rows: Indices) -> Vectors:
+    """float32[rows, dimension] at length 1, of these rows, numbered in the table's order; filled in place."""
+    found = np.empty((len(rows), dimension_of(dataset)), np.float32)
+    for at in range(0, len(rows), STREAMED):
+        block = dataset.take(rows[at : at + STREAMED].tolist(), columns=["vector"])
+        found[at : at + STREAMED] = unit(matrix(block["vector"].combine_chunks()))
+    return found
+
+
+def matrix(column: Any) -> Vectors:
+    """A fixed-size list column as float32[rows, dimension], sharing its memory."""
+    flat: Vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+    return flat
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Each row at length 1, so that a product of two is their cosine; one of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Vectors = np.divide(vectors, np.where(lengths > 0, lengths, 1), dtype=np.float32)
+    return scaled
