@@ -213,50 +213,69 @@ def test_deleted_rows(tmp_path: Path) -> None:
     assert rows_of(groups) == {frozenset({3, 6}), frozenset({1, 7}), frozenset({2, 5})}
 
 
-# -- by partition ---------------------------------------------------------------------------------------------------
+# -- likely pairs ---------------------------------------------------------------------------------------------------
 
 
-def by_partition(dataset: lance.LanceDataset, **settings: Any) -> set[frozenset[int]]:
-    """The groups found by partition, at 0.95, a few partitions and a few rows at a time."""
+def likely(dataset: lance.LanceDataset, **settings: Any) -> set[frozenset[int]]:
+    """The groups found among likely pairs, at 0.95, a few rows at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_of_a_table, "STREAMED", 128)
-        for name, value in {"EXACT_BELOW": 0, "HELD_PARTITIONS": 4 * 12 * 300, "GUESTS": 250, **settings}.items():
+        patch.setattr(rows_of_a_table, "STREAMED", 64)
+        for name, value in {"EXACT_BELOW": 0, "HELD": 4 * 12 * 100, **settings}.items():
             patch.setattr(finding, name, value)
         return rows_of(search.duplicates(dataset, 0.95))
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(2, 900), st.integers(1, 60), st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 99))
-def test_the_bound_misses_nothing(
-    tmp_path_factory: pytest.TempPathFactory, rows: int, centres: int, noise: float, seed: int
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(2, 900),
+    st.integers(1, 60),
+    st.sampled_from([0.0, 0.05, 0.2]),
+    st.sampled_from([1, 5, 12]),
+    st.integers(0, 99),
+)
+def test_sketches_lose_nothing(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, centres: int, noise: float, sketch: int, seed: int
 ) -> None:
-    """With the whole distance as reach and no limit to the visits, what is found by partition is all there is."""
+    """In a single partition, what is found is all there is, however short the sketches."""
     vectors = clustered(rows, centres, noise, seed)
     dataset = table(tmp_path_factory.mktemp("t"), vectors, max_rows_per_file=200)
-    assert by_partition(dataset, REACH=1.0, VISITS=4096) == naive(vectors, 0.95)
+    assert likely(dataset, SKETCH=sketch) == naive(vectors, 0.95)
 
 
-def test_nearly_all_by_partition(tmp_path: Path) -> None:
-    """With the reach as it is, at least 99 of 100 groups are found whole, and none that is not one."""
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 400), st.integers(1, 60), st.sampled_from([0.05, 0.2]), st.integers(0, 3), st.integers(0, 99))
+def test_partitions_make_nothing_up(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, centres: int, noise: float, visits: int, seed: int
+) -> None:
+    """However rows are parted, those of a group belong together."""
+    vectors = clustered(rows, centres, noise, seed)
+    dataset = table(tmp_path_factory.mktemp("t"), vectors)
+    true = naive(vectors, 0.95)
+    for found in likely(dataset, PARTITION=8, VISITS=visits):
+        assert any(found <= group for group in true)
+
+
+def test_nearly_all_of_many_partitions(tmp_path: Path) -> None:
+    """With rows in 60 partitions, at least 99 of 100 groups are found whole."""
     vectors = clustered(6000, 3000, 0.03, 1)
     dataset = table(tmp_path, vectors)
-    found, true = by_partition(dataset), rows_of(search.duplicates(dataset, 0.95))
+    found, true = likely(dataset, PARTITION=100), rows_of(search.duplicates(dataset, 0.95))
     assert len(true) > 500
     assert len(found & true) >= 0.99 * len(true)
-    assert all(any(group <= whole for whole in true) for group in found)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])
-def test_few_rows_by_partition(tmp_path: Path, rows: int) -> None:
+def test_few_likely_pairs(tmp_path: Path, rows: int) -> None:
     """Tables too small for partitions are no special case."""
-    groups = by_partition(table(tmp_path, np.ones((rows, 12))))
+    groups = likely(table(tmp_path, np.ones((rows, 12))))
     assert groups == ({frozenset({0, 1})} if rows == 2 else set())
 
 
-def test_copies_and_zeros_by_partition(tmp_path: Path) -> None:
-    """A partition of nothing but copies is one group; rows of zeros are in none."""
-    dataset = table(tmp_path, np.concatenate([np.zeros((300, 12)), np.ones((2000, 12))]))
-    assert by_partition(dataset) == {frozenset(range(300, 2300))}
+@pytest.mark.parametrize("ones", [0, 2000])
+def test_copies_and_zeros(tmp_path: Path, ones: int) -> None:
+    """Nothing but copies is one group, found without a look at its pairs; rows of zeros are in none."""
+    dataset = table(tmp_path, np.concatenate([np.zeros((300, 12)), np.ones((ones, 12))]))
+    assert likely(dataset, PARTITION=50) == ({frozenset(range(300, 2300))} if ones else set())
 
 
 def test_progress(tmp_path: Path) -> None:

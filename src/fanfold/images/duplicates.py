@@ -1,47 +1,51 @@
-"""Near-duplicates: groups of rows that point in nearly the same direction, without comparing every row with all.
+"""Near-duplicates: the pairs of rows that point in nearly the same direction, and the groups they make.
 
-Rows are divided into partitions by direction (partitions.py), and each is compared with its own partition and with
-those it lies close to. SemDeDup (Abbas et al. 2023) compares within clusters only, and misses pairs that a border
-divides. How close a row is to a border tells which partitions its near-duplicates can be in:
+Of few rows every pair is compared. Of many, three sieves leave the pairs worth it, and those are compared in full; so
+no pair is reported that is not one, and what is approximate is only which are found:
 
-              border between i and j
-                       |         a: (a·ci - a·cj) / |ci - cj| from the border. Rows with a cosine of t or more to a
-         ci ·   a ---- | ----    are within r = sqrt(2 - 2t) of it, so only if the distance is less than r can any of
-                       |     cj  them be in j.
+    copies      rows equal in every bit are one row from here on                        loses nothing
+    partitions  by direction (partitions.py); a row meets those at home in its own,     loses pairs of which neither
+                and in the next nearest it is a guest                                   is near the other's home
+    sketches    a row's SKETCH coordinates that tell most, and the length of the rest:  loses nothing
+                a·b <= sketch(a)·sketch(b) + rest(a) rest(b), by Cauchy and Schwarz
 
-That bound never misses. But r is the distance in the one direction across the border, and near-duplicates differ in
-hundreds of directions: a share of it (REACH) finds nearly all. Every pair that counts has been compared in full.
+SemDeDup (Abbas et al. 2023, https://arxiv.org/abs/2303.09540) compares within clusters only, and misses pairs that a
+border divides: 2 to 3 in 100, as measured by `benches/duplicates.py`.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from hashlib import blake2b
+from itertools import pairwise
+from typing import IO
 
 import lance
 import numpy as np
+import numpy.typing as npt
 
 from fanfold.images import rows as reading
-from fanfold.images.partitions import centroids, count_for
+from fanfold.images.partitions import SAMPLED, means
 from fanfold.images.rows import Indices, Vectors, dimension_of, stream, unit, units
 
 EXACT_BELOW = 50_000
 """Rows up to which every row is compared with every other: half a minute at 1280 dimensions on two cores."""
 HELD = 64 << 20
-"""Bytes of vectors that the exact search keeps in memory while all others stream past them."""
-HELD_PARTITIONS = 1 << 30
-"""Bytes of vectors of whole partitions kept in memory while all rows stream past them."""
-GUESTS = 16384
-"""Rows that visit the partitions held at a time: with fewer, the memory is read more often than it is worth."""
-REACH = 0.35
-"""How far beyond its partition's border a row looks, as a share of the distance at which nothing can be missed."""
-VISITS = 8
-"""Partitions besides its own that a row is compared with at most: those whose borders are nearest."""
+"""Bytes of vectors kept in memory while others pass by."""
+PARTITION = 4096
+"""Rows at home in a partition, about."""
+VISITS = 3
+"""Partitions besides its own that a row is compared with: those whose centroids are the next nearest."""
+SKETCH = 128
+"""Coordinates of a sketch."""
+_SAMPLE = 16_384  # rows from which the coordinates are chosen
 _ROUNDING = 1e-6  # a float32 vector's cosine with itself may be this much below 1
-_PLACING, _COMPARING = 0.35, 0.65  # shares of the time
+_SLACK = 1e-4  # the same of the sketches' bound
+_SKETCHING, _PARTING = 0.35, 0.05  # shares of the time
 
 Progress = Callable[[float], None]
 """Hears the share done, 0 to 1."""
-Numbers = np.ndarray[Any, np.dtype[np.int16]]
+Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,16 @@ def duplicates(
     """Groups of near-duplicates, largest first: the connected parts of the graph whose edges are the pairs of rows
     with a cosine of `threshold` or more.
 
-    Up to EXACT_BELOW rows, and with `exact`, all pairs are looked at: quadratic in time, some 250 MB of memory. Above,
-    rows are compared within partitions and across near borders: a million rows of 1280 values take minutes and 2 GB,
-    and a few pairs in a thousand may be missed. No pair is reported that is not one.
+    Up to EXACT_BELOW rows, and with `exact`, all pairs are compared: quadratic in time, some 250 MB of memory. Above,
+    likely pairs are: time grows little faster than the rows, a few pairs in a thousand may be missed. That takes some
+    400 MB and 50 bytes a row, and a temporary file of 516 bytes a row. No pair is reported that is not one.
     """
     joined = _Joined(dataset.count_rows())
     if exact or dataset.count_rows() <= EXACT_BELOW:
         _join_all(dataset, threshold, joined, progress)
     else:
-        _join_by_partition(dataset, threshold, joined, progress)
+        with tempfile.TemporaryFile() as file:
+            _join_likely(dataset, threshold, joined, progress, file)
     return _groups(dataset, joined)
 
 
@@ -97,111 +102,130 @@ def _held(dataset: lance.LanceDataset, start: int, rows: int) -> Vectors:
     return held
 
 
-# -- by partition -----------------------------------------------------------------------------------------------------
+# -- likely pairs -----------------------------------------------------------------------------------------------------
 
 
-def _join_by_partition(dataset: lance.LanceDataset, threshold: float, joined: "_Joined", progress: Progress) -> None:
-    """Compare each row with the rows of its partition and of those it visits: some partitions at a time are held."""
-    rows = dataset.count_rows()
-    centres = centroids(dataset, count_for(rows), lambda share: progress(share * _PLACING / 2))
-    home, visits = _placed(dataset, centres, threshold, lambda share: progress((1 + share) * _PLACING / 2))
-    done = 0
-    for some in _fitting(np.bincount(home, minlength=len(centres)), HELD_PARTITIONS // (4 * dimension_of(dataset))):
-        held = _Held.of(dataset, home, some)
-        held.compare_inside(threshold, joined)
-        at = 0
-        for start in range(0, rows, GUESTS):
-            guests = _held(dataset, start, min(GUESTS, rows - start))
-            held.compare_visitors(guests, start, visits[start : start + len(guests)], threshold, joined)
-            at += len(guests)
-            progress(_PLACING + _COMPARING * (done + len(held.numbers) * at / rows) / rows)
-        done += len(held.numbers)
+def _join_likely(
+    dataset: lance.LanceDataset, threshold: float, joined: "_Joined", progress: Progress, file: IO[bytes]
+) -> None:
+    """Sketch every row, part the sketches, then compare partition by partition."""
+    if not dataset.count_rows():
+        return
+    sketches = _sketches(dataset, file, joined, lambda share: progress(share * _SKETCHING))
+    near = _parted(sketches)
+    before = _SKETCHING + _PARTING
+    progress(before)
+    count = int(near.max()) + 1
+    hosts, guests = _by_partition(near[:, :1], count), _by_partition(near[:, 1:], count)
+    for number in range(count):
+        present = np.concatenate([hosts[number], guests[number]])
+        _compare_partition(dataset, sketches, hosts[number], present, threshold, joined)
+        progress(before + (1 - before) * (number + 1) / count)
+    progress(1.0)
 
 
-def _placed(
-    dataset: lance.LanceDataset, centres: Vectors, threshold: float, progress: Progress
-) -> tuple[Numbers, Numbers]:
-    """The partition of each row, int16[rows]; and those it visits, int16[rows, VISITS], -1 where there are fewer."""
-    rows = dataset.count_rows()
-    home = np.empty(rows, np.int16)
-    visits = np.full((rows, VISITS), -1, np.int16)
-    radius = REACH * np.sqrt(max(0.0, 2 - 2 * threshold)) + _ROUNDING
-    # |ci - cj|, and infinitely short for i = j: nobody visits its own partition
-    apart = np.sqrt(np.maximum(2 - 2 * centres @ centres.T, 1e-12))
-    np.fill_diagonal(apart, 1e-12)
+def _sketches(dataset: lance.LanceDataset, file: IO[bytes], joined: "_Joined", progress: Progress) -> Vectors:
+    """float32[rows, SKETCH + 1]: each row's coordinates on the axes, and the length of what they leave out.
+
+    Of rows that are equal only the first has a sketch that is not zero, and the others are joined to it.
+    """
+    rows, axes = dataset.count_rows(), _axes(dataset)
+    sketches: Vectors = np.memmap(file, np.float32, "w+", shape=(rows, axes.shape[1] + 1))
+    copies = np.empty(rows, "S16")
     at = 0
     for block in stream(dataset, 0, rows):
-        scores = unit(block) @ centres.T
-        inside = scores.argmax(axis=1)
-        best = np.take_along_axis(scores, inside[:, None], axis=1)
-        across = (best - scores) / apart[inside]
-        across[np.arange(len(block)), inside] = np.inf
-        kept = min(VISITS, across.shape[1] - 1)
-        nearest = np.argpartition(across, kept, axis=1)[:, :kept]
-        near = np.take_along_axis(across, nearest, axis=1) <= radius
-        home[at : at + len(block)] = inside
-        visits[at : at + len(block), :kept] = np.where(near, nearest, -1)
+        directions = unit(block)
+        here = slice(at, at + len(block))
+        sketches[here] = _sketched(directions, axes)
+        copies[here] = [blake2b(row, digest_size=16).digest() for row in directions]
         at += len(block)
         progress(at / rows)
-    return home, visits
+    _, first, group = np.unique(copies, return_index=True, return_inverse=True)
+    for row in np.flatnonzero(first[group] != np.arange(rows)):
+        if sketches[row].any():  # zeros are like nothing
+            joined.join(int(first[group[row]]), np.array([row]))
+            joined.least[row] = 1.0
+            sketches[row] = 0
+    return sketches
 
 
-def _fitting(sizes: Indices, rows: int) -> Iterator[range]:
-    """Neighbouring partitions, as many at a time as have `rows` rows together; one that is larger comes alone."""
-    start = 0
-    while start < len(sizes):
-        end = start + max(1, int(np.searchsorted(np.cumsum(sizes[start:]), rows, side="right")))
-        yield range(start, end)
-        start = end
+def _axes(dataset: lance.LanceDataset) -> Vectors:
+    """float32[dimension, SKETCH], orthonormal: those along which a sample of the rows is longest."""
+    rows = dataset.count_rows()
+    chosen = np.random.default_rng(0).choice(rows, min(rows, _SAMPLE), replace=False)  # the same ones every time
+    sample = units(dataset, np.sort(chosen))
+    _, vectors = np.linalg.eigh(sample.T @ sample)  # of ascending eigenvalues
+    return np.ascontiguousarray(vectors[:, ::-1][:, :SKETCH], np.float32)
 
 
-@dataclass(frozen=True)
-class _Held:
-    """The rows of some partitions, in memory, a partition after the other."""
+def _sketched(directions: Vectors, axes: Vectors) -> Vectors:
+    along = directions @ axes
+    rest = np.maximum(0, np.square(directions).sum(axis=1) - np.square(along).sum(axis=1))
+    return np.column_stack([along, np.sqrt(rest)])
 
-    partitions: range
-    vectors: Vectors
-    """float32[rows, dimension] at length 1."""
-    numbers: Indices
-    """The rows' numbers in the table's order."""
-    starts: Indices
-    """Where each partition starts, and the end."""
 
-    @classmethod
-    def of(cls, dataset: lance.LanceDataset, home: Numbers, partitions: range) -> "_Held":
-        """Read them."""
-        numbers = np.flatnonzero((home >= partitions.start) & (home < partitions.stop))
-        order = np.argsort(home[numbers], kind="stable")
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
-        vectors = np.empty((len(numbers), dimension_of(dataset)), np.float32)
-        for at in range(0, len(numbers), 8 * reading.STREAMED):  # read in the table's order, each put in its place
-            some = slice(at, at + 8 * reading.STREAMED)
-            vectors[place[some]] = units(dataset, numbers[some])
-        starts = np.searchsorted(home[numbers[order]], np.arange(partitions.start, partitions.stop + 1))
-        return cls(partitions, vectors, numbers[order], starts)
+def _parted(sketches: Vectors) -> Numbers:
+    """int32[rows, 1 + VISITS]: the partition a row is at home in, then the next nearest; -1 for rows without sketch."""
+    count = max(1, len(sketches) // PARTITION)
+    chosen = np.random.default_rng(0).choice(len(sketches), min(len(sketches), SAMPLED * count), replace=False)
+    seen = sketches[np.sort(chosen)]
+    seen = unit(seen[seen.any(axis=1), :-1])
+    near = np.full((len(sketches), 1 + min(VISITS, count - 1)), -1, np.int32)
+    if not len(seen):
+        return near
+    centres = means(seen, count)
+    near = near[:, : len(centres)]
+    for at in range(0, len(sketches), 16 * reading.STREAMED):
+        block = sketches[at : at + 16 * reading.STREAMED]
+        there = np.flatnonzero(block.any(axis=1))
+        near[at + there] = _highest(block[there, :-1] @ centres.T, near.shape[1])
+    return near
 
-    def partition(self, number: int) -> slice:
-        """Where its rows are."""
-        at = number - self.partitions.start
-        return slice(int(self.starts[at]), int(self.starts[at + 1]))
 
-    def compare_inside(self, threshold: float, joined: "_Joined") -> None:
-        """Compare the rows of each partition with each other."""
-        for partition in map(self.partition, self.partitions):
-            for start in range(partition.start, partition.stop, reading.STREAMED):
-                block = slice(start, min(start + reading.STREAMED, partition.stop))
-                rest = slice(start, partition.stop)
-                joined.compare(
-                    self.vectors[rest], self.numbers[rest], self.vectors[block], self.numbers[block], threshold
-                )
+def _highest(scores: Vectors, count: int) -> Indices:
+    """The columns of the `count` highest values of each row, the highest first."""
+    best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
+    highest: Indices = np.take_along_axis(best, order, 1)
+    return highest
 
-    def compare_visitors(self, block: Vectors, at: int, visits: Numbers, threshold: float, joined: "_Joined") -> None:
-        """Compare rows of other partitions, numbered from `at` on, with the partitions held that they visit."""
-        for number in np.unique(visits[(visits >= self.partitions.start) & (visits < self.partitions.stop)]):
-            guests = np.flatnonzero((visits == number).any(axis=1))
-            hosts = self.partition(int(number))
-            joined.compare(self.vectors[hosts], self.numbers[hosts], block[guests], guests + at, threshold)
+
+def _by_partition(near: Numbers, count: int) -> list[Indices]:
+    """The rows that are in each of `count` partitions, in order."""
+    order = np.argsort(near, axis=None, kind="stable")
+    ends = np.searchsorted(near.reshape(-1)[order], np.arange(count + 1))
+    return [order[start:end] // max(1, near.shape[1]) for start, end in pairwise(ends)]
+
+
+def _compare_partition(
+    dataset: lance.LanceDataset,
+    sketches: Vectors,
+    home: Indices,
+    present: Indices,
+    threshold: float,
+    joined: "_Joined",
+) -> None:
+    """Join those of `home` with like ones of `present`."""
+    at_once = max(reading.STREAMED, HELD // (4 * dimension_of(dataset)))
+    for start in range(0, len(home), at_once):
+        hosts, guests = _likely(sketches, home[start : start + at_once], present, threshold)
+        held = units(dataset, hosts)
+        for at in range(0, len(guests), reading.STREAMED):
+            some = guests[at : at + reading.STREAMED]
+            joined.compare(held, hosts, units(dataset, some), some, threshold)
+
+
+def _likely(sketches: Vectors, hosts: Indices, guests: Indices, threshold: float) -> tuple[Indices, Indices]:
+    """Those of `hosts` and of `guests` whose sketches allow that they are like one of the others."""
+    ours = sketches[hosts]
+    is_host, is_guest = np.zeros(len(hosts), bool), np.zeros(len(guests), bool)
+    for at in range(0, len(guests), reading.STREAMED):
+        here = guests[at : at + reading.STREAMED]
+        likely = ours @ sketches[here].T >= threshold - _SLACK
+        likely &= hosts[:, None] != here  # a row is like itself
+        is_host |= likely.any(axis=1)
+        is_guest[at : at + reading.STREAMED] = likely.any(axis=0)
+    return hosts[is_host], guests[is_guest]
 
 
 # -- groups -----------------------------------------------------------------------------------------------------------

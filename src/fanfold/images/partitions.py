@@ -31,12 +31,16 @@ def centroids(dataset: lance.LanceDataset, count: int, progress: Callable[[float
     Takes 4 bytes x dimension x SAMPLED x count of memory: 340 MB for 1024 centroids of 1280 dimensions.
     `progress` hears the share done. The same table gives the same centroids.
     """
-    random = np.random.default_rng(0)
     rows = dataset.count_rows()
-    chosen = np.sort(random.choice(rows, min(rows, count * SAMPLED), replace=False))
-    sample = units(dataset, chosen)
+    chosen = np.random.default_rng(0).choice(rows, min(rows, count * SAMPLED), replace=False)
+    return means(units(dataset, np.sort(chosen)), count, progress)
+
+
+def means(sample: Vectors, count: int, progress: Callable[[float], None] = lambda _: None) -> Vectors:
+    """The centroids of a sample of directions, float32[up to count, dimension] at length 1."""
+    random = np.random.default_rng(0)
     progress(1 / (ROUNDS + 1))
-    found = sample[np.sort(random.choice(len(sample), count, replace=False))]
+    found = sample[np.sort(random.choice(len(sample), min(count, len(sample)), replace=False))]
     for done in range(ROUNDS):
         found = _moved(sample, found, random)
         progress((done + 2) / (ROUNDS + 1))
