@@ -355,7 +355,7 @@ class Table:
         return LanceDataset.commit(self.dataset, operation, read_version=self.dataset.version)
 
     def optimize(self, older_than: timedelta, *, sweep: bool) -> dict[str, int]:
-        """Join small fragments and forget old versions; with `sweep`, also files that dead workers left behind.
+        """Join small fragments, complete indexes, forget old versions; `sweep`: also what dead workers left.
 
         Sweep only while nobody writes: a fragment that waits for its commit looks like litter.
         Returns counts: fragments before and after, old versions and bytes removed.
@@ -374,10 +374,14 @@ class Table:
         }
 
     def _compact(self) -> None:
-        """Join small fragments. A commit that comes in between wins, and a table that stays busy stays as it is."""
+        """Join small fragments, and put into the table's indexes, if there are any, the rows they lack.
+
+        A commit that comes in between wins, and a table that stays busy stays as it is.
+        """
         for _ in range(_COMPACT_TRIES):
             try:
                 self.dataset.optimize.compact_files()
+                self.dataset.optimize.optimize_indices()
                 return
             except OSError as error:
                 if "commit conflict" not in str(error):

@@ -114,13 +114,15 @@ def test_commits(database: str) -> None:
     index = describe(fanfold.open_table(database))
     assert index is not None
     assert (index.rows, index.unindexed) == (1228, 59)
-    table.optimize(timedelta(0), sweep=True)
-    look()
     updated = describe(update(fanfold.open_table(database)))
     assert updated is not None
     assert (updated.rows, updated.unindexed) == (1228, 0)
     look()
+    commit(table, ["late"], clustered(1, 9))
     table.optimize(timedelta(0), sweep=True)
+    updated = describe(fanfold.open_table(database))
+    assert updated is not None
+    assert (updated.rows, updated.unindexed) == (1229, 0)
     look()
 
 

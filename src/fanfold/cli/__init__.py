@@ -126,7 +126,7 @@ def optimize(
     keep: Annotated[float, Parameter(help="Hours for which old versions stay readable.")] = 1.0,
     json: Json = False,
 ) -> int:
-    """Join small fragments, forget old versions, and sweep up what killed workers left behind."""
+    """Join small fragments, complete indexes, forget old versions, and sweep up what killed workers left behind."""
     from fanfold.ledger import optimize
     from fanfold.storage import absolute
 
