@@ -116,7 +116,7 @@ def serve(database: str, run: str, shares: str, tries: str, ending: str) -> int:
 def plan(database: str, run: str, executor: str) -> int:
     """Plan a run and submit it, as `fanfold launch` does on AWS."""
     log = executor.partition(":")[2]
-    Run.resume(RunDirectory(database, run), Subprocesses.open(log, None)).launch()
+    Run.resume(RunDirectory(database, run), Subprocesses.open(log, Size())).launch()
     return 0
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +16,7 @@ import hypothesis
 import pytest
 
 from fanfold.storage import open_store
+from helpers import free_port
 
 sys.path.insert(0, str(Path(__file__).parent))  # for jobs.py, here and (by way of PYTHONPATH) in workers
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -41,14 +41,6 @@ def texts(tmp_path: Path) -> Path:
 def database(tmp_path: Path) -> str:
     """Where a database may be made."""
     return str(tmp_path / "db")
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module", autouse=True)

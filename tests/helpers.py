@@ -5,6 +5,7 @@ import functools
 import http.server
 import multiprocessing
 import os
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,14 @@ from fanfold.worker import Worker
 from jobs import SCHEMA, Scripted
 
 TXT = frozenset({".txt"})
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class Here:

@@ -216,6 +216,25 @@ def test_what_has_ended_cannot_be_cancelled(source: Path, database: str) -> None
         detached.executor_of(RunDirectory.create(database, table="scripted"))
 
 
+def test_what_is_submitted_while_one_looks_is_waited_for(source: Path, database: str) -> None:
+    """A job that ends by submitting another is not the end of the run, wherever a look falls in between."""
+    run = launched(source, database)
+
+    class Between(Later):
+        looks = 0
+
+        def state(self, run: RunDirectory) -> str | None:
+            self.looks += 1
+            if self.looks == 1:  # what it looked at has ended, and the next is submitted now
+                run.put("jobs.json", {"executor": "later", "jobs": ["more"]})
+            elif self.looks == 2:
+                perform(run)
+            return None
+
+    assert sum(outcome.items for outcome in detached.follow(run, Between(), detached.planned(run))) == 24
+    assert_complete(source, database, account(run)[0])
+
+
 def test_following_shows_the_end_of_what_was_planned_elsewhere(source: Path, database: str, tmp_path: Path) -> None:
     """A run whose planning takes too long is planned by the cluster, under the same id, and its total gets known."""
     with cluster(tmp_path / "log") as processes:

@@ -41,11 +41,20 @@ def follow(run: RunDirectory, executor: Detached, tally: Tally) -> Generator[Out
             yield outcome
         if ended:
             return
-        state = executor.state(run)
+        state = _state(run, executor)
         if state is None and run.get("report.json") is None:
             commit(run)
         tally.note = state or ""
         time.sleep(POLL if state else 0)
+
+
+def _state(run: RunDirectory, executor: Detached) -> str | None:
+    """How a run stands; None when all has ended and nothing was submitted while that was being found out."""
+    while True:
+        submitted = run.get("jobs.json")
+        state = executor.state(run)
+        if state is not None or run.get("jobs.json") == submitted:
+            return state
 
 
 def executor_of(run: RunDirectory) -> Detached:

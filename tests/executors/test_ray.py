@@ -13,10 +13,10 @@ from ray.cluster_utils import Cluster
 
 import fanfold
 import rays
-from conftest import free_port
 from fanfold import UsageError
 from fanfold.executors import open_executor
 from faults import MOMENTS, Driver, assert_clean, assert_no_workers, drive, fill, settle, signs, wait_for
+from helpers import free_port
 from test_cli import FANFOLD, make_photos
 
 ITEMS = 72
