@@ -11,6 +11,7 @@ Linux only: it reads /proc, and adopts orphans (PR_SET_CHILD_SUBREAPER) so that 
 import ctypes
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -186,9 +187,10 @@ def today() -> str:
 
 
 def command_line() -> str:
-    """The command being run, as one would type it."""
+    """The command being run, as one would type it, less the folders it was given to work in."""
     path = Path(sys.argv[0]).resolve()
-    return " ".join(["python", str(path.relative_to(ROOT)), *sys.argv[1:]])
+    words = re.sub(r" --(folder|work)[ =]\S+", "", " ".join(["", *sys.argv[1:]]))
+    return f"python {path.relative_to(ROOT)}{words}"
 
 
 def idle() -> str:
