@@ -45,6 +45,17 @@ class Plan:
             return fault
 
 
+class BreaksOffTwice(Plan):
+    """Every request's connection breaks: at first before the server has done what is asked, then after."""
+
+    def fault(self, request: str) -> str:
+        with self._lock:
+            self._asked[request] += 1
+            fault = {1: "reset before", 2: "reset after"}.get(self._asked[request], "")
+            self.met[fault] += 1
+            return fault
+
+
 @contextmanager
 def flaky(server: str, plan: Plan) -> Iterator[str]:
     """Run the proxy; the address to use instead of the server's."""

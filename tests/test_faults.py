@@ -46,7 +46,7 @@ from faults import (
     wait_for,
     workers_of,
 )
-from flaky import FAULTS, Plan, flaky
+from flaky import FAULTS, BreaksOffTwice, Plan, flaky
 from jobs import SCHEMA, Scripted
 
 # --- killed ---------------------------------------------------------------------------------------------------
@@ -472,6 +472,21 @@ def test_flaky_store(
     assert sum(plan.met[fault] for fault in faults) > 0
     settle(f"{bucket}/source", f"{bucket}/db")
     assert {key[2:] for key in once(f"{bucket}/db", "failures")} == {f"{n:03d}.txt" for n in range(3, 30, 7)}
+    assert_clean(f"{bucket}/db")
+
+
+def test_connections_that_break(bucket: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose every request breaks off once before and once after it was served ends as any other."""
+    fill(tmp_path, 12)
+    upload(tmp_path, f"{bucket}/source")
+    with flaky(s3_server, plan := BreaksOffTwice(0)) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        code, _, err = drive(f"{bucket}/source", f"{bucket}/db").end()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    assert code == 3, err
+    assert plan.met["reset after"] > 20
+    assert len(list_runs(f"{bucket}/db")) == 1
+    assert {key[2:] for key in once(f"{bucket}/db", "failures")} == {f"{n:03d}.txt" for n in range(3, 12, 7)}
     assert_clean(f"{bucket}/db")
 
 

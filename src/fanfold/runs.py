@@ -28,9 +28,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore
 
+from fanfold import storage
 from fanfold.errors import StorageError, UsageError
 from fanfold.job import Item
 from fanfold.storage import errors_of, exists, join, open_store
@@ -114,10 +115,9 @@ class RunDirectory:
         """Write a JSON file; with `create`, only if it is absent. Returns whether it was written."""
         data = json.dumps(content, ensure_ascii=False).encode()
         with errors_of(self.address):
-            try:
-                self.store.put(name, data, mode="create" if create else "overwrite")
-            except AlreadyExistsError:
-                return False
+            if create:
+                return storage.create(self.store, name, data)
+            self.store.put(name, data)
         return True
 
     def get(self, name: str) -> dict[str, Any] | None:

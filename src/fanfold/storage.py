@@ -8,6 +8,7 @@ Credentials and endpoints come from the environment, as obstore and Lance both r
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import HTTPStore, LocalStore, ObjectStore, from_url
 
 from fanfold.errors import StorageError, UsageError
@@ -29,6 +30,7 @@ SCHEMES = ("s3", "gs", "az", "http", "https")
 
 # Throttled and failing servers are waited for this long per request, with growing pauses between tries.
 _RETRY: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
+_CREATE_PAUSES = (0.1, 0.3, 1.0, 3.0, None)  # seconds between tries to create an object
 
 
 def is_url(address: str) -> bool:
@@ -74,6 +76,30 @@ def open_store(address: str, *, create: bool = False) -> ObjectStore:
             base, path = split_url(address)
             return open_url(f"{base}/{quote(path)}")
         return LocalStore(Path(address), mkdir=create)
+
+
+def create(store: ObjectStore, name: str, data: bytes) -> bool:
+    """Write an object unless there is one; whether the one that is there now is this one.
+
+    A connection may break when the server has done what was asked, so stores repeat by themselves only what does no
+    harm twice. Here the content tells whose the object is. Raises whatever obstore raises.
+    """
+    for pause in _CREATE_PAUSES:
+        try:
+            store.put(name, data, mode="create")
+            return True
+        except AlreadyExistsError:
+            return bytes(store.get(name).bytes()) == data
+        except BaseError as error:
+            if pause is None or not broke_off(error):
+                raise
+            time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
+
+
+def broke_off(error: BaseException) -> bool:
+    """Whether a request's connection broke: what was asked is done or not, and may be asked for again."""
+    return "HTTP error" in str(error)  # as the `object_store` crate words it, below obstore and Lance alike
 
 
 def exists(address: str) -> bool:

@@ -44,7 +44,7 @@ from lance.fragment import write_fragments
 
 from fanfold.errors import StorageError, UsageError
 from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
-from fanfold.storage import absolute, errors_of, exists, first_line, join, open_store, side_by_side
+from fanfold.storage import absolute, broke_off, errors_of, exists, first_line, join, open_store, side_by_side
 
 Part = TypeVar("Part")
 
@@ -109,18 +109,19 @@ class Table:
         Of several drivers that make it at once one succeeds and the others open what it made. (Lance's
         `write_dataset(mode="create")` would let a later one overwrite an earlier one's table.)
         """
+        uri = join(database, f"{name}.lance")
+        failed: OSError | None = None
+        for pause in (0.0, 0.1, 0.5, 1.0):
+            time.sleep(pause)
+            if table := cls.open(database, name, scope):
+                return table
+            try:
+                LanceDataset.commit(uri, LanceOperation.Overwrite(schema, []), max_retries=0)
+            except OSError as error:  # others were faster, or the connection broke, or there is no room, ...
+                failed = error
         if table := cls.open(database, name, scope):
             return table
-        uri = join(database, f"{name}.lance")
-        try:
-            LanceDataset.commit(uri, LanceOperation.Overwrite(schema, []), max_retries=0)
-            return cls(uri, lance.dataset(uri, metadata_cache_size_bytes=_METADATA_BYTES), scope)
-        except OSError as error:
-            for pause in (0.1, 0.5, 1.0):
-                if table := cls.open(database, name, scope):
-                    return table
-                time.sleep(pause)
-            raise StorageError(f"Cannot create {uri}: {first_line(error)}") from error
+        raise StorageError(f"Cannot create {uri}: {first_line(failed or OSError())}") from failed
 
     @property
     def fragments(self) -> int:
@@ -205,8 +206,8 @@ class Table:
                 with errors_of(self.uri):
                     committed = self._swap(added, touched, removed)
             except StorageError as error:
-                if not isinstance(error.__cause__, CommitConflictError):
-                    raise
+                if not (isinstance(error.__cause__, CommitConflictError) or broke_off(error)):
+                    raise  # a commit that broke off may have been made; the next look at the table tells
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
                 continue
             for id in removed:
@@ -384,7 +385,7 @@ class Table:
                 self.dataset.optimize.optimize_indices()
                 return
             except OSError as error:
-                if "commit conflict" not in str(error):
+                if "commit conflict" not in str(error) and not broke_off(error):
                     raise
                 self.dataset = lance.dataset(self.uri)
 

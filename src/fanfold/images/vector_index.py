@@ -10,6 +10,7 @@ their true vectors. It is an index like any other of Lance's, so other programs 
 Rows that were replaced or deleted are left out by Lance itself; a compaction rewrites their places in the index.
 """
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from fanfold.errors import StorageError
 from fanfold.executors.local import cores
 from fanfold.images.partitions import ROUNDS, SAMPLED, centroids, count_for
 from fanfold.images.rows import dimension_of
-from fanfold.storage import errors_of, first_line
+from fanfold.storage import broke_off, errors_of, first_line
 
 INDEXED_FROM = 100_000
 """Rows from which a search wants an index; below, a look at every vector takes a fraction of a second."""
@@ -30,7 +31,7 @@ UNINDEXED_UP_TO = 50_000
 """Rows outside the index that a search may scan; with more, the index is to be brought up to date."""
 NAME = "vector_idx"
 
-_COMMIT_TRIES = 3
+_COMMIT_TRIES = 12
 # Measured on an AVX2 core of 2.5 GHz: operations a second in a product of matrices by NumPy, in Lance's search for the
 # nearest centroid; values a second read, rotated, coded and written. Bytes of memory for each dimension.
 _NUMPY_SPEED, _LANCE_SPEED, _CODED_SPEED = 50e9, 22e9, 28e6
@@ -183,7 +184,7 @@ def update(dataset: lance.LanceDataset) -> lance.LanceDataset:
 
 def _committed(uri: str, change: Callable[[lance.LanceDataset], None]) -> lance.LanceDataset:
     """Make a change to the index; again if what others did to the table meanwhile does not go with it."""
-    for left in reversed(range(_COMMIT_TRIES)):
+    for attempt in range(1, _COMMIT_TRIES + 1):
         with errors_of(uri):
             newest = lance.dataset(uri)
             try:
@@ -192,9 +193,9 @@ def _committed(uri: str, change: Callable[[lance.LanceDataset], None]) -> lance.
                 _tried(made)
                 return made
             except (OSError, RuntimeError, ValueError) as error:
-                if not left or not _lost_to_others(error):
+                if attempt == _COMMIT_TRIES or not _lost_to_others(error):
                     raise StorageError(f"Cannot index {uri}: {first_line(error)}") from error
-        time.sleep(0.2)
+        time.sleep(random.uniform(0, 0.1 * 2 ** min(attempt, 6)))
     raise AssertionError("the last try returns or raises")
 
 
@@ -213,6 +214,6 @@ def _tried(dataset: lance.LanceDataset) -> None:
 
 
 def _lost_to_others(error: Exception) -> bool:
-    """Whether a commit came in between, or a sweep took files that nothing refers to yet."""
+    """Whether a commit came in between, a sweep took files that nothing refers to yet, or the connection broke."""
     said = str(error).lower()
-    return any(sign in said for sign in ("conflict", "not found", "no such file"))
+    return broke_off(error) or any(sign in said for sign in ("conflict", "not found", "no such file"))
