@@ -60,7 +60,7 @@ class Estimate:
     """How long a run takes, and what it costs; measured on a sample."""
 
     seconds: float
-    """Here, from calling `run` to its end."""
+    """Here: from calling `run` to its end, or from the start of the command."""
     margin: float | None
     """How far off that may be, as a share: two standard errors of the sample; None if it was too small to tell."""
     items_per_second: float
@@ -125,6 +125,7 @@ def preview(
     workers: int | None = None,
     prices: str | Path | None = None,
     tally: Tally | None = None,
+    before: float = 0.0,
     **options: Any,
 ) -> Preview:
     """Say what `run` would do with the same arguments. Nothing is written but a sample, for a moment, elsewhere.
@@ -132,6 +133,7 @@ def preview(
     Args:
         prices: A file like `fanfold/aws/prices.toml`, to be used instead of it.
         tally: Counts along, for whoever shows how far this is.
+        before: Seconds that were spent already, as they will be before the run.
 
     Raises:
         UsageError: What `run` raises, and for prices that cannot be read.
@@ -163,7 +165,7 @@ def preview(
     estimate = None
     if done and seen:
         work = Todo(drawn.seen, size, chosen.task_size, listed - opened)
-        estimate = estimated(seen, work, hands, opened - entered + done.prepared, done, table_of_prices)
+        estimate = estimated(seen, work, hands, before + opened - entered + done.prepared, done, table_of_prices)
     return Preview(
         standings[Standing.NEW],
         standings[Standing.CHANGED],

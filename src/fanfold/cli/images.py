@@ -1,5 +1,6 @@
 """`fanfold images ...`: the verbs of the main job."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from json import loads
@@ -133,6 +134,7 @@ def plan(
             workers=workers,
             prices=prices,
             tally=tally,
+            before=time.process_time(),  # what starting the command took, and takes again for the run
             task_size=task_size,
             ids=id,
             retry_failed=retry_failed,
