@@ -194,6 +194,14 @@ DAFT = Peer(
     {"rust": 0, "batch": 16, "threads": 1, "instances": 2, "process": 1},
     others=({"rust": 1}, {"process": 0}, {"batch": 4}, {"batch": 64}, {"instances": 3}, {"instances": 1, "threads": 2}),
 )
+RAY = Peer(
+    "ray",
+    "Ray Data, a pool of actors",
+    "with_ray.py",
+    {"actors": 2, "threads": 1, "batch": 16, "RAY_USAGE_STATS_ENABLED": "0"},
+    others=({"actors": 1, "threads": 2}, {"batch": 4}, {"batch": 64}, {"blocks": 4}),
+)
+FANFOLD_RAY = Fanfold("fanfold-ray", "fanfold `--on ray`", ("--on", "ray"))
 FANFOLD = Fanfold(others=({"batch_size": 1}, {"batch_size": 4}, {"batch_size": 8}))
 
-CANDIDATES: tuple[Fanfold | Peer, ...] = (FANFOLD, LOADER, TUNED, LOOP, FASTEMBED, DAFT)
+CANDIDATES: tuple[Fanfold | Peer, ...] = (FANFOLD, LOADER, TUNED, LOOP, FASTEMBED, DAFT, FANFOLD_RAY, RAY)

@@ -170,7 +170,7 @@ def _detail(name: str, told: dict[str, Any]) -> str:
 def peers_versions() -> str:
     """What the candidates are made of."""
     ours = measure.versions(measure.OURS / "python", "onnxruntime", "pillow", "simplejpeg", "pylance")
-    peers = measure.versions(measure.PEERS / "python", "torch", "fastembed", "daft", "onnxruntime", "pillow")
+    peers = measure.versions(measure.PEERS / "python", "torch", "fastembed", "daft", "ray", "onnxruntime", "pillow")
     return f"here {ours}; peers {peers}"
 
 

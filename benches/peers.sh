@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 # torch first and by its exact version: what others ask for is then met, and no GPU build is fetched for them.
 .venv-bench/bin/pip install --quiet "$(grep -o '^torch==[^ ]*' benches/requirements-peers.txt)"
 .venv-bench/bin/pip install --quiet -r benches/requirements-peers.txt
-.venv-bench/bin/pip list --format=freeze | grep -E '^(daft|faiss-cpu|fastembed|lancedb|onnxruntime|torch)=='
+.venv-bench/bin/pip list --format=freeze | grep -E '^(daft|faiss-cpu|fastembed|lancedb|onnxruntime|ray|torch)=='
