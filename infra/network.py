@@ -1,4 +1,4 @@
-"""The network that containers run in: public addresses, and nothing that answers on them.
+"""The network that containers run in: public addresses, nothing that answers on them, and no way out but TLS.
 
     internet ◀── gateway ◀── subnet in zone a ── machines: a public address each, no port open
                         ◀── subnet in zone b ── machines
@@ -33,8 +33,10 @@ class Network(Construct):
             },
         )
         self.security_group = ec2.SecurityGroup(
-            self, "Closed", vpc=self.vpc, allow_all_outbound=True, description="fanfold: nothing comes in"
+            self, "Closed", vpc=self.vpc, allow_all_outbound=False, description="fanfold: nothing comes in"
         )
+        # Every service that is talked to answers by TLS. The network's own names and clock need no rule.
+        self.security_group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "TLS")
         self._log_rejected()
 
     @property

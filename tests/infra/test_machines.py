@@ -62,7 +62,7 @@ def test_machines_answer_imds_version_2_to_themselves_alone_on_encrypted_disks(s
 
 
 def test_the_network_lets_nothing_in_and_costs_nothing_at_rest(stacks: Stacks) -> None:
-    """Two zones, endpoints that are free, no NAT gateway, no address that is kept."""
+    """Two zones, endpoints that are free, no NAT gateway, no address that is kept; out goes TLS alone."""
     template = stacks.compute
     assert len(all_of(template, "AWS::EC2::Subnet")) == len(machines(stacks)["Subnets"]) == 2
     for subnet in all_of(template, "AWS::EC2::Subnet").values():
@@ -75,6 +75,8 @@ def test_the_network_lets_nothing_in_and_costs_nothing_at_rest(stacks: Stacks) -
         assert all_of(template, f"AWS::EC2::{absent}") == {}
     group = properties(template, "AWS::EC2::SecurityGroup")
     assert "SecurityGroupIngress" not in group
+    (out,) = group["SecurityGroupEgress"]
+    assert (out["IpProtocol"], out["FromPort"], out["ToPort"], out["CidrIp"]) == ("tcp", 443, 443, "0.0.0.0/0")
     assert properties(template, "AWS::EC2::FlowLog")["TrafficType"] == "REJECT"
 
 
