@@ -143,7 +143,7 @@ def plain_model() -> Path:
 # goes into mapping pages anew. These settings keep them; jemalloc, which PyTorch's tuning guide advises, does the same.
 _KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TRIM_THRESHOLD_": str(10**11),
     "MALLOC_TOP_PAD_": "268435456",
 }
 # OpenMP's threads wait for each other in a busy loop, which takes the workers' cores from them.

@@ -21,7 +21,6 @@ _Definition = batch.CfnJobDefinition
 _RULES = [
     _Definition.EvaluateOnExitProperty(action="EXIT", on_exit_code="2"),  # a bad option stays one
     _Definition.EvaluateOnExitProperty(action="RETRY", on_status_reason="Host EC2*"),  # Spot took it, or it was lost
-    _Definition.EvaluateOnExitProperty(action="EXIT", on_reason="CannotPullContainer*"),
     _Definition.EvaluateOnExitProperty(action="RETRY", on_exit_code="*"),
 ]
 """The first that fits decides; if none does, AWS Batch tries again.

@@ -76,7 +76,11 @@ class Machines(Construct):
         }
 
     def _launch_template(self, disk: int) -> ec2.LaunchTemplate:
-        """IMDSv2 over one hop: the machine alone. Containers have their roles from the agent at 169.254.170.2."""
+        """IMDSv2 over one hop. Containers have roles of their own, from ECS's agent at 169.254.170.2.
+
+        AWS Batch gives containers the machine's own network, so they are no hop further, and what keeps them from
+        being the machine is that they do not ask: its role may do little, for that reason.
+        """
         return ec2.LaunchTemplate(
             self,
             "LaunchTemplate",

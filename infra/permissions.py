@@ -3,7 +3,8 @@
               S3 bucket                 DynamoDB table      AWS Batch       else
     worker    list, read, write db/
     driver    the same, delete in db/   read, write         submit
-    Lambda    list, read, write db/     read, write         submit          its log; its queue, if uploads start runs
+    Lambda    list, read, write db/     read, write         submit          its log; if uploads start runs, also its
+                                                                            queue, and how jobs stand
     machine                                                                 its ECS cluster, ECR, the containers' log
 
 A Lambda that plans a run also commits what a dead one has left, so it writes to the DynamoDB table as a driver does.
@@ -98,18 +99,23 @@ def mirroring(table: dynamodb.ITable | None) -> list[Permission]:
 def submitting(stack: Stack, queue: str, definitions: Sequence[str]) -> list[Permission]:
     """Submit jobs of these definitions to the queue, with tags.
 
-    A definition is checked with its revision, also when it is submitted by name alone: see "Restrict to job
-    definition prefix" in the AWS Batch user guide.
+    A definition that is submitted by name alone is checked with its revision, says the AWS Batch user guide
+    ("Restrict to job definition prefix"), and without one, say people whom it was denied to (aws-sdk-js issue 4280).
+    So both are allowed.
     """
-    revisions = [
-        stack.format_arn(service="batch", resource="job-definition", resource_name=f"{name}:*") for name in definitions
-    ]
+    known = [stack.format_arn(service="batch", resource="job-definition", resource_name=name) for name in definitions]
+    revisions = [f"{one}:*" for one in known]
     jobs = stack.format_arn(service="batch", resource="job", resource_name="*")
     return [
-        Permission(["batch:SubmitJob"], [queue]),
+        Permission(["batch:SubmitJob"], [queue, *known]),
         Permission(["batch:SubmitJob"], revisions, "Every deployment makes a new revision."),
         Permission(["batch:TagResource"], [jobs], "A job is tagged as it is submitted, when it has no id yet."),
     ]
+
+
+def watching() -> Permission:
+    """See how jobs stand."""
+    return Permission(["batch:DescribeJobs"], ["*"], "AWS Batch knows no resource for it.")
 
 
 def pulling(repository: ecr.IRepository) -> list[Permission]:

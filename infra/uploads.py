@@ -17,11 +17,13 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from infra.permissions import acknowledge, grant, receiving
+from infra.permissions import acknowledge, grant, receiving, watching
 from infra.trigger import TIMEOUT, Trigger
 
-# At least six times the Lambda's, says AWS: docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
-_HIDDEN = Duration.seconds(6 * TIMEOUT.to_seconds())
+_GATHERED = Duration.minutes(5)
+# At least six times the Lambda's time and what it gathers for, says AWS:
+# docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+_HIDDEN = Duration.seconds(6 * TIMEOUT.to_seconds() + _GATHERED.to_seconds())
 # A message sent back because a run is under way is hidden for so long again: this is some six days of waiting.
 _RECEIVED_AT_MOST = 100
 _KEPT = Duration.days(14)
@@ -61,13 +63,14 @@ class Uploads(Construct):
 
     def _feed(self, trigger: Trigger) -> None:
         grant(trigger.role, receiving(self.queue.queue_arn))
+        grant(trigger.role, watching())
         lambda_.EventSourceMapping(
             self,
             "Feed",
             target=trigger.function,
             event_source_arn=self.queue.queue_arn,
             batch_size=10_000,
-            max_batching_window=Duration.minutes(5),
+            max_batching_window=_GATHERED,
             max_concurrency=2,  # the least there is
             report_batch_item_failures=True,
         )

@@ -313,6 +313,24 @@ def test_recovering_an_old_run_is_done_once(texts: Path, database: str, tmp_path
     assert embed(texts, database).unchanged == 40
 
 
+@pytest.mark.parametrize("looks", [1, 2])
+def test_recovering_that_is_cut_short_can_be_done_again(texts: Path, database: str, looks: int) -> None:
+    """Whoever has no time left ends it between two steps; the next one does what is missing."""
+    run, _ = worked(texts, database)
+    left = iter(range(looks - 1))
+
+    def check() -> None:
+        if next(left, None) is None:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        opened(database).recover(check=check)
+    assert run.get("report.json") is None
+    opened(database).recover()
+    assert len(rows(database)) == 40
+    assert run.get("report.json") is not None
+
+
 def test_another_tables_run_is_not_recovered(folder: Path, database: str) -> None:
     """A run of another table is left to that table."""
     run, _ = worked(folder, database)

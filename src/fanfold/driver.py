@@ -226,7 +226,7 @@ class Run:
         if seconds is not None:
             clock.start()
         try:
-            self.ledger.recover(but=self.id)
+            self.ledger.recover(but=self.id, check=self._planner.check)
             return sum(1 for _ in self._planner.tasks(workers=0))
         except Stopped:
             return None

@@ -10,7 +10,7 @@ listed, the next plan does the item again, as it does any changed item.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -129,30 +129,40 @@ class Ledger:
         """What the mirrors took, and what they could not hold, by address."""
         return {address: {**mirror.spent, "refused": dict(mirror.refused)} for address, mirror in self.mirrors.items()}
 
-    def recover(self, but: str = "") -> None:
+    def recover(self, but: str = "", check: Callable[[], None] = lambda: None) -> None:
         """Commit what runs that never ended have receipts for; write the end of those whose driver is dead.
 
         That only fills gaps. A receipt may be older than what later runs have put into the tables, so of a key that
         is there at any version nothing is replaced: if that version is not the one listed, planning does it again.
+        `check` is called now and then, and may raise to end it early: after a run of millions it takes minutes.
         """
         self.refresh()
         for run in unended(self.database, but):
             if (run.get("run.json") or {}).get("table") != self.name:
                 continue
-            self.settle(run, fill=True)
-            try:
-                self.keep_in_step(run, run.receipts())
-            except FanfoldError:  # its mirror cannot be reached from here, now: left to a later run, which may
+            self.settle(run, fill=True, check=check)
+            if not self._could_keep_in_step(run, check):
                 continue
             report, ended = account(run)
             if ended == "interrupted":
                 run.put("report.json", report.to_json() | {"ended": ended})
         self.refresh()
 
-    def settle(self, run: RunDirectory, *, fill: bool) -> None:
-        """Commit what a run has receipts for; with `fill`, replace nothing."""
+    def _could_keep_in_step(self, run: RunDirectory, check: Callable[[], None]) -> bool:
+        """Bring a run's mirror in step, unless it cannot be reached from here, now: a later run may, then."""
+        for outcome in run.receipts():
+            check()
+            try:
+                self.keep_in_step(run, [outcome])
+            except FanfoldError:
+                return False
+        return True
+
+    def settle(self, run: RunDirectory, *, fill: bool, check: Callable[[], None] = lambda: None) -> None:
+        """Commit what a run has receipts for; with `fill`, replace nothing. See `recover` for `check`."""
         self.refresh()
         for slice in _sliced(self._uncommitted(run)):
+            check()
             if fill:
                 rows = [fragment for outcome in slice for fragment in outcome.rows]
                 self.rows.commit(rows, fill=True)

@@ -112,6 +112,11 @@ class Planner:
         """Plan no more; callable from any thread."""
         self._stop.set()
 
+    def check(self) -> None:
+        """Raise Stopped after `stop`."""
+        if self._stop.is_set():
+            raise Stopped("The run was stopped while it was planned.")
+
     def split(self, _task: int, parts: list[list[Item]]) -> list[Task]:
         """New tasks for the parts of one."""
         return [self.directory.write_manifest(next(self._numbers), items) for items in parts]
@@ -150,8 +155,7 @@ class Planner:
         wanted = [place for place, standing in enumerate(Standing) if standing in self.options.wanted]
         found = listed(self.source, self.suffixes, self.options.ids)
         for items, standings in looked_up(found, rows, failures):
-            if self._stop.is_set():
-                raise Stopped("The run was stopped while listing.")
+            self.check()
             counts = np.bincount(standings, minlength=len(Standing)).tolist()
             self.tally.standings.update(dict(zip(Standing, counts, strict=True)))
             self.tally.listed += len(items)

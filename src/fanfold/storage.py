@@ -2,7 +2,8 @@
 
 One spelling for all: a folder (`photos`, `/data/db`) or a URL (`s3://bucket/db`, `gs://`, `az://`, `http(s)://`).
 Credentials and endpoints come from the environment, as obstore and Lance both read them (`AWS_ACCESS_KEY_ID`,
-`AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...).
+`AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...); those of S3 also from what
+`aws configure` and `aws sso login` wrote down, with the extra `aws`.
 """
 
 import os
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import HTTPStore, LocalStore, ObjectStore, from_url
+from obstore.store import HTTPStore, LocalStore, ObjectStore, S3Store, from_url
 
 from fanfold.errors import StorageError, UsageError
 
@@ -30,6 +31,10 @@ SCHEMES = ("s3", "gs", "az", "http", "https")
 
 # Throttled and failing servers are waited for this long per request, with growing pauses between tries.
 _RETRY: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
+_NO_CREDENTIALS = (
+    "there are no credentials for S3. Export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or type: aws configure "
+    "(its files are read with the extra 'aws': pip install 'fanfold[aws]')"
+)
 _CREATE_PAUSES = (0.1, 0.3, 1.0, 3.0, None)  # seconds between tries to create an object
 
 
@@ -161,6 +166,10 @@ def open_url(url: str) -> ObjectStore:
     """The store rooted at a URL. Raises whatever obstore raises."""
     if url.lower().startswith("http"):  # not by obstore's from_url, which takes S3's web addresses for s3://
         return HTTPStore.from_url(url, client_options={"allow_http": True}, retry_config=_RETRY)
+    if url.lower().startswith("s3://"):
+        from fanfold.aws.profile import credentials
+
+        return S3Store.from_url(url, retry_config=_RETRY, credential_provider=credentials())
     return from_url(url, retry_config=_RETRY)
 
 
@@ -187,6 +196,8 @@ def errors_of(address: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """What an error says, without the debug dump that storage libraries append."""
     text = str(error).split("\n\nDebug source")[0]
+    if "169.254.169.254" in text:  # where a machine of EC2 would have its role's
+        return _NO_CREDENTIALS
     if said := re.search(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", text, re.DOTALL):  # S3's own words
         text = f"{said[1]}: {said[2]}"
     text = re.sub(r",? /\S+/rust/\S+", "", text)  # Lance appends where in its source it was raised

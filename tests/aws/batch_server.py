@@ -102,7 +102,7 @@ class Job:
         """The job as DescribeJobs tells it."""
         told = {
             "jobId": self.id,
-            "jobArn": f"arn:aws:batch:us-east-1:000000000000:job/{self.id}",
+            "jobArn": f"arn:aws:batch:us-east-1:{0:012}:job/{self.id}",
             "jobName": self.asked["jobName"],
             "jobQueue": self.asked["jobQueue"],
             "jobDefinition": self.asked["jobDefinition"],

@@ -200,6 +200,53 @@ def test_what_containers_cannot_reach_is_refused(tmp_path: Path, batch: BatchSer
         with pytest.raises(UsageError, match=f"cannot see {re.escape(str(tmp_path))}.*copy it to S3"):
             fanfold.run(Images(), source=source, database=database, executor=executor)
     assert batch.jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("job", "source", "database", "said"),
+    [
+        (Images(), "s3://elsewhere/x", "", "reads s3://tests-.* alone, not s3://elsewhere/x.*-c bucket=elsewhere"),
+        (Images(), "", "s3://elsewhere/db", "writes to s3://tests-.*/db alone, not to s3://elsewhere/db.*--table"),
+        (Images(precision="fp16"), "", "", "in fp32, not in fp16: leave --precision out"),
+        (Images(provider="cuda"), "", "", "has no cuda.*compute=gpu"),
+    ],
+)
+def test_what_the_deployment_may_not_or_cannot_is_refused(
+    batch: BatchServer, job: Images, source: str, database: str, said: str
+) -> None:
+    """Another bucket, another database, and arithmetic or providers that its containers lack."""
+    there = Deployment.load()
+    source, database = source or f"s3://{there.bucket}/x", database or there.database
+    with pytest.raises(UsageError, match=said):
+        fanfold.run(job, source=source, database=database, executor=AwsBatch(there))
+    assert batch.jobs == {}
+
+
+@pytest.mark.parametrize(("ago", "stands"), [(0.0, "AWS Batch, work: 1 waiting"), (2 * 86400.0, None)])
+def test_a_job_that_aws_batch_does_not_know(source: Callable[..., str], ago: float, stands: str | None) -> None:
+    """Soon after it was submitted it counts as waiting; days later as one that ended and was forgotten."""
+    run, executor = begun(source(1)), open_executor("aws-batch")
+    job = {"verb": "work", "id": "unknown", "submitted": time.time() - ago}
+    run.directory.put("jobs.json", {"executor": "aws-batch:fanfold", "jobs": [job]})
+    assert isinstance(executor, AwsBatch)
+    assert executor.state(run.directory) == stands
+
+
+@pytest.mark.parametrize(("task_size", "seconds"), [(2, 3600), (10_000, 40_000)])
+def test_a_child_may_take_longer_for_larger_tasks(
+    source: Callable[..., str], batch: BatchServer, task_size: int, seconds: int
+) -> None:
+    """An hour a task, or four seconds an item where that is more."""
+    run = begun(source(2), task_size=task_size)
+    run.launch()
+    work = (run.directory.get("jobs.json") or {})["jobs"][0]["id"]
+    assert batch.jobs[work].seconds == seconds
+    run_followed(run)
+
+
+@pytest.mark.usefixtures("batch")
+def test_how_many_workers_there_are_is_the_deployments_to_say() -> None:
+    """On the command line they cannot be chosen."""
     with pytest.raises(UsageError, match="max_vcpus"):
         open_executor("aws-batch", Size(workers=3))
 

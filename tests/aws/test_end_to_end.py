@@ -27,10 +27,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "infra"))
 
 import emulator
 
-pytestmark = pytest.mark.skipif(bool(emulator.ABSENT), reason=emulator.ABSENT)
-
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 """Some 800 drawings and cut-out photos, in folders by kind."""
+
+pytestmark = [
+    pytest.mark.skipif(bool(emulator.ABSENT), reason=emulator.ABSENT),
+    pytest.mark.skipif(not STAMPS.exists(), reason="needs pictures: apt-get install tuxpaint-stamps-default"),
+]
 PICTURES = 300
 BAD = {"images/odd/garbage.jpg", "more/odd/cut.jpg"}
 ODD = {"images/odd/UPPER.JPG", "images/odd/four.jpeg", "more/odd/plain.jpg"}

@@ -156,7 +156,7 @@ def test_uploads_start_a_run_and_then_wait_for_it(
     upload: Callable[..., None], batch: BatchServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Messages of uploads start one run; those that come while it is under way are handed back, to come again."""
-    told = json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"uploads": ["images"]}
+    told = json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"uploads": ["images", "nothing-there-yet"]}
     monkeypatch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
     upload("images/0.jpg")
     first = handler(sqs_event("a", "b"), Context())
@@ -167,6 +167,24 @@ def test_uploads_start_a_run_and_then_wait_for_it(
     upload("images/1.jpg")
     third = handler(sqs_event("c"), Context())
     assert (third["Counts"]["unchanged"], third["Counts"]["planned"]) == (1, 1)
+
+
+def test_uploads_do_not_wait_for_a_run_that_nobody_will_end(
+    deployment: Deployment, upload: Callable[..., None], batch: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs have all ended, and there is no report: the next run commits what it did, and goes on."""
+    told = json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"uploads": ["images"]}
+    monkeypatch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
+    upload(*(f"images/{n}.jpg" for n in range(4)))
+    first = ask(Paths=["images"], TaskSize=2)
+    # One task's manifest is gone, and with it the array, the commit that waits for it, and whoever should hear of it.
+    s3 = boto3.client("s3")
+    s3.delete_object(Bucket=deployment.bucket, Key=f"db/_runs/{first['Run']}/tasks/000001.parquet")
+    assert batch.wait(first["Jobs"]["commit"], 180) == "FAILED"
+    second = handler(sqs_event("a"), Context())
+    assert (second["batchItemFailures"], second["Counts"]["unchanged"], second["Counts"]["planned"]) == ([], 2, 2)
+    assert batch.wait(second["Jobs"]["commit"], 120) == "SUCCEEDED"
+    assert keys_of(deployment) == {f"images/{n}.jpg" for n in range(4)}
 
 
 def test_a_run_whose_array_fails_is_committed_all_the_same(

@@ -22,6 +22,9 @@ try:
         NoRegionError,
         PartialCredentialsError,
         ProfileNotFound,
+        SSOError,
+        SSOTokenLoadError,
+        TokenRetrievalError,
     )
     from botocore.exceptions import ClientError as ClientError  # for the modules beside this one, too
     from botocore.loaders import create_loader
@@ -41,6 +44,7 @@ UNANSWERED = (ConnectionError, HTTPClientError, ChecksumError, ResponseParserErr
 FAILED = (BotoCoreError, ClientError, ResponseParserError)
 """Every error of a call."""
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, ProfileNotFound, CredentialRetrievalError)
+_NO_LOGIN = (SSOError, SSOTokenLoadError, TokenRetrievalError)
 
 
 def connect(service: str, what: str, tries: int = 8, **config: Any) -> Any:
@@ -82,6 +86,8 @@ def _unusable(what: str, error: Exception) -> FanfoldError:
         return UsageError(f"Which region is {what} in? Type: export AWS_REGION=us-east-1")
     if isinstance(error, _NO_CREDENTIALS):
         return UsageError(f"No credentials for {what}: {first_line(error)}. Type: aws configure")
+    if isinstance(error, _NO_LOGIN):
+        return UsageError(f"No login for {what}: {first_line(error)}. Type: aws sso login")
     return StorageError(f"Cannot use {what}: {said(error)}")
 
 

@@ -96,10 +96,23 @@ def told(begun: Run) -> dict[str, Any]:
 
 def _uploaded(records: list[Mapping[str, Any]], deployment: Deployment, seconds: float) -> dict[str, Any]:
     """Start a run over what uploads are watched for. While one is under way the messages wait, and so add up."""
-    if exists(deployment.database) and any(map(is_under_way, unended(deployment.database, but=""))):
+    if _is_busy(deployment):
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in records]}
-    done = trigger(Request(Paths=deployment.uploads), deployment, seconds)
+    filled = [prefix for prefix in deployment.uploads if exists(f"s3://{deployment.bucket}/{prefix}")]
+    done = trigger(Request(Paths=tuple(filled)), deployment, seconds) if filled else {}
     return {"batchItemFailures": [], **done}
+
+
+def _is_busy(deployment: Deployment) -> bool:
+    """Whether a run is under way that will come to an end by itself.
+
+    One that was submitted, and whose jobs have all ended without a report, will not: the next run commits what it did.
+    """
+    if not exists(deployment.database):
+        return False
+    executor = AwsBatch(deployment)
+    runs = filter(is_under_way, unended(deployment.database, but=""))
+    return any(run.get("jobs.json") is None or executor.state(run) is not None for run in runs)
 
 
 def _failed(job: Mapping[str, Any], deployment: Deployment) -> dict[str, Any]:

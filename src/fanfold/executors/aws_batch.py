@@ -10,6 +10,7 @@ Children are told apart by AWS_BATCH_JOB_ARRAY_INDEX. Limits and states: the AWS
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fanfold.aws.client import connect, errors_of
@@ -22,15 +23,16 @@ from fanfold.source import Source
 from fanfold.storage import is_url, split_url
 
 MOST_CHILDREN = 10_000
-TASK_SECONDS = 3600
-"""A worker that takes longer than this for a task of its share is taken to hang, and ended. AWS Batch does not repeat
-what it has timed out (user guide, "Job timeouts"): the rest is committed, and the next run does what is missing."""
+TASK_SECONDS, ITEM_SECONDS = 3600, 4
+"""A worker that takes longer than both allow for a task of its share is taken to hang, and ended. AWS Batch does not
+repeat what it has timed out (user guide, "Job timeouts"): the rest is committed, the next run does what is missing."""
 
 CANCELLED = "fanfold cancel"
 """The reason that AWS Batch is given, and gives."""
 
 _ENDED = {"SUCCEEDED", "FAILED"}
-_END_WITHIN = 90.0  # seconds: containers have 30 after their SIGTERM
+_END_WITHIN = 300.0  # seconds: containers have 30 after their SIGTERM, and an array may have thousands
+_KNOWN_AFTER = 86400.0  # seconds; AWS Batch forgets a job some days after it ended, and may not know a new one at once
 _SAID = {"SUBMITTED": "waiting", "PENDING": "waiting", "RUNNABLE": "waiting for machines"}
 
 
@@ -53,18 +55,47 @@ class AwsBatch:
     def reach(self, job: Job, source: Source, database: str) -> Source:
         """The source with keys from the bucket's top on, as whoever else works on this deployment has them.
 
-        Raises UsageError for addresses that containers cannot reach and models they do not have.
+        Raises UsageError for addresses that containers may not reach and models they do not have.
         """
         for address in (*source.addresses, database):
             if not address.startswith("s3://"):
                 raise UsageError(f"AWS Batch cannot see {address}: copy it to S3, and give its s3:// address.")
-        model = spec(job)["options"].get("model", self.deployment.model)
-        if model != self.deployment.model:
-            raise UsageError(
-                f"The deployment '{self.deployment.name}' has the model {self.deployment.model}, not {model}. "
-                f"Use --model {self.deployment.model}, or deploy another: cdk deploy --all -c model={model}"
-            )
+        self._check_places(source.addresses, database)
+        self._check_options(spec(job)["options"])
         return source.within(split_url(source.root)[0]) or source if is_url(source.root) else source
+
+    def _check_places(self, sources: Sequence[str], database: str) -> None:
+        """Raise UsageError for what the deployment's roles may not read or write."""
+        there = self.deployment
+        if database != there.database:
+            raise UsageError(
+                f"The deployment '{there.name}' writes to {there.database} alone, not to {database}. Use that, and for "
+                "another table in it: --table NAME"
+            )
+        for address in sources:
+            if split_url(address)[0] != f"s3://{there.bucket}":
+                raise UsageError(
+                    f"The deployment '{there.name}' reads s3://{there.bucket} alone, not {address}. Copy it there, or "
+                    f"deploy another one: cdk deploy --all -c name=NAME -c bucket={split_url(address)[0][5:]}"
+                )
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise UsageError for what the deployment's container image cannot do: where it runs nothing is fetched."""
+        there = self.deployment
+        if (model := options.get("model", there.model)) != there.model:
+            raise UsageError(
+                f"The deployment '{there.name}' has the model {there.model}, not {model}. "
+                f"Use --model {there.model}, or deploy another: cdk deploy --all -c model={model}"
+            )
+        if (precision := options.get("precision", "fp32")) != "fp32":
+            raise UsageError(
+                f"The deployment '{there.name}' has the model in fp32, not in {precision}: leave --precision out."
+            )
+        if (provider := options.get("provider", "cpu")) not in ("cpu", there.provider):
+            raise UsageError(
+                f"The deployment '{there.name}' has no {provider}: leave --provider out, or deploy one with GPUs: "
+                "cdk deploy --all -c compute=gpu"
+            )
 
     def submit(self, run: RunDirectory, tasks: int) -> None:
         """Submit the array and the job that commits. Raises StorageError."""
@@ -77,7 +108,7 @@ class AwsBatch:
             "work",
             self.deployment.worker,
             ["--of", str(children), "--workers", str(workers)],
-            timeout={"attemptDurationSeconds": TASK_SECONDS * shares},
+            timeout={"attemptDurationSeconds": _longest(run) * shares},
             **array,
         )
         self._submit(run, "commit", self.deployment.driver, [], dependsOn=[{"jobId": work}])
@@ -92,9 +123,7 @@ class AwsBatch:
 
     def state(self, run: RunDirectory) -> str | None:
         """What the first job that has not ended is doing; None when all have."""
-        jobs = {job["jobId"]: job for job in self._jobs(run)}
-        for known in self._submitted(run):
-            job = jobs.get(known["id"], {"status": "SUCCEEDED"})  # one that AWS Batch has forgotten ended long ago
+        for known, job in zip(self._submitted(run), self._jobs(run), strict=True):
             if job["status"] not in _ENDED:
                 counts = job.get("arrayProperties", {}).get("statusSummary") or {job["status"]: 1}
                 said = [f"{n:,} {_SAID.get(status, status.lower())}" for status, n in counts.items() if n]
@@ -123,19 +152,31 @@ class AwsBatch:
                 tags={"fanfold:run": run.id},
                 **more,
             )
-        jobs = self._submitted(run)
+        job = {"verb": verb, "id": answer["jobId"], "submitted": time.time()}
         executor = f"aws-batch:{self.deployment.name}"
-        run.put("jobs.json", {"executor": executor, "jobs": [*jobs, {"verb": verb, "id": answer["jobId"]}]})
+        run.put("jobs.json", {"executor": executor, "jobs": [*self._submitted(run), job]})
         return str(answer["jobId"])
 
-    def _submitted(self, run: RunDirectory) -> list[dict[str, str]]:
-        """What was submitted for a run, in that order: `verb` and `id` of each job."""
-        jobs: list[dict[str, str]] = (run.get("jobs.json") or {"jobs": []})["jobs"]
+    def _submitted(self, run: RunDirectory) -> list[dict[str, Any]]:
+        """What was submitted for a run, in that order: `verb` and `id` of each job, and when (Unix, s)."""
+        jobs: list[dict[str, Any]] = (run.get("jobs.json") or {"jobs": []})["jobs"]
         return jobs
 
     def _jobs(self, run: RunDirectory) -> list[dict[str, Any]]:
-        """The run's jobs as AWS Batch describes them; it forgets them some days after they have ended."""
-        ids = [job["id"] for job in self._submitted(run)]
+        """The run's jobs as AWS Batch describes them, in the order in which they were submitted."""
+        submitted = self._submitted(run)
         with errors_of(self._queue):
-            jobs: list[dict[str, Any]] = self._batch.describe_jobs(jobs=ids)["jobs"]
-            return jobs
+            answer = self._batch.describe_jobs(jobs=[job["id"] for job in submitted])
+        described = {job["jobId"]: job for job in answer["jobs"]}
+        return [described.get(job["id"]) or {"status": _unknown(job["submitted"])} for job in submitted]
+
+
+def _longest(run: RunDirectory) -> int:
+    """Seconds that a task of a run may take."""
+    asked = run.get("run.json") or {}
+    return max(TASK_SECONDS, ITEM_SECONDS * int(asked["options"]["task_size"]))
+
+
+def _unknown(submitted: float) -> str:
+    """The status of a job that AWS Batch does not know: it is not known yet, or has ended and been forgotten."""
+    return "SUBMITTED" if time.time() - submitted < _KNOWN_AFTER else "SUCCEEDED"
