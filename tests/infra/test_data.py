@@ -118,6 +118,7 @@ def test_uploads_gather_in_a_queue_before_they_reach_the_lambda(other: Stacks) -
     allowed = may(other.compute, "TriggerRole")
     received = {action for action in allowed if action.startswith("sqs:")}
     assert received == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+    assert allowed["batch:DescribeJobs"] == {"*"}
 
 
 def test_the_lambda_hears_of_jobs_that_failed_for_good(default: Stacks) -> None:
