@@ -26,6 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ROOT / ".venv" / "bin"
 PEERS = ROOT / ".venv-bench" / "bin"
+_SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
+"""Instruction sets that decide how fast models run, as Linux and as people call them."""
 SAMPLE_EVERY = 0.05
 """Seconds between two looks at the memory."""
 ORPHANS_END_WITHIN = 20.0
@@ -157,12 +159,14 @@ def descendants(pid: int, without: Collection[int] = ()) -> list[int]:
 
 
 def machine() -> str:
-    """The machine in a line: processor, cores, memory, kernel, Python."""
-    info = Path("/proc/cpuinfo").read_text()
-    model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "?")
+    """The machine in a line: processor and what it computes with, cores, memory, kernel, Python."""
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in info)}
+    model, flags = told.get("model name", "?"), told.get("flags", "")
+    sets = [name for flag, name in _SETS.items() if flag in flags.split()]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {system}"
+    return f"{model} ({', '.join(sets)}), {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {system}"
 
 
 def versions(python: Path, *packages: str) -> str:

@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, then the README's table: about 55 minutes on two cores left alone."""
+"""Every benchmark, one after the other, then the README's table: about two hours on two cores left alone, 20 GB."""
 
 import subprocess
 import sys
@@ -13,9 +13,10 @@ STEPS = (
     "first.py",
     "rerun.py",
     "planning.py",
-    "scale.py",
+    "scale.py --items 100000 1000000 10000000 --s3 300000",
     "search.py",
-    "duplicates.py",
+    "search.py --rows 1000000 --alone",
+    "duplicates.py --rows 1000000",
     "estimate.py",
     "dynamodb.py",
     "results.py",
@@ -26,7 +27,8 @@ def main() -> None:
     if not PEERS.exists():
         subprocess.run([BENCHES / "peers.sh"], check=True)
     for step in STEPS:
-        subprocess.run([sys.executable, BENCHES / step], check=True)
+        bench, *words = step.split()
+        subprocess.run([sys.executable, BENCHES / bench, *words], check=True)
 
 
 if __name__ == "__main__":

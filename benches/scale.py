@@ -1,7 +1,7 @@
 """What fanfold itself costs at a hundred thousand, a million, ten million items: seconds and memory, phase by phase.
 
     .venv/bin/python benches/scale.py [--items 100000 300000 1000000] [--s3 100000] [--work FOLDER]
-    .venv/bin/python benches/scale.py --items 100000 1000000 10000000 --s3 1000000        half an hour, 20 GB of disk
+    .venv/bin/python benches/scale.py --items 100000 1000000 10000000 --s3 300000        half an hour, 20 GB of disk
 
 The listing is made up, and so are the rows (vectors of 8 values): all else is the real code, on disk and on a real S3
 server on loopback (SeaweedFS). Tasks are of 1,000 items. Every phase is a process of its own; its memory is the most
@@ -13,8 +13,12 @@ it ever had resident (VmHWM; of the commands: PSS), some 110 MB of libraries inc
     commit_run    a run whose workers had done everything when it began to commit
     at_once       all receipts published by one call, a million items a commit
     recover       a driver died with everything to commit: the next one commits what the receipts say
-    commit_one    one commit a fragment, as when the workers take longer over a task than the driver over a commit
-    rerun         a run with nothing to do, on the table that commit_one left
+    commit_last   all but some receipts published by one call, then those one by one: what a commit of one fragment
+                  takes when there are as many fragments as that
+    commit_one    one commit a fragment, as when the workers take longer over a task than the driver over a commit; up
+                  to a million items, since each commit lists all fragments: a run commits the more rarely, the more
+                  there are (`fanfold.driver.PAUSE_PER_FRAGMENT`)
+    rerun         a run with nothing to do, on the table that commit_one left, else commit_last
     runs, report, optimize        the commands, on the same
     rerun_joined  the run with nothing to do again, on the optimized table
 """
@@ -29,6 +33,8 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +53,10 @@ from fanfold.worker import Worker
 
 JOB = synthetic.MadeUp()
 WRITERS = 2
+LAST = 20
+"""Commits of one fragment to a table that has nearly all."""
+ONE_BY_ONE_UP_TO = 1_000_000
+"""Items, where every fragment gets a commit."""
 
 
 def ledger_of(database: str) -> Ledger:
@@ -89,6 +99,18 @@ def commit_one(database: str, _items: int) -> dict[str, Any]:
     tenth = max(1, len(took) // 10)
     means = [sum(took[at : at + tenth]) / len(took[at : at + tenth]) for at in range(0, len(took), tenth)]
     return {"commits": len(took), "means": means, "rows": ledger.rows.dataset.count_rows()}
+
+
+def commit_last(database: str, items: int) -> dict[str, Any]:
+    """Publish all receipts but the last ones at once, then those one by one."""
+    ledger, outcomes, took = ledger_of(database), list(find_run(database, None).receipts()), list[float]()
+    ledger.publish(outcomes[:-LAST])
+    for outcome in outcomes[-LAST:]:
+        started = time.perf_counter()
+        ledger.publish([outcome])
+        took.append(time.perf_counter() - started)
+    assert ledger.rows.dataset.count_rows() == items
+    return {"commits": len(took), "means": [sum(took) / len(took)], "fragments": len(outcomes)}
 
 
 def commit_run(database: str, items: int) -> dict[str, Any]:
@@ -138,9 +160,8 @@ class Idle:
         assert not list(tasks)
 
 
-PHASES: Mapping[str, Callable[[str, int], dict[str, Any]]] = {
-    phase.__name__: phase for phase in (listing, plan, write, commit_one, commit_run, at_once, recover, rerun)
-}
+_PHASES = (listing, plan, write, commit_one, commit_last, commit_run, at_once, recover, rerun)
+PHASES: Mapping[str, Callable[[str, int], dict[str, Any]]] = {phase.__name__: phase for phase in _PHASES}
 
 
 def peak() -> int:
@@ -174,10 +195,18 @@ class Told:
         print(f"{column}  {phase:<13}{json.dumps(told)}", flush=True)
 
     def table(self) -> str:
-        """Seconds, seconds of CPU a million items and memory of every phase."""
+        """Seconds, microseconds of CPU an item and memory of every phase; how the seconds grow with the items."""
         phases = list(dict.fromkeys(phase for phase, _ in self.cells))
-        head = ["seconds; CPU \u00b5s an item; peak MB", *self.columns]
-        return results.markdown(head, ([phase, *(self._cell(phase, at) for at in self.columns)] for phase in phases))
+        head = ["seconds; CPU \u00b5s an item; peak MB", *self.columns, "grows as"]
+        rows = ([phase, *(self._cell(phase, at) for at in self.columns), self._slope(phase)] for phase in phases)
+        return results.markdown(head, rows)
+
+    def _slope(self, phase: str) -> str:
+        """The power of the number of items as which the seconds grow, from one column on disk to the next."""
+        on_disk = [at for at in self.columns if "S3" not in at and (phase, at) in self.cells]
+        there = [(self.items[at], self.cells[phase, at]["seconds"]) for at in on_disk]
+        powers = [log(after[1] / before[1]) / log(after[0] / before[0]) for before, after in pairwise(there)]
+        return ", ".join(f"n^{power:.2f}" for power in powers)
 
     def _cell(self, phase: str, column: str) -> str:
         if (told := self.cells.get((phase, column))) is None:
@@ -189,7 +218,12 @@ class Told:
         """Milliseconds of a commit at each tenth of the way, and what the versions take on disk."""
         lines = []
         for column in self.columns:
-            told = self.cells["commit_one", column]
+            if last := self.cells.get(("commit_last", column)):
+                lines.append(
+                    f"- {column}: one fragment more, beside {last['fragments']:,}: {last['means'][0] * 1000:.0f} ms."
+                )
+            if (told := self.cells.get(("commit_one", column))) is None:
+                continue
             means = ", ".join(f"{mean * 1000:.0f}" for mean in told["means"])
             sizes = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in told["bytes"].items())
             lines.append(
@@ -236,7 +270,9 @@ def every_phase(items: int, work: str, column: str, told: Told) -> None:
     told.say(column, "plan", timed("plan", first, items))
     write_all(first)
     database = first
-    for phase in ("recover", "commit_one") if remote else ("commit_run", "at_once", "recover", "commit_one"):
+    phases = ["recover", "commit_last"] if remote else ["commit_run", "at_once", "recover", "commit_last"]
+    phases += ["commit_one"] if items <= ONE_BY_ONE_UP_TO else []
+    for phase in phases:
         database = join(work, phase)
         if remote:
             timed("plan", database, items)
@@ -244,9 +280,9 @@ def every_phase(items: int, work: str, column: str, told: Told) -> None:
         else:
             subprocess.run(["cp", "-al", first, database], check=True)  # hard links: nothing is written in place
         told.say(column, phase, timed(phase, database, items))
-        if phase != "commit_one" and not remote:
+        if phase != phases[-1] and not remote:
             shutil.rmtree(database)
-    told.cells["commit_one", column]["bytes"] = sizes(database)
+    told.cells[phases[-1], column]["bytes"] = sizes(database)
     told.say(column, "rerun", timed("rerun", database, items))
     for command in ("runs", "report", "optimize"):
         told.say(column, command, commanded(command, database))
