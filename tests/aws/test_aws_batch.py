@@ -204,6 +204,17 @@ def test_what_containers_cannot_reach_is_refused(tmp_path: Path, batch: BatchSer
         open_executor("aws-batch", Size(workers=3))
 
 
+def test_int8_is_refused_before_it_is_calibrated(source: Callable[..., str], batch: BatchServer) -> None:
+    """Containers have the deployment's model and can keep no other, so no picture is looked at for INT8."""
+    database = Deployment.load().database
+    asked = cli("images", "embed", source(2, "png"), database, "--on", "aws-batch", "--precision", "int8")
+    _, said = asked.communicate(timeout=60)
+    assert asked.returncode == 2
+    assert "Use --model efficientnet-lite0 without --precision int8." in said
+    assert batch.jobs == {}
+    assert _submitted(database) is None
+
+
 @pytest.mark.usefixtures("batch")
 def test_no_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a deployment the error says how to get one, or how to name its region."""

@@ -58,11 +58,17 @@ class AwsBatch:
         for address in (*source.addresses, database):
             if not address.startswith("s3://"):
                 raise UsageError(f"AWS Batch cannot see {address}: copy it to S3, and give its s3:// address.")
-        model = spec(job)["options"].get("model", self.deployment.model)
-        if model != self.deployment.model:
+        options = spec(job)["options"]
+        if (model := options.get("model", self.deployment.model)) != self.deployment.model:
+            calibrated = options.get("precision") == "int8"  # a model of this database's own
             raise UsageError(
                 f"The deployment '{self.deployment.name}' has the model {self.deployment.model}, not {model}. "
-                f"Use --model {self.deployment.model}, or deploy another: cdk deploy --all -c model={model}"
+                f"Use --model {self.deployment.model}"
+                + (
+                    " without --precision int8."
+                    if calibrated
+                    else f", or deploy another: cdk deploy --all -c model={model}"
+                )
             )
         return source.within(split_url(source.root)[0]) or source if is_url(source.root) else source
 
