@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fanfold.cli.images import query_vector
 from fanfold.errors import UsageError
+from fanfold.images import Images
 from fanfold.images import duplicates as finding
 from fanfold.images import rows as rows_of_a_table
 from fanfold.images import search
+from fanfold.ledger import Ledger
+from fanfold.table import open_table
 
 RANDOM = np.random.default_rng(3)
 
@@ -122,6 +126,14 @@ def test_many_vectors(tmp_path: Path) -> None:
     found, matrix, _ = search.vectors(table(tmp_path, vectors), [f"k{row}" for row in reversed(range(1200))])
     assert len(found) == 1200
     assert np.array_equal(matrix, vectors[::-1])
+
+
+def test_a_picture_sought_where_there_is_no_gpu(tmp_path: Path, photos: dict[str, Path]) -> None:
+    """A table that was made on a GPU can be asked for the like of a picture on any machine."""
+    Ledger.create(str(tmp_path), "images", Images(provider="cuda"), str(tmp_path), "key")
+    dataset = open_table(str(tmp_path), "images")
+    vector = query_vector(dataset, "images", str(photos["chelsea"]))
+    assert np.allclose(vector, Images().embed_one(photos["chelsea"].read_bytes()))
 
 
 # -- duplicates -----------------------------------------------------------------------------------------------------
