@@ -39,7 +39,7 @@ class Settings:
     compute: str = "spot"
     """`spot` (EC2 Spot), `ec2` (EC2 on demand), `fargate`, or `gpu` (EC2 Spot with an NVIDIA GPU a worker)."""
     vcpus: int = 0
-    """Of a worker's container; it runs as many worker processes. 2 by default, 4 with a GPU."""
+    """Of a worker's container, which has as many worker processes, or with a GPU one; 2 by default, 4 with a GPU."""
     memory: int = 0
     """Of a worker's container, in MiB; by default what machines have a vCPU."""
     max_vcpus: int = 32

@@ -76,6 +76,8 @@ class Work:
     def _answer(self, item: Item, text: str) -> Iterator[pa.RecordBatch | Failure]:
         if self.job.failing:
             text = "fail"
+        if text == "cores":
+            text = os.environ["OMP_NUM_THREADS"]
         row = pa.RecordBatch.from_pylist([{"key": item.key, "version": item.version, "text": text}], schema=SCHEMA)
         match text.split():
             case ["fail", *_]:

@@ -53,6 +53,14 @@ def photos(tmp_path: Path) -> Path:
     return make_photos(tmp_path / "photos")
 
 
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """As many pictures as INT8 needs, and some more."""
+    for number in range(20):
+        picture(tmp_path / "crops" / f"{number:02d}.jpg", (10 * number, 200 - 10 * number, 100), number)
+    return tmp_path / "crops"
+
+
 @pytest.fixture(scope="module")
 def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of photos for looking at."""
@@ -121,6 +129,25 @@ def test_exit_code_2_when_the_command_is_wrong(command: list[str], says: str, tm
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (["--on", "nonsense"], "no executor 'nonsense'"),
+        (["--mirror", "nonsense://x"], "'nonsense://x' is no mirror"),
+        (["--task-size", "0"], "A task needs at least one item"),
+        (["--table", "a/b"], "'a/b' is no name"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_int8_is_not_calibrated_for_a_wrong_command(wrong: list[str], says: str, crops: Path, database: str) -> None:
+    """A mistake ends a run of INT8 before a model is made for it, so no database is."""
+    done = fanfold("images", "embed", crops, database, "--precision", "int8", "--min-cosine", "0.5", *wrong)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "calibrated" not in done.stderr
+    assert not Path(database).exists()
+
+
 def test_exit_code_3_when_items_failed(photos: Path, database: str) -> None:
     """Failed items are counted, listed with their reason, and tried again only when asked."""
     (photos / "bad.jpg").write_bytes(b"not a picture at all")
@@ -187,6 +214,21 @@ def test_plan_writes_nothing(photos: Path, database: str) -> None:
     assert (told["new"], told["unchanged"], told["left_out"]["empty"]) == (4, 0, 1)
     assert told["seconds"] > 0
     assert not Path(database).exists()
+
+
+def test_plan_of_int8_writes_nothing(crops: Path, database: str) -> None:
+    """For INT8, `plan` calibrates as the run would and keeps nothing of it; a table's own model is used as it is."""
+    asked = (crops, database, "--precision", "int8", "--workers", "1", "--min-cosine", "0.5")
+    planned = fanfold("plan", "images", *asked, "--json")
+    assert (planned.returncode, json.loads(planned.stdout)["new"]) == (0, 20), planned.stderr
+    assert "INT8 calibrated on" in planned.stderr
+    assert not Path(database).exists()
+    assert fanfold("images", "embed", *asked).returncode == 0
+    before = sorted(Path(database).rglob("*"))
+    again = fanfold("plan", "images", *asked, "--json")
+    assert (again.returncode, json.loads(again.stdout)["unchanged"]) == (0, 20), again.stderr
+    assert "calibrated" not in again.stderr
+    assert sorted(Path(database).rglob("*")) == before
 
 
 def test_runs_and_report_tell_of_the_run(embedded: str) -> None:

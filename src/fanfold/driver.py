@@ -21,7 +21,6 @@ from fanfold.executors.local import Local
 from fanfold.feed import Feed
 from fanfold.job import Job, load, spec
 from fanfold.ledger import Ledger, account
-from fanfold.mirror import scheme_of
 from fanfold.plan import Options
 from fanfold.planner import Planner, Stopped, Tally
 from fanfold.report import Report
@@ -86,8 +85,6 @@ def prepare(
 ) -> tuple[Source, Ledger]:
     """Open the source and the ledger, see that they go together, and make the ledger if it is new."""
     collection, where, name = addressed(source, database, table or job.name)
-    if options.mirror:
-        scheme_of(options.mirror)  # a mistake makes no database
     collection = executor.reach(job, collection, where)
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, options.ids)
     collection = ledger.fit(job, collection, options.ids)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fanfold.errors import UsageError
 from fanfold.index import NOWHERE, Index, digests, words
 from fanfold.job import Item
+from fanfold.mirror import scheme_of
 from fanfold.source import Ids
 
 T = TypeVar("T")
@@ -66,6 +67,8 @@ class Options:
             raise UsageError(f"A task needs at least one item, not {self.task_size}.")
         if self.ids not in ("key", "stem"):
             raise UsageError(f"Items are named by key or by stem, not by {self.ids}.")
+        if self.mirror:
+            scheme_of(self.mirror)
 
 
 def classify(items: Iterable[Item], rows: Index, failures: Index) -> Iterator[tuple[Item, Standing]]:

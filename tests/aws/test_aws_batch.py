@@ -252,6 +252,48 @@ def test_how_many_workers_there_are_is_the_deployments_to_say() -> None:
 
 
 @pytest.mark.usefixtures("batch")
+def test_a_gpu_has_one_worker_of_all_cores(source: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a job works on a GPU, a container has one worker, for which all its cores decode; else a worker a core."""
+    told, prefix = json.loads(os.environ["FANFOLD_DEPLOYMENT"]), source(8, said=dict.fromkeys(range(8), "cores"))
+    for provider, cores in (("cuda", "2"), ("cpu", "1")):
+        monkeypatch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told | {"provider": provider, "vcpus": 2}))
+        run = begun(prefix, table=provider, task_size=2)
+        assert sum(outcome.ok for outcome in run) == 8
+        texts = fanfold.open_table(run.directory.database, provider).to_table(columns=["text"])["text"]
+        assert set(texts.to_pylist()) == {cores}
+        assert worker_of(run)["arrayProperties"]["size"] == 2
+
+
+def test_a_job_on_the_cpu_of_a_machine_with_a_gpu(source: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that are to be embedded on the CPU have a worker a core there, too."""
+    told = json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"provider": "cuda", "vcpus": 2}
+    monkeypatch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
+    executor = open_executor("aws-batch")
+    run = fanfold.run(Images(), source=source(2, "png"), database=told["database"], executor=executor)
+    run.launch()
+    assert worker_of(run)["container"]["command"][-2:] == ["--workers", "2"]
+    assert sum(outcome.ok for outcome in run_followed(run)) == 2
+
+
+def worker_of(run: Run) -> dict[str, Any]:
+    """The job that performs a run's tasks, as AWS Batch describes it."""
+    work = (run.directory.get("jobs.json") or {})["jobs"][0]["id"]
+    (job,) = boto3.client("batch").describe_jobs(jobs=[work])["jobs"]
+    return dict(job)
+
+
+def test_int8_is_refused_before_it_is_calibrated(source: Callable[..., str], batch: BatchServer) -> None:
+    """Containers have the deployment's model and can keep no other, so no picture is looked at for INT8."""
+    database = Deployment.load().database
+    asked = cli("images", "embed", source(2, "png"), database, "--on", "aws-batch", "--precision", "int8")
+    _, said = asked.communicate(timeout=60)
+    assert asked.returncode == 2
+    assert "in fp32, not in int8: leave --precision out." in said
+    assert batch.jobs == {}
+    assert _submitted(database) is None
+
+
+@pytest.mark.usefixtures("batch")
 def test_no_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a deployment the error says how to get one, or how to name its region."""
     with pytest.raises(UsageError, match=r"no parameter /fanfold/other in region us-east-1.*cdk deploy --all"):

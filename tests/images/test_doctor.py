@@ -12,7 +12,7 @@ from fanfold.images.doctor import Runtime, advice
 from fanfold.machine import Gpu, Machine, Processor, look
 
 PLAIN = Machine("Linux 6.1 x86_64", Processor("a processor", ("AVX2",)), None, 4, 4, 8 << 30, None, "/tmp", 1 << 33, ())
-RUNTIME = Runtime("1.32.0", ("cpu",), "none", {}, "/cache", 1 << 33)
+RUNTIME = Runtime("1.32.0", ("cpu",), (), "none", {}, "/cache", 1 << 33)
 
 
 def said(machine: Machine, runtime: Runtime = RUNTIME) -> str:
@@ -30,12 +30,13 @@ def test_nothing_to_say() -> None:
     [
         (replace(PLAIN, gpus=(Gpu("L4", 1 << 34, "550"),)), RUNTIME, "pip install onnxruntime-gpu"),
         (replace(PLAIN, gpus=(Gpu("L4", 1 << 34, "550"),)), replace(RUNTIME, providers=("cpu", "cuda")), "--provider"),
+        (replace(PLAIN, gpus=(Gpu("L4", 1 << 34, "550"),)), replace(RUNTIME, idle=("cuda",)), "cannot start it"),
         (replace(PLAIN, processor=Processor("x", ("AVX2", "AVX512-VNNI"))), RUNTIME, "--precision int8"),
         (replace(PLAIN, processor=Processor("x", ("AMX-TILE", "AMX-INT8")), amx=False), RUNTIME, "Linux 5.16"),
         (replace(PLAIN, memory_limit=1 << 30), RUNTIME, "--workers 2"),
         (PLAIN, replace(RUNTIME, cache_free=1 << 20), "FANFOLD_CACHE"),
     ],
-    ids=["GPU unused", "GPU", "VNNI", "AMX not granted", "little memory", "full cache"],
+    ids=["GPU unused", "GPU", "GPU without CUDA", "VNNI", "AMX not granted", "little memory", "full cache"],
 )
 def test_advice(machine: Machine, runtime: Runtime, words: str) -> None:
     """What could be better comes with what to do about it."""
@@ -53,6 +54,7 @@ def test_here() -> None:
     """The real machine has the CPU provider and the decoders."""
     found = doctor.look(look())
     assert "cpu" in found.providers
+    assert not set(found.providers) & set(found.idle)
     assert {"pillow", "simplejpeg"} <= found.decoders.keys()
     assert found.cache_free
 

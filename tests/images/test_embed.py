@@ -8,7 +8,16 @@ import pytest
 
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images import Provider
-from fanfold.images.embed import PROVIDERS, Embedder, check_alike, check_provider, open_embedder
+from fanfold.images.embed import (
+    PROVIDERS,
+    Embedder,
+    chain,
+    check_alike,
+    check_provider,
+    check_running,
+    open_embedder,
+    starts,
+)
 from fanfold.images.model import probe, ready
 
 
@@ -51,6 +60,39 @@ def test_wheel_that_would_have_it() -> None:
     else:
         with pytest.raises(UsageError, match="pip install onnxruntime-gpu"):
             check_provider("cuda")
+
+
+def test_a_session_that_went_over_to_the_cpu() -> None:
+    """A session that ONNX Runtime made without the provider asked for is refused, not used."""
+    file = ready("efficientnet-lite0").file
+    with (
+        pytest.warns(UserWarning, match="not in available provider names"),
+        pytest.raises(FanfoldError, match=f"'{absent()}' does not start here.*--provider cpu"),
+    ):
+        Embedder(file, provider=absent())
+
+
+def test_what_a_session_runs_by() -> None:
+    """Of a session on the CPU only the CPU is believed; for CUDA, the message says what it needs."""
+    session = onnxruntime.InferenceSession(ready("efficientnet-lite0").file, providers=["CPUExecutionProvider"])
+    check_running("cpu", session)
+    with pytest.raises(FanfoldError, match=r"cuDNN.*fanfold doctor"):
+        check_running("cuda", session)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_what_starts() -> None:
+    """The CPU runs a graph here; what this ONNX Runtime lacks does not."""
+    assert starts("cpu")
+    assert not starts(absent())
+
+
+@pytest.mark.parametrize(
+    ("provider", "names"), [("cpu", "CPU"), ("cuda", "CUDA CPU"), ("tensorrt", "Tensorrt CUDA CPU")]
+)
+def test_what_takes_over(provider: str, names: str) -> None:
+    """What a provider leaves over goes to the next: from TensorRT to CUDA, and to the CPU last."""
+    assert chain(provider) == [f"{name}ExecutionProvider" for name in names.split()]
 
 
 @pytest.mark.parametrize("theirs", [[0.0, 1.0], [np.nan, 1.0], [0.0, 0.0], [1.0, 0.1]])

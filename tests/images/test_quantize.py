@@ -1,12 +1,15 @@
 """INT8 and float16: how alike the vectors stay, what is refused, and where the models are kept."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import lance
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -18,6 +21,7 @@ from fanfold.images.cache import cache_dir
 from fanfold.images.decode import View, decode
 from fanfold.images.model import ready
 from fanfold.images.quantize import MODELS, Quantized, cosines, in_database, scales, settle
+from fanfold.source import Source
 from fanfold.table import open_table
 
 SIDE = 32
@@ -245,6 +249,34 @@ def test_precisions_do_not_mix(small: Path, pictures: Path, tmp_path: Path) -> N
     embed(replace(plain, precision="int8"), pictures, tmp_path / "other")
     with pytest.raises(RecipeMismatch, match="precision"):
         embed(plain, pictures, tmp_path / "other")
+
+
+def test_nothing_is_calibrated_in_vain(small: Path, pictures: Path, tmp_path: Path) -> None:
+    """What the executor cannot reach, and a table of something else, is refused before a model is made or kept."""
+
+    def refuse(job: Images, source: Source, database: str) -> Source:
+        raise UsageError(f"{job.model} of {source.root} cannot be in {database}")
+
+    asked, database = Images(model=str(small), precision="int8"), str(tmp_path / "db")
+    with pytest.raises(UsageError, match=re.escape(f"{MODELS}/model.onnx of {pictures} cannot be in {database}")):
+        settle(asked, str(pictures), database, "images", reach=refuse)
+    assert not (tmp_path / "db").exists()
+    lance.write_dataset(pa.table({"key": ["a"]}), f"{database}/images.lance")
+    with pytest.raises(UsageError, match=r"not made by `fanfold images`.*--table NAME"):
+        settle(asked, str(pictures), database, "images")
+    assert not (tmp_path / "db" / MODELS).exists()
+
+
+def test_a_model_kept_elsewhere(small: Path, pictures: Path, tmp_path: Path) -> None:
+    """Asked to, a calibrated model is kept in another folder, and the database is not made; a table's own is used."""
+    asked = Images(model=str(small), precision="int8")
+    settled = settle(asked, str(pictures), str(tmp_path / "db"), "images", 0.9, folder=str(tmp_path / "other"))
+    assert settled.recipe()["precision"] == "int8"
+    assert Path(settled.model).parent == tmp_path / "other"
+    assert not (tmp_path / "db").exists()
+    done = embed(asked, pictures, tmp_path / "db")
+    assert settle(asked, str(pictures), str(tmp_path / "db"), "images", folder=str(tmp_path / "third")) == done
+    assert not (tmp_path / "third").exists()
 
 
 def test_other_precisions_are_left_alone(tmp_path: Path) -> None:

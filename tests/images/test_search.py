@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fanfold.cli.images import query_vector
 from fanfold.errors import UsageError
+from fanfold.images import Images
 from fanfold.images import duplicates as finding
 from fanfold.images import rows as rows_of_a_table
 from fanfold.images import search
+from fanfold.ledger import Ledger
+from fanfold.table import open_table
 
 RANDOM = np.random.default_rng(3)
 
@@ -124,6 +128,14 @@ def test_many_vectors(tmp_path: Path) -> None:
     assert np.array_equal(matrix, vectors[::-1])
 
 
+def test_a_picture_sought_where_there_is_no_gpu(tmp_path: Path, photos: dict[str, Path]) -> None:
+    """A table that was made on a GPU can be asked for the like of a picture on any machine."""
+    Ledger.create(str(tmp_path), "images", Images(provider="cuda"), str(tmp_path), "key")
+    dataset = open_table(str(tmp_path), "images")
+    vector = query_vector(dataset, "images", str(photos["chelsea"]))
+    assert np.allclose(vector, Images().embed_one(photos["chelsea"].read_bytes()))
+
+
 # -- duplicates -----------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +225,30 @@ def test_deleted_rows(tmp_path: Path) -> None:
     assert rows_of(groups) == {frozenset({3, 6}), frozenset({1, 7}), frozenset({2, 5})}
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.lists(st.integers(0, 30), max_size=5)), max_size=40))
+def test_joining(joins: list[tuple[int, list[int]]]) -> None:
+    """Whatever is joined to whatever, in whatever order, the groups are those of a naive union."""
+    joined, sets = finding._Joined(31), [{row} for row in range(31)]
+    for row, others in joins:
+        joined.join(row, np.array(others, np.int64))
+        touched = [one for one in sets if one & {row, *others}]
+        sets = [one for one in sets if not one & {row, *others}] + [set().union(*touched)]
+    assert {frozenset(group) for group in joined.members.values()} == {frozenset(one) for one in sets if len(one) > 1}
+
+
+def test_a_group_grows_in_place() -> None:
+    """Joining 200,000 rows one by one, from either side, never copies those that are together already."""
+    joined = finding._Joined(200_000)
+    joined.join(0, np.array([1]))
+    (kept,) = joined.members.values()
+    for row in range(2, 200_000):
+        joined.join(*((0, np.array([row])) if row % 2 else (row, np.array([0]))))
+    (members,) = joined.members.values()
+    assert members is kept
+    assert sorted(members) == list(range(200_000))
+
+
 # -- likely pairs ---------------------------------------------------------------------------------------------------
 
 
@@ -276,6 +312,14 @@ def test_copies_and_zeros(tmp_path: Path, ones: int) -> None:
     """Nothing but copies is one group, found without a look at its pairs; rows of zeros are in none."""
     dataset = table(tmp_path, np.concatenate([np.zeros((300, 12)), np.ones((ones, 12))]))
     assert likely(dataset, PARTITION=50) == ({frozenset(range(300, 2300))} if ones else set())
+
+
+def test_few_among_many_copies(tmp_path: Path) -> None:
+    """Near-duplicates are found beside so many copies that a sample of the rows has nothing else."""
+    vectors = np.ones((5000, 12))
+    vectors[[1234, 4321]] = np.eye(12)[0] + [np.eye(12)[1] * 0.1, np.eye(12)[2] * 0.1]
+    apart = frozenset({1234, 4321})
+    assert likely(table(tmp_path, vectors), PARTITION=5000) == {apart, frozenset(range(5000)) - apart}
 
 
 def test_progress(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import simplejpeg
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from fanfold.errors import UsageError
+from fanfold.errors import FanfoldError, UsageError
 from fanfold.images import Images
 from fanfold.images.decode import DecodeError, View
 from fanfold.images.embed import Embedder, threads
@@ -157,6 +157,14 @@ def test_one_bad_picture_fails_alone(moody: Embedding, folder: Callable[..., Any
     assert failures["050.jpg"].message == "the model gave a vector with values that are not finite"
     assert "out of data bounds" in failures["200.jpg"].message
     assert all(abs(row["vector"][0] - int(key[:3])) < 3 for key, row in rows.items())
+
+
+def test_a_model_that_runs_no_more(moody: Embedding, folder: Callable[..., Any]) -> None:
+    """When no picture at all can be embedded it is the task that fails: pictures would not be tried again."""
+    broken = Embedding(moody._embedder, View(9, 1.0), moody._schema, 4, 1 << 20)  # it takes pictures of 8 x 8
+    source = folder(**{f"{number}.jpg": jpeg(number) for number in range(6)})
+    with pytest.raises(FanfoldError, match=r"The model no longer runs: .*dimension.*Run the command again"):
+        list(broken(source.items(), source))
 
 
 # -- reading ahead --------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Deployment:
     """What runs it: `cuda` on machines with a GPU."""
     task_size: int = 1000
     vcpus: float = 1
-    """Of a worker's container; it has as many worker processes."""
+    """Of a worker's container; it has as many worker processes, or with a GPU one of as many cores."""
     memory: int = 2048
     """Of a worker's container, in MiB."""
     uploads: tuple[str, ...] = ()

@@ -56,13 +56,14 @@ def work(
     share: Annotated[int, Parameter(env_var="AWS_BATCH_JOB_ARRAY_INDEX")] = 0,
     of: int = 1,
     workers: int = 1,
+    worker_cpus: int = 1,
 ) -> int:
     """Perform a share of a run's tasks: what a container does. Exit code 1: try again, perhaps elsewhere."""
     found = find_run(absolute(database), run)
     tally = Tally()
     lost = 0
     with draw.progress(tally):
-        for outcome in detached.perform(found, share, of, Local(workers), tally):
+        for outcome in detached.perform(found, share, of, Local(workers, worker_cpus), tally):
             if outcome.error:
                 lost += outcome.items
                 draw.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")

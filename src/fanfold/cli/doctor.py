@@ -91,7 +91,8 @@ def _gpu(gpu: Gpu) -> str:
 
 
 def _runtime(images: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "ONNX Runtime", f"{images['onnxruntime']}, with {', '.join(images['providers'])}"
+    idle = f"; built with {', '.join(images['idle'])}, which does not start here" if images["idle"] else ""
+    yield "ONNX Runtime", f"{images['onnxruntime']}, with {', '.join(images['providers'])}{idle}"
     yield "for INT8", images["int8"]
     yield "decoders", ", ".join(f"{name} {version}" for name, version in images["decoders"].items())
     yield "cache", f"{images['cache']}, {_gigabytes(images['cache_free'])} free"

@@ -1,10 +1,12 @@
 """`fanfold images ...`: the verbs of the main job."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from json import loads
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import lance
@@ -23,6 +25,7 @@ from fanfold.images import search as searching
 from fanfold.images.model import MIN_COSINE, MODELS
 from fanfold.job import load
 from fanfold.ledger import account, check_recipe
+from fanfold.plan import Options
 from fanfold.planner import Tally
 from fanfold.source import Ids, open_source, reader
 from fanfold.storage import is_url
@@ -82,21 +85,12 @@ def embed(
     json: Json = False,
 ) -> int:
     """Turn pictures into vectors: those that are new or have changed. Run it again to resume or to update."""
-    if job.precision == "int8":
+    executor, options = open_executor(on, size), Options(task_size, id, retry_failed, mirror)
+    if job.precision == "int8":  # all else is right by now: what is calibrated is kept in the database
         from fanfold.images.quantize import settle
 
-        job = settle(job, source, database, table, _cosine(min_cosine), say=draw.note)
-    run = fanfold.run(
-        job,
-        source=source,
-        database=database,
-        table=table,
-        executor=open_executor(on, size),
-        task_size=task_size,
-        ids=id,
-        retry_failed=retry_failed,
-        mirror=mirror,
-    )
+        job = settle(job, source, database, table, _cosine(min_cosine), say=draw.note, reach=executor.reach)
+    run = fanfold.run(job, source=source, database=database, table=table, executor=executor, **asdict(options))
     with leaving(run.directory), draw.progress(run.tally):
         for outcome in run:
             if outcome.error:
@@ -117,6 +111,7 @@ def plan(
     task_size: TaskSize = 1000,
     id: IdChoice = "key",
     retry_failed: RetryFailed = False,
+    min_cosine: MinCosine = MIN_COSINE,
     prices: Annotated[Path | None, Parameter(help="A price table instead of fanfold/aws/prices.toml.")] = None,
     json: Json = False,
 ) -> int:
@@ -124,8 +119,8 @@ def plan(
 
     Nothing is written. Some pictures, drawn at random, are embedded to measure it.
     """
-    tally = Tally()
-    with leaving_nothing(), draw.progress(tally):
+    tally, options = Tally(), Options(task_size, id, retry_failed)
+    with leaving_nothing(), _settled_for_now(job, source, database, table, min_cosine) as job, draw.progress(tally):
         told = preview(
             job,
             source=source,
@@ -135,12 +130,22 @@ def plan(
             prices=prices,
             tally=tally,
             before=time.process_time(),  # what starting the command took, and takes again for the run
-            task_size=task_size,
-            ids=id,
-            retry_failed=retry_failed,
+            **asdict(options),
         )
     show_plan(told, json, ADVICE | ({} if job.fast else {"decode": "--fast takes less for large JPEGs"}))
     return 0
+
+
+@contextmanager
+def _settled_for_now(job: Images, source: str, database: str, table: str, min_cosine: float) -> Iterator[Images]:
+    """The job as `embed` would do it; a model calibrated for that is gone with the block."""
+    if job.precision != "int8":
+        yield job
+        return
+    from fanfold.images.quantize import settle
+
+    with TemporaryDirectory(prefix="fanfold-plan-") as folder:
+        yield settle(job, source, database, table, _cosine(min_cosine), say=draw.note, folder=folder)
 
 
 @app.command
@@ -327,4 +332,4 @@ def _job_of(dataset: lance.LanceDataset, table: str) -> Images:
 
         job = in_database(job, dataset.uri.rpartition("/")[0])
     check_recipe(metadata, job, table)
-    return job
+    return replace(job, provider="cpu")  # the GPU that made the table need not be here

@@ -82,14 +82,14 @@ class AwsBatch:
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """Raise UsageError for what the deployment's container image cannot do: where it runs nothing is fetched."""
         there = self.deployment
+        if (precision := options.get("precision", "fp32")) != "fp32":
+            raise UsageError(
+                f"The deployment '{there.name}' has the model in fp32, not in {precision}: leave --precision out."
+            )
         if (model := options.get("model", there.model)) != there.model:
             raise UsageError(
                 f"The deployment '{there.name}' has the model {there.model}, not {model}. "
                 f"Use --model {there.model}, or deploy another: cdk deploy --all -c model={model}"
-            )
-        if (precision := options.get("precision", "fp32")) != "fp32":
-            raise UsageError(
-                f"The deployment '{there.name}' has the model in fp32, not in {precision}: leave --precision out."
             )
         if (provider := options.get("provider", "cpu")) not in ("cpu", there.provider):
             raise UsageError(
@@ -99,19 +99,26 @@ class AwsBatch:
 
     def submit(self, run: RunDirectory, tasks: int) -> None:
         """Submit the array and the job that commits. Raises StorageError."""
-        workers = max(1, math.floor(self.deployment.vcpus))
-        children = min(MOST_CHILDREN, math.ceil(tasks / workers))
+        cores = max(1, math.floor(self.deployment.vcpus))
+        workers = 1 if self._on_gpu(run) else cores
+        crew = ["--workers", str(workers), *(["--worker-cpus", str(cores)] if workers < cores else [])]
+        children = min(MOST_CHILDREN, math.ceil(tasks / cores))
         shares = math.ceil(tasks / children / workers)  # tasks that one worker process performs, one after another
         array = {"arrayProperties": {"size": children}} if children > 1 else {}
         work = self._submit(
             run,
             "work",
             self.deployment.worker,
-            ["--of", str(children), "--workers", str(workers)],
+            ["--of", str(children), *crew],
             timeout={"attemptDurationSeconds": _longest(run) * shares},
             **array,
         )
         self._submit(run, "commit", self.deployment.driver, [], dependsOn=[{"jobId": work}])
+
+    def _on_gpu(self, run: RunDirectory) -> bool:
+        """Whether the run's job works on the container's GPU: one worker has it then, and all cores decode for it."""
+        options = (run.get("run.json") or {})["job"]["options"]
+        return bool(options.get("provider", self.deployment.provider) in ("cuda", "tensorrt"))
 
     def plan_later(self, run: RunDirectory) -> None:
         """Submit a job that plans the run and then submits it."""

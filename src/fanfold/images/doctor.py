@@ -23,7 +23,9 @@ class Runtime:
     onnxruntime: str
     """Its version."""
     providers: tuple[str, ...]
-    """What may run a model, by the names of --provider."""
+    """What runs a graph here, by the names of --provider: tried, not only built in."""
+    idle: tuple[str, ...]
+    """What ONNX Runtime was built with, but does not start here."""
     int8: str
     """The instruction sets by which INT8 gains, in words."""
     decoders: dict[str, str]
@@ -37,13 +39,15 @@ def look(machine: Machine) -> Runtime:
     """What the job would use here, now."""
     import onnxruntime
 
-    from fanfold.images.embed import PROVIDERS
+    from fanfold.images.embed import PROVIDERS, starts
 
-    there = onnxruntime.get_available_providers()
+    built_in = [name for name, full in PROVIDERS.items() if full in onnxruntime.get_available_providers()]
+    running = tuple(filter(starts, built_in))
     folder = cache_dir()
     return Runtime(
         onnxruntime=onnxruntime.__version__,
-        providers=tuple(name for name, full in PROVIDERS.items() if full in there),
+        providers=running,
+        idle=tuple(name for name in built_in if name not in running),
         int8=", ".join(_int8(machine)) or "none beyond the usual",
         decoders=_decoders(),
         cache=str(folder),
@@ -88,7 +92,12 @@ def advice(machine: Machine, runtime: Runtime) -> Iterator[str]:
 
 
 def _about_gpus(machine: Machine, runtime: Runtime) -> Iterator[str]:
-    if machine.gpus and "cuda" not in runtime.providers:
+    if machine.gpus and "cuda" in runtime.idle:
+        yield (
+            "There is a GPU, and this ONNX Runtime was built for CUDA, but cannot start it: the libraries of CUDA or "
+            "cuDNN are not found, or of versions it does not take (https://onnxruntime.ai/docs/install/)."
+        )
+    elif machine.gpus and "cuda" not in runtime.providers:
         yield (
             "There is a GPU, but this ONNX Runtime cannot use it. Install one that can: "
             "pip uninstall onnxruntime && pip install onnxruntime-gpu"

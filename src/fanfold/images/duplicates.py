@@ -141,11 +141,12 @@ def _sketches(dataset: lance.LanceDataset, file: IO[bytes], joined: "_Joined", p
         at += len(block)
         progress(at / rows)
     _, first, group = np.unique(copies, return_index=True, return_inverse=True)
-    for row in np.flatnonzero(first[group] != np.arange(rows)):
-        if sketches[row].any():  # zeros are like nothing
-            joined.join(int(first[group[row]]), np.array([row]))
-            joined.least[row] = 1.0
-            sketches[row] = 0
+    like = first[group]
+    repeated = np.flatnonzero((like != np.arange(rows)) & sketches.any(axis=1))  # zeros are like nothing
+    for row in repeated:
+        joined.join(int(like[row]), np.array([row]))
+    joined.least[repeated] = 1.0
+    sketches[repeated] = 0
     return sketches
 
 
@@ -166,14 +167,13 @@ def _sketched(directions: Vectors, axes: Vectors) -> Vectors:
 
 def _parted(sketches: Vectors) -> Numbers:
     """int32[rows, 1 + VISITS]: the partition a row is at home in, then the next nearest; -1 for rows without sketch."""
-    count = max(1, len(sketches) // PARTITION)
-    chosen = np.random.default_rng(0).choice(len(sketches), min(len(sketches), SAMPLED * count), replace=False)
-    seen = sketches[np.sort(chosen)]
-    seen = unit(seen[seen.any(axis=1), :-1])
+    sketched = np.flatnonzero(sketches.any(axis=1))  # of a table of copies few are: drawn from all, none may be seen
+    count = max(1, len(sketched) // PARTITION)
+    chosen = np.random.default_rng(0).choice(sketched, min(len(sketched), SAMPLED * count), replace=False)
     near = np.full((len(sketches), 1 + min(VISITS, count - 1)), -1, np.int32)
-    if not len(seen):
+    if not len(chosen):
         return near
-    centres = means(seen, count)
+    centres = means(unit(sketches[np.sort(chosen), :-1]), count)
     near = near[:, : len(centres)]
     for at in range(0, len(sketches), 16 * reading.STREAMED):
         block = sketches[at : at + 16 * reading.STREAMED]
@@ -265,7 +265,8 @@ class _Joined:
         if len(ours) < len(theirs):  # relabel the smaller, so that a row is relabelled log(n) times at most
             one, ours, theirs = two, theirs, ours
         self.labels[theirs] = one
-        self.members[one] = ours + theirs
+        ours.extend(theirs)  # in place: a copy at every join would make a large group's work quadratic
+        self.members[one] = ours
 
 
 def _groups(dataset: lance.LanceDataset, joined: _Joined) -> list[Group]:
@@ -279,9 +280,9 @@ def _groups(dataset: lance.LanceDataset, joined: _Joined) -> list[Group]:
 
 
 def _keys(dataset: lance.LanceDataset, rows: Sequence[int]) -> Iterator[str]:
-    """The keys of these rows, numbered in the table's order."""
+    """The keys of these rows, ascending numbers in the table's order."""
     wanted, at = np.asarray(rows, np.int64), 0
     for batch in dataset.to_batches(columns=["key"], scan_in_order=True):
-        inside = wanted[(wanted >= at) & (wanted < at + len(batch))] - at
-        yield from batch.column("key").take(inside).to_pylist()
+        start, end = np.searchsorted(wanted, [at, at + len(batch)])  # a look at all for every batch would be quadratic
+        yield from batch.column("key").take(wanted[start:end] - at).to_pylist()
         at += len(batch)

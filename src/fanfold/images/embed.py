@@ -21,6 +21,9 @@ PROVIDERS = {
 """What may run a model, and what ONNX Runtime calls it."""
 
 _WHEELS = {"cuda": "onnxruntime-gpu", "tensorrt": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
+_NEEDED = dict.fromkeys(
+    ("cuda", "tensorrt"), "It needs NVIDIA's driver (`nvidia-smi` shows it), and CUDA and cuDNN where they are found. "
+)
 _ALIKE = 0.999
 """Cosine that a provider's vector must reach with the CPU's: reduced precision passes, a wrong kernel does not."""
 
@@ -30,7 +33,10 @@ class Embedder:
 
     def __init__(self, graph: str | bytes, batch: int | None = None, provider: str = "cpu") -> None:
         self._batch = batch
-        self._session = ort.InferenceSession(graph, session_options(), providers=_chain(provider))
+        # ONNX Runtime's way with a provider that fails is to go on by the CPU, without an error.
+        self._session = ort.InferenceSession(graph, session_options(), providers=chain(provider), enable_fallback=False)
+        self._session.disable_fallback()  # and later: the argument before is not in its documentation
+        check_running(provider, self._session)
 
     def __call__(self, pictures: Pixels) -> Vectors:
         if self._batch is None:
@@ -77,6 +83,40 @@ def check_provider(provider: str) -> None:
         raise UsageError(f"This ONNX Runtime cannot use '{provider}'; it has {there}.{hint}")
 
 
+def check_running(provider: str, session: ort.InferenceSession) -> None:
+    """Raises FanfoldError unless a session runs by `provider`: one that is built in may not start, unheard."""
+    if PROVIDERS[provider] not in session.get_providers():
+        raise FanfoldError(
+            f"The provider '{provider}' does not start here, whatever this ONNX Runtime was built with: its libraries "
+            f"or its device are missing, or of versions it does not take. {_NEEDED.get(provider, '')}"
+            "`fanfold doctor` says what there is; --provider cpu does without."
+        )
+
+
+def starts(provider: str) -> bool:
+    """Whether `provider` runs a small graph here. That ONNX Runtime was built with it does not tell."""
+    try:
+        return bool(Embedder(_small(), provider=provider)(np.ones((1, 2, 2, 3), np.uint8)).all())
+    except Exception:  # ONNX Runtime's have no base class; whatever it is, it does not run
+        return False
+
+
+def _small() -> bytes:
+    """A graph that takes pictures and gives their values as vectors."""
+    from onnx import TensorProto, helper
+
+    pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", 2, 2, 3])
+    vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", 12])
+    nodes = [
+        helper.make_node("Cast", ["pictures"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["values"], ["vectors"]),
+    ]
+    graph = helper.make_graph(nodes, "small", [pictures], [vectors])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 def check_alike(theirs: Vectors, ours: Vectors, provider: str) -> None:
     """Raises FanfoldError unless a provider's vector points where the CPU's does."""
     lengths = float(np.linalg.norm(theirs) * np.linalg.norm(ours))
@@ -85,8 +125,10 @@ def check_alike(theirs: Vectors, ours: Vectors, provider: str) -> None:
         raise FanfoldError(f"The provider '{provider}' gives other vectors than the CPU (cosine {cosine:.4f}).")
 
 
-def _chain(provider: str) -> list[str]:
-    return list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]]))  # the CPU takes what the first leaves over
+def chain(provider: str) -> list[str]:
+    """ONNX Runtime's names of `provider` and of those that take what it leaves over, in turn."""
+    behind = ["cuda", "cpu"] if provider == "tensorrt" else ["cpu"]
+    return list(dict.fromkeys(PROVIDERS[name] for name in (provider, *behind)))
 
 
 def threads() -> int:

@@ -103,27 +103,38 @@ def settle(
     database: str,
     table: str,
     min_cosine: float = MIN_COSINE,
+    *,
     say: Callable[[str], None] = lambda _: None,
+    reach: Callable[[Images, Source, str], Source] = lambda _job, source, _database: source,
+    folder: str = "",
 ) -> Images:
     """The job that a run should do: one of INT8 with the model its table was made by, else with one calibrated now.
 
-    That is kept in the database, where workers on other machines and later searches find it. Any other job is
-    returned as it is. Raises what `quantize` raises, and RecipeMismatch if the table is of another model.
+    That is kept in the database, where workers on other machines and later searches find it, or in `folder` instead.
+    Any other job is returned as it is. `reach`, an executor's, is asked first, so that nothing is calibrated in vain.
+    Raises what that and `quantize` raise, and RecipeMismatch if the table is of another model.
     """
     if job.precision != "int8" or ready(job.model).precision == "int8":
         return job
     collection, where, name = addressed(source, database, table)
     if made_by := _job_of_table(where, name):
-        base, theirs = ready(job.model), ready(made_by.model)
-        if theirs.precision == "int8" and theirs.base == base.sha256:
-            return replace(job, model=made_by.model)
-        wanted = f"precision int8, model {job.model}"
-        raise RecipeMismatch(name, f"precision {theirs.precision}, model {theirs.name}", wanted, f"{name}_2")
+        return _as_made(job, made_by, name)
+    reach(replace(job, model=join(where, MODELS, "model.onnx")), collection, where)  # about where it will lie
     made = _quantize(job, collection, min_cosine)
     say(f"{made}.")
-    with errors_of(where):
-        open_store(where, create=True).put(join(MODELS, made.file_name), made.content)
-    return replace(job, model=join(where, MODELS, made.file_name))
+    kept = folder or join(where, MODELS)
+    with errors_of(kept):
+        open_store(kept, create=True).put(made.file_name, made.content)
+    return replace(job, model=join(kept, made.file_name))
+
+
+def _as_made(job: Images, made_by: Images, table: str) -> Images:
+    """The job with the model its table was made by. Raises RecipeMismatch if that is another one's, or not INT8."""
+    base, theirs = ready(job.model), ready(made_by.model)
+    if theirs.precision == "int8" and theirs.base == base.sha256:
+        return replace(job, model=made_by.model)
+    wanted = f"precision int8, model {job.model}"
+    raise RecipeMismatch(table, f"precision {theirs.precision}, model {theirs.name}", wanted, f"{table}_2")
 
 
 def in_database(job: Images, database: str) -> Images:
@@ -137,8 +148,10 @@ def in_database(job: Images, database: str) -> Images:
 
 def _job_of_table(database: str, name: str) -> Images | None:
     rows = Table.open(database, name) if exists(database) else None
-    if rows is None or rows.metadata.get("fanfold.job") != Images.name:
+    if rows is None:
         return None
+    if rows.metadata.get("fanfold.job") != Images.name:
+        raise UsageError(f"Table '{name}' was not made by `fanfold images`. Write to another one with: --table NAME")
     return in_database(Images(**json.loads(rows.metadata["fanfold.options"])), database)
 
 

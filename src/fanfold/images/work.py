@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from fanfold.errors import UsageError
+from fanfold.errors import FanfoldError, UsageError
 from fanfold.images.decode import DecodeError, Facts, Pixels, View, decode
 from fanfold.images.embed import Embedder, Vectors
 from fanfold.job import Failure, Item, Opener
+from fanfold.storage import first_line
 
 READ_AHEAD = 64 << 20
 """Bytes of files held or being read before their turn; a single larger file still passes."""
@@ -145,9 +146,7 @@ class Embedding:
         """The vector of each of the first `count` pictures; if they fail together, one by one, so one fails alone."""
         try:
             found = list(self._embedder(self._pixels[:count]))
-        except Exception as error:
-            if count == 1:
-                return [error]
+        except Exception:
             return [self._vector(index) for index in range(count)]
         return [_finite(vector) for vector in found]
 
@@ -155,7 +154,18 @@ class Embedding:
         try:
             return _finite(self._embedder(self._pixels[index : index + 1])[0])
         except Exception as error:
+            self._check_model(error)
             return error
+
+    def _check_model(self, error: Exception) -> None:
+        """Raises FanfoldError if a black picture fails as well: a lost GPU, or no memory, is no picture's fault."""
+        try:
+            self._embedder(np.zeros_like(self._pixels[:1]))
+        except Exception:
+            raise FanfoldError(
+                f"The model no longer runs: {first_line(error)}. Run the command again once that is mended; what is "
+                "done stays done."
+            ) from error
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
