@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from fanfold.cli.images import query_vector
 from fanfold.errors import UsageError
-from fanfold.images import Images
+from fanfold.images import Images, search
 from fanfold.images import duplicates as finding
 from fanfold.images import rows as rows_of_a_table
-from fanfold.images import search
 from fanfold.ledger import Ledger
 from fanfold.table import open_table
 
