@@ -10,8 +10,11 @@ PHOTOS ?=
 demo: $(VENV)/demo
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),"$(PHOTOS)")
 
+# A third of what the tests take is waiting, for servers and for what is killed: three keep two cores busy.
+JOBS ?= 3
+
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -21,9 +22,23 @@ from helpers import free_port
 sys.path.insert(0, str(Path(__file__).parent))  # for jobs.py, here and (by way of PYTHONPATH) in workers
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
+# A shell that runs this in the background has it ignore Ctrl-C, and with it every command that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # No deadlines: how long an example takes says how busy the machine is. The same examples every time.
 hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("fanfold")
+
+
+FIRST = ("executors/test_ray.py", "aws/test_end_to_end.py", "test_faults.py", "test_docs.py")
+"""Files that take minutes: begun last, one of them would keep everybody waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; the workers of pytest-xdist take whole files, in this order."""
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path, len(FIRST)))
 
 
 @pytest.fixture
