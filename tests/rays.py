@@ -63,6 +63,7 @@ def kill(cluster: Cluster, node: Node) -> None:
     """End a node as a Spot machine ends: at once."""
     (raylet,) = node.all_processes["raylet"]
     raylet.process.kill()
+    raylet.process.wait()  # Ray's worker processes take one that nobody has waited for to be alive, and stay
     cluster.worker_nodes.remove(node)
 
 
