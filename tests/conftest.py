@@ -21,6 +21,9 @@ from helpers import free_port
 sys.path.insert(0, str(Path(__file__).parent))  # for jobs.py, here and (by way of PYTHONPATH) in workers
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
+# Ray reads it when it is imported, by whichever file of tests is the first: clusters on loopback are joined there.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
 # No deadlines: how long an example takes says how busy the machine is. The same examples every time.
 hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("fanfold")
