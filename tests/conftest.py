@@ -25,6 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 # A shell that runs this in the background has it ignore Ctrl-C, and with it every command that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Ray reads it when it is imported, by whichever file of tests is the first: clusters on loopback are joined there.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
 # No deadlines: how long an example takes says how busy the machine is. The same examples every time.
 hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("fanfold")

@@ -17,9 +17,10 @@ import pyarrow as pa
 import fanfold
 from fanfold import Report
 from fanfold.executors import TaskProgress
-from fanfold.job import Job
+from fanfold.job import Job, spec
+from fanfold.ledger import Ledger
 from fanfold.runs import Outcome, RunDirectory, Task
-from fanfold.source import Source
+from fanfold.source import Folder, Source
 from fanfold.table import Table
 from fanfold.worker import Worker
 from jobs import SCHEMA, Scripted
@@ -48,6 +49,33 @@ class Here:
         worker = Worker(run.database, run.id)
         for task in tasks:
             yield worker.perform(task, functools.partial(progress, task.number))
+
+
+def begun(folder: Path, database: str, tasks: list[list[str]], job: Scripted | None = None) -> RunDirectory:
+    """A run whose tasks have items with these texts; an item's text is what happens to its worker."""
+    job = job or Scripted()
+    for task, items in enumerate(tasks):
+        for number, text in enumerate(items):
+            file = folder / f"{task}" / f"{number}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    Ledger.create(database, job.name, job, str(folder), "key")
+    run = RunDirectory.create(
+        database, job=spec(job), recipe=dict(job.recipe()), table=job.name, root=str(folder), options={}
+    )
+    for task in range(len(tasks)):
+        source = Folder(str(folder), f"{task}")
+        run.write_manifest(task, sorted(source.list(TXT), key=lambda item: item.key))
+    return run
+
+
+def tasks_of(tasks: list[list[str]]) -> Iterator[Task]:
+    """The tasks to hand out."""
+    return (Task(number, len(items)) for number, items in enumerate(tasks))
+
+
+def ignore(*_: object) -> None:
+    """Nobody looks at the progress."""
 
 
 def embed(source: object, database: str, job: Any = None, **options: Any) -> Report:

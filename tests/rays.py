@@ -20,7 +20,7 @@ import ray
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
-from fanfold.executors.ray import Ray
+from fanfold.executors.ray import Board, Ray
 from faults import wait_for
 
 HERE = Path(__file__).parent
@@ -59,18 +59,40 @@ def add(cluster: Cluster, **options: object) -> Node:
     return cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", include_dashboard=False, **options)
 
 
+@contextmanager
+def joined(cluster: Cluster) -> Iterator[None]:
+    """This process as a driver on a cluster."""
+    ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class Deaf(Board):
+    """A board that cannot be reached, once."""
+
+    def beat(self, hand: str, task: int, ok: int, failed: int) -> bool:
+        if len(self.heard) and not self.ended and not self.begun[-1]:
+            self.begun[-1] += 1
+            raise ConnectionError("told to fail")
+        return super().beat(hand, task, ok, failed)
+
+
 def kill(cluster: Cluster, node: Node) -> None:
     """End a node as a Spot machine ends: at once."""
     (raylet,) = node.all_processes["raylet"]
     raylet.process.kill()
+    raylet.process.wait()  # Ray's worker processes take one that nobody has waited for to be alive, and stay
     cluster.worker_nodes.remove(node)
 
 
 @contextmanager
-def stranger(cluster: Cluster, folder: Path, path: str = "") -> Iterator[None]:
-    """A node that has another file system where this machine has `folder`, and `path` before all else to import."""
+def stranger(cluster: Cluster, folder: Path, path: str = "", **variables: str) -> Iterator[None]:
+    """A node that has another file system where this machine has `folder`, `path` before all else to import, and
+    other variables in its environment."""
     mount = f"mount -t tmpfs none {folder} && exec {sys.executable} {HERE}/ray_node.py {cluster.address}"
-    environment = dict(os.environ)
+    environment = os.environ | variables
     if path:
         environment["PYTHONPATH"] = path
     before = len(ray_nodes(cluster))
@@ -95,15 +117,14 @@ def ray_nodes(cluster: Cluster) -> list[object]:
     return [node for node in cluster.global_state.node_table() if node["Alive"]]
 
 
-def busy() -> list[str]:
+def busy() -> list[psutil.Process]:
     """The Ray worker processes that are still an actor of ours, or at a task; idle ones Ray keeps for whoever comes."""
-    titles = []
+    return [process for name in ("Board", "Deaf", "perform", "missing") for process in titled(f"ray::{name}")]
+
+
+def titled(name: str) -> Iterator[psutil.Process]:
+    """The processes of this one's clusters whose title begins so."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            title = " ".join(process.cmdline())
-            if (
-                title.startswith(("ray::Board", "ray::perform", "ray::missing"))
-                and OURS.items() <= process.environ().items()
-            ):
-                titles.append(title)
-    return titles
+            if " ".join(process.cmdline()).startswith(name) and OURS.items() <= process.environ().items():
+                yield process

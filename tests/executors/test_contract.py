@@ -12,11 +12,8 @@ import pytest
 from fanfold import FanfoldError, UsageError
 from fanfold.executors import Executor
 from fanfold.executors.local import Local
-from fanfold.job import spec
-from fanfold.ledger import Ledger
-from fanfold.runs import RunDirectory, Task
-from fanfold.source import Folder
-from helpers import TXT, workers_of
+from fanfold.runs import Task
+from helpers import begun, ignore, tasks_of, workers_of
 from jobs import Scripted
 from rays import on_ray
 
@@ -28,33 +25,6 @@ EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": Local, "ray": on_ray
 def make(request: pytest.FixtureRequest) -> Callable[[int], Executor]:
     """How to make the executor under test."""
     return EXECUTORS[request.param]
-
-
-def begun(folder: Path, database: str, tasks: list[list[str]], job: Scripted | None = None) -> RunDirectory:
-    """A run whose tasks have items with these texts; an item's text is what happens to its worker."""
-    job = job or Scripted()
-    for task, items in enumerate(tasks):
-        for number, text in enumerate(items):
-            file = folder / f"{task}" / f"{number}.txt"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-    Ledger.create(database, job.name, job, str(folder), "key")
-    run = RunDirectory.create(
-        database, job=spec(job), recipe=dict(job.recipe()), table=job.name, root=str(folder), options={}
-    )
-    for task in range(len(tasks)):
-        source = Folder(str(folder), f"{task}")
-        run.write_manifest(task, sorted(source.list(TXT), key=lambda item: item.key))
-    return run
-
-
-def tasks_of(tasks: list[list[str]]) -> Iterator[Task]:
-    """The tasks to hand out."""
-    return (Task(number, len(items)) for number, items in enumerate(tasks))
-
-
-def ignore(*_: object) -> None:
-    """Nobody looks at the progress."""
 
 
 SCRIPTS: dict[str, tuple[list[list[str]], list[tuple[str, int, int]]]] = {

@@ -1,10 +1,16 @@
 """What a node of a cluster says when asked whether it could work on a run. Sent to it by value: nodes that lack fanfold
-must be able to answer, so nothing but the standard library is imported here."""
+must be able to answer, so nothing but the standard library is imported here before it is known to have fanfold."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+SOFTWARE, FILES, ADDRESS, NODE = "software", "files", "address", "node"
+"""Kinds of what a node lacks: of its own, on its file systems, at a URL; or that it does not say so."""
+
+Lack = tuple[str, str]
+"""Its kind, and what to say of it."""
 
 CLOCKS = 2.0
 """Seconds by which the modification times of one file may differ: file systems round them, some to two seconds."""
@@ -20,13 +26,27 @@ class Asked:
     """As `fanfold.job.spec` tells it."""
     files: Sequence[tuple[str, int | None, float | None]]
     """Paths that must be there, with the size in bytes and the modification time (Unix, s) that they have here."""
+    reads: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]
+    """Sources that are URLs: the address, the root, and some items, as dicts."""
+    database: str
     marker: str
-    """A file just written into the database, which nodes must see and write beside; empty if that is no folder."""
+    """What was just written into the database, which nodes must see and write: a file's path, or an object's name."""
+    stored: bool
+    """Whether the database is a URL."""
 
 
-def missing(asked: Asked) -> str:
+def missing(asked: Asked) -> Lack | None:
     """What this node lacks; nothing if it can work on the run."""
-    return _software(asked.version, asked.job) or _files(asked.files) or _database(asked.marker)
+    return (
+        _told(SOFTWARE, _software(asked.version, asked.job))
+        or _told(FILES, _files(asked.files))
+        or (None if asked.stored else _told(FILES, _folder(asked.marker)))
+        or _told(ADDRESS, _addresses(asked))
+    )
+
+
+def _told(kind: str, what: str) -> Lack | None:
+    return (kind, what) if what else None
 
 
 def _software(version: str, job: dict[str, Any]) -> str:
@@ -55,9 +75,18 @@ def _files(files: Sequence[tuple[str, int | None, float | None]]) -> str:
     return ""
 
 
-def _database(marker: str) -> str:
-    if not marker:
-        return ""
+def _addresses(asked: Asked) -> str:
+    from fanfold.executors import sight  # there, and the same: see `_software`
+
+    for address, root, items in asked.reads:
+        if why := sight.of_source(root, items):
+            return f"{address!r} cannot be read: {why}"
+    if asked.stored and (why := sight.of_database(asked.database, asked.marker)):
+        return f"{asked.database!r} cannot be written: {why}"
+    return ""
+
+
+def _folder(marker: str) -> str:
     folder = os.path.dirname(marker)  # noqa: PTH120
     if not os.path.exists(marker):  # noqa: PTH110
         return f"{folder!r} is not the folder it is here"

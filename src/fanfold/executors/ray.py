@@ -15,38 +15,29 @@ starts from the receipts.
 """
 
 import functools
-import logging
 import os
 import queue
 import re
 import secrets
-import signal
-import socket
-import sys
 import threading
 import time
-import warnings
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from fanfold.errors import FanfoldError, StorageError, UsageError
 from fanfold.executors import Size, TaskProgress
+from fanfold.executors.cluster import CONNECTION, DIED, alive, answers
 from fanfold.executors.hand import Hand
-from fanfold.executors.local import cores
-from fanfold.job import Job, required_extra
+from fanfold.job import Job
 from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.source import Source
 
-# Ray prints what befalls its nodes on the driver's stdout, whatever `log_to_driver` says; read when it is imported.
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-try:
-    import ray
-    from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-except ModuleNotFoundError as error:
-    raise required_extra(error, "ray", ("ray", "grpc"), "The executor 'ray'") from error
+# isort: split
+import ray  # after `cluster`, which says what to install when it is absent
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 RETRIES = 3
 """Times that Ray performs a task again whose node or Ray worker process has died, before it counts as crashed."""
@@ -70,7 +61,6 @@ class Ray:
         self.address = address
         """`auto` or HOST:PORT from inside a cluster, ray://HOST:PORT from outside; empty to start one."""
         self.size = Size(workers, worker_cpus, worker_gpus)
-        self._joined = False
         if address not in ("", "auto") and not re.fullmatch(r"(ray://)?[^/\s]+:\d+", address):
             raise UsageError(f"'{address}' is no Ray cluster. Use --on ray, --on ray://HOST:10001 or --on ray:auto.")
 
@@ -88,60 +78,38 @@ class Ray:
     def reach(self, job: Job, source: Source, database: str) -> Source:
         """See `Executor.reach`. Every node is asked; raises FanfoldError when there is no such cluster."""
         self._join()
-        if self.address or not self._joined:  # else the only node is this machine
-            from fanfold.executors import reach
-
-            nodes = _alive()
-            reach.check([node for node in nodes if self._fits(node)] or nodes, job, source, database)
+        try:
+            if self.address or not CONNECTION.ours:  # else the only node is this machine
+                self._check(job, source, database)
+        except BaseException:
+            CONNECTION.leave()
+            raise
         return source
+
+    def _check(self, job: Job, source: Source, database: str) -> None:
+        from fanfold.executors import reach
+
+        nodes = alive()
+        reach.check([node for node in nodes if self._fits(node)] or nodes, job, source, database)
 
     def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
         """See `Executor.map`. Nodes that join the cluster meanwhile take part."""
         self._join()
-        try:
+        with CONNECTION.needed():
             yield from _Fan(run, self.size, self.workers).out(tasks, progress)
-        finally:
-            self._leave()
 
     def _join(self) -> None:
         """Be connected, to a cluster of our own if none is named. A connection of the caller's is used as it is."""
-        if ray.is_initialized():
-            return
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        environment: dict[str, str] = {}
-        if not self.address:
-            wanted = (self.size.workers or 0) * self.size.worker_cpus
-            options |= {"num_cpus": max(cores(), wanted), "include_dashboard": False, "object_store_memory": 100 << 20}
-            # Modules are found there as they are here; nothing about the run is told to anybody.
-            path = os.pathsep.join(filter(None, sys.path))
-            environment = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
-        with _settings(environment):
-            try:
-                ray.init(self.address or "local", **options)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-                raise FanfoldError(self._unreachable(error)) from error
-        self._joined = True
-        if not self.address:
+        made = CONNECTION.join(self.address, (self.size.workers or 0) * self.size.worker_cpus)
+        if made and not self.address:
             self._room()
-
-    def _unreachable(self, error: Exception) -> str:
-        said = " ".join(str(error).split())[:300]
-        if not self.address:
-            return f"A Ray cluster cannot be started on this machine: {said}"
-        hint = "Is it up, and is its port open from here?" if "://" in self.address else "Is this one of its machines?"
-        return f"Cannot join the Ray cluster {self.address}: {said} {hint} `ray status`, run there, tells."
-
-    def _leave(self) -> None:
-        """End the connection, if it is ours, and with it a cluster that was started for the run."""
-        if self._joined:
-            ray.shutdown()
-            self._joined = False
 
     def _room(self) -> int:
         """How many workers fit on the nodes there are. Raises UsageError if none does."""
         self._join()
-        if room := sum(self._fits(node) for node in _alive()):
+        if room := sum(self._fits(node) for node in alive()):
             return room
+        CONNECTION.leave()
         each = f"{self.size.worker_cpus} CPUs" + (f" and {self.size.worker_gpus} GPUs" if self.size.worker_gpus else "")
         raise UsageError(
             f"No node of the Ray cluster has room for a worker with {each}. Ask for smaller ones with --worker-cpus "
@@ -155,29 +123,6 @@ class Ray:
         if size.worker_gpus:
             rooms.append(has.get("GPU", 0) / size.worker_gpus)
         return int(min(rooms))
-
-
-@contextmanager
-def _settings(environment: dict[str, str]) -> Iterator[None]:
-    """This process's environment while Ray starts. Its SIGTERM, too, is afterwards what it was: Ray takes it."""
-    handler, before = signal.getsignal(signal.SIGTERM), dict(os.environ)
-    os.environ.update(environment)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "lance is not fork-safe"
-            )  # what Ray forks becomes another program at once
-            yield
-    finally:
-        for name in environment:
-            os.environ.pop(name)
-        os.environ.update({name: before[name] for name in environment.keys() & before.keys()})
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-def _alive() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
 
 
 class _Fan:
@@ -200,8 +145,8 @@ class _Fan:
 
     def out(self, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
         """See `Executor.map`."""
-        threading.Thread(target=self._submit, args=(tasks,), daemon=True).start()
-        threading.Thread(target=self._listen, args=(progress,), daemon=True).start()
+        threading.Thread(target=self._submit, args=(tasks,), name="fanfold-submit", daemon=True).start()
+        threading.Thread(target=self._listen, args=(progress,), name="fanfold-listen", daemon=True).start()
         more = True
         try:
             while more or self.under_way:
@@ -218,18 +163,21 @@ class _Fan:
     def _submit(self, tasks: Iterator[Task]) -> None:
         """Take tasks while there are workers for them, and give them to Ray."""
         try:
-            self.free.acquire()
-            for task in tasks:
+            for _, task in zip(self._places(), tasks, strict=False):  # no task is taken before there is a place for it
                 with self.lock:
                     if self.stopped:
                         return
                     ref = self.perform.remote(*self.run, self.board, self.every, asdict(task))
                     self.under_way[ref] = task
                 ref.future().add_done_callback(functools.partial(self._ended, ref))
-                self.free.acquire()
             self.results.put(None)
         except BaseException as error:
             self.results.put(error)
+
+    def _places(self) -> Iterator[None]:
+        """A place for a task, whenever there is one, until the end."""
+        while self.free.acquire() and not self.stopped:
+            yield
 
     def _ended(self, ref: Any, _future: object) -> None:
         self.results.put(ref)
@@ -243,9 +191,11 @@ class _Fan:
             return Outcome(**ray.get(ref))
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, FanfoldError) else FanfoldError(_said(error)) from None
-        except RayError as error:  # its node or its Ray worker process died, again and again
+        except DIED as error:  # again and again
             now = time.time()
             return Outcome(task.number, task.attempt, task.items, "crashed", started=now, ended=now, error=_said(error))
+        except RayError as error:  # nothing that other items, or fewer of them, would change
+            raise FanfoldError(f"Ray cannot perform tasks: {_said(error)}") from error
         except ConnectionError as error:
             raise _lost(error) from error
 
@@ -258,7 +208,7 @@ class _Fan:
                     self._tell(ray.get(self.board.news.remote(), timeout=SILENT), progress)
                 if time.monotonic() - looked >= SILENT:
                     looked = time.monotonic()
-                    seen = looked if _answers() else seen
+                    seen = looked if answers() else seen
                     if looked - seen > GONE_AFTER:
                         raise ConnectionError("its GCS cannot be reached")
             except Exception as error:  # Ray Client raises more than RayErrors
@@ -277,26 +227,18 @@ class _Fan:
         """End all work at once: hands first, then what waits for a place."""
         with self.lock:
             self.stopped = True
-        with suppress(Exception):  # a cluster that is gone has no hands, either
-            ray.get(self.board.end.remote(), timeout=GONE_WITHIN)
-            deadline = time.monotonic() + GONE_WITHIN
-            while time.monotonic() < deadline and ray.get(self.board.hands.remote(), timeout=GONE_WITHIN):
-                time.sleep(0.02)
-            for ref in self.under_way:
-                ray.cancel(ref, force=True)
-            ray.kill(self.board)
+        self.free.release()  # whoever waits for a place shall see it
+        cancel = [functools.partial(ray.cancel, ref, force=True) for ref in self.under_way]
+        steps: list[Callable[[], object]] = [self._end_hands, *cancel, functools.partial(ray.kill, self.board)]
+        for step in steps:
+            with suppress(Exception):  # each for itself: a board that is silent keeps nobody at work
+                step()
 
-
-def _answers() -> bool:
-    """Whether the cluster's GCS, its centre, can be connected to. Ray Client notices by itself, and says so."""
-    if ray.util.client.ray.is_connected():
-        return True
-    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=SILENT).close()
-    except OSError:
-        return False
-    return True
+    def _end_hands(self) -> None:
+        ray.get(self.board.end.remote(), timeout=GONE_WITHIN)
+        deadline = time.monotonic() + GONE_WITHIN
+        while time.monotonic() < deadline and ray.get(self.board.hands.remote(), timeout=GONE_WITHIN):
+            time.sleep(0.02)
 
 
 def _lost(error: BaseException) -> FanfoldError:
@@ -370,8 +312,8 @@ class _Post:
         self.at = (0, 0, 0)
         self.talking = False
 
-    def perform(self, task: Task) -> Outcome:
-        """Have a task performed, unless the board says otherwise."""
+    def perform(self, task: Task) -> Outcome | None:
+        """Have a task performed, unless the board says otherwise; nothing if the hand was stopped meanwhile."""
         # Not `ray.get`: a task that waits in it lends its core to another one.
         match self.board.begin.remote(self.name, task.number).future().result():
             case "stop":
@@ -382,10 +324,13 @@ class _Post:
         self._watch(task.number, 0, 0)
         if not self.talking:
             self.talking = True
-            threading.Thread(target=self._talk, daemon=True).start()
+            threading.Thread(target=self._talk, name="fanfold-talk", daemon=True).start()
         try:
-            return self.hand.perform(task, self._watch)
+            outcome = self.hand.perform(task, self._watch)
+            return None if self.hand.stopped and outcome.status == "crashed" else outcome
         except FanfoldError as error:
+            if self.hand.stopped:
+                return None
             raise _there(error, ray.util.get_node_ip_address()) from None
 
     def stop(self) -> None:
@@ -414,11 +359,14 @@ def perform(
 ) -> dict[str, Any]:
     """What Ray runs, on some node: perform a task, by the hand that is there or a new one."""
     wanted = (database, run, cpus, token, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if wanted not in _posts:
-        while _posts:
-            _posts.popitem()[1].stop()
-        _posts[wanted] = _Post(database, run, cpus, board, every)
-    return asdict(_posts[wanted].perform(Task(**task)))
+    while True:
+        # A hand stops whose board is not to be reached; that does not mean that the run has ended. The board tells.
+        if wanted not in _posts or _posts[wanted].hand.stopped:
+            while _posts:
+                _posts.popitem()[1].stop()
+            _posts[wanted] = _Post(database, run, cpus, board, every)
+        if outcome := _posts[wanted].perform(Task(**task)):
+            return asdict(outcome)
 
 
 def _there(error: FanfoldError, node: str) -> FanfoldError:
