@@ -10,7 +10,7 @@ no pair is reported that is not one, and what is approximate is only which are f
                 a·b <= sketch(a)·sketch(b) + rest(a) rest(b), by Cauchy and Schwarz
 
 SemDeDup (Abbas et al. 2023, https://arxiv.org/abs/2303.09540) compares within clusters only, and misses pairs that a
-border divides: 2 to 3 in 100, as measured by `benches/duplicates.py`.
+border divides; hence the guests. `benches/duplicates.py` measures what is missed.
 """
 
 import tempfile
@@ -65,7 +65,7 @@ def duplicates(
     with a cosine of `threshold` or more.
 
     Up to EXACT_BELOW rows, and with `exact`, all pairs are compared: quadratic in time, some 250 MB of memory. Above,
-    likely pairs are: time grows little faster than the rows, a few pairs in a thousand may be missed. That takes some
+    likely pairs are: time grows little faster than the rows, and a pair in thousands may be missed. That takes some
     400 MB and 50 bytes a row, and a temporary file of 516 bytes a row. No pair is reported that is not one.
     """
     joined = _Joined(dataset.count_rows())
