@@ -27,7 +27,9 @@ Codes = npt.NDArray[np.int64]
 """Standings by number: their places in `Standing`."""
 
 _CHUNK = 4096  # items looked up at once: enough to make the lookup cheap, few enough to start soon
-SMALLEST = 16  # items: below that, a task's own cost (a manifest, a fragment, a receipt) shows
+SMALLEST = (
+    4  # items: of pictures that take long, more would leave workers idle in the end; of others, a task costs more
+)
 
 
 class Standing(StrEnum):
