@@ -52,7 +52,7 @@ _COMMIT_TRIES = 50
 _COMPACT_TRIES = 5
 _WRITE_BYTES = 64 << 20  # rows held before they are written
 _READS = 8  # fragments read at once when they are committed: each is a few round trips to an object store
-_SCAN_ROWS = 1 << 19  # rows looked at before they go into the index: large enough to be merged seldom
+_SCAN_ROWS = 1 << 18  # rows looked at before they go into the index: large enough to be merged seldom
 _SCAN_BYTES = 32 << 20  # read ahead of the index; Lance would take 2 GB
 _METADATA_BYTES = 64 << 20  # Lance would keep every version's list of fragments, up to 1 GB of them
 
@@ -174,8 +174,8 @@ class Table:
             batch_readahead=4,
             io_buffer_size=_SCAN_BYTES,
         )
-        parts = (
-            (digests(_texts(batch, "key")), words(_texts(batch, "version")), batch["_rowaddr"].to_numpy())
+        parts = (  # the addresses copied: a view of them would keep their batch, with the texts in it
+            (digests(_texts(batch, "key")), words(_texts(batch, "version")), batch["_rowaddr"].to_numpy().copy())
             for batch in scanner.to_batches()
         )
         for some in _grouped(parts, lambda part: len(part[0]), _SCAN_ROWS):
