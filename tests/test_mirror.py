@@ -19,6 +19,7 @@ from fanfold import StorageError, UsageError
 from fanfold.index import digests, words
 from fanfold.ledger import account
 from fanfold.mirror import MIRRORS, bring_in_step, mirror_all, open_mirror
+from fanfold.plan import SMALLEST
 from fanfold.runs import RunDirectory, list_runs
 from fanfold.table import Drop, Table
 from helpers import changed, embed, rows, written
@@ -208,13 +209,16 @@ def test_drivers_that_interrupt_each_other(
 
 # In runs
 
+ITEMS = SMALLEST
+"""As many as make one task, and so one commit, for any number of workers."""
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A folder of eight files."""
+    """A folder of ITEMS files."""
     folder = tmp_path / "source"
     folder.mkdir()
-    for number in range(8):
+    for number in range(ITEMS):
         (folder / f"{number}.txt").write_text(f"text {number}")
     return folder
 
@@ -229,7 +233,7 @@ def test_a_run_keeps_its_mirror_in_step(source: Path, database: str, shelf: Path
     """What a run adds, changes, or takes away for failing is so in the mirror, and the report says what it took."""
     report = embed(source, database, task_size=3, mirror=f"shelf://{shelf}")
     assert shelves.held(shelf) == held(database)
-    assert report.mirror == {f"shelf://{shelf}": {"written": 8, "refused": {}}}
+    assert report.mirror == {f"shelf://{shelf}": {"written": ITEMS, "refused": {}}}
     changed(source / "1.txt", "another")
     changed(source / "2.txt", "fail")
     embed(source, database, mirror=f"shelf://{shelf}")
@@ -242,10 +246,10 @@ def test_a_run_of_a_row_that_its_mirror_refuses(source: Path, database: str, she
     """A row that only the mirror cannot hold is in the table and in the report, whose exit code is 3."""
     (source / "1.txt").write_text("x" * 99)
     report = embed(source, database, mirror=f"shelf://{shelf}")
-    assert (report.ok, report.failed, report.exit_code) == (8, 0, 3)
+    assert (report.ok, report.failed, report.exit_code) == (ITEMS, 0, 3)
     assert report.refused == {"1.txt": "99 characters"}
-    assert len(rows(database)) == 8
-    assert len(shelves.held(shelf)) == 7
+    assert len(rows(database)) == ITEMS
+    assert len(shelves.held(shelf)) == ITEMS - 1
 
 
 def test_a_run_on_a_cluster_tells_of_its_mirror(source: Path, database: str, shelf: Path, tmp_path: Path) -> None:
@@ -254,7 +258,7 @@ def test_a_run_on_a_cluster_tells_of_its_mirror(source: Path, database: str, she
     with clusters.cluster(tmp_path / "log", shares=1, ending="nothing") as processes:
         address = f"shelf://{shelf}"
         run = fanfold.run(Scripted(), source=str(source), database=database, executor=processes, mirror=address)
-        assert sum(outcome.ok for outcome in run) == 8
+        assert sum(outcome.ok for outcome in run) == ITEMS
     assert (run.report.refused, run.report.exit_code) == ({"1.txt": "99 characters"}, 3)
     assert shelves.held(shelf).keys() == rows(database).keys() - {"1.txt"}
 
@@ -279,10 +283,10 @@ def test_a_driver_killed_between_commit_and_mirror(source: Path, database: str, 
     dies = tmp_path / "dies"
     dies.touch()
     assert driven(source, database, f"shelf://{shelf}?dies={dies}").returncode == -9
-    assert len(rows(database)) == 8
+    assert len(rows(database)) == ITEMS
     assert not shelf.exists()
     report = embed(source, database)
-    assert (report.unchanged, report.ok, report.exit_code) == (8, 0, 0)
+    assert (report.unchanged, report.ok, report.exit_code) == (ITEMS, 0, 0)
     assert shelves.held(shelf) == held(database)
     dead, _ = list_runs(database)
     assert account(RunDirectory(database, dead))[1] == "interrupted"
@@ -297,9 +301,9 @@ def test_a_dead_runs_mirror_that_is_gone_is_in_nobodys_way(
     assert driven(source, database, f"shelf://{shelf}?dies={dies}").returncode == -9
     with monkeypatch.context() as patch:
         patch.delitem(MIRRORS, "shelf")
-        assert embed(source, database).unchanged == 8
+        assert embed(source, database).unchanged == ITEMS
     assert not shelf.exists()
-    assert embed(source, database).unchanged == 8
+    assert embed(source, database).unchanged == ITEMS
     assert shelves.held(shelf) == held(database)
 
 
@@ -315,7 +319,7 @@ def test_a_commit_killed_before_the_mirror_is_in_step(source: Path, database: st
     line = [sys.executable, clusters.__file__, "commit", database, run.id]
     assert [subprocess.run(line, stdout=subprocess.DEVNULL).returncode for _ in range(2)] == [-9, 0]
     assert shelves.held(shelf) == held(database)
-    assert run.report.mirror == {address: {"written": 8, "refused": {}}}
+    assert run.report.mirror == {address: {"written": ITEMS, "refused": {}}}
 
 
 def test_the_command_fills_a_mirror(source: Path, database: str, shelf: Path) -> None:
@@ -323,13 +327,14 @@ def test_the_command_fills_a_mirror(source: Path, database: str, shelf: Path) ->
     embed(source, database)
     line = [sys.executable, clusters.__file__, "mirror", database, f"shelf://{shelf}", "--table", "scripted"]
     done = subprocess.run(line, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, f"8 rows compared.\nMirror shelf://{shelf}: 8 written\n"), done.stderr
+    said = f"{ITEMS} rows compared.\nMirror shelf://{shelf}: {ITEMS} written\n"
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
     assert shelves.held(shelf) == held(database)
     (source / "1.txt").write_text("x" * 99)
     embed(source, database)
     done = subprocess.run([*line, "--json"], capture_output=True, text=True)
     told: dict[str, Any] = json.loads(done.stdout)
-    assert (done.returncode, told["rows"]) == (3, 8)
+    assert (done.returncode, told["rows"]) == (3, ITEMS)
     assert told["mirrors"][f"shelf://{shelf}"]["refused"] == {"1.txt": "99 characters"}
 
 
@@ -346,9 +351,9 @@ def test_a_mirror_out_of_reach_ends_the_run_and_loses_nothing(source: Path, data
     run.ledger.mirrors[f"shelf://{shelf}"] = Broken()
     with pytest.raises(StorageError, match="out of reach"):
         list(run)
-    assert len(rows(database)) == 8
+    assert len(rows(database)) == ITEMS
     asked = run.directory.get("run.json")
     assert asked
     run.directory.put("run.json", asked | {"driver": {**asked["driver"], "pid": 2**22 + 1}})
-    assert embed(source, database).unchanged == 8
+    assert embed(source, database).unchanged == ITEMS
     assert shelves.held(shelf) == held(database)
