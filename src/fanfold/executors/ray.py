@@ -146,7 +146,8 @@ class _Fan:
     def out(self, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
         """See `Executor.map`."""
         threading.Thread(target=self._submit, args=(tasks,), name="fanfold-submit", daemon=True).start()
-        threading.Thread(target=self._listen, args=(progress,), name="fanfold-listen", daemon=True).start()
+        listener = threading.Thread(target=self._listen, args=(progress,), name="fanfold-listen", daemon=True)
+        listener.start()
         more = True
         try:
             while more or self.under_way:
@@ -159,6 +160,8 @@ class _Fan:
                         yield self._outcome(ref)
         finally:
             self._stop()
+            # Whoever asks Ray for anything once the connection has ended, ends the process: Ray sees to that.
+            listener.join(GONE_WITHIN)
 
     def _submit(self, tasks: Iterator[Task]) -> None:
         """Take tasks while there are workers for them, and give them to Ray."""
@@ -169,7 +172,7 @@ class _Fan:
                         return
                     ref = self.perform.remote(*self.run, self.board, self.every, asdict(task))
                     self.under_way[ref] = task
-                ref.future().add_done_callback(functools.partial(self._ended, ref))
+                    ref.future().add_done_callback(functools.partial(self._ended, ref))
             self.results.put(None)
         except BaseException as error:
             self.results.put(error)
