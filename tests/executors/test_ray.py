@@ -123,12 +123,12 @@ def test_a_cluster_that_was_joined_is_left_as_it_was(three: Cluster, texts: Path
         assert (code, json.loads(out)["ok"], err.count("\n")) == (0, 40, 8)
         assert_no_workers(f"{database}{number}", within=0.5)
         wait_for(lambda: not rays.busy(), 60)
-    assert len(rays.ray_nodes(three)) == 3
+    wait_for(lambda: len(rays.ray_nodes(three)) == 3, 60)  # that one has died is soon known
 
 
 def test_by_ray_client(three: Cluster, client_port: int, texts: Path, database: str) -> None:
     """From outside of a cluster, by its client port, all is the same; also the error when a worker cannot start."""
-    assert len(rays.ray_nodes(three)) == 3
+    wait_for(lambda: len(rays.ray_nodes(three)) == 3, 60)  # that one has died is soon known
     address = f"ray://127.0.0.1:{client_port}"
     code, out, err = rerun(texts, database, address, task_size=10)
     assert (code, json.loads(out)["ok"]) == (0, 40)

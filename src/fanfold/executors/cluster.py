@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ DIED = (
     exceptions.ObjectLostError,
 )
 """What Ray says of a task whose process or node has died."""
+_PAUSES = (1.0, 5.0, None)  # seconds between two tries to connect
 CONNECTS_WITHIN = 5.0
 """Seconds that a cluster's centre has for being connected to."""
 
@@ -108,9 +110,21 @@ def _init(address: str, cpus: int) -> None:
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "RAY_USAGE_STATS_ENABLED": "0"}
     with _settings(environment):
         try:
-            ray.init(address or "local", **options)
+            _connect(address or "local", **options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             raise FanfoldError(_unreachable(address, error)) from error
+
+
+def _connect(address: str, **options: Any) -> None:
+    """`ray.init`, tried again where a cluster is there but does not get a process ready for one more Ray Client."""
+    for pause in _PAUSES:
+        try:
+            ray.init(address, **options)
+            return
+        except ConnectionAbortedError:
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _named(to: tuple[str, int] | None) -> str:
