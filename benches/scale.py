@@ -1,7 +1,7 @@
 """What fanfold itself costs at a hundred thousand, a million, ten million items: seconds and memory, phase by phase.
 
-    .venv/bin/python benches/scale.py [--items 100000 300000 1000000] [--s3 100000] [--work FOLDER]
-    .venv/bin/python benches/scale.py --items 100000 1000000 10000000 --s3 300000        half an hour, 20 GB of disk
+    .venv/bin/python benches/scale.py [--items 100000 300000 1000000] [--s3 100000 ...] [--work FOLDER]
+    .venv/bin/python benches/scale.py --items 100000 1000000 10000000 --s3 100000 1000000 10000000     23 min, 20 GB
 
 The listing is made up, and so are the rows (vectors of 8 values): all else is the real code, on disk and on a real S3
 server on loopback (SeaweedFS). Tasks are of 1,000 items. Every phase is a process of its own; its memory is the most
@@ -202,11 +202,14 @@ class Told:
         return results.markdown(head, rows)
 
     def _slope(self, phase: str) -> str:
-        """The power of the number of items as which the seconds grow, from one column on disk to the next."""
-        on_disk = [at for at in self.columns if "S3" not in at and (phase, at) in self.cells]
-        there = [(self.items[at], self.cells[phase, at]["seconds"]) for at in on_disk]
-        powers = [log(after[1] / before[1]) / log(after[0] / before[0]) for before, after in pairwise(there)]
-        return ", ".join(f"n^{power:.2f}" for power in powers)
+        """The power of the number of items as which the seconds grow, from one column to the next of its kind."""
+        kinds = {"": [at for at in self.columns if "S3" not in at], "S3 ": [at for at in self.columns if "S3" in at]}
+        powers = []
+        for kind, columns in kinds.items():
+            there = [(self.items[at], self.cells[phase, at]["seconds"]) for at in columns if (phase, at) in self.cells]
+            grown = (log(after[1] / before[1]) / log(after[0] / before[0]) for before, after in pairwise(there))
+            powers += [f"{kind}n^{power:.2f}" for power in grown]
+        return ", ".join(powers)
 
     def _cell(self, phase: str, column: str) -> str:
         if (told := self.cells.get((phase, column))) is None:
@@ -312,7 +315,7 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
-    parser.add_argument("--s3", type=int, default=100_000)
+    parser.add_argument("--s3", type=int, nargs="*", default=[100_000])
     parser.add_argument("--work", type=Path)
     parser.add_argument("--phase", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -323,16 +326,19 @@ def main() -> None:
     for items in args.items:
         with tempfile.TemporaryDirectory(prefix="fanfold-scale-", dir=args.work) as work:
             every_phase(items, work, f"{items:,}", told)
-    if args.s3:
+    for items in args.s3:
         with tempfile.TemporaryDirectory(prefix="fanfold-scale-", dir=args.work) as work, s3_server(Path(work)) as url:
-            every_phase(args.s3, url, f"{args.s3:,} on S3", told)
-    most = f"{max(args.items):,}"
-    plan, again = told.cells["plan", most], told.cells["rerun", most]
-    peak = max(cell["peak"] for (phase, column), cell in told.cells.items() if column == most)
+            every_phase(items, url, f"{items:,} on S3", told)
+    most = max(args.items)
+    plan, again = told.cells["plan", f"{most:,}"], told.cells["rerun", f"{most:,}"]
+    peak = max(cell["peak"] for (phase, column), cell in told.cells.items() if told.items[column] == most)
     readme = (
-        f"{most} items are planned in {plan['seconds']:,.0f} s and {plan['peak'] / 1e6:,.0f} MB; a run that finds "
-        f"nothing to do among them takes {again['seconds']:,.0f} s; no phase takes more than {peak / 1e6:,.0f} MB."
+        f"{most:,} items are planned in {plan['seconds']:,.0f} s and {plan['peak'] / 1e6:,.0f} MB; a run that finds "
+        f"nothing to do among them takes {again['seconds']:,.0f} s"
     )
+    if remote := told.cells.get(("rerun", f"{most:,} on S3")):
+        readme += f" ({remote['seconds']:,.0f} s with the table on an S3 server on the same two cores)"
+    readme += f"; no phase takes more than {peak / 1e6:,.0f} MB."
     busy += f", {os.getloadavg()[1]:.2f} in the end"
     print(results.record("scale", readme, f"{told.table()}\n\n{told.commits()}", busy))
 
