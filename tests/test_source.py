@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import fanfold
 from fanfold import Item, StorageError, UsageError
 from fanfold.driver import addressed
-from fanfold.source import Changed, Folder, Several, TooLarge, _as_name, _as_text, by_stem, open_source, reader
+from fanfold.source import Changed, Folder, Several, TooLarge, by_stem, open_source, reader
+from fanfold.source.names import as_name, as_text
 from fanfold.storage import open_store
 from helpers import TXT, Here, changed, texts_of, web_server
 from jobs import Scripted
@@ -258,15 +259,15 @@ names = st.one_of(
 @given(names)
 def test_any_name_can_be_written_and_read_back(name: bytes) -> None:
     """A key is text, and leads back to the very bytes of the name; so no two names share a key."""
-    key = _as_text(os.fsdecode(name))
+    key = as_text(os.fsdecode(name))
     key.encode()
-    assert os.fsencode(_as_name(key)) == name
+    assert os.fsencode(as_name(key)) == name
 
 
 @given(names, names)
 def test_no_two_names_share_a_key(one: bytes, other: bytes) -> None:
     """Different bytes make different keys."""
-    assert (_as_text(os.fsdecode(one)) == _as_text(os.fsdecode(other))) == (one == other)
+    assert (as_text(os.fsdecode(one)) == as_text(os.fsdecode(other))) == (one == other)
 
 
 @given(st.sets(names, min_size=1, max_size=8))

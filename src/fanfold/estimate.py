@@ -6,8 +6,8 @@ listing ──▶ counts, bytes, a random sample ──done here──▶ pace �
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fanfold.aws import prices as pricing
 from fanfold.driver import addressed
 from fanfold.executors.local import Local, cores
 from fanfold.index import Index
-from fanfold.job import Job
+from fanfold.job import Item, Job
 from fanfold.ledger import Ledger, classified
 from fanfold.pace import READ, Pace, makespan, pace, shares, task_sizes
 from fanfold.plan import Options, Standing
@@ -141,46 +141,59 @@ def preview(
     entered, tally = time.monotonic(), tally or Tally()
     chosen, hands, table_of_prices = Options(**options), Local(workers).workers, pricing.load(prices)
     collection, where, name = addressed(source, database, table or job.name)
-    ledger = Ledger.open(where, name) if exists(where) else None
     rows = failures = Index()
-    if ledger:
+    if ledger := Ledger.open(where, name) if exists(where) else None:
         collection = ledger.fit(job, collection, chosen.ids)
         ledger.rows.refresh()
         ledger.failures.refresh()
         rows, failures = ledger.rows.index, ledger.failures.index
     opened = time.monotonic()
-    standings: Counter[Standing] = Counter()
-    size, drawn = 0, sampling.Reservoir(sampling.size(hands))
-    for item, standing in classified(collection, job.suffixes, chosen.ids, rows, failures):
-        standings[standing] += 1
-        tally.listed += 1
-        if standing in chosen.wanted:
-            tally.planned += 1
-            size += item.size
-            drawn.offer(item)
-    listed = time.monotonic()
+    found = Found(sampling.Reservoir(sampling.size(hands)))
+    found.count(classified(collection, job.suffixes, chosen.ids, rows, failures), chosen.wanted, tally)
+    listing = time.monotonic() - opened
+    sample = found.sample
     tally.listed, tally.planned, tally.note = 0, 0, "measuring a sample"
-    done = sampling.take(job, collection, drawn.shuffled(), hands, tally) if drawn.seen else None
-    seen = pace(done.outcomes, done.began) if done else None
+    done = sampling.take(job, collection, sample.shuffled(), hands, tally) if sample.seen else None
     estimate = None
-    if done and seen:
-        work = Todo(drawn.seen, size, chosen.task_size, listed - opened)
+    if done and (seen := pace(done.outcomes, done.began)):
+        work = Todo(sample.seen, found.bytes, chosen.task_size, listing)
         estimate = estimated(seen, work, hands, before + opened - entered + done.prepared, done, table_of_prices)
     return Preview(
-        standings[Standing.NEW],
-        standings[Standing.CHANGED],
-        standings[Standing.UNCHANGED],
-        standings[Standing.FAILED],
-        dict(collection.left_out),
-        drawn.seen,
-        size,
-        hands,
-        listed - opened,
-        done.items if done else 0,
-        done.failed if done else 0,
-        done.trouble if done else "",
-        estimate,
+        new=found.standings[Standing.NEW],
+        changed=found.standings[Standing.CHANGED],
+        unchanged=found.standings[Standing.UNCHANGED],
+        failed_before=found.standings[Standing.FAILED],
+        left_out=dict(collection.left_out),
+        todo=sample.seen,
+        bytes=found.bytes,
+        workers=hands,
+        listing_seconds=listing,
+        sampled=done.items if done else 0,
+        sample_failed=done.failed if done else 0,
+        trouble=done.trouble if done else "",
+        estimate=estimate,
     )
+
+
+@dataclass
+class Found:
+    """What a listing found, counted by how it stands."""
+
+    sample: sampling.Reservoir
+    """Of the items that a run would work on."""
+    standings: Counter[Standing] = field(default_factory=Counter)
+    bytes: int = 0
+    """Of the items that a run would work on."""
+
+    def count(self, listing: Iterable[tuple[Item, Standing]], wanted: Collection[Standing], tally: Tally) -> None:
+        """Count a listing to its end."""
+        for item, standing in listing:
+            self.standings[standing] += 1
+            tally.listed += 1
+            if standing in wanted:
+                tally.planned += 1
+                self.bytes += item.size
+                self.sample.offer(item)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""A folder of this machine."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from fanfold.job import Item
+from fanfold.source.names import as_name, as_text
+from fanfold.source.protocol import Changed, suffix_of, too_large
+from fanfold.storage import errors_of, is_url, join
+
+
+@dataclass
+class Folder:
+    """A folder of this machine, or one file of it (`below` then names the file)."""
+
+    root: str
+    below: str = ""
+    skip: str = ""
+    """A folder not to walk into: the database, when it lies inside the source."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    parallel_reads: int = 4
+
+    @property
+    def addresses(self) -> "list[str]":
+        return [join(self.root, self.below)]
+
+    def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
+        start = os.path.join(self.root, self.below)  # noqa: PTH118 - names may be no text; Path is no help
+        if not os.path.isdir(start):  # noqa: PTH112
+            yield self._stat(self.below)
+            return
+        with errors_of(start):
+            os.scandir(start).close()
+        # Streamed, in the file system's order: a folder of a million files gives its first items at once.
+        pending = [self.below]
+        while pending:
+            below = pending.pop()
+            try:
+                entries = os.scandir(os.path.join(self.root, below))  # noqa: PTH118
+            except OSError:
+                self.left_out["unreadable folder"] += 1
+                continue
+            with entries:
+                for entry in entries:
+                    path = f"{below}/{entry.name}" if below else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.extend(self._enter(entry, path, suffixes))
+                    elif isinstance(found := _look(entry, path, suffixes), Item):
+                        yield found
+                    else:
+                        self.left_out[found] += 1
+
+    def _enter(self, entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Iterator[str]:
+        if entry.path == self.skip:
+            self.left_out["the database"] += 1
+        elif entry.name.startswith("."):
+            self.left_out["hidden"] += 1
+        else:
+            if suffixes and suffix_of(entry.name) in suffixes:
+                self.left_out["folder named like a file"] += 1  # its content is listed all the same
+            yield path
+
+    def _stat(self, path: str) -> Item:
+        return local_item(as_text(path), os.stat(os.path.join(self.root, path)))  # noqa: PTH116, PTH118
+
+    def read(self, item: Item, limit: int) -> bytes:
+        return read_file(os.path.join(self.root, as_name(item.path)), item, limit)  # noqa: PTH118
+
+    def uri(self, item: Item) -> str:
+        return "file://" + quote(os.fsencode(os.path.join(self.root, as_name(item.path))))  # noqa: PTH118
+
+    def within(self, root: str) -> "Folder | None":
+        here = os.path.join(self.root, self.below) if self.below else self.root  # noqa: PTH118
+        if not root or is_url(root) or not Path(here).is_relative_to(root):
+            return None
+        below = os.path.relpath(here, root)
+        return Folder(root, "" if below == "." else below, self.skip)
+
+
+def _look(entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Item | str:
+    """The item an entry is, or the reason for leaving it out."""
+    if entry.name.startswith("."):
+        return "hidden"
+    other = bool(suffixes) and suffix_of(entry.name) not in suffixes
+    if other and not entry.is_symlink():
+        return "other type"
+    try:
+        info = entry.stat()  # follows links
+    except OSError:
+        return "broken link" if entry.is_symlink() else "vanished while listing"
+    if stat.S_ISDIR(info.st_mode):
+        return "link to a folder"
+    if other:
+        return "other type"
+    if not stat.S_ISREG(info.st_mode):
+        return "not a file"
+    return local_item(as_text(path), info) if info.st_size else "empty"
+
+
+def local_item(path: str, info: os.stat_result) -> Item:
+    return Item(path, info.st_size, f"{info.st_mtime_ns:x}-{info.st_size:x}", path)
+
+
+def read_file(path: str, item: Item, limit: int) -> bytes:
+    if item.size > limit:
+        raise too_large(item.size, limit)
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a file")
+        data = file.read(item.size + 1)  # one byte more than listed shows that it grew
+    if len(data) != item.size:
+        raise Changed(f"changed since it was listed ({item.size} bytes then); run again")
+    return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would be waited for until someone writes to it

@@ -1,0 +1,117 @@
+"""A list of addresses."""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore
+
+from fanfold.job import Item
+from fanfold.source.bucket import fetch, version_of
+from fanfold.source.folder import local_item, read_file
+from fanfold.source.names import as_name, as_text
+from fanfold.storage import errors_of, is_url, open_url, os_errors, read_url, side_by_side, split_url
+
+
+@dataclass
+class Listed:
+    """Addresses listed in a text file, one a line: paths (relative to the file's folder) or URLs."""
+
+    file: str
+    only: str = ""
+    """A web address that is its own list: servers cannot be asked what else they have."""
+    root: str = ""
+    left_out: Counter[str] = field(default_factory=Counter)
+    parallel_reads: int = 16
+    _stores: dict[str, ObjectStore] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def addresses(self) -> "list[str]":
+        return [self.only or self.file]
+
+    def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - asked for by name, so never left out
+        # Addresses are looked up side by side (a URL takes a round trip) and given in the file's order.
+        addresses = self._addresses()
+        while some := list_of(islice(addresses, 256)):
+            yield from side_by_side(self._item, some, self.parallel_reads)
+
+    def _addresses(self) -> Iterator[str]:
+        if self.only:
+            yield self.only
+            return
+        remote = is_url(self.file)
+        with errors_of(self.file):
+            text = read_url(self.file) if remote else Path(self.file).read_bytes()
+        folder = self.file.rpartition("/")[0]
+        seen: set[str] = set()
+        for line in os.fsdecode(text.removeprefix(b"\xef\xbb\xbf")).split("\n"):  # Windows begins with a mark
+            if not (line := line.strip()) or line.startswith("#"):
+                continue
+            address = line if is_url(line) else f"{folder}/{line}" if remote else _below(folder, line)
+            if address in seen:
+                self.left_out["listed twice"] += 1
+                continue
+            seen.add(address)
+            yield address
+
+    def _item(self, address: str) -> Item:
+        """What is at `address`. What cannot be found is an item all the same, and will fail when read."""
+        try:
+            if not is_url(address):
+                return local_item(as_text(address), os.stat(address))  # noqa: PTH116
+            with os_errors(address):
+                store, path = self._open(address)
+                meta = _meta(store, path)
+            return Item(address, meta["size"], version_of(meta), address)
+        except (OSError, ValueError):  # ValueError: a NUL in a path, as in a list that is UTF-16
+            return Item(as_text(address), 0, "not found", as_text(address))
+
+    def _open(self, url: str) -> tuple[ObjectStore, str]:
+        base, path = split_url(url)
+        if not path:
+            return open_url(base), path  # a store of its own, not worth keeping
+        with self._lock:
+            if base not in self._stores:
+                self._stores[base] = open_url(base)
+            return self._stores[base], path
+
+    def read(self, item: Item, limit: int) -> bytes:
+        if not is_url(item.path):
+            with os_errors(item.path):
+                return read_file(as_name(item.path), item, limit)
+        with os_errors(item.path):
+            store, path = self._open(item.path)
+            return fetch(store, path, item, limit)
+
+    def uri(self, item: Item) -> str:
+        return item.path if is_url(item.path) else "file://" + quote(os.fsencode(as_name(item.path)))
+
+    def within(self, root: str) -> "Listed | None":
+        return None if root else self
+
+
+def _below(folder: str, line: str) -> str:
+    return os.path.normpath(os.path.join(folder, line))  # noqa: PTH118
+
+
+def list_of(some: Iterable[str]) -> "list[str]":
+    """`list(some)`, for classes whose own method is called `list`."""
+    return [*some]
+
+
+def _meta(store: ObjectStore, path: str) -> Any:
+    """What is known of an object without its content. Some web servers answer that only when asked for both."""
+    try:
+        return store.head(path)
+    except FileNotFoundError:
+        raise
+    except BaseError:
+        return store.get(path).meta
