@@ -100,8 +100,11 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     head = ["", "pictures", "run, s", "estimated / actual", "of rounds", "margin told", "plan, s"]
     table = results.markdown(head, [row(name, INPUTS[name][2], told[name]) for name in args.inputs])
-    worst = max((median(one.ratio for one in rounds) for rounds in told.values()), key=lambda ratio: abs(ratio - 1))
-    readme = f"`fanfold plan` tells how long a run takes within {abs(worst - 1):.0%}, on the input it knows worst."
+    off = [[abs(one.ratio - 1) for one in rounds] for rounds in told.values()]
+    readme = (
+        f"`fanfold plan` tells how long a run takes within {max(map(median, off)):.0%} on the input it knows worst "
+        f"(median of {args.rounds}; the worst round of all was {max(map(max, off)):.0%} off)."
+    )
     print(results.record("estimate", readme, table, busy))
 
 
