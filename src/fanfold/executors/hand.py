@@ -49,6 +49,7 @@ class Hand:
         self.database, self.run, self.cpus = database, run, cpus
         self.process: subprocess.Popen[bytes] | None = None
         self.stopped = False
+        self.aborted = ""
         self.starting = threading.Lock()
 
     def perform(self, task: Task, progress: TaskProgress) -> Outcome:
@@ -58,6 +59,7 @@ class Hand:
         started = time.time()
         self.said.seek(0)
         self.said.truncate()  # so that what a crash leaves behind is of this task
+        self.aborted = ""
         try:
             self.pipe.send_bytes(json.dumps(asdict(task)).encode())
             while True:
@@ -70,6 +72,12 @@ class Hand:
             number, attempt, items = task.number, task.attempt, task.items
             why = self._last_words()
             return Outcome(number, attempt, items, "crashed", started=started, ended=time.time(), error=why)
+
+    def abort(self, why: str) -> None:
+        """End the worker in the middle of its task, which has crashed for this reason; the next task gets another."""
+        if self.process:
+            self.aborted = why
+            self.process.kill()
 
     def stop(self) -> None:
         """End the worker now. Half-written fragments are litter; whole ones are in receipts."""
@@ -121,7 +129,7 @@ class Hand:
         """How the process ended, and the beginning of what it said (the cause comes before the backtrace)."""
         assert self.process is not None
         code = self.process.wait()
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = self.aborted or (f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
         self.said.seek(0)
         said = " ".join(self.said.read(4096).decode(errors="replace").split())
         return f"{how}: {said[:300]}" if said else how

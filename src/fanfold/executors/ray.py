@@ -8,7 +8,7 @@
 Tasks rather than actors: those that wait make an autoscaler add nodes, and those whose node dies are performed again
 elsewhere, by Ray itself. The worker process stays when its task ends, so that a model is loaded once; the board is how
 the driver learns that the last one has gone. A board that dies is started anew by Ray; it holds nothing that the hands
-do not say again.
+do not say again. What must be remembered, such as how often a task was cut off, is the driver's to remember.
 
 Nothing here is durable. A driver that dies takes its board with it, hands that find no board stop, and the next driver
 starts from the receipts.
@@ -21,14 +21,14 @@ import re
 import secrets
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from fanfold.errors import FanfoldError, StorageError, UsageError
-from fanfold.executors import Size, TaskProgress
+from fanfold.executors import Size, TaskProgress, memory
 from fanfold.executors.cluster import CONNECTION, DIED, alive, answers
 from fanfold.executors.hand import Hand
 from fanfold.job import Job
@@ -37,7 +37,7 @@ from fanfold.source import Source
 
 # isort: split
 import ray  # after `cluster`, which says what to install when it is absent
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskCancelledError
 
 RETRIES = 3
 """Times that Ray performs a task again whose node or Ray worker process has died, before it counts as crashed."""
@@ -50,6 +50,7 @@ GONE_WITHIN = 10.0
 """Seconds that hands have for going, once told."""
 DEAD_AFTER = 5.0
 """Seconds after which a silent hand counts as dead."""
+HOPELESS = "its node was lost, or ran out of memory, again and again"
 
 
 class Ray:
@@ -131,7 +132,7 @@ class _Fan:
     def __init__(self, run: RunDirectory, size: Size, workers: int) -> None:
         self.every = max(0.25, workers / 1000)  # seconds: a board hears a thousand hands a quarter of a second each
         board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-        self.board: Any = board.remote(RETRIES + 1)
+        self.board: Any = board.remote()
         self.token = secrets.token_hex(8)
         options = {"num_cpus": size.worker_cpus, "num_gpus": size.worker_gpus, "max_retries": RETRIES}
         # Unless told otherwise, Ray ends a process after one task that used a GPU.
@@ -139,6 +140,8 @@ class _Fan:
         self.run = (run.database, run.id, size.worker_cpus, self.token)
         self.free = threading.Semaphore(workers)
         self.under_way: dict[Any, Task] = {}
+        self.tried: defaultdict[int, set[str]] = defaultdict(set)
+        """Task -> the Ray worker processes that were seen at it."""
         self.results: queue.Queue[Any] = queue.Queue()
         self.stopped = False
         self.lock = threading.Lock()
@@ -189,14 +192,15 @@ class _Fan:
         """What became of a task. Raises FanfoldError for what no task survives."""
         with self.lock:  # no news of a task comes after its outcome
             task = self.under_way.pop(ref)
+            hopeless = len(self.tried.pop(task.number, ())) > RETRIES + 1
         self.free.release()
         try:
             return Outcome(**ray.get(ref))
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, FanfoldError) else FanfoldError(_said(error)) from None
-        except DIED as error:  # again and again
-            now = time.time()
-            return Outcome(task.number, task.attempt, task.items, "crashed", started=now, ended=now, error=_said(error))
+        except (*DIED, TaskCancelledError) as error:  # again and again
+            now, why = time.time(), HOPELESS if hopeless else _said(error)
+            return Outcome(task.number, task.attempt, task.items, "crashed", started=now, ended=now, error=why)
         except RayError as error:  # nothing that other items, or fewer of them, would change
             raise FanfoldError(f"Ray cannot perform tasks: {_said(error)}") from error
         except ConnectionError as error:
@@ -219,12 +223,20 @@ class _Fan:
                 return
             time.sleep(self.every)
 
-    def _tell(self, news: list[tuple[int, int, int]], progress: TaskProgress) -> None:
+    def _tell(self, news: list[tuple[str, int, int, int]], progress: TaskProgress) -> None:
+        """Pass on how far tasks are, and give those up that took one Ray worker process after the other with them.
+
+        Ray counts the times that a node dies on a task, but not those that it runs out of memory.
+        """
         with self.lock:
-            under_way = {task.number for task in self.under_way.values()}
-            for number, ok, failed in news:
+            under_way = {task.number: ref for ref, task in self.under_way.items()}
+            for process, number, ok, failed in news:
                 if number in under_way:
+                    self.tried[number].add(process)
                     progress(number, ok, failed)
+            hopeless = [under_way[number] for number, seen in self.tried.items() if len(seen) > RETRIES + 1]
+        for ref in hopeless:
+            ray.cancel(ref, force=True)
 
     def _stop(self) -> None:
         """End all work at once: hands first, then what waits for a place."""
@@ -257,24 +269,10 @@ def _said(error: BaseException) -> str:
 class Board:
     """An actor: where hands say how far their tasks are, and hear whether the run goes on."""
 
-    def __init__(self, tries: int) -> None:
-        self.tries = tries
+    def __init__(self) -> None:
         self.heard: dict[str, tuple[float, int, int, int]] = {}
         """Hand -> when it was last heard of (s, this process's clock), and its task: number, items done and failed."""
-        self.begun: Counter[int] = Counter()
         self.ended = False
-
-    def begin(self, hand: str, task: int) -> str:
-        """What a hand shall do with a task: `go on`, `stop`, or `give up`, when it has been begun too often.
-
-        Ray counts the times that a node dies on a task, but not those that it runs out of memory.
-        """
-        if hand in self.heard:
-            self.begun.pop(self.heard[hand][1], None)  # that one has ended
-        self.begun[task] += 1
-        if not self.beat(hand, task, 0, 0):
-            return "stop"
-        return "give up" if self.begun[task] > self.tries else "go on"
 
     def beat(self, hand: str, task: int, ok: int, failed: int) -> bool:
         """Note how far a hand's task is. Whether the run goes on."""
@@ -286,9 +284,9 @@ class Board:
         """Note that a hand has stopped."""
         self.heard.pop(hand, None)
 
-    def news(self) -> list[tuple[int, int, int]]:
-        """Number, items done and failed of the tasks that hands have now, or had last."""
-        return [task for _, *task in self._there()]  # type: ignore[misc]
+    def news(self) -> list[tuple[str, int, int, int]]:
+        """Every hand, and the number of its task, items done and failed."""
+        return [(hand, *said[1:]) for hand, said in self._there().items()]
 
     def end(self) -> None:
         """From now on, whoever asks shall stop."""
@@ -298,11 +296,15 @@ class Board:
         """How many hands there are."""
         return len(self._there())
 
-    def _there(self) -> list[tuple[float, int, int, int]]:
+    def _there(self) -> dict[str, tuple[float, int, int, int]]:
         """What hands said last; those that are silent have died with their node."""
         now = time.monotonic()
         self.heard = {hand: said for hand, said in self.heard.items() if now - said[0] < DEAD_AFTER}
-        return [*self.heard.values()]
+        return self.heard
+
+
+_IDLE = (-1, 0, 0)
+"""What a hand has to tell that has no task."""
 
 
 class _Post:
@@ -310,24 +312,20 @@ class _Post:
 
     def __init__(self, database: str, run: str, cpus: int, board: Any, every: float) -> None:
         self.hand = Hand(database, run, cpus)
-        self.board, self.every = board, every
-        self.name = f"{ray.util.get_node_ip_address()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self.at = (0, 0, 0)
-        self.talking = False
+        self.board, self.every, self.cpus = board, every, cpus
+        self.at = _IDLE
+        self.at_work = False
 
     def perform(self, task: Task) -> Outcome | None:
         """Have a task performed, unless the board says otherwise; nothing if the hand was stopped meanwhile."""
-        # Not `ray.get`: a task that waits in it lends its core to another one.
-        match self.board.begin.remote(self.name, task.number).future().result():
-            case "stop":
-                raise FanfoldError("The run was stopped.")
-            case "give up":
-                now, why = time.time(), "its node was lost, or ran out of memory, again and again"
-                return Outcome(task.number, task.attempt, task.items, "crashed", started=now, ended=now, error=why)
         self._watch(task.number, 0, 0)
-        if not self.talking:
-            self.talking = True
-            threading.Thread(target=self._talk, name="fanfold-talk", daemon=True).start()
+        # Not `ray.get`: a task that waits in it lends its core to another one.
+        if not self.board.beat.remote(_HERE, *self.at).future().result():
+            raise FanfoldError("The run was stopped.")
+        if not self.at_work:
+            self.at_work = True
+            for what in (self._talk, self._guard):
+                threading.Thread(target=what, name=f"fanfold-{what.__name__[1:]}", daemon=True).start()
         try:
             outcome = self.hand.perform(task, self._watch)
             return None if self.hand.stopped and outcome.status == "crashed" else outcome
@@ -335,6 +333,8 @@ class _Post:
             if self.hand.stopped:
                 return None
             raise _there(error, ray.util.get_node_ip_address()) from None
+        finally:
+            self._watch(*_IDLE)
 
     def stop(self) -> None:
         """End the worker process."""
@@ -346,13 +346,22 @@ class _Post:
     def _talk(self) -> None:
         """Tell the board how far the task is, until it says that the run has ended, or is gone with its driver."""
         with suppress(Exception):
-            while not self.hand.stopped and ray.get(self.board.beat.remote(self.name, *self.at)):
+            while not self.hand.stopped and ray.get(self.board.beat.remote(_HERE, *self.at)):
                 time.sleep(self.every)
         self.hand.stop()
         with suppress(Exception):
-            ray.get(self.board.leave.remote(self.name))
+            ray.get(self.board.leave.remote(_HERE))
+
+    def _guard(self) -> None:
+        """End the hand's worker when it has too much of the node's memory; it counts as crashed, and is replaced."""
+        while not self.hand.stopped:
+            if (process := self.hand.process) and (why := memory.complaint(process.pid, self.cpus)):
+                self.hand.abort(why)
+            time.sleep(memory.EVERY)
 
 
+_HERE = secrets.token_hex(8)
+"""This process's name, to the board: addresses and numbers of processes come again when a node is replaced."""
 _posts: dict[tuple[Any, ...], _Post] = {}
 """The post of this Ray worker process, by what it is for: one at most."""
 
