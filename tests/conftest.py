@@ -33,7 +33,13 @@ hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("fanfold")
 
 
-FIRST = ("executors/test_ray.py", "aws/test_end_to_end.py", "test_faults.py", "test_docs.py")
+FIRST = (
+    "executors/test_ray.py",
+    "executors/test_ray_clusters.py",
+    "aws/test_end_to_end.py",
+    "test_faults.py",
+    "test_docs.py",
+)
 """Files that take minutes: begun last, one of them would keep everybody waiting."""
 
 

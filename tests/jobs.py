@@ -104,6 +104,12 @@ class Work:
             case ["hog", *_]:
                 hoard = [bytes(1 << 20) for _ in range(1 << 20)]
                 yield Failure(item.key, item.version, "decode", "Fed", f"{len(hoard)} MiB")
+            case ["swell", *_]:  # until something ends it, or for 12 GiB
+                hoard = []
+                for _ in range(192):
+                    hoard.append(bytearray(b"x") * (64 << 20))
+                    time.sleep(0.01)
+                yield row
             case ["stranger", *_]:
                 yield Failure("a stranger", item.version, "decode", "Told", "told to answer for another")
             case ["crash-once", marker]:

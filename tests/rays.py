@@ -21,9 +21,11 @@ from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 from fanfold.executors.ray import Board, Ray
-from faults import wait_for
+from faults import MOMENTS, Driver, signs, wait_for
 
 HERE = Path(__file__).parent
+ITEMS = 72
+TASK = 6  # items
 OURS = {"FANFOLD_TEST_CLUSTER": str(os.getpid())}
 """In the environment of all processes that this one starts, those of its clusters included."""
 
@@ -40,13 +42,13 @@ def on_ray(workers: int) -> Ray:
 
 
 @contextmanager
-def several(nodes: int, client: int = 0) -> Iterator[Cluster]:
-    """A cluster of so many nodes of one CPU on loopback, whose workers find the tests' jobs; Ray Client on a port."""
+def several(nodes: int, **head: object) -> Iterator[Cluster]:
+    """A cluster of so many nodes of one CPU on loopback, whose workers find the tests' jobs; the first has options."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
         cluster = Cluster()
         try:
-            add(cluster, ray_client_server_port=client or None)
+            add(cluster, **head)
             for _ in range(nodes - 1):
                 add(cluster)
             yield cluster
@@ -56,7 +58,7 @@ def several(nodes: int, client: int = 0) -> Iterator[Cluster]:
 
 def add(cluster: Cluster, **options: object) -> Node:
     """Another node."""
-    return cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", include_dashboard=False, **options)
+    return cluster.add_node(**{"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False, **options})
 
 
 @contextmanager
@@ -70,11 +72,13 @@ def joined(cluster: Cluster) -> Iterator[None]:
 
 
 class Deaf(Board):
-    """A board that cannot be reached, once."""
+    """A board that cannot be reached, once, while a hand is at a task."""
+
+    failed = False
 
     def beat(self, hand: str, task: int, ok: int, failed: int) -> bool:
-        if len(self.heard) and not self.ended and not self.begun[-1]:
-            self.begun[-1] += 1
+        if self.heard and ok and not self.failed:
+            self.failed = True
             raise ConnectionError("told to fail")
         return super().beat(hand, task, ok, failed)
 
@@ -128,3 +132,14 @@ def titled(name: str) -> Iterator[psutil.Process]:
         with suppress(psutil.Error):
             if " ".join(process.cmdline()).startswith(name) and OURS.items() <= process.environ().items():
                 yield process
+
+
+def wait_for_receipts(driver: Driver, count: int) -> None:
+    """Wait until so many tasks are done."""
+    wait_for(lambda: driver.process.poll() is not None or done(driver.database) >= count, 240)
+    assert driver.process.poll() is None, driver.end(240)
+
+
+def done(database: str) -> int:
+    """How many tasks are done."""
+    return len(signs(database, MOMENTS["receipt"]))

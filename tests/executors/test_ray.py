@@ -1,12 +1,9 @@
 """Ray clusters of several nodes: what is killed, what cannot be seen, what is left behind."""
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,16 +22,12 @@ from fanfold import FanfoldError, UsageError
 from fanfold.executors import Size, open_executor, reach
 from fanfold.executors.cluster import alive
 from fanfold.executors.ray import Board, Ray, _Fan, _posts, perform
-from fanfold.runs import Task
 from fanfold.source import open_source
 from fanfold.storage import exists, open_store
-from faults import MOMENTS, Driver, assert_clean, assert_no_workers, drive, fill, settle, signs, upload, wait_for
+from faults import Driver, assert_clean, assert_no_workers, drive, fill, settle, upload, wait_for
 from helpers import begun, free_port, ignore, tasks_of, workers_of
 from jobs import Marked, Scripted
-from test_cli import FANFOLD, make_photos
-
-ITEMS = 72
-TASK = 6  # items
+from rays import ITEMS, TASK
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +39,7 @@ def client_port() -> int:
 @pytest.fixture(scope="module")
 def cluster(client_port: int, s3_server: str) -> Iterator[Cluster]:  # noqa: ARG001 - its keys are in the environment
     """Three nodes of one CPU each, which may use the S3 server."""
-    with rays.several(3, client_port) as cluster:
+    with rays.several(3, ray_client_server_port=client_port) as cluster:
         yield cluster
 
 
@@ -62,24 +55,14 @@ def driven(source: Path, database: str, cluster: Cluster, receipts: int) -> Driv
     """A driver in a process of its own, whose run on all of the cluster has come so far."""
     fill(source, ITEMS)
     driver = drive(source, database, on=f"ray:{cluster.address}", workers=None, task_size=TASK, pause=0.1)
-    wait_for_receipts(driver, receipts)
+    rays.wait_for_receipts(driver, receipts)
     return driver
-
-
-def wait_for_receipts(driver: Driver, count: int) -> None:
-    """Wait until so many tasks are done."""
-    wait_for(lambda: driver.process.poll() is not None or done(driver) >= count, 240)
-    assert driver.process.poll() is None, driver.end(240)
 
 
 def end_of_post() -> None:
     """End the hand that this process has kept as if it were Ray's, and its talk."""
     _posts.popitem()[1].stop()
     wait_for(lambda: not any(thread.name == "fanfold-talk" for thread in threading.enumerate()))
-
-
-def done(driver: Driver) -> int:
-    return len(signs(driver.database, MOMENTS["receipt"]))
 
 
 def test_a_node_dies(three: Cluster, tmp_path: Path, database: str) -> None:
@@ -100,11 +83,11 @@ def test_a_node_dies_and_then_the_driver(three: Cluster, tmp_path: Path, databas
     """A driver that dies takes its workers with it, on all nodes; a rerun on the same cluster does the rest."""
     driver = driven(tmp_path / "source", database, three, receipts=2)
     rays.kill(three, next(iter(three.worker_nodes)))
-    wait_for_receipts(driver, done(driver) + 3)
+    rays.wait_for_receipts(driver, rays.done(database) + 3)
     driver.kill()
     assert_no_workers(database, within=60)
     wait_for(lambda: not rays.busy(), 60)
-    kept = done(driver)
+    kept = rays.done(database)
     rerun(tmp_path / "source", database, f"ray:{three.address}")
     report = settle(tmp_path / "source", database)
     assert (report.ok, 3 <= kept < ITEMS // TASK) == (0, True)
@@ -269,27 +252,13 @@ def test_a_hand_whose_board_was_away(three: Cluster, moment: str, tmp_path: Path
     tasks = [["x"] * 5, ["x"] * 5]
     run = begun(tmp_path / "source", database, tasks, Scripted(pause=0.1))
     with rays.joined(three):
-        board = ray.remote(rays.Deaf if moment == "at a task" else Board).options(num_cpus=0).remote(4)
+        board = ray.remote(rays.Deaf if moment == "at a task" else Board).options(num_cpus=0).remote()
         for task in tasks_of(tasks):
             done = perform(database, run.id, 1, "token", board, 0.1, asdict(task))
             assert (done["status"], done["ok"]) == ("done", 5)
             if moment == "between two tasks":
                 next(iter(_posts.values())).stop()
         end_of_post()
-
-
-def test_a_task_that_is_begun_too_often(three: Cluster, tmp_path: Path, database: str) -> None:
-    """A task that took one hand after the other with it, which Ray does not count where memory ran out, is given up;
-    a hand that comes back from it has not died of it."""
-    run = begun(tmp_path / "source", database, [["x"]])
-    with rays.joined(three):
-        board = ray.remote(Board).options(num_cpus=0).remote(2)
-        told = [ray.get(board.begin.remote(hand, task)) for hand, task in (("a", 0), ("a", 1), ("b", 0), ("c", 0))]
-        assert told == ["go on"] * 4
-        outcome = perform(database, run.id, 1, "token", board, 0.1, asdict(Task(0, 1)))
-        end_of_post()
-    assert (outcome["status"], outcome["ok"]) == ("crashed", 0)
-    assert "ran out of memory, again and again" in outcome["error"]
 
 
 class Elsewhere(Scripted):
@@ -328,65 +297,3 @@ def test_addresses_that_are_none() -> None:
     for on in ("ray:somewhere", "ray://somewhere", "ray:http://127.0.0.1:8265"):
         with pytest.raises(UsageError, match=r"is no Ray cluster\. Use --on ray, --on ray://HOST:10001"):
             open_executor(on)
-
-
-def test_a_cluster_that_is_gone(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the cluster's centre dies, the run ends in one line that says so; a rerun goes on."""
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
-    with rays.several(1) as cluster:
-        fill(tmp_path / "source", ITEMS)
-        options = {"workers": None, "task_size": TASK, "pause": 1.0}  # far more than it takes to notice
-        driver = drive(tmp_path / "source", database, on=f"ray:{cluster.address}", **options)
-        wait_for_receipts(driver, 1)
-        cluster.head_node.kill_gcs_server(False)
-        code, out, err = driver.end(240)
-        assert (code, out) == (1, "")
-        assert "The Ray cluster is gone" in err
-        assert "goes on from here" in err
-    assert_no_workers(database)
-    settle(tmp_path / "source", database)
-
-
-def test_the_command_line_says_the_same(tmp_path: Path, database: str) -> None:
-    """`fanfold images embed --on ray` ends with the report and the exit code of a local run."""
-    photos = make_photos(tmp_path / "photos")
-    (photos / "bad.jpg").write_bytes(b"not a picture at all")
-    told = []
-    for on in ("ray", "local"):
-        command = [*FANFOLD, "images", "embed", str(photos), f"{database}-{on}", "--on", on, "--workers", "1"]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
-        assert finished.returncode == 3
-        assert all(" of 5 done" in line for line in finished.stderr.splitlines()), finished.stderr
-        told.append([line for line in finished.stdout.splitlines() if not re.search("Run |/s|Where|Database", line)])
-    assert told[0] == told[1]
-
-
-def test_as_a_job(three: Cluster, tmp_path: Path, database: str) -> None:
-    """The entry point that docs/ray.md gives to `ray job submit` runs on the cluster whose job server started it.
-
-    The server itself is in no package that fanfold needs; its environment is what it would be.
-    """
-    photos = make_photos(tmp_path / "photos")
-    entry = [sys.executable, "-m", "fanfold", "images", "embed", str(photos), database, "--on", "ray:auto", "--json"]
-    config = {"runtime_env": {"env_vars": {}}, "metadata": {"job_submission_id": "raysubmit_1", "job_name": "1"}}
-    server = {"RAY_ADDRESS": three.address, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(config), "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run(
-        [*entry, "--workers", "1"], env=os.environ | server, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["ok"] == 4
-    assert any(database in job["Entrypoint"] for job in three.global_state.job_table())
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_driver_takes_its_cluster_with_it(number: signal.Signals, tmp_path: Path, database: str) -> None:
-    """However a command ends, the cluster it started ends as well."""
-    fill(tmp_path / "source", ITEMS)
-    driver = drive(tmp_path / "source", database, on="ray", workers=1, task_size=TASK, pause=0.1)
-    wait_for_receipts(driver, 1)
-    driver.process.send_signal(number)
-    code, _, _ = driver.end(240)
-    assert code == -number
-    assert_no_workers(database, within=60)
-    wait_for(lambda: not rays.busy(), 60)
-    settle(tmp_path / "source", database)

@@ -1,0 +1,177 @@
+"""Ray clusters of a test's own: jobs that are submitted to one, one short of memory, one whose centre dies."""
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+import fanfold
+import rays
+from fanfold.executors.ray import Ray
+from faults import assert_clean, assert_no_workers, drive, fill, settle, wait_for
+from helpers import failures, free_port
+from jobs import Scripted
+from rays import ITEMS, TASK
+from test_cli import FANFOLD, make_photos
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+@pytest.fixture(scope="module")
+def job_server() -> Iterator[str]:
+    """The address of the job server of a cluster of two nodes."""
+    port = free_port()
+    with rays.several(2, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=port):
+        yield f"http://127.0.0.1:{port}"
+
+
+def submit(job_server: str, name: str, *words: str) -> "subprocess.Popen[str]":
+    """What docs/ray.md says to type, under a name."""
+    command = [RAY, "job", "submit", "--address", job_server, "--submission-id", name, "--", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
+
+
+def ended(job: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Exit code and output."""
+    try:
+        out, _ = job.communicate(timeout=240)
+    finally:
+        job.kill()
+    return job.returncode, out
+
+
+def status(job_server: str, name: str) -> str:
+    """What the job server says of a job."""
+    told = subprocess.run([RAY, "job", "status", "--address", job_server, name], capture_output=True, text=True)
+    return told.stdout
+
+
+def test_a_job_is_submitted(job_server: str, tmp_path: Path, database: str) -> None:
+    """`ray job submit` runs a command on the cluster and shows its progress and report; an item that fails is a failed
+    job, unless the entry point says otherwise."""
+    photos = make_photos(tmp_path / "photos")
+    (photos / "bad.jpg").write_bytes(b"not a picture at all")
+    entry = [sys.executable, "-m", "fanfold", "images", "embed", str(photos), database, "--on", "ray:auto"]
+    code, out = ended(submit(job_server, "one-fails", *entry, "--workers", "2"))
+    assert code == 1, out
+    assert " of 5 done" in out
+    assert "4    ok" in out
+    assert "exit code 3" in status(job_server, "one-fails")
+    entry.append("--retry-failed")
+    code, out = ended(submit(job_server, "that-is-fine", "sh", "-c", f"{shlex.join(entry)} || test $? -eq 3"))
+    assert code == 0, out
+    assert "succeeded" in status(job_server, "that-is-fine")
+    wait_for(lambda: not rays.busy(), 60)
+
+
+def test_a_job_is_stopped(job_server: str, tmp_path: Path, database: str) -> None:
+    """`ray job stop` ends a run's workers with it; the same job, submitted again, does the rest."""
+    fill(tmp_path / "source", ITEMS)
+    options = {"on": "ray:auto", "workers": 2, "task_size": TASK, "pause": 0.1}
+    entry = [sys.executable, str(rays.HERE / "faults.py"), str(tmp_path / "source"), database, json.dumps(options)]
+    job = submit(job_server, "stopped", *entry)
+    wait_for(lambda: job.poll() is not None or rays.done(database) >= 2, 240)
+    subprocess.run([RAY, "job", "stop", "--address", job_server, "stopped"], check=True, capture_output=True)
+    ended(job)
+    assert "stopped" in status(job_server, "stopped")
+    assert_no_workers(database, within=60)
+    wait_for(lambda: not rays.busy(), 60)
+    code, out = ended(submit(job_server, "again", *entry))
+    assert code == 1, out
+    settle(tmp_path / "source", database)
+    assert_clean(database)
+
+
+@pytest.fixture
+def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster of one node with two CPUs that takes some gigabytes to be all the memory it has."""
+    memory = psutil.virtual_memory()
+    used = memory.total - memory.available
+    limit = used + max(4 << 30, 2 * used)  # Ray itself takes one of them; other tests take and leave memory
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{limit / memory.total:.4f}")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
+    monkeypatch.setenv("RAY_task_oom_retry_delay_base_ms", "50")
+    with rays.several(1, num_cpus=2) as cluster, rays.joined(cluster):
+        yield cluster
+
+
+@pytest.mark.parametrize(("cpus", "task_size", "why"), [(1, 4, "of its node's"), (2, 1, "again and again")])
+def test_a_node_runs_out_of_memory(
+    short_of_memory: Cluster,  # noqa: ARG001
+    cpus: int,
+    task_size: int,
+    why: str,
+    tmp_path: Path,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The item that uses up a node's memory is found and counted as failed, and all others are done: whether its worker
+    is ended in time, or, since all of the node is its fair share, Ray ends whoever is there as often as it takes."""
+    monkeypatch.setattr("fanfold.executors.ray.RETRIES", 1)
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(8):
+        (source / f"{number}.txt").write_text("swell" if number == 5 else f"text {number}")
+    executor = Ray("auto", workers=1, worker_cpus=cpus)
+    run = fanfold.run(Scripted(), source=str(source), database=database, executor=executor, task_size=task_size)
+    for _ in run:
+        pass
+    assert (run.report.ok, run.report.failed, run.report.lost) == (7, 1, 0)
+    ((key, failure),) = failures(database).items()
+    assert (key, failure["stage"]) == ("5.txt", "crash")
+    assert why in failure["message"]
+    assert_no_workers(database)
+    assert_clean(database)
+
+
+def test_a_cluster_that_is_gone(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the cluster's centre dies, the run ends in one line that says so; a rerun goes on."""
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
+    with rays.several(1) as cluster:
+        fill(tmp_path / "source", ITEMS)
+        options = {"workers": None, "task_size": TASK, "pause": 1.0}  # far more than it takes to notice
+        driver = drive(tmp_path / "source", database, on=f"ray:{cluster.address}", **options)
+        rays.wait_for_receipts(driver, 1)
+        cluster.head_node.kill_gcs_server(False)
+        code, out, err = driver.end(240)
+        assert (code, out) == (1, "")
+        assert "The Ray cluster is gone" in err
+        assert "goes on from here" in err
+    assert_no_workers(database)
+    settle(tmp_path / "source", database)
+
+
+def test_the_command_line_says_the_same(tmp_path: Path, database: str) -> None:
+    """`fanfold images embed --on ray` ends with the report and the exit code of a local run."""
+    photos = make_photos(tmp_path / "photos")
+    (photos / "bad.jpg").write_bytes(b"not a picture at all")
+    told = []
+    for on in ("ray", "local"):
+        command = [*FANFOLD, "images", "embed", str(photos), f"{database}-{on}", "--on", on, "--workers", "1"]
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert finished.returncode == 3
+        assert all(" of 5 done" in line for line in finished.stderr.splitlines()), finished.stderr
+        told.append([line for line in finished.stdout.splitlines() if not re.search("Run |/s|Where|Database", line)])
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_driver_takes_its_cluster_with_it(number: signal.Signals, tmp_path: Path, database: str) -> None:
+    """However a command ends, the cluster it started ends as well."""
+    fill(tmp_path / "source", ITEMS)
+    driver = drive(tmp_path / "source", database, on="ray", workers=1, task_size=TASK, pause=0.1)
+    rays.wait_for_receipts(driver, 1)
+    driver.process.send_signal(number)
+    code, _, _ = driver.end(240)
+    assert code == -number
+    assert_no_workers(database, within=60)
+    wait_for(lambda: not rays.busy(), 60)
+    settle(tmp_path / "source", database)
