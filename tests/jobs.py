@@ -3,6 +3,9 @@
 import os
 import resource
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -104,11 +107,11 @@ class Work:
             case ["hog", *_]:
                 hoard = [bytes(1 << 20) for _ in range(1 << 20)]
                 yield Failure(item.key, item.version, "decode", "Fed", f"{len(hoard)} MiB")
-            case ["swell", *_]:  # until something ends it, or for 12 GiB
-                hoard = []
-                for _ in range(192):
-                    hoard.append(bytearray(b"x") * (64 << 20))
-                    time.sleep(0.01)
+            case ["swell", *_]:
+                swell()
+                yield row
+            case ["bear", *_]:  # a child that does the same, and ends with its parent
+                subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE).wait()
                 yield row
             case ["stranger", *_]:
                 yield Failure("a stranger", item.version, "decode", "Told", "told to answer for another")
@@ -130,3 +133,22 @@ class Work:
                 yield row
             case _:
                 yield row
+
+
+def swell() -> None:
+    """Take memory until something ends this process, or 12 GiB."""
+    hoard = []
+    for _ in range(192):
+        hoard.append(bytearray(b"x") * (64 << 20))
+        time.sleep(0.01)
+
+
+def end_with_parent() -> None:
+    """Its end of the pipe is gone when it is."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    swell()

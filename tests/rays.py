@@ -20,7 +20,7 @@ import ray
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
-from fanfold.executors.ray import Board, Ray
+from fanfold.executors.ray import At, Board, Ray
 from faults import MOMENTS, Driver, signs, wait_for
 
 HERE = Path(__file__).parent
@@ -76,11 +76,12 @@ class Deaf(Board):
 
     failed = False
 
-    def beat(self, hand: str, task: int, ok: int, failed: int) -> bool:
-        if self.heard and ok and not self.failed:
+    def beat(self, hand: str, at: At) -> bool:
+        """Fail when the first items of a task are done."""
+        if at[2] and not self.failed:
             self.failed = True
             raise ConnectionError("told to fail")
-        return super().beat(hand, task, ok, failed)
+        return super().beat(hand, at)
 
 
 def kill(cluster: Cluster, node: Node) -> None:

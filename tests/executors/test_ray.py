@@ -250,7 +250,7 @@ def test_a_silent_board_keeps_nobody_at_work(
 def test_a_hand_whose_board_was_away(three: Cluster, moment: str, tmp_path: Path, database: str) -> None:
     """A hand that stops since it could not reach the board is replaced, when the board says that the run goes on."""
     tasks = [["x"] * 5, ["x"] * 5]
-    run = begun(tmp_path / "source", database, tasks, Scripted(pause=0.1))
+    run = begun(tmp_path / "source", database, tasks, Marked(pause=0.1, marks=str(tmp_path / "marks")))
     with rays.joined(three):
         board = ray.remote(rays.Deaf if moment == "at a task" else Board).options(num_cpus=0).remote()
         for task in tasks_of(tasks):
@@ -259,6 +259,7 @@ def test_a_hand_whose_board_was_away(three: Cluster, moment: str, tmp_path: Path
             if moment == "between two tasks":
                 next(iter(_posts.values())).stop()
         end_of_post()
+    assert len((tmp_path / "marks").read_text().split()) == 2
 
 
 class Elsewhere(Scripted):

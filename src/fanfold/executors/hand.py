@@ -49,8 +49,10 @@ class Hand:
         self.database, self.run, self.cpus = database, run, cpus
         self.process: subprocess.Popen[bytes] | None = None
         self.stopped = False
-        self.aborted = ""
         self.starting = threading.Lock()
+        self.aborting = threading.Lock()
+        self.at_work = False
+        self.aborted = ""
 
     def perform(self, task: Task, progress: TaskProgress) -> Outcome:
         """Have a task performed. Raises FanfoldError if no worker can ever start, or after `stop`."""
@@ -59,8 +61,8 @@ class Hand:
         started = time.time()
         self.said.seek(0)
         self.said.truncate()  # so that what a crash leaves behind is of this task
-        self.aborted = ""
         try:
+            self.at_work = True
             self.pipe.send_bytes(json.dumps(asdict(task)).encode())
             while True:
                 kind, content = json.loads(self.pipe.recv_bytes())
@@ -72,12 +74,17 @@ class Hand:
             number, attempt, items = task.number, task.attempt, task.items
             why = self._last_words()
             return Outcome(number, attempt, items, "crashed", started=started, ended=time.time(), error=why)
+        finally:
+            with self.aborting:
+                self.at_work = False
 
     def abort(self, why: str) -> None:
-        """End the worker in the middle of its task, which has crashed for this reason; the next task gets another."""
-        if self.process:
-            self.aborted = why
-            self.process.kill()
+        """End the worker if it is at a task, which has then crashed for this reason; the next one gets another."""
+        with self.aborting:
+            if self.at_work and self.process:
+                self.aborted = why
+                self.process.kill()
+                self.process.wait()
 
     def stop(self) -> None:
         """End the worker now. Half-written fragments are litter; whole ones are in receipts."""
@@ -109,6 +116,7 @@ class Hand:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         self.pipe, theirs = Pipe()
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self.aborted = ""
         command = [sys.executable, "-X", "faulthandler", "-m", __name__]
         with theirs:
             return subprocess.Popen(

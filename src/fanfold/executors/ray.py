@@ -53,6 +53,12 @@ DEAD_AFTER = 5.0
 HOPELESS = "its node was lost, or ran out of memory, again and again"
 
 
+Attempt = tuple[int, int]
+"""A task's number, and how manieth attempt at it this is."""
+At = tuple[int, int, int, int]
+"""What a hand is at: the same, and how many of the items are done, and how many have failed."""
+
+
 class Ray:
     """Runs tasks on a Ray cluster: of this machine, started for the run, or one there is."""
 
@@ -140,8 +146,8 @@ class _Fan:
         self.run = (run.database, run.id, size.worker_cpus, self.token)
         self.free = threading.Semaphore(workers)
         self.under_way: dict[Any, Task] = {}
-        self.tried: defaultdict[int, set[str]] = defaultdict(set)
-        """Task -> the Ray worker processes that were seen at it."""
+        self.tried: defaultdict[Attempt, set[str]] = defaultdict(set)
+        """The Ray worker processes that were seen at it."""
         self.results: queue.Queue[Any] = queue.Queue()
         self.stopped = False
         self.lock = threading.Lock()
@@ -192,7 +198,7 @@ class _Fan:
         """What became of a task. Raises FanfoldError for what no task survives."""
         with self.lock:  # no news of a task comes after its outcome
             task = self.under_way.pop(ref)
-            hopeless = len(self.tried.pop(task.number, ())) > RETRIES + 1
+            hopeless = len(self.tried.pop((task.number, task.attempt), ())) > RETRIES + 1
         self.free.release()
         try:
             return Outcome(**ray.get(ref))
@@ -223,20 +229,21 @@ class _Fan:
                 return
             time.sleep(self.every)
 
-    def _tell(self, news: list[tuple[str, int, int, int]], progress: TaskProgress) -> None:
+    def _tell(self, news: "list[tuple[str, At]]", progress: TaskProgress) -> None:
         """Pass on how far tasks are, and give those up that took one Ray worker process after the other with them.
 
         Ray counts the times that a node dies on a task, but not those that it runs out of memory.
         """
         with self.lock:
-            under_way = {task.number: ref for ref, task in self.under_way.items()}
-            for process, number, ok, failed in news:
-                if number in under_way:
-                    self.tried[number].add(process)
+            under_way = {(task.number, task.attempt): ref for ref, task in self.under_way.items()}
+            for process, (number, attempt, ok, failed) in news:
+                if (number, attempt) in under_way:
+                    self.tried[number, attempt].add(process)
                     progress(number, ok, failed)
-            hopeless = [under_way[number] for number, seen in self.tried.items() if len(seen) > RETRIES + 1]
+            hopeless = [under_way[task] for task, seen in self.tried.items() if len(seen) > RETRIES + 1]
         for ref in hopeless:
-            ray.cancel(ref, force=True)
+            with suppress(RayError, ValueError):  # it is tried again soon; a cluster that is gone is noticed elsewhere
+                ray.cancel(ref, force=True)
 
     def _stop(self) -> None:
         """End all work at once: hands first, then what waits for a place."""
@@ -270,23 +277,23 @@ class Board:
     """An actor: where hands say how far their tasks are, and hear whether the run goes on."""
 
     def __init__(self) -> None:
-        self.heard: dict[str, tuple[float, int, int, int]] = {}
-        """Hand -> when it was last heard of (s, this process's clock), and its task: number, items done and failed."""
+        self.heard: dict[str, tuple[float, At]] = {}
+        """Hand -> when it was last heard of (s, this process's clock), and what it said."""
         self.ended = False
 
-    def beat(self, hand: str, task: int, ok: int, failed: int) -> bool:
+    def beat(self, hand: str, at: At) -> bool:
         """Note how far a hand's task is. Whether the run goes on."""
         if not self.ended:
-            self.heard[hand] = (time.monotonic(), task, ok, failed)
+            self.heard[hand] = (time.monotonic(), at)
         return not self.ended
 
     def leave(self, hand: str) -> None:
         """Note that a hand has stopped."""
         self.heard.pop(hand, None)
 
-    def news(self) -> list[tuple[str, int, int, int]]:
-        """Every hand, and the number of its task, items done and failed."""
-        return [(hand, *said[1:]) for hand, said in self._there().items()]
+    def news(self) -> list[tuple[str, At]]:
+        """What every hand is at."""
+        return [(hand, at) for hand, (_, at) in self._there().items()]
 
     def end(self) -> None:
         """From now on, whoever asks shall stop."""
@@ -296,15 +303,21 @@ class Board:
         """How many hands there are."""
         return len(self._there())
 
-    def _there(self) -> dict[str, tuple[float, int, int, int]]:
+    def _there(self) -> dict[str, tuple[float, At]]:
         """What hands said last; those that are silent have died with their node."""
         now = time.monotonic()
         self.heard = {hand: said for hand, said in self.heard.items() if now - said[0] < DEAD_AFTER}
         return self.heard
 
 
-_IDLE = (-1, 0, 0)
-"""What a hand has to tell that has no task."""
+def _cpus_here() -> float:
+    """The CPUs that Ray has to give on this node: not always as many as there are."""
+    here = ray.get_runtime_context().get_node_id()
+    return next((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["NodeID"] == here), 0.0)
+
+
+_IDLE = (-1, 0, 0, 0)
+"""What a hand is at that has no task."""
 
 
 class _Post:
@@ -312,15 +325,16 @@ class _Post:
 
     def __init__(self, database: str, run: str, cpus: int, board: Any, every: float) -> None:
         self.hand = Hand(database, run, cpus)
-        self.board, self.every, self.cpus = board, every, cpus
+        self.board, self.every = board, every
+        self.share = cpus / max(cpus, _cpus_here())
         self.at = _IDLE
         self.at_work = False
 
     def perform(self, task: Task) -> Outcome | None:
         """Have a task performed, unless the board says otherwise; nothing if the hand was stopped meanwhile."""
-        self._watch(task.number, 0, 0)
+        self.at = (task.number, task.attempt, 0, 0)
         # Not `ray.get`: a task that waits in it lends its core to another one.
-        if not self.board.beat.remote(_HERE, *self.at).future().result():
+        if not self.board.beat.remote(_HERE, self.at).future().result():
             raise FanfoldError("The run was stopped.")
         if not self.at_work:
             self.at_work = True
@@ -334,19 +348,19 @@ class _Post:
                 return None
             raise _there(error, ray.util.get_node_ip_address()) from None
         finally:
-            self._watch(*_IDLE)
+            self.at = _IDLE
 
     def stop(self) -> None:
         """End the worker process."""
         self.hand.stop()
 
-    def _watch(self, task: int, ok: int, failed: int) -> None:
-        self.at = (task, ok, failed)
+    def _watch(self, _task: int, ok: int, failed: int) -> None:
+        self.at = (*self.at[:2], ok, failed)
 
     def _talk(self) -> None:
         """Tell the board how far the task is, until it says that the run has ended, or is gone with its driver."""
         with suppress(Exception):
-            while not self.hand.stopped and ray.get(self.board.beat.remote(_HERE, *self.at)):
+            while not self.hand.stopped and ray.get(self.board.beat.remote(_HERE, self.at)):
                 time.sleep(self.every)
         self.hand.stop()
         with suppress(Exception):
@@ -355,7 +369,7 @@ class _Post:
     def _guard(self) -> None:
         """End the hand's worker when it has too much of the node's memory; it counts as crashed, and is replaced."""
         while not self.hand.stopped:
-            if (process := self.hand.process) and (why := memory.complaint(process.pid, self.cpus)):
+            if (process := self.hand.process) and (why := memory.complaint(process.pid, self.share)):
                 self.hand.abort(why)
             time.sleep(memory.EVERY)
 
