@@ -17,7 +17,7 @@ INTRODUCTION = """# Command line
 
 Results go to stdout, progress and errors to stderr.
 Exit codes: 0 all done, 1 the run failed, 2 the command was wrong, 3 finished with failed items, 130 stopped by
-Ctrl-C or SIGTERM.
+Ctrl-C, 143 by SIGTERM.
 `--json` prints one JSON object a line.
 
 """

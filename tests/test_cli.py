@@ -200,6 +200,15 @@ def test_vectors_names_missing_keys(embedded: str) -> None:
     assert "absent.jpg" in done.stderr
 
 
+def test_search_wants_one_picture(embedded: str, tmp_path: Path) -> None:
+    """A list of pictures, or an empty one, is no query."""
+    for text in ("", "a.jpg\nb.jpg\n"):
+        (tmp_path / "some.list").write_text(text)
+        done = fanfold("images", "search", embedded, tmp_path / "some.list")
+        assert done.returncode == 2
+        assert "is not one picture" in done.stderr
+
+
 def test_another_recipe_is_refused_with_the_command_that_works(embedded: str, shared_photos: Path) -> None:
     """Vectors of another recipe do not get into the table; --table takes them."""
     refused = fanfold("images", "embed", shared_photos, embedded, "--fast")

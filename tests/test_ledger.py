@@ -2,10 +2,13 @@
 
 import os
 import threading
+from collections import Counter
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +82,22 @@ def test_another_recipe_is_refused(folder: Path, database: str) -> None:
     assert "--table scripted_2" in said
     assert caught.value.exit_code == 2
     assert embed(folder, database, Scripted(recipe_name="fancy"), table="scripted_2").ok == 1
+
+
+@dataclass(frozen=True)
+class Wider(Scripted):
+    """The same job, by a later version that has one column more, and another type of one."""
+
+    def schema(self) -> pa.Schema:
+        text = SCHEMA.get_field_index("text")
+        return SCHEMA.set(text, pa.field("text", pa.large_string())).append(pa.field("length", pa.int32()))
+
+
+def test_other_columns_are_refused(folder: Path, database: str) -> None:
+    """A table with other columns than the job now writes is refused before any work, with what differs."""
+    embed(folder, database)
+    with pytest.raises(UsageError, match=r"text .string there, large_string here., length .absent there"):
+        embed(folder, database, Wider())
 
 
 def test_options_that_are_no_recipe_may_change(folder: Path, database: str) -> None:
@@ -505,3 +524,22 @@ def test_receipts_are_committed_by_the_million_items() -> None:
     slices = list(_sliced(iter(outcomes)))
     assert [outcome for slice in slices for outcome in slice] == outcomes
     assert [len(slice) for slice in slices] == [1000, 1000, 501, 2]
+
+
+def test_what_recovery_asks_of_the_store(texts: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many receipts a dead run has left, its request is read a few times only, and each receipt twice."""
+    run, _ = worked(texts, database, task_size=1)
+    asked: Counter[str] = Counter()
+    get = RunDirectory.get
+
+    def counted(self: RunDirectory, name: str) -> Any:
+        asked[name] += 1
+        return get(self, name)
+
+    monkeypatch.setattr(RunDirectory, "get", counted)
+    ledger = Ledger.open(database, "scripted")
+    assert ledger
+    ledger.recover()
+    assert run.get("report.json")
+    assert asked["run.json"] <= 5
+    assert asked["receipts/000003.json"] == 2

@@ -19,7 +19,7 @@ from fanfold.driver import addressed
 from fanfold.source import Changed, Folder, Several, TooLarge, by_stem, open_source, reader
 from fanfold.source.names import as_name, as_text
 from fanfold.storage import open_store
-from helpers import TXT, Here, changed, texts_of, web_server
+from helpers import TXT, Here, changed, embed, failures, texts_of, web_server
 from jobs import Scripted
 
 LIMIT = 1 << 20
@@ -395,6 +395,45 @@ def test_a_prefix_is_within_a_prefix() -> None:
     assert open_source("s3://bucket/photos2").within("s3://bucket/photos") is None
     assert open_source("s3://bucket2").within("s3://bucket") is None
     assert open_source("s3://bucket").within("/bucket") is None
+
+
+def test_hidden_folders_and_dotted_names_of_a_bucket(bucket: str) -> None:
+    """What is below a hidden folder is left out as on disk, unless that is what was asked for; a date is no ending."""
+    store = open_store(bucket)
+    for path in ("2024.05.01/a.txt", "2024.05.01/.trash/b.txt", "2024.05.01/.c.txt"):
+        store.put(path, b"x")
+    assert listed(f"{bucket}/2024.05.01") == (["a.txt"], {"hidden": 2})
+    assert listed(f"{bucket}/2024.05.01/.trash") == (["b.txt"], {})
+    assert listed(bucket) == (["2024.05.01/a.txt"], {"hidden": 2})
+
+
+def test_a_list_whose_addresses_are_out_of_reach(folder: Path, tmp_path: Path, database: str) -> None:
+    """What a list names and cannot be looked at keeps its row, and is counted as left out; if it has none, it fails,
+    and is done when it is there again."""
+    for name in ("a", "b"):
+        (folder / f"{name}.txt").write_text(name)
+    file = tmp_path / "all.list"
+    with web_server(folder) as address:
+        file.write_text(f"{address}/a.txt\n{folder}/b.txt\n")
+        assert embed(file, database).ok == 2
+        (folder / "b.txt").unlink()
+        file.write_text(f"{file.read_text()}{folder}/c.txt\n")
+        told = embed(file, database)
+    assert (told.listed, told.unchanged, told.failed, told.lost) == (2, 1, 1, 0)
+    assert told.left_out == {"out of reach (their rows stay)": 1}
+    told = embed(file, database)  # and now the server is gone
+    assert (told.listed, told.unchanged, told.failed, told.lost) == (1, 0, 1, 0)
+    assert told.left_out == {"out of reach (their rows stay)": 2}
+    assert sorted(texts_of(database).values()) == ["a", "b"]
+    assert [failure["stage"] for failure in failures(database).values()] == ["read"]
+    seen = fanfold.preview(Scripted(), source=str(file), database=database)
+    assert (seen.todo, seen.failed_before, seen.left_out) == (0, 1, told.left_out)
+    for name in ("b", "c"):
+        (folder / f"{name}.txt").write_text(name * 2)
+    told = embed(file, database)
+    assert (told.ok, told.failed, told.left_out) == (2, 0, {"out of reach (their rows stay)": 1})
+    assert sorted(texts_of(database).values()) == ["a", "bb", "cc"]
+    assert not failures(database)
 
 
 def test_readers_read_what_sources_list(texts: Path, tmp_path: Path, bucket: str) -> None:

@@ -32,7 +32,7 @@ from fanfold.storage import absolute, is_url, join
 COMMIT_EVERY = 1.0
 """Seconds at least between two commits: each makes a new version of the table."""
 COMMIT_AT_LEAST_EVERY = 60.0
-"""Seconds at most between two commits, while there is something to commit."""
+"""Seconds after which a task that ends is committed at once, however many fragments there are."""
 PAUSE_PER_FRAGMENT = 0.01
 """Seconds more between two commits for every fragment there is: a version lists them all, in some 100 bytes each."""
 

@@ -37,6 +37,10 @@ class Item:
     """Where it is below the root of its source; the key itself unless keys are stems."""
 
 
+UNKNOWN = "not found"
+"""The version of an item that a list names and that cannot be looked at now: a row that it has stays."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An item that could not be done, and why: a row of the failures table."""
@@ -44,7 +48,7 @@ class Failure:
     key: str
     version: str
     stage: str
-    """What was being done: `read`, `decode`, `embed`, `write`, or `crash` when its worker died of it."""
+    """What was being done: the job's word (`read`, `decode`, `embed`), or `crash` when its worker died of it."""
     error: str
     """The kind of error, as its class is called."""
     message: str

@@ -16,12 +16,13 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from fanfold.errors import FanfoldError, RecipeMismatch, SourceMismatch, UsageError
-from fanfold.index import NOWHERE, Index, digests
-from fanfold.job import Item, Job, spec
+from fanfold.index import NOWHERE, Index, digests, words
+from fanfold.job import UNKNOWN, Item, Job, spec
 from fanfold.mirror import Mirror, bring_in_step, open_mirror
-from fanfold.plan import Standing, classify
+from fanfold.plan import OUT_OF_REACH, Standing, classify
 from fanfold.report import Report, counted
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
@@ -72,6 +73,10 @@ class Ledger:
         if not is_ours(self.rows):
             raise UsageError(f"Table '{self.name}' was not made by fanfold. Write to another one with: --table NAME")
         check_recipe(metadata, job, self.name)
+        if differing := differing_columns(self.rows.dataset.schema, job.schema()):
+            raise UsageError(
+                f"Table '{self.name}' was made with other columns: {differing}. Write to another one with: --table NAME"
+            )
         if metadata["fanfold.ids"] != ids:
             raise UsageError(f"Table '{self.name}' has --id {metadata['fanfold.ids']}, not --id {ids}.")
         fitting = source.within(metadata["fanfold.root"])
@@ -104,10 +109,12 @@ class Ledger:
     def _publish(self, outcomes: Sequence[Outcome]) -> None:
         failures = [fragment for outcome in outcomes for fragment in outcome.failures]
         failed, versions = self.failures.contents(failures)
-        # An item that failed at a new version loses the row of its old one. An item that is done loses the failure
+        # An item that failed at a new version loses the row of its old one; not one that merely was out of reach,
+        # and has got a row meanwhile (then `agree` drops the failure). An item that is done loses the failure
         # known so far; one that another driver adds meanwhile, of a newer version, is not ours to drop.
         rows = [fragment for outcome in outcomes for fragment in outcome.rows]
-        keys = self.rows.commit(rows, Drop(failed, versions, other=True))
+        seen = versions != words([UNKNOWN])
+        keys = self.rows.commit(rows, Drop(failed[seen], versions[seen], other=True))
         self.failures.commit(failures, Drop(keys, self.failures.index.find(keys)[0]))
 
     def keep_in_step(self, run: RunDirectory, outcomes: Iterable[Outcome]) -> None:
@@ -143,6 +150,7 @@ class Ledger:
             self.settle(run, fill=True, check=check)
             if not self._could_keep_in_step(run, check):
                 continue
+            check()
             report, ended = account(run)
             if ended == "interrupted":
                 run.put("report.json", report.to_json() | {"ended": ended})
@@ -150,6 +158,8 @@ class Ledger:
 
     def _could_keep_in_step(self, run: RunDirectory, check: Callable[[], None]) -> bool:
         """Bring a run's mirror in step, unless it cannot be reached from here, now: a later run may, then."""
+        if not (run.get("run.json") or {}).get("options", {}).get("mirror"):
+            return True
         for outcome in run.receipts():
             check()
             try:
@@ -196,6 +206,20 @@ class Ledger:
                 yield outcome
 
 
+def differing_columns(theirs: pa.Schema, ours: pa.Schema) -> str:
+    """What columns two schemas differ in: name, type, and whether there are empty values; nothing if in none."""
+    names = dict.fromkeys([*theirs.names, *ours.names])
+    differ = [name for name in names if _column(theirs, name) != _column(ours, name)]
+    return ", ".join(f"{name} ({_column(theirs, name)} there, {_column(ours, name)} here)" for name in differ)
+
+
+def _column(schema: pa.Schema, name: str) -> str:
+    if (place := schema.get_field_index(name)) < 0:
+        return "absent"
+    field = schema.field(place)
+    return f"{field.type}" if field.nullable else f"{field.type} not null"
+
+
 def check_recipe(metadata: Mapping[str, str], job: Job, table: str) -> None:
     """Raise RecipeMismatch unless a table's rows and the job's results can be compared."""
     if metadata["fanfold.recipe"] != _said(job):
@@ -206,8 +230,12 @@ def check_recipe(metadata: Mapping[str, str], job: Job, table: str) -> None:
 def classified(
     source: Source, suffixes: frozenset[str], ids: Ids, rows: Index, failures: Index
 ) -> Iterator[tuple[Item, Standing]]:
-    """List a source, and say of each item where it stands."""
-    return classify(listed(source, suffixes, ids), rows, failures)
+    """List a source, and say of each item where it stands; one whose row is kept counts as left out."""
+    for item, standing in classify(listed(source, suffixes, ids), rows, failures):
+        if standing is Standing.KEPT:
+            source.left_out[OUT_OF_REACH] += 1
+        else:
+            yield item, standing
 
 
 def listed(source: Source, suffixes: frozenset[str], ids: Ids) -> Iterator[Item]:

@@ -1,7 +1,7 @@
 """Planning, pure: which items need work, and how they are cut into tasks.
 
     listed ──classify──▶ new, changed, failed (if asked again) ──cut──▶ tasks
-                         unchanged, failed before: counted, done with
+                         unchanged, failed before, kept: counted, done with
 
 The same listing and the same tables give the same plan, every time. Both steps stream.
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fanfold.errors import UsageError
 from fanfold.index import NOWHERE, Index, digests, words
-from fanfold.job import Item
+from fanfold.job import UNKNOWN, Item
 from fanfold.mirror import scheme_of
 from fanfold.source import Ids
 
@@ -27,9 +27,10 @@ Codes = npt.NDArray[np.int64]
 """Standings by number: their places in `Standing`."""
 
 _CHUNK = 4096  # items looked up at once: enough to make the lookup cheap, few enough to start soon
-SMALLEST = (
-    4  # items: of pictures that take long, more would leave workers idle in the end; of others, a task costs more
-)
+SMALLEST = 4
+"""Items of the last tasks: of pictures that take long, more would leave workers idle; of others, a task costs more."""
+OUT_OF_REACH = "out of reach (their rows stay)"
+"""Why an item is left out whose standing is `KEPT`."""
 
 
 class Standing(StrEnum):
@@ -40,10 +41,13 @@ class Standing(StrEnum):
     UNCHANGED = "unchanged"
     FAILED = "failed"
     """It failed before, at this very version."""
+    KEPT = "kept"
+    """It cannot be looked at now, so that its row stays as it is."""
 
 
 _STANDINGS = tuple(Standing)
-_NEW, _CHANGED, _UNCHANGED, _FAILED = range(4)
+_NEW, _CHANGED, _UNCHANGED, _FAILED, _KEPT = range(5)
+_UNKNOWN = words([UNKNOWN])
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ def looked_up(items: Iterable[Item], rows: Index, failures: Index) -> Iterator[t
         is_done = (done != NOWHERE) & (done_at == versions)
         has_failed = (failed != NOWHERE) & (failed_at == versions)
         is_known = (done != NOWHERE) | (failed != NOWHERE)
-        states = [is_done, has_failed, is_known]
-        yield chunk, np.select(states, [_UNCHANGED, _FAILED, _CHANGED], _NEW)
+        is_kept = (done != NOWHERE) & (versions == _UNKNOWN)
+        states = [is_done, is_kept, has_failed, is_known]
+        yield chunk, np.select(states, [_UNCHANGED, _KEPT, _FAILED, _CHANGED], _NEW)
 
 
 def cut(items: Iterable[T], task_size: int, workers: int) -> Iterator[list[T]]:

@@ -17,7 +17,7 @@ from fanfold.errors import FanfoldError, StorageError
 from fanfold.job import Item
 from fanfold.ledger import Ledger, listed
 from fanfold.pace import shares
-from fanfold.plan import Options, Standing, cut, looked_up
+from fanfold.plan import OUT_OF_REACH, Options, Standing, cut, looked_up
 from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.source import Source
 
@@ -156,9 +156,11 @@ class Planner:
         found = listed(self.source, self.suffixes, self.options.ids)
         for items, standings in looked_up(found, rows, failures):
             self.check()
-            counts = np.bincount(standings, minlength=len(Standing)).tolist()
-            self.tally.standings.update(dict(zip(Standing, counts, strict=True)))
-            self.tally.listed += len(items)
+            counts = dict(zip(Standing, np.bincount(standings, minlength=len(Standing)).tolist(), strict=True))
+            self.tally.standings.update(counts)
+            if kept := counts[Standing.KEPT]:
+                self.source.left_out[OUT_OF_REACH] += kept
+            self.tally.listed += len(items) - kept
             some = [items[place] for place in np.flatnonzero(np.isin(standings, wanted)).tolist()]
             self.tally.planned += len(some)
             self.tally.bytes += sum(item.size for item in some)

@@ -2,16 +2,12 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fanfold.executors import memory
-from fanfold.executors.hand import Hand
-from helpers import begun, ignore, tasks_of
-from jobs import Scripted
 
 GB = 10**9
 
@@ -86,40 +82,3 @@ def test_this_machine() -> None:
         assert memory.complaint(process.pid, 1) == ""
         process.communicate(b"\n")
     assert memory.complaint(process.pid, 1) == ""
-
-
-def test_a_worker_that_is_ended_has_crashed(tmp_path: Path, database: str) -> None:
-    """Its task has crashed for the reason given, and the next one is performed by another."""
-    tasks = [["text", f"wait {tmp_path}/never"], ["text"]]
-    run = begun(tmp_path / "source", database, tasks, Scripted(pause=0.3))
-    hand = Hand(run.database, run.id)
-    first, second = tasks_of(tasks)
-    outcome = hand.perform(first, lambda *_: hand.abort("it was too large"))
-    assert (outcome.status, outcome.error) == ("crashed", "it was too large")
-    assert hand.perform(second, ignore).status == "done"
-    hand.abort("it is at no task")
-    assert hand.process
-    assert hand.process.poll() is None
-    hand.process.kill()
-    assert hand.perform(first, lambda *_: hand.process and hand.process.kill()).error == "killed by SIGKILL"
-    hand.stop()
-
-
-def test_a_worker_that_starts_is_not_ended(tmp_path: Path, database: str) -> None:
-    """Whoever has no task yet is not to blame, however often it is said."""
-    run = begun(tmp_path / "source", database, [["text"]])
-    hand, stopped = Hand(run.database, run.id), threading.Event()
-
-    def blame() -> None:
-        while not stopped.wait(0.01):
-            if not hand.at_work:
-                hand.abort("it is at no task")
-
-    blaming = threading.Thread(target=blame)
-    blaming.start()
-    try:
-        assert hand.perform(*tasks_of([["text"]]), ignore).status == "done"
-    finally:
-        stopped.set()
-        blaming.join()
-        hand.stop()

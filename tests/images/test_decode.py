@@ -198,6 +198,13 @@ def test_float_tiff(picture: Image.Image) -> None:
     assert measured.max() > 225
 
 
+@pytest.mark.parametrize(("value", "kind"), [(-9999, np.float32), (70000, np.int32), (0, np.float32)])
+def test_a_tiff_of_one_value(value: int, kind: type, picture: Image.Image) -> None:
+    """A tile of nothing but "no data" has no darkest and lightest value; it is as black as any."""
+    flat, _ = seen(encoded(Image.fromarray(np.full(picture.size, value, kind)), "TIFF"))
+    assert not flat.any()
+
+
 def test_interlaced_png(picture: Image.Image) -> None:
     """An interlaced PNG, whose rows come in seven passes, is seen like any other."""
     square, _ = seen(interlaced_png(np.asarray(picture.resize((64, 64)))))

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import islice
 from json import loads
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -313,7 +314,10 @@ def query_vector(dataset: lance.LanceDataset, table: str, query: str) -> Any:
 
 def _content(address: str) -> bytes:
     source = open_source(address)
-    (item,) = source.list(frozenset())
+    items = list(islice(source.list(frozenset()), 2))
+    if len(items) != 1:
+        raise UsageError(f"{address} is not one picture. Name one by its path, its URL, or its key in the table.")
+    (item,) = items
     try:
         return reader(source.root).read(item, limit=1 << 30)
     except OSError as error:

@@ -69,7 +69,8 @@ class Hand:
                 if kind == "progress":
                     progress(task.number, *content)
                 elif kind == "outcome":
-                    return Outcome(**content)
+                    outcome = Outcome(**content)
+                    break
         except (EOFError, OSError):
             number, attempt, items = task.number, task.attempt, task.items
             why = self._last_words()
@@ -77,6 +78,9 @@ class Hand:
         finally:
             with self.aborting:
                 self.at_work = False
+        if outcome.status == "failed":  # perhaps it is the worker that is sick, and would fail the next ones, too
+            self._end()
+        return outcome
 
     def abort(self, why: str) -> None:
         """End the worker if it is at a task, which has then crashed for this reason; the next one gets another."""
@@ -90,6 +94,9 @@ class Hand:
         """End the worker now. Half-written fragments are litter; whole ones are in receipts."""
         with self.starting:
             self.stopped = True
+        self._end()
+
+    def _end(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -215,7 +215,7 @@ def _to_eight_bits(values: np.ndarray[Any, Any]) -> Pixels:
         high = 1.0
     if values.min() < low or values.max() > high:
         low, high = float(values.min()), float(values.max())
-    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    scaled = (values.astype(np.float64) - low) * (255 / ((high - low) or 1.0))  # of one value alone: black
     return np.rint(scaled).astype(np.uint8)
 
 

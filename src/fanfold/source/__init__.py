@@ -3,7 +3,7 @@
     photos/                    a folder, walked                    key: the path below the folder
     photos/cat.jpg             one file                            key: its name
     s3://bucket/photos         an object store's prefix            key: the path below the prefix
-    pictures.txt               a list, one path or URL a line      key: the line
+    pictures.txt               a list, one path or URL a line      key: the line's address, in full
     [s3://b/cats, s3://b/dogs] several of them                     key: the path below what they share
 
 A key must be unique in its table, so a table remembers the root its keys are relative to. A source below
@@ -56,7 +56,7 @@ def open_source(address: str) -> Source:
             raise UsageError(f"{where} cannot be listed. Name one file, or a .txt list of addresses.")
         if scheme.startswith("http"):
             return Listed("", only=where)
-        if suffix and "/" in rest:
+        if suffix[1:2].isalpha() and "/" in rest:  # a file's name, not a version or a date
             folder, _, name = where.rpartition("/")
             return Bucket(folder, name)
         return Bucket(where)

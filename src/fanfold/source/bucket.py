@@ -58,7 +58,7 @@ class Bucket:
         name = path.rpartition("/")[2]
         if self.skip and f"{self.root}/{path}".startswith(f"{self.skip}/"):
             self.left_out["the database"] = 1
-        elif name.startswith("."):
+        elif any(part.startswith(".") for part in path.removeprefix(self.below).split("/")):
             self.left_out["hidden"] += 1
         elif suffixes and suffix_of(name) not in suffixes:
             self.left_out["other type"] += 1

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from fanfold.job import Item
+from fanfold.job import UNKNOWN, Item
 from fanfold.source.bucket import fetch, version_of
 from fanfold.source.folder import local_item, read_file
 from fanfold.source.names import as_name, as_text
@@ -63,7 +63,7 @@ class Listed:
             yield address
 
     def _item(self, address: str) -> Item:
-        """What is at `address`. What cannot be found is an item all the same, and will fail when read."""
+        """What is at `address`. What cannot be looked at is an item, too: a row that it has stays, or it will fail."""
         try:
             if not is_url(address):
                 return local_item(as_text(address), os.stat(address))  # noqa: PTH116
@@ -72,7 +72,7 @@ class Listed:
                 meta = _meta(store, path)
             return Item(address, meta["size"], version_of(meta), address)
         except (OSError, ValueError):  # ValueError: a NUL in a path, as in a list that is UTF-16
-            return Item(as_text(address), 0, "not found", as_text(address))
+            return Item(as_text(address), 0, UNKNOWN, as_text(address))
 
     def _open(self, url: str) -> tuple[ObjectStore, str]:
         base, path = split_url(url)
