@@ -34,6 +34,7 @@ class Scripted:
     """Seconds an item takes."""
     open_error: str = ""
     """What `open` raises, if anything."""
+    reason: str = "told to fail"
     failing: bool = False
     """Whether every item fails."""
     memory: int = 0
@@ -97,7 +98,7 @@ class Work:
         row = pa.RecordBatch.from_pylist([{"key": item.key, "version": item.version, "text": text}], schema=SCHEMA)
         match text.split():
             case ["fail", *_]:
-                yield Failure(item.key, item.version, "decode", "Told", "told to fail")
+                yield Failure(item.key, item.version, "decode", "Told", self.job.reason)
             case ["crash", *_]:
                 os.kill(os.getpid(), signal.SIGSEGV)
             case ["kill", *_]:

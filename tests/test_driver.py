@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fanfold.driver import COMMIT_AT_LEAST_EVERY, COMMIT_EVERY, Run, pause_befor
 from fanfold.executors import TaskProgress
 from fanfold.feed import Feed
 from fanfold.job import Job, load, spec
+from fanfold.ledger import account, is_under_way
 from fanfold.plan import Options, Standing
 from fanfold.runs import Outcome, RunDirectory, Task, find_run, list_runs
 from fanfold.storage import open_store
@@ -293,6 +295,22 @@ def test_stopping_early_keeps_what_is_done(after: int, texts: Path, database: st
     report = embed(texts, database)
     assert (report.unchanged + report.ok, report.lost) == (40, 0)
     assert report.unchanged == run.report.ok
+
+
+@pytest.mark.parametrize("how", ["closed", "an error of the caller"])
+def test_a_run_that_was_stopped_is_not_under_way(how: str, texts: Path, database: str) -> None:
+    """A notebook lives on when its run was stopped: the run counts as interrupted, and keeps nobody from sweeping."""
+    outcomes = iter(run := prepared(texts, database, task_size=8))
+    next(outcomes)
+    assert is_under_way(run.directory)
+    with suppress(KeyboardInterrupt):
+        outcomes.close() if how == "closed" else outcomes.throw(KeyboardInterrupt)
+    assert not is_under_way(run.directory)
+    assert account(run.directory)[1] == "interrupted"
+    embed(texts, database)
+    ended = run.directory.get("report.json")
+    assert ended
+    assert ended["ended"] == "interrupted"
 
 
 def test_an_outcome_is_committed_when_it_is_yielded(texts: Path, database: str) -> None:

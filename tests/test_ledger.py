@@ -84,6 +84,37 @@ def test_another_recipe_is_refused(folder: Path, database: str) -> None:
     assert embed(folder, database, Scripted(recipe_name="fancy"), table="scripted_2").ok == 1
 
 
+def test_the_name_proposed_is_free(folder: Path, database: str) -> None:
+    """Another recipe, and another source, are told a table that there is not yet."""
+    embed(folder, database)
+    embed(folder, database, Scripted(recipe_name="second"), table="scripted_2")
+    with pytest.raises(RecipeMismatch, match="--table scripted_3"):
+        embed(folder, database, Scripted(recipe_name="third"))
+    with pytest.raises(RecipeMismatch, match="--table scripted_2_2"):
+        embed(folder, database, Scripted(recipe_name="third"), table="scripted_2")
+    (folder.parent / "elsewhere").mkdir()
+    with pytest.raises(SourceMismatch, match="--table scripted_3"):
+        embed(folder.parent / "elsewhere", database)
+
+
+def test_a_failure_that_fails_again_has_the_new_reason(folder: Path, database: str) -> None:
+    """Of an item that is tried again in vain, the last reason is known, and the run it is from; once."""
+    (folder / "bad.txt").write_text("fail")
+    first = embed(folder, database)
+    before = failures(database)
+    again = embed(folder, database, Scripted(reason="told otherwise"), retry_failed=True)
+    after = failures(database)
+    assert len(after) == first.failed == again.failed
+    assert {row["run"] for row in before.values()} == {first.run}
+    assert {(row["run"], row["message"]) for row in after.values()} == {(again.run, "told otherwise")}
+    assert len(fanfold.open_table(database, "failures").to_table()) == len(after)
+    (run,) = [run for run in map(lambda id: RunDirectory(database, id), list_runs(database)) if run.id == first.run]
+    ledger = Ledger.open(database, "scripted")
+    assert ledger
+    ledger.settle(run, fill=False)  # published once more, as by a driver that was slow
+    assert failures(database) == after
+
+
 @dataclass(frozen=True)
 class Wider(Scripted):
     """The same job, by a later version that has one column more, and another type of one."""

@@ -11,11 +11,12 @@ import re
 import threading
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from fanfold import detached
-from fanfold.errors import UsageError
+from fanfold.errors import StorageError, UsageError
 from fanfold.executors import Detached, Executor
 from fanfold.executors.local import Local
 from fanfold.feed import Feed
@@ -195,8 +196,13 @@ class Run:
             self.launch()
             yield from detached.follow(self.directory, self.executor, self.tally)
         else:
-            with self.directory.kept_alive():
-                yield from self._drive(self.executor)
+            try:
+                with self.directory.kept_alive():
+                    yield from self._drive(self.executor)
+            except BaseException:  # GeneratorExit, too: this process may live on, a notebook's say
+                with suppress(StorageError):
+                    self.directory.stop()
+                raise
 
     def launch(self, seconds: float | None = None) -> None:
         """Plan everything and submit it to a detached executor, without following it.
@@ -271,7 +277,7 @@ class Run:
             self._feed.end()
 
     def _commit(self, outcomes: list[Outcome]) -> list[Outcome]:
-        self.ledger.publish(outcomes)
+        self.ledger.publish(outcomes, self.id)
         self.ledger.keep_in_step(self.directory, outcomes)
         for outcome in outcomes:
             self.tally.settle(outcome)

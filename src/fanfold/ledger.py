@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from fanfold.errors import FanfoldError, RecipeMismatch, SourceMismatch, UsageError
-from fanfold.index import NOWHERE, Index, digests, words
+from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
 from fanfold.job import UNKNOWN, Item, Job, spec
 from fanfold.mirror import Mirror, bring_in_step, open_mirror
 from fanfold.plan import OUT_OF_REACH, Standing, classify
@@ -27,7 +27,7 @@ from fanfold.report import Report, counted
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store, side_by_side
-from fanfold.table import FAILURES, Drop, Table, in_both, table_names
+from fanfold.table import FAILURES, Drop, Table, free_name, in_both, table_names
 
 _SLICE = 1_000_000  # items published in one commit: what it holds in memory is some 150 bytes an item
 
@@ -72,7 +72,7 @@ class Ledger:
         metadata = self.rows.metadata
         if not is_ours(self.rows):
             raise UsageError(f"Table '{self.name}' was not made by fanfold. Write to another one with: --table NAME")
-        check_recipe(metadata, job, self.name)
+        check_recipe(metadata, job, self.name, self.database)
         if differing := differing_columns(self.rows.dataset.schema, job.schema()):
             raise UsageError(
                 f"Table '{self.name}' was made with other columns: {differing}. Write to another one with: --table NAME"
@@ -82,7 +82,9 @@ class Ledger:
         fitting = source.within(metadata["fanfold.root"])
         if fitting is None or (ids == "stem" and source.root != fitting.root):
             theirs = metadata["fanfold.root"] or "lists of addresses"
-            raise SourceMismatch(self.name, theirs, source.root or "a list of addresses", f"{self.name}_2")
+            raise SourceMismatch(
+                self.name, theirs, source.root or "a list of addresses", free_name(self.database, self.name)
+            )
         return fitting
 
     def refresh(self) -> None:
@@ -101,12 +103,12 @@ class Ledger:
         if len(both.keys):
             self.failures.commit([], both)
 
-    def publish(self, outcomes: Sequence[Outcome]) -> None:
-        """Commit what tasks have done. Any outcome may be published again; it then changes nothing."""
+    def publish(self, outcomes: Sequence[Outcome], run: str = "") -> None:
+        """Commit what tasks of a run have done. Any outcome may be published again; it then changes nothing."""
         for slice in _sliced(outcomes):
-            self._publish(slice)
+            self._publish(slice, run)
 
-    def _publish(self, outcomes: Sequence[Outcome]) -> None:
+    def _publish(self, outcomes: Sequence[Outcome], run: str) -> None:
         failures = [fragment for outcome in outcomes for fragment in outcome.failures]
         failed, versions = self.failures.contents(failures)
         # An item that failed at a new version loses the row of its old one; not one that merely was out of reach,
@@ -115,7 +117,17 @@ class Ledger:
         rows = [fragment for outcome in outcomes for fragment in outcome.rows]
         seen = versions != words([UNKNOWN])
         keys = self.rows.commit(rows, Drop(failed[seen], versions[seen], other=True))
+        self._forget(failed, versions, run)
         self.failures.commit(failures, Drop(keys, self.failures.index.find(keys)[0]))
+
+    def _forget(self, failed: Digests, versions: Words, run: str) -> None:
+        """Drop the failures, at the same version, of items that this run tried again in vain: its reasons count."""
+        had, addresses = self.failures.index.find(failed)
+        again = (addresses != NOWHERE) & (had == versions)
+        if run and again.any():
+            known = self.failures.take(addresses[again].tolist()).to_pylist()
+            earlier = again & np.isin(failed, digests(row["key"] for row in known if row["run"] < run))
+            self.failures.commit([], Drop(failed[earlier], versions[earlier]))
 
     def keep_in_step(self, run: RunDirectory, outcomes: Iterable[Outcome]) -> None:
         """Bring the run's mirror, if it has one, in step for the items of these outcomes. Raises StorageError."""
@@ -180,7 +192,7 @@ class Ledger:
                     self.rows.commit([], self._superseded(run, rows))
                 self.failures.commit([fragment for outcome in slice for fragment in outcome.failures], fill=True)
             else:
-                self.publish(slice)
+                self.publish(slice, run.id)
         self.refresh()
 
     def _superseded(self, run: RunDirectory, rows: Sequence[Mapping[str, Any]]) -> Drop:
@@ -220,11 +232,11 @@ def _column(schema: pa.Schema, name: str) -> str:
     return f"{field.type}" if field.nullable else f"{field.type} not null"
 
 
-def check_recipe(metadata: Mapping[str, str], job: Job, table: str) -> None:
+def check_recipe(metadata: Mapping[str, str], job: Job, table: str, database: str) -> None:
     """Raise RecipeMismatch unless a table's rows and the job's results can be compared."""
     if metadata["fanfold.recipe"] != _said(job):
         theirs, ours = json.loads(metadata["fanfold.recipe"]), dict(job.recipe())
-        raise RecipeMismatch(table, *_difference(theirs, ours), f"{table}_2")
+        raise RecipeMismatch(table, *_difference(theirs, ours), free_name(database, table))
 
 
 def classified(

@@ -6,7 +6,9 @@
       plan.json                 what the listing found, and how many tasks that makes; written once it is complete
       jobs.json                 what was submitted to a cluster, if the run goes on without its driver
       receipts/000017.json      how a task ended; created once (create-if-absent), never overwritten
-      alive                     touched now and then by the driver
+      splits/000017.json        the tasks that one was split into that crashed workers, of a run on a cluster
+      alive, looked             touched now and then by the driver; by others, who wonder whether it lives
+      stopped.json              left by a driver that was stopped before the end
       report.json               the end: written by the driver, or by a later one that found it dead
 
 Everything is written once and small; any worker anywhere may perform any task, twice if need be: the first
@@ -169,6 +171,10 @@ class RunDirectory:
                         seen.add(name)
                         yield Outcome(**content)
 
+    def stop(self) -> None:
+        """Say that nobody drives this run any more, though the process that did may live on."""
+        self.put("stopped.json", {})
+
     def sign_of_life(self) -> None:
         """Touch `alive`."""
         self.put("alive", {})
@@ -191,6 +197,8 @@ class RunDirectory:
 
     def is_alive(self) -> bool:
         """Whether a run without a report is still being driven."""
+        if self.get("stopped.json") is not None:
+            return False
         asked = self.get("run.json") or {}
         driver = asked.get("driver", {})
         detached = asked.get("detached") and self.get("jobs.json") is not None  # until then it needs its driver

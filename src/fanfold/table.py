@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any, TypeVar
 
 import lance
@@ -433,6 +433,12 @@ def open_table(database: str, name: str = "images") -> LanceDataset:
         return table.dataset
     command = f"fanfold images embed SOURCE {database} --table {name}"
     raise UsageError(f"There is no table '{name}' in {database}. Make one with: {command}")
+
+
+def free_name(database: str, table: str) -> str:
+    """A name like this table's that no table of the database has."""
+    taken = table_names(database)
+    return next(name for number in count(2) if (name := f"{table}_{number}") not in taken)
 
 
 def table_names(database: str) -> list[str]:

@@ -335,5 +335,5 @@ def _job_of(dataset: lance.LanceDataset, table: str) -> Images:
         from fanfold.images.quantize import in_database
 
         job = in_database(job, dataset.uri.rpartition("/")[0])
-    check_recipe(metadata, job, table)
+    check_recipe(metadata, job, table, dataset.uri.rpartition("/")[0])
     return replace(job, provider="cpu")  # the GPU that made the table need not be here

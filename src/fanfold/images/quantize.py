@@ -40,7 +40,7 @@ from fanfold.images.model import MIN_COSINE, Ready, ready
 from fanfold.images.work import read_ahead
 from fanfold.source import Several, Source, open_source
 from fanfold.storage import errors_of, exists, join, open_store
-from fanfold.table import Table
+from fanfold.table import Table, free_name
 
 SAMPLE = 96
 """Pictures looked at: one of three calibrates, the others are held back."""
@@ -118,7 +118,7 @@ def settle(
         return job
     collection, where, name = addressed(source, database, table)
     if made_by := _job_of_table(where, name):
-        return _as_made(job, made_by, name)
+        return _as_made(job, made_by, where, name)
     reach(replace(job, model=join(where, MODELS, "model.onnx")), collection, where)  # about where it will lie
     made = _quantize(job, collection, min_cosine)
     say(f"{made}.")
@@ -128,13 +128,14 @@ def settle(
     return replace(job, model=join(kept, made.file_name))
 
 
-def _as_made(job: Images, made_by: Images, table: str) -> Images:
+def _as_made(job: Images, made_by: Images, database: str, table: str) -> Images:
     """The job with the model its table was made by. Raises RecipeMismatch if that is another one's, or not INT8."""
     base, theirs = ready(job.model), ready(made_by.model)
     if theirs.precision == "int8" and theirs.base == base.sha256:
         return replace(job, model=made_by.model)
     wanted = f"precision int8, model {job.model}"
-    raise RecipeMismatch(table, f"precision {theirs.precision}, model {theirs.name}", wanted, f"{table}_2")
+    made = f"precision {theirs.precision}, model {theirs.name}"
+    raise RecipeMismatch(table, made, wanted, free_name(database, table))
 
 
 def in_database(job: Images, database: str) -> Images:

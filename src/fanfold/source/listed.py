@@ -5,8 +5,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from io import BytesIO
 from itertools import islice
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,8 @@ from fanfold.source.bucket import fetch, version_of
 from fanfold.source.folder import local_item, read_file
 from fanfold.source.names import as_name, as_text
 from fanfold.storage import errors_of, is_url, open_url, os_errors, read_url, side_by_side, split_url
+
+_MARK = b"\xef\xbb\xbf"  # with which Windows begins texts
 
 
 @dataclass
@@ -48,19 +51,24 @@ class Listed:
             yield self.only
             return
         remote = is_url(self.file)
-        with errors_of(self.file):
-            text = read_url(self.file) if remote else Path(self.file).read_bytes()
         folder = self.file.rpartition("/")[0]
-        seen: set[str] = set()
-        for line in os.fsdecode(text.removeprefix(b"\xef\xbb\xbf")).split("\n"):  # Windows begins with a mark
-            if not (line := line.strip()) or line.startswith("#"):
-                continue
+        seen: set[bytes] = set()  # digests: of millions of addresses, a fraction of them
+        for line in self._lines(remote):
             address = line if is_url(line) else f"{folder}/{line}" if remote else _below(folder, line)
-            if address in seen:
+            digest = blake2b(os.fsencode(address), digest_size=16).digest()
+            if digest in seen:
                 self.left_out["listed twice"] += 1
                 continue
-            seen.add(address)
+            seen.add(digest)
             yield address
+
+    def _lines(self, remote: bool) -> Iterator[str]:
+        """The lines that are not empty and no comment, read as they are wanted."""
+        with errors_of(self.file), BytesIO(read_url(self.file)) if remote else open(self.file, "rb") as file:  # noqa: PTH123
+            for number, line in enumerate(file):
+                text = os.fsdecode(line if number else line.removeprefix(_MARK)).strip()
+                if text and not text.startswith("#"):
+                    yield text
 
     def _item(self, address: str) -> Item:
         """What is at `address`. What cannot be looked at is an item, too: a row that it has stays, or it will fail."""
