@@ -552,7 +552,7 @@ def test_a_commit_killed_before_its_report_is_repeated(source: Path, database: s
     perform(run)
     ledger = Ledger.open(database, "scripted")
     assert ledger
-    ledger.settle(run, fill=False)
+    ledger.commit_receipts(run, fill=False)
     versions = _versions(database)
     code, out, err = ended(clusters.fanfold("commit", database, run.id, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     assert (code, "finished with failed items" in out) == (0, True), err

@@ -24,7 +24,7 @@ def ended(seconds: dict[str, float], ok: int = 10) -> Outcome:
 def test_it_says_how_long_and_what_holds_it_back() -> None:
     """Done, rate, what is left, and the stage that most of the time goes into."""
     run = tally(100_000, 12_335)
-    run.settle(ended({"read": 1.0, "decode": 61.0, "embed": 38.0}))
+    run.count(ended({"read": 1.0, "decode": 61.0, "embed": 38.0}))
     line = progress_line(run, 76.8)
     assert line == "12,345 of 100,000 done, 76.8/s, 0:19:01 left, mostly decode 61%"
     assert len(line) + len("⠋ ") + 10 + 1 <= 80  # with the bar of a narrow terminal
@@ -34,7 +34,7 @@ def test_it_says_nothing_of_stages_when_there_is_nothing_to_say() -> None:
     """Before a task has ended, and where no stage takes more than half of the time, no stage is named."""
     run = tally(100, 0)
     assert "mostly" not in progress_line(run, 1.0)
-    run.settle(ended({"read": 1.0, "decode": 1.0, "embed": 1.0}))
+    run.count(ended({"read": 1.0, "decode": 1.0, "embed": 1.0}))
     assert "mostly" not in progress_line(run, 1.0)
 
 
@@ -42,10 +42,10 @@ def test_it_changes_as_the_run_changes() -> None:
     """Only the last tasks count: a run that comes to other pictures says so."""
     run = tally(1000, 0)
     for _ in range(3):
-        run.settle(ended({"decode": 900.0, "embed": 100.0}))
+        run.count(ended({"decode": 900.0, "embed": 100.0}))
     assert progress_line(run, 0.0).endswith("mostly decode 90%")
     for _ in range(RECENT):
-        run.settle(ended({"decode": 1.0, "embed": 9.0}))
+        run.count(ended({"decode": 1.0, "embed": 9.0}))
     assert progress_line(run, 0.0).endswith("mostly embed 90%")
     assert run.seconds == Counter(decode=2700.0 + RECENT, embed=300.0 + 9.0 * RECENT)
 
@@ -61,7 +61,7 @@ def test_failures_and_unchanged_items_are_said_where_there_are_any() -> None:
 def test_a_failed_task_has_no_stages() -> None:
     """An outcome without seconds changes nothing of what is said."""
     run = tally(10, 0)
-    run.settle(Outcome(0, 3, 10, "failed", error="no"))
+    run.count(Outcome(0, 3, 10, "failed", error="no"))
     assert run.shares == {}
 
 

@@ -510,8 +510,8 @@ def test_a_feed_ends_when_all_is_settled() -> None:
     reader = threading.Thread(target=lambda: got.extend(feed))
     reader.start()
     feed.add(Task(0, 1, attempt=2))
-    feed.settle()
-    feed.settle()
+    feed.task_done()
+    feed.task_done()
     reader.join(30)
     assert not reader.is_alive()
     assert got == [Task(0, 1, attempt=2)]

@@ -108,10 +108,10 @@ def test_a_failure_that_fails_again_has_the_new_reason(folder: Path, database: s
     assert {row["run"] for row in before.values()} == {first.run}
     assert {(row["run"], row["message"]) for row in after.values()} == {(again.run, "told otherwise")}
     assert len(fanfold.open_table(database, "failures").to_table()) == len(after)
-    (run,) = [run for run in map(lambda id: RunDirectory(database, id), list_runs(database)) if run.id == first.run]
+    run = RunDirectory(database, first.run)
     ledger = Ledger.open(database, "scripted")
     assert ledger
-    ledger.settle(run, fill=False)  # published once more, as by a driver that was slow
+    ledger.commit_receipts(run, fill=False)  # published once more, as by a driver that was slow
     assert failures(database) == after
 
 
@@ -456,9 +456,9 @@ def test_settling_publishes_or_fills(folder: Path, database: str) -> None:
     changed(folder / "good.txt", "newer")
     (folder / "more.txt").write_text("more")
     run, _ = worked(folder, database)
-    opened(database).settle(run, fill=True)
+    opened(database).commit_receipts(run, fill=True)
     assert texts_of(database) == {"good.txt": "good", "more.txt": "more"}
-    opened(database).settle(run, fill=False)
+    opened(database).commit_receipts(run, fill=False)
     assert texts_of(database) == {"good.txt": "newer", "more.txt": "more"}
     assert set(failures(database)) == {"bad.txt"}
 
@@ -468,7 +468,7 @@ def test_filling_repairs_what_failed_before(folder: Path, database: str) -> None
     embed(folder, database)
     changed(folder / "bad.txt", "repaired")
     run, _ = worked(folder, database)
-    opened(database).settle(run, fill=True)
+    opened(database).commit_receipts(run, fill=True)
     assert where(database) == ({"good.txt", "bad.txt"}, set())
 
 

@@ -37,7 +37,7 @@ def follow(run: RunDirectory, executor: Detached, tally: Tally) -> Generator[Out
         if tally.listing:
             _heed(run, tally)
         for outcome in run.receipts(seen):
-            tally.settle(outcome)
+            tally.count(outcome)
             yield outcome
         if ended:
             return
@@ -108,7 +108,7 @@ def perform(run: RunDirectory, share: int, of: int, executor: Executor, tally: T
     try:
         for outcome in outcomes:
             if settled := settler.settle(outcome):
-                tally.settle(settled)
+                tally.count(settled)
                 yield settled
             else:
                 tally.under_way.pop(outcome.task, None)
@@ -157,7 +157,7 @@ def commit(run: RunDirectory, ended: str = "") -> Report:
     ledger = Ledger.open(run.database, asked.get("table", ""))
     if ledger is None:
         raise UsageError(f"The table of run {run.id} is not in {run.database} any more.")
-    ledger.settle(run, fill=not ledger.is_newest(run))
+    ledger.commit_receipts(run, fill=not ledger.is_newest(run))
     ledger.keep_in_step(run, run.receipts())
     before = run.get("report.json")
     if before and before["ended"] != "interrupted":  # the receipts it was made from may be pruned by now

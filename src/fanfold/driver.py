@@ -280,7 +280,7 @@ class Run:
         self.ledger.publish(outcomes, self.id)
         self.ledger.keep_in_step(self.directory, outcomes)
         for outcome in outcomes:
-            self.tally.settle(outcome)
+            self.tally.count(outcome)
         return outcomes
 
 

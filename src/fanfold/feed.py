@@ -22,7 +22,7 @@ class Feed:
             self._open += 1
             self._changed.notify_all()
 
-    def settle(self) -> None:
+    def task_done(self) -> None:
         """Say that one of the tasks handed out needs nothing more."""
         with self._changed:
             self._open -= 1

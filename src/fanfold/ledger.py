@@ -159,7 +159,7 @@ class Ledger:
         for run in unended(self.database, but):
             if (run.get("run.json") or {}).get("table") != self.name:
                 continue
-            self.settle(run, fill=True, check=check)
+            self.commit_receipts(run, fill=True, check=check)
             if not self._could_keep_in_step(run, check):
                 continue
             check()
@@ -180,7 +180,7 @@ class Ledger:
                 return False
         return True
 
-    def settle(self, run: RunDirectory, *, fill: bool, check: Callable[[], None] = lambda: None) -> None:
+    def commit_receipts(self, run: RunDirectory, *, fill: bool, check: Callable[[], None] = lambda: None) -> None:
         """Commit what a run has receipts for; with `fill`, replace nothing. See `recover` for `check`."""
         self.refresh()
         for slice in _sliced(self._uncommitted(run)):

@@ -8,7 +8,6 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,7 @@ class Tally:
         """Take note of how far a task is: what executors call their progress."""
         self.under_way[task] = (ok, failed)
 
-    def settle(self, outcome: Outcome) -> None:
+    def count(self, outcome: Outcome) -> None:
         """Count a task that has ended for good."""
         self.under_way.pop(outcome.task, None)
         self.ok += outcome.ok
@@ -92,7 +91,8 @@ class Planner:
         self.source, self.suffixes, self.ledger = source, suffixes, ledger
         self.options, self.directory = options, directory
         self.tally = Tally()
-        self._numbers = count()
+        self._tasks = 0
+        self._numbering = threading.Lock()
         self._stop = threading.Event()
 
     def tasks(self, workers: int) -> Iterator[Task]:
@@ -102,7 +102,7 @@ class Planner:
         """
         try:
             for items in cut(self._wanted(), self.options.task_size, workers):
-                yield self.directory.write_manifest(next(self._numbers), self._distinct(items))
+                yield self._task(self._distinct(items))
         except OSError as error:  # what was there when the source was opened is not any more
             raise StorageError(f"Cannot list {self.source.root}: {error}") from error
         self.tally.listing = False
@@ -119,7 +119,13 @@ class Planner:
 
     def split(self, _task: int, parts: list[list[Item]]) -> list[Task]:
         """New tasks for the parts of one."""
-        return [self.directory.write_manifest(next(self._numbers), items) for items in parts]
+        return [self._task(items) for items in parts]
+
+    def _task(self, items: list[Item]) -> Task:
+        """The next task, of these items. Numbers are given out by the lister and by whoever splits tasks."""
+        with self._numbering:
+            number, self._tasks = self._tasks, self._tasks + 1
+        return self.directory.write_manifest(number, items)
 
     @property
     def unchanged(self) -> int:
@@ -138,7 +144,7 @@ class Planner:
             "failed_before": self.failed_before,
             "planned": self.tally.planned,
             "bytes": self.tally.bytes,
-            "tasks": next(self._numbers),
+            "tasks": self._tasks,
             "left_out": dict(self.source.left_out),
         }
 

@@ -41,7 +41,7 @@ class Settler:
             final = None
         elif outcome.status == "crashed":
             final = self._divide(outcome)
-        self.feed.settle()
+        self.feed.task_done()
         return final
 
     def _divide(self, outcome: Outcome) -> Outcome | None:

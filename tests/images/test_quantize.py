@@ -20,7 +20,7 @@ from fanfold.images import Images, quantize
 from fanfold.images.cache import cache_dir
 from fanfold.images.decode import View, decode
 from fanfold.images.model import ready
-from fanfold.images.quantize import MODELS, Quantized, cosines, in_database, scales, settle
+from fanfold.images.quantize import MODELS, Quantized, calibrated, cosines, in_database, scales
 from fanfold.source import Source
 from fanfold.table import open_table
 
@@ -214,7 +214,7 @@ def test_quantised_twice(small: Path, pictures: Path, tmp_path: Path) -> None:
 
 def embed(job: Images, source: Path, database: Path) -> Images:
     """Do what the command does; the job as it was done."""
-    job = settle(job, str(source), str(database), "images", 0.9)
+    job = calibrated(job, str(source), str(database), "images", 0.9)
     run = fanfold.run(job, source=str(source), database=str(database), workers=1)
     assert sum(outcome.ok for outcome in run) >= 0
     assert run.report.failed == 0
@@ -245,7 +245,7 @@ def test_precisions_do_not_mix(small: Path, pictures: Path, tmp_path: Path) -> N
     plain = Images(model=str(small))
     embed(plain, pictures, tmp_path / "db")
     with pytest.raises(RecipeMismatch, match=r"precision fp32.*precision int8.*--table images_2"):
-        settle(replace(plain, precision="int8"), str(pictures), str(tmp_path / "db"), "images")
+        calibrated(replace(plain, precision="int8"), str(pictures), str(tmp_path / "db"), "images")
     embed(replace(plain, precision="int8"), pictures, tmp_path / "other")
     with pytest.raises(RecipeMismatch, match="precision"):
         embed(plain, pictures, tmp_path / "other")
@@ -259,30 +259,30 @@ def test_nothing_is_calibrated_in_vain(small: Path, pictures: Path, tmp_path: Pa
 
     asked, database = Images(model=str(small), precision="int8"), str(tmp_path / "db")
     with pytest.raises(UsageError, match=re.escape(f"{MODELS}/model.onnx of {pictures} cannot be in {database}")):
-        settle(asked, str(pictures), database, "images", reach=refuse)
+        calibrated(asked, str(pictures), database, "images", reach=refuse)
     assert not (tmp_path / "db").exists()
     lance.write_dataset(pa.table({"key": ["a"]}), f"{database}/images.lance")
     with pytest.raises(UsageError, match=r"not made by `fanfold images`.*--table NAME"):
-        settle(asked, str(pictures), database, "images")
+        calibrated(asked, str(pictures), database, "images")
     assert not (tmp_path / "db" / MODELS).exists()
 
 
 def test_a_model_kept_elsewhere(small: Path, pictures: Path, tmp_path: Path) -> None:
     """Asked to, a calibrated model is kept in another folder, and the database is not made; a table's own is used."""
     asked = Images(model=str(small), precision="int8")
-    settled = settle(asked, str(pictures), str(tmp_path / "db"), "images", 0.9, folder=str(tmp_path / "other"))
+    settled = calibrated(asked, str(pictures), str(tmp_path / "db"), "images", 0.9, folder=str(tmp_path / "other"))
     assert settled.recipe()["precision"] == "int8"
     assert Path(settled.model).parent == tmp_path / "other"
     assert not (tmp_path / "db").exists()
     done = embed(asked, pictures, tmp_path / "db")
-    assert settle(asked, str(pictures), str(tmp_path / "db"), "images", folder=str(tmp_path / "third")) == done
+    assert calibrated(asked, str(pictures), str(tmp_path / "db"), "images", folder=str(tmp_path / "third")) == done
     assert not (tmp_path / "third").exists()
 
 
 def test_other_precisions_are_left_alone(tmp_path: Path) -> None:
     """Only INT8 needs settling."""
     job = Images()
-    assert settle(job, "nowhere", str(tmp_path), "images") is job
+    assert calibrated(job, "nowhere", str(tmp_path), "images") is job
 
 
 def test_a_model_by_its_url(

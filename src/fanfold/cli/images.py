@@ -88,9 +88,9 @@ def embed(
     """Turn pictures into vectors: those that are new or have changed. Run it again to resume or to update."""
     executor, options = open_executor(on, size), Options(task_size, id, retry_failed, mirror)
     if job.precision == "int8":  # all else is right by now: what is calibrated is kept in the database
-        from fanfold.images.quantize import settle
+        from fanfold.images.quantize import calibrated
 
-        job = settle(job, source, database, table, _cosine(min_cosine), say=draw.note, reach=executor.reach)
+        job = calibrated(job, source, database, table, _cosine(min_cosine), say=draw.note, reach=executor.reach)
     run = fanfold.run(job, source=source, database=database, table=table, executor=executor, **asdict(options))
     with leaving(run.directory), draw.progress(run.tally):
         for outcome in run:
@@ -143,10 +143,10 @@ def _settled_for_now(job: Images, source: str, database: str, table: str, min_co
     if job.precision != "int8":
         yield job
         return
-    from fanfold.images.quantize import settle
+    from fanfold.images.quantize import calibrated
 
     with TemporaryDirectory(prefix="fanfold-plan-") as folder:
-        yield settle(job, source, database, table, _cosine(min_cosine), say=draw.note, folder=folder)
+        yield calibrated(job, source, database, table, _cosine(min_cosine), say=draw.note, folder=folder)
 
 
 @app.command

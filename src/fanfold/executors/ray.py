@@ -80,7 +80,10 @@ class Ray:
     @property
     def workers(self) -> int:
         """As many as asked for, or as the cluster has room for now. Raises what joining the cluster raises."""
-        return self.size.workers or self._room()
+        if self.size.workers:
+            return self.size.workers
+        self._join()
+        return self._room()
 
     def reach(self, job: Job, source: Source, database: str) -> Source:
         """See `Executor.reach`. Every node is asked; raises FanfoldError when there is no such cluster."""
@@ -109,11 +112,10 @@ class Ray:
         """Be connected, to a cluster of our own if none is named. A connection of the caller's is used as it is."""
         made = CONNECTION.join(self.address, (self.size.workers or 0) * self.size.worker_cpus)
         if made and not self.address:
-            self._room()
+            self._room()  # a worker larger than this machine is refused at once
 
     def _room(self) -> int:
-        """How many workers fit on the nodes there are. Raises UsageError if none does."""
-        self._join()
+        """How many workers fit on the nodes of the cluster joined. Raises UsageError if none does."""
         if room := sum(self._fits(node) for node in alive()):
             return room
         CONNECTION.leave()

@@ -97,7 +97,7 @@ def quantize(job: Images, source: str | Sequence[str], min_cosine: float = MIN_C
     return _quantize(job, collection, min_cosine)
 
 
-def settle(
+def calibrated(
     job: Images,
     source: str,
     database: str,
