@@ -54,7 +54,7 @@ def test_failures_and_unchanged_items_are_said_where_there_are_any() -> None:
     """A run over a source that is still being listed, with failures."""
     run = Tally(listed=15, planned=10, ok=4, failed=1, under_way={3: (1, 1)}, note="waiting")
     run.standings[Standing.UNCHANGED] = 5
-    assert progress_line(run, 2.0) == "7 of 10+ done, 2.0/s, 2 failed, 5 unchanged, still listing, waiting"
+    assert progress_line(run, 2.0) == "7 of 10+ done, 2.0/s, 2 failed, 5 as before, still listing, waiting"
     assert "failed" not in progress_line(tally(10, 1), 0.0)
 
 

@@ -72,7 +72,7 @@ def progress_line(tally: Tally, rate: float) -> str:
     if tally.unsuccessful:
         parts.append(f"{tally.unsuccessful:,} failed")
     if old := tally.listed - tally.planned:
-        parts.append(f"{old:,} unchanged" + (", still listing" if tally.listing else ""))
+        parts.append(f"{old:,} as before" + (", still listing" if tally.listing else ""))
     if held_back := _held_back(tally.shares):
         parts.append(held_back)
     if tally.note:
