@@ -48,8 +48,8 @@ class Failure:
     key: str
     version: str
     stage: str
-    """What was being done: the job's word (`read`, `decode`, `embed`); `job` if it did not answer; `crash` if its worker
-    died of it."""
+    """What was being done, by the job's word: `read`, `decode`, `embed`. Or `job`, which did not answer, or `crash`,
+    when the worker died of it."""
     error: str
     """The kind of error, as its class is called."""
     message: str

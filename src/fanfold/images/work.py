@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,9 +64,11 @@ class Embedding:
         rows = Rows(self._schema)
         batch: list[Picture] = []
         decoded = self._decoded if self._threads == 1 else self._decoded_ahead
-        for answer in decoded(items, source, batch):
-            if answer is not None:
+        for answer in decoded(items, source):
+            if isinstance(answer, Failure):
                 yield answer
+                continue
+            batch.append(answer)
             if len(batch) == len(self._pixels):
                 yield from self._embedded(batch, rows)
                 batch.clear()
@@ -84,8 +87,10 @@ class Embedding:
         vector: Vectors = self._embedder(self._pixels[:1])[0]
         return vector
 
-    def _decoded(self, items: Iterable[Item], source: Opener, batch: list[Picture]) -> Iterator[Failure | None]:
-        """Read and decode; a picture is appended to `batch`, its pixels to the place of the same number."""
+    def _decoded(self, items: Iterable[Item], source: Opener) -> Iterator[Picture | Failure]:
+        """Read and decode; the pixels of the pictures go into the places of the minibatch, one after the other."""
+        places = cycle(self._pixels)
+        pixels = next(places)
         reads = read_ahead(items, source, self._max_bytes)
         try:
             while (read := self._next(reads)) is not None:
@@ -95,20 +100,21 @@ class Embedding:
                     continue
                 try:
                     with self._timed("decode"):
-                        facts = decode(data, self._pixels[len(batch)], self._view)
+                        facts = decode(data, pixels, self._view)
                 except DecodeError as error:
                     yield Failure.of(item, "decode", error)
                     continue
-                batch.append(Picture(item, source.uri(item), len(data), facts))
-                yield None
+                yield Picture(item, source.uri(item), len(data), facts)
+                pixels = next(places)
         finally:
             reads.close()
 
-    def _decoded_ahead(self, items: Iterable[Item], source: Opener, batch: list[Picture]) -> Iterator[Failure | None]:
+    def _decoded_ahead(self, items: Iterable[Item], source: Opener) -> Iterator[Picture | Failure]:
         """The same by several threads, in order, a minibatch ahead. What is counted as decoding is the wait for it.
 
         Pillow's settings are the process's, so of what is not JPEG one is decoded at a time (see decode.py).
         """
+        places = cycle(self._pixels)
         with (
             closing(read_ahead(items, source, self._max_bytes)) as reads,
             closing(
@@ -119,9 +125,8 @@ class Embedding:
                 with self._timed("decode"):
                     found = result()
                 if isinstance(found, Decoded):
-                    self._pixels[len(batch)] = found.pixels
-                    batch.append(Picture(item, source.uri(item), found.bytes, found.facts))
-                    yield None
+                    next(places)[:] = found.pixels
+                    yield Picture(item, source.uri(item), found.bytes, found.facts)
                 else:
                     yield Failure.of(item, "decode" if isinstance(found, DecodeError) else "read", found)
 
