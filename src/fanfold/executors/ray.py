@@ -54,7 +54,7 @@ HOPELESS = "its node was lost, or ran out of memory, again and again"
 
 
 Attempt = tuple[int, int]
-"""A task's number, and how manieth attempt at it this is."""
+"""A task's number, and the number of the attempt at it."""
 At = tuple[int, int, int, int]
 """What a hand is at: the same, and how many of the items are done, and how many have failed."""
 
