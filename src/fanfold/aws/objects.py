@@ -24,7 +24,9 @@ class S3Objects:
 
     def __init__(self, bucket: str) -> None:
         self._address = f"s3://{bucket}"
-        self._asked = {"Bucket": bucket} | ({"RequestPayer": "requester"} if _is_set("AWS_REQUEST_PAYER") else {})
+        self._asked: dict[str, Any] = {"Bucket": bucket}
+        if _is_set("AWS_REQUEST_PAYER"):
+            self._asked["RequestPayer"] = "requester"
         self._client = connect("s3", self._address, **_settings(bucket))
         self._client.meta.events.register("before-parse.s3.ListObjectsV2", _keep_page)
 

@@ -77,9 +77,10 @@ class Listed:
         if address := _full(line) or path_of(line):
             return address
         path = os.path.normpath(os.path.join(os.path.dirname(self.file), line))  # noqa: PTH118, PTH120
-        if (line.startswith("#") or scheme_of(line)) and not _is_file(path):
-            return "" if line.startswith("#") else line
-        return path
+        if line.startswith("#"):
+            return path if _is_file(path) else ""
+        scheme = scheme_of(line)
+        return line if scheme and not (scheme == "data" and _is_file(path)) else path
 
     def _remote(self, line: str) -> str:
         """The address that a line of a list at a URL spells; nothing for a comment."""
