@@ -86,7 +86,7 @@ class Page:
 
 def _keep_page(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
     """Have botocore pass the XML of a listing on rather than parse it."""
-    if response_dict["status_code"] < 300:
+    if response_dict["status_code"] < 300 and b"<ListBucketResult" in response_dict["body"][:1000]:
         customized_response_dict["Page"], response_dict["body"] = response_dict["body"], b""
 
 

@@ -8,7 +8,7 @@ from fanfold.errors import StorageError
 from fanfold.job import Item
 from fanfold.objects import Meta, Objects
 from fanfold.source.protocol import Changed, suffix_of, too_large
-from fanfold.storage import errors_of, is_url, join, os_errors, split_url
+from fanfold.storage import errors_of, is_url, os_errors, split_url
 
 FOLDER = "named like a folder"
 """Why an object is left out whose key ends in a slash."""
@@ -32,7 +32,7 @@ class Bucket:
 
     @property
     def addresses(self) -> "list[str]":
-        return [join(self.root, self.below)]
+        return [f"{self.root}/{self.below}" if self.below else self.root]
 
     @property
     def objects(self) -> Objects:
@@ -94,7 +94,7 @@ class Bucket:
         return f"{self.root}/{item.path}"
 
     def within(self, root: str) -> "Bucket | None":
-        here = f"{self.root}/{self.below}" if self.below else self.root
+        here = self.addresses[0]
         if not is_url(root) or not f"{here}/".startswith(f"{root}/"):
             return None
         return Bucket(root, here[len(root) + 1 :], self.skip)
