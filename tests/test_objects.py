@@ -1,5 +1,6 @@
 """Objects of every key that S3 allows, on a server that takes each for what it is (SeaweedFS takes some for paths)."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fanfold.objects import Objects
 from fanfold.source import Several, open_source, reader
 from fanfold.source.bucket import FOLDER
 from fanfold.storage import exists, read_url
+from flaky import Plan, flaky
 from helpers import TXT, embed, failures, texts_of
 from jobs import Scripted
 
@@ -190,6 +192,32 @@ def test_an_odd_key_that_is_gone(fill: Any, s3: Any) -> None:
         source.read(changed, LIMIT)
     with pytest.raises(OSError, match="over the limit"):
         source.read(large, 2)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_odd_key_whose_content_breaks_off(fill: Any, s3: Any, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Content that breaks off is asked for once more; if that breaks off as well, it is an OSError."""
+    bucket, content = fill("p//a.txt"), b"x" * 100_000
+    s3.put_object(Bucket=bucket[5:], Key="p//a.txt", Body=content)
+    (item,) = open_source(bucket).list(TXT)
+    with flaky(os.environ["AWS_ENDPOINT_URL"], plan := Cuts(times)) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        source = reader(bucket)
+        if times == 1:
+            assert source.read(item, LIMIT) == content
+        else:
+            with pytest.raises(OSError, match=r"p//a\.txt"):
+                source.read(item, LIMIT)
+    assert plan.met["cut"] == times
+
+
+class Cuts(Plan):
+    """The first answers (as many as the seed) are cut in their middle."""
+
+    def fault(self, _request: str) -> str:
+        fault = "cut" if self.met["cut"] < self.seed else ""
+        self.met[fault] += 1
+        return fault
 
 
 def test_there_is_something_of_an_odd_name(fill: Any) -> None:

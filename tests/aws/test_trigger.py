@@ -83,6 +83,16 @@ def test_it_plans_submits_and_answers(deployment: Deployment, upload: Callable[.
     assert (again["Counts"]["unchanged"], again["Counts"]["planned"], again["Jobs"]) == (5, 0, {})
 
 
+def test_odd_keys_are_planned_and_done(deployment: Deployment, upload: Callable[..., None], batch: BatchServer) -> None:
+    """A bucket may have keys that are not paths: the Lambda lists them, the containers read them."""
+    upload("images//0.jpg", "images/1.jpg", "images/1.jpg/", "images/../2.jpg", "logs//")
+    told = ask(Paths=["images"])
+    assert told["Counts"]["listed"] == 2
+    assert told["Counts"]["left_out"] == {"named like a folder": 1, "hidden": 1}
+    assert batch.wait(told["Jobs"]["commit"], 120) == "SUCCEEDED"
+    assert keys_of(deployment) == {"images//0.jpg", "images/1.jpg"}
+
+
 def test_one_task_is_a_plain_job(deployment: Deployment, upload: Callable[..., None], batch: BatchServer) -> None:
     """AWS Batch has no arrays of one."""
     upload("images/only.jpg")

@@ -52,12 +52,16 @@ class S3Objects:
         with _os_errors(f"{self._address}/{key}"):
             answer = self._client.get_object(Key=key, **self._asked)
 
-        def content() -> bytes:
-            with _os_errors(f"{self._address}/{key}"):
-                data: bytes = answer["Body"].read()
-                return data
+        return _meta(key, answer), lambda: self._content(key, answer)
 
-        return _meta(key, answer), content
+    def _content(self, key: str, answer: Mapping[str, Any]) -> bytes:
+        with _os_errors(f"{self._address}/{key}"):
+            try:
+                data: bytes = answer["Body"].read()
+            except FAILED:  # it broke off, which botocore does not mend
+                again = self._client.get_object(Key=key, IfMatch=answer["ETag"], **self._asked)
+                data = again["Body"].read()
+            return data
 
 
 class Page:
