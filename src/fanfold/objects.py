@@ -57,6 +57,7 @@ class Objects:
         Raises StorageError at a key that cannot be listed.
         """
         if self._s3:
+            self._check(prefix)
             return self._s3.list(prefix)
         return _with_slashes(self._listed(prefix))
 
@@ -72,6 +73,16 @@ class Objects:
             return Answer(*self._s3.get(key))
         answer = self._store.get(key)
         return Answer(answer.meta, lambda: bytes(answer.bytes()))
+
+    def _check(self, prefix: str) -> None:
+        """Look by obstore, which reads most objects: boto3 may find a region or credentials that it does not."""
+        if prefix and _ODD.search(prefix[:-1]):
+            return
+        try:
+            next(iter(self._store.list(prefix[:-1] or None, chunk_size=1)), None)
+        except BaseError as error:
+            if not unlisted(error):
+                raise
 
     def _listed(self, prefix: str) -> Iterator[Meta]:
         try:

@@ -53,6 +53,14 @@ def is_web(address: str) -> bool:
     return address[:8].lower().startswith(("http://", "https://"))
 
 
+def page_of(address: str) -> str:
+    """The address of the page that `address` leads to: less the fragment, which is the reader's business.
+
+    Bytes of a list that are not UTF-8 are percent-encoded.
+    """
+    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", address.partition("#")[0])
+
+
 def absolute(address: str) -> str:
     """The one spelling of an address: URLs of stores without a closing slash, `file://` and `~` and links resolved.
 

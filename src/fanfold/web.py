@@ -34,7 +34,7 @@ from urllib3.exceptions import (
 )
 
 import fanfold
-from fanfold.storage import TooLarge, first_line
+from fanfold.storage import TooLarge, first_line, page_of
 
 AGENT = f"fanfold/{fanfold.__version__}"
 """What servers see. Some refuse programs that do not say what they are."""
@@ -154,14 +154,6 @@ class Web:
             backoff_max=self.longest_pause,
             retry_after_max=self.longest_pause,  # type: ignore[arg-type]
         )
-
-
-def page_of(address: str) -> str:
-    """The address of the page that `address` leads to: less the fragment, which is the reader's business.
-
-    Bytes of a list that are not UTF-8 are percent-encoded.
-    """
-    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", address.partition("#")[0])
 
 
 def version_of(headers: Mapping[str, str], size: int) -> str:

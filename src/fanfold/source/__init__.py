@@ -21,8 +21,7 @@ from fanfold.source.folder import Folder
 from fanfold.source.listed import Listed
 from fanfold.source.protocol import Changed, Ids, Source, suffix_of
 from fanfold.source.several import Several
-from fanfold.storage import TooLarge, absolute, is_url, is_web
-from fanfold.web import page_of
+from fanfold.storage import TooLarge, absolute, is_url, is_web, page_of
 
 __all__ = [
     "Bucket",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from io import BytesIO
 from itertools import islice
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fanfold.job import UNKNOWN, Item
@@ -16,12 +17,31 @@ from fanfold.objects import Objects
 from fanfold.source.bucket import fetch, version_of
 from fanfold.source.folder import local_item, read_file
 from fanfold.source.names import as_name, as_text
-from fanfold.source.protocol import Changed, too_large
-from fanfold.storage import SCHEMES, errors_of, is_url, is_web, os_errors, path_of, read_url, side_by_side, split_url
-from fanfold.web import Web, page_of
+from fanfold.source.protocol import Changed
+from fanfold.storage import (
+    SCHEMES,
+    errors_of,
+    is_url,
+    is_web,
+    os_errors,
+    page_of,
+    path_of,
+    read_url,
+    side_by_side,
+    split_url,
+)
+
+if TYPE_CHECKING:
+    from fanfold.web import Web
 
 _MARK = b"\xef\xbb\xbf"  # with which Windows begins texts
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?=://)|data(?=:)", re.IGNORECASE)
+
+
+def _web() -> "Web":
+    from fanfold.web import Web  # a tenth of a second, which commands that read no list need not wait
+
+    return Web()
 
 
 @dataclass
@@ -34,7 +54,7 @@ class Listed:
     root: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 16
-    web: Web = field(default_factory=Web)
+    web: "Web" = field(default_factory=_web)
     _buckets: dict[str, Objects] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -125,8 +145,6 @@ class Listed:
 
     def _page(self, item: Item, limit: int) -> bytes:
         """A page as it is now. Should it have changed since it was listed, the next run sees that by its version."""
-        if item.size > limit:
-            raise too_large(item.size, limit)
         data = self.web.read(item.path, limit)
         if item.version == UNKNOWN:
             raise Changed("it could not be looked at when it was listed, and now it can; run again")
