@@ -179,8 +179,8 @@ def _date(text: str | None) -> datetime | None:
 
 def _length(answer: urllib3.BaseHTTPResponse) -> int:
     """How long a body is, as its server says: 0 if it does not say, or says so of a packed one."""
-    said = answer.headers.get("Content-Length", "")
-    return int(said) if said.isdecimal() and "Content-Encoding" not in answer.headers else 0
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and "Content-Encoding" not in answer.headers else 0
 
 
 def _check(answer: urllib3.BaseHTTPResponse, url: str) -> None:
@@ -227,7 +227,7 @@ def _pool(proxy: str) -> urllib3.PoolManager:
 def _said(cause: BaseException) -> str:
     below = cause.__cause__ or (cause.args[-1] if cause.args else None)
     if isinstance(cause, NameResolutionError):
-        return "there is no such host"
+        return "the host is not known"
     if isinstance(below, IncompleteRead):
         return "the answer broke off"
     if isinstance(cause, SSLError):

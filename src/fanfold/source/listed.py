@@ -5,7 +5,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from io import BytesIO
 from itertools import islice
@@ -145,10 +145,10 @@ class Listed:
 
     def _page(self, item: Item, limit: int) -> bytes:
         """A page as it is now. Should it have changed since it was listed, the next run sees that by its version."""
-        data = self.web.read(item.path, limit)
-        if item.version == UNKNOWN:
+        if item.version == UNKNOWN:  # the listing has had its patience, and what is wanted is the reason
+            replace(self.web, tries=1).read(item.path, limit)
             raise Changed("it could not be looked at when it was listed, and now it can; run again")
-        return data
+        return self.web.read(item.path, limit)
 
     def uri(self, item: Item) -> str:
         is_path = not is_url(item.path) and not scheme_of(item.path)
