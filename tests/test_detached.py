@@ -42,8 +42,8 @@ class Later:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    def table(self, job: Job) -> str:
-        return job.name
+    def table(self, job: Any) -> str:
+        return str(job.name)
 
     def mirror(self, _table: str) -> str:
         return ""

@@ -76,7 +76,7 @@ class Detached(Protocol):
         ...
 
     def mirror(self, table: str) -> str:
-        """The address of what its runs of a table keep in step where nothing else is named; nothing if there is none."""
+        """The mirror of a table where none is named: its address, or nothing."""
         ...
 
     def provide(self, mirror: str) -> None:
