@@ -47,9 +47,9 @@ class Request:
         """The request in an event. Raises UsageError for one that is not understood."""
         if not isinstance(event, Mapping):
             raise UsageError(f"A request is a JSON object, not {_shown(event)}. Ask with {EXAMPLE}.")
-        for name, value in {"Paths": None, **event}.items():
+        for name, value in {**event, "Paths": event.get("Paths")}.items():
             if wrong := _wrong(name, value):
-                raise UsageError(f"{name}: {_shown(value)} is not understood: {wrong}")
+                raise UsageError(f"{_shown(name)[1:-1]}: {_shown(value)} is not understood: {wrong}")
         return cls(**{**event, "Paths": tuple(event["Paths"])})
 
     def sources(self, bucket: str) -> list[str]:

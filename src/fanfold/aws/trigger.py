@@ -48,8 +48,14 @@ def _over_http(event: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     try:
         return events.over_http(200, trigger(Request.of(events.body_of(event)), Deployment.load(), seconds))
     except FanfoldError as error:
-        status = 400 if isinstance(error, UsageError) else 500
-        return events.over_http(status, {"Error": str(events.in_fields(error))})
+        return events.over_http(_status(error), {"Error": str(events.in_fields(error))})
+
+
+def _status(error: FanfoldError) -> int:
+    """The status that HTTP has for an error."""
+    if isinstance(error, UsageError):
+        return 400
+    return 404 if isinstance(error.__cause__, FileNotFoundError) else 500
 
 
 def _answer(event: Any, deployment: Deployment, seconds: float) -> dict[str, Any]:
