@@ -51,6 +51,11 @@ def batch(
 @pytest.fixture
 def other(tmp_path: Path) -> str:
     """A model of 512 numbers a picture, as the article's has, in a file."""
+    return small_resnet18(tmp_path)
+
+
+def small_resnet18(folder: Path) -> str:
+    """Make the file; a model of that name which need not be fetched."""
     weights = np.random.default_rng(0).standard_normal((512, 3, 8, 8)).astype(np.float32)
     nodes = [
         helper.make_node("Conv", ["x", "weights"], ["seen"], strides=[8, 8]),
@@ -61,7 +66,7 @@ def other(tmp_path: Path) -> str:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     graph = helper.make_graph(nodes, "small", [x], [y], [numpy_helper.from_array(weights, "weights")])
-    file = tmp_path / "resnet18.onnx"
+    file = folder / "resnet18.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), file)
     return str(file)
 
