@@ -189,11 +189,26 @@ def test_a_table_from_before_there_were_ids(mirror: str, database: str, tmp_path
         embed(source, database, table="two", mirror=mirror)
 
 
+def test_a_dead_run_whose_mirror_is_another_tables_by_now(mirror: str, database: str, tmp_path: Path) -> None:
+    """The next run ends it, and leaves the mirror alone: nothing will ever be written there for it."""
+    source = folder(tmp_path, "a", "1")
+    run = fanfold.run(Scripted(), source=str(source), database=database, mirror=mirror)
+    (theirs,) = ledgers(tmp_path, x="theirs")
+    mirror_all(theirs.rows, theirs.mirror(mirror))
+    with pytest.raises(MirrorMismatch):
+        list(run)
+    asked = run.directory.get("run.json") or {}
+    run.directory.put("run.json", asked | {"driver": {**asked["driver"], "pid": 2**22 + 1}})
+    assert embed(source, database).unchanged == 1
+    assert run.directory.get("report.json")
+    assert items(mirror) == {"x": "theirs"}
+
+
 # -- two that come at once --------------------------------------------------------------------------------------------
 
 
-def two_ledgers(tmp_path: Path, **texts: str) -> list[Ledger]:
-    """Two databases with a table each, of one row each: of the keys given."""
+def ledgers(tmp_path: Path, **texts: str) -> list[Ledger]:
+    """Databases with a table of one row each: key and text, which also names the database."""
     made = []
     for key, text in texts.items():
         ledger = Ledger.create(str(tmp_path / text), "scripted", Scripted(), "", "key")
@@ -204,7 +219,7 @@ def two_ledgers(tmp_path: Path, **texts: str) -> list[Ledger]:
 
 def test_a_mirror_that_another_table_took_since_the_run_began(mirror: str, tmp_path: Path) -> None:
     """A run may last for hours before its first commit: what it found empty then is looked at again."""
-    first, second = two_ledgers(tmp_path, a="one", b="two")
+    first, second = ledgers(tmp_path, a="one", b="two")
     waiting = second.mirror(mirror)
     mirror_all(first.rows, first.mirror(mirror))
     with pytest.raises(MirrorMismatch, match=r"one/scripted\.lance, not .*two/scripted\.lance"):
@@ -217,7 +232,7 @@ def test_two_tables_that_find_a_mirror_empty_at_once(
     mirror: str, tmp_path: Path, keys: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One writes between the other's look and its first write: at least one of them is told, whatever the keys."""
-    first, second = two_ledgers(tmp_path, **dict(zip(keys, ("one", "two"), strict=True)))
+    first, second = ledgers(tmp_path, **dict(zip(keys, ("one", "two"), strict=True)))
     mirrors = [first.mirror(mirror), second.mirror(mirror)]
     empty = DynamoTable._is_empty
     waiting = [lambda: mirror_all(second.rows, mirrors[1])]
@@ -235,7 +250,7 @@ def test_two_tables_that_find_a_mirror_empty_at_once(
 
 def test_an_item_of_another_table_is_never_replaced(mirror: str, tmp_path: Path) -> None:
     """Whatever was seen when the mirror was opened, every look at its items is a look at whose they are."""
-    first, second = two_ledgers(tmp_path, a="one", b="two")
+    first, second = ledgers(tmp_path, a="one", b="two")
     mirror_all(first.rows, first.mirror(mirror))
     second.rows.commit(written(second.rows, {"a": "two"}, "2"))
     told = second.rows.metadata | {"fanfold.id": second.id, "fanfold.table": second.rows.uri}
