@@ -85,9 +85,9 @@ class DynamoTable:
         """
         table = cls(address, metadata)
         with errors_of(table.name):
-            if table._make():
-                patience = Patience(table.name, table.patience)
-                table._until_active(patience, again=["ResourceNotFoundException"])  # it is not known everywhere at once
+            is_new, patience = table._make(), Patience(table.name, table.patience)
+            table._until_active(patience, again=["ResourceNotFoundException"])  # it is not known everywhere at once
+            if is_new:
                 table._protect(patience)
         return cls.open(address, metadata)
 
