@@ -283,12 +283,51 @@ def test_progress_is_plain_lines_off_a_terminal(photos: Path, database: str) -> 
     assert "all done" in done.stdout
 
 
-def test_output_may_be_cut_off(embedded: str) -> None:
-    """A reader that stops reading causes no traceback."""
-    line = f"{FANFOLD[0]} images search {embedded} red.jpg --json | head -n 1"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=os.environ)
-    assert len(done.stdout.splitlines()) == 1
+def piped(command: str, reader: str) -> "subprocess.CompletedProcess[str]":
+    """A command with its output read by another one, as a shell connects them; the exit code is the command's."""
+    line = f"{FANFOLD[0]} {command} | {reader}; exit ${{PIPESTATUS[0]}}"
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "--version",
+        "images embed --help",
+        "runs DB",
+        "runs DB --json",
+        "report DB",
+        "failures DB 2>&-",
+        "doctor",
+        "images models",
+        "images search DB red.jpg",
+        "images search DB red.jpg --json",
+        "images duplicates DB",
+        "images vectors DB red.jpg green.png --json",
+        "images embed PHOTOS DB",
+        "images embed PHOTOS DB 2>&1",
+        "plan images PHOTOS DB",
+    ],
+)
+def test_a_reader_that_leaves_ends_a_command_with_0(command: str, embedded: str, shared_photos: Path) -> None:
+    """A command whose reader does not read to the end, such as `head`, ends with 0 and says nothing about it."""
+    done = piped(command.replace("DB", embedded).replace("PHOTOS", str(shared_photos)), "true")
+    assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    assert "roken pipe" not in done.stderr
+
+
+def test_a_mistake_stays_one_when_nobody_reads_it(tmp_path: Path) -> None:
+    """Exit code 2 for a wrong command, also where stderr goes to a reader that has left."""
+    assert piped(f"runs {tmp_path}/absent 2>&1", "true").returncode == 2
+    assert piped("images bogus 2>&1", "true").returncode == 2
+
+
+def test_head_gets_its_line(embedded: str) -> None:
+    """A reader gets what it reads before it leaves."""
+    done = piped(f"images search {embedded} red.jpg --json", "head -n 1")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
 
 
 @pytest.mark.parametrize(

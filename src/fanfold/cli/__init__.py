@@ -4,7 +4,6 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 all done, 1 t
 wrong, 3 finished with failed items, 128 and the signal's number when stopped by one.
 """
 
-import os
 import signal
 import sys
 from datetime import timedelta
@@ -14,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import App, Parameter
 
 import fanfold
-from fanfold.cli import draw
+from fanfold.cli import draw, streams
 from fanfold.errors import FanfoldError, UsageError
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
@@ -26,6 +25,8 @@ app = App(
     help="Fan one job out over many items; fold the results into one table, exactly once.",
     version=fanfold.__version__,
     suppress_keyboard_interrupt=False,  # `main` says something better
+    console=streams.help_out,
+    error_console=streams.help_err,
 )
 # Loaded when called for: the other verbs work without the jobs' dependencies.
 app.command("fanfold.cli.images:app", name="images", help="Embed pictures as vectors, and search them.")
@@ -138,21 +139,29 @@ def optimize(
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    streams.in_utf8()
+    streams.take_any_text()
     signal.signal(signal.SIGTERM, _stop)
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    """Perform the command. Every error that a user can meet becomes a sentence and an exit code here."""
     try:
-        sys.exit(app(sys.argv[1:], result_action="return_value") or 0)
+        code: int | None = app(sys.argv[1:], result_action="return_value")
+        return code or 0
     except FanfoldError as error:
         draw.error(str(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt as interrupt:
         draw.error("Stopped. What is done is kept; the same command goes on from here.")
-        sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
+        return int(128 + (interrupt.args or (signal.SIGINT,))[0])
     except BrokenPipeError:  # the reader of stdout had enough, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        streams.into_nothing(sys.stdout.fileno())
+        return 0
     except OSError as error:  # of stdout, such as a full disk: those of sources and databases are FanfoldErrors
         draw.error(str(error))
-        sys.exit(1)
+        return 1
 
 
 def _stop(number: int, _frame: FrameType | None) -> Any:

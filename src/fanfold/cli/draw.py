@@ -1,7 +1,5 @@
 """What the command line shows: progress on stderr, results on stdout, each as text for people or JSON for scripts."""
 
-import json
-import sys
 import threading
 import time
 from collections import deque
@@ -11,19 +9,17 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from fanfold.cli.streams import err as err
+from fanfold.cli.streams import out as out
+from fanfold.cli.streams import put_json as put_json
+from fanfold.cli.streams import spinner
 from fanfold.pace import shares
 from fanfold.planner import Tally
 from fanfold.report import Report
-
-# User text (paths, messages) is never markup: `[ray]` in a file name must stay there.
-_WIDE = None if sys.stdout and sys.stdout.isatty() else 200  # columns: into a file or a pipe nothing is cut off
-out = Console(markup=False, highlight=False, emoji=False, width=_WIDE)
-err = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def error(message: str) -> None:
@@ -34,12 +30,6 @@ def error(message: str) -> None:
 def note(message: str) -> None:
     """Say something worth knowing, on stderr."""
     err.print(harmless(message), soft_wrap=True)
-
-
-def put_json(content: Mapping[str, Any]) -> None:
-    """One JSON object on one line of stdout."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
 
 
 class Speed:
@@ -102,7 +92,7 @@ def progress(tally: Tally) -> Iterator[None]:
 def _bar(tally: Tally, stop: threading.Event) -> None:
     speed = Speed()
     columns = (
-        SpinnerColumn(),
+        spinner(),
         BarColumn(bar_width=30 if err.width > 110 else 10),
         TextColumn("{task.description}", markup=False),
     )
@@ -143,7 +133,7 @@ def share(what: str) -> Iterator[Callable[[float], None]]:
     if not err.is_terminal:
         yield told
         return
-    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
+    columns = (spinner(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda done: bar.update(task, description=line(done), completed=done)
