@@ -13,11 +13,13 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import App, Parameter
 
 import fanfold
-from fanfold.cli import draw, streams
+from fanfold.cli import draw, numbers, streams
 from fanfold.errors import FanfoldError, UsageError
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
 Database = Annotated[str, Parameter(help="The database: a folder, or a URL such as s3://bucket/db.")]
+MOST_HOURS = 1_000_000
+"""A century: more would be before dates begin."""
 RunId = Annotated[str | None, Parameter(help="The run's id; the newest by default.")]
 
 app = App(
@@ -25,25 +27,55 @@ app = App(
     help="Fan one job out over many items; fold the results into one table, exactly once.",
     version=fanfold.__version__,
     suppress_keyboard_interrupt=False,  # `main` says something better
+    config=numbers.check,
     console=streams.help_out,
     error_console=streams.help_err,
+)
+
+
+def _help(does: str, example: str) -> str:
+    """The help of a command whose docstring Cyclopts does not see; the others' docstrings have the same form."""
+    return f"{does}\n\nFor example: `{example}`"
+
+
+app.register_install_completion_command(
+    help=_help(
+        "Set up completion by Tab for your shell: bash, zsh, fish or PowerShell.", "fanfold --install-completion"
+    )
 )
 # Loaded when called for: the other verbs work without the jobs' dependencies.
 app.command("fanfold.cli.images:app", name="images", help="Embed pictures as vectors, and search them.")
 plan = App(name="plan", help="Say what a run would do, how long it would take, and what it would cost.")
-plan.command("fanfold.cli.images:plan", name="images", help="What `fanfold images embed` would do.")
+plan.command(
+    "fanfold.cli.images:plan",
+    name="images",
+    help=_help(
+        "Say what `fanfold images embed` would do.\n\n"
+        "Nothing is written. Some pictures, drawn at random, are embedded to measure it.",
+        "fanfold plan images photos db",
+    ),
+)
 app.command(plan)
 app.command(
-    "fanfold.cli.doctor:doctor", name="doctor", help="Say what this machine offers, and what will be used of it."
+    "fanfold.cli.doctor:doctor",
+    name="doctor",
+    help=_help("Say what this machine offers, and what will be used of it.", "fanfold doctor"),
 )
-app.command("fanfold.cli.detached:cancel", name="cancel", help="End a run on a cluster, and commit what it has done.")
+app.command(
+    "fanfold.cli.detached:cancel",
+    name="cancel",
+    help=_help("End a run on a cluster, and commit what it has done.", "fanfold cancel db"),
+)
 for verb in ("work", "commit", "launch"):  # what containers do
     app.command(f"fanfold.cli.detached:{verb}", name=verb, show=False)
 
 
 @app.command
 def runs(database: Database, /, *, json: Json = False) -> int:
-    """List the runs of a database, newest first."""
+    """List the runs of a database, newest first.
+
+    For example: `fanfold runs db`
+    """
     from fanfold.ledger import account
     from fanfold.runs import RunDirectory, list_runs
     from fanfold.storage import absolute
@@ -62,7 +94,10 @@ def report(
     follow: Annotated[bool, Parameter(negative="", help="Wait for its end: of a run on a cluster.")] = False,
     json: Json = False,
 ) -> int:
-    """Say where every item of a run went; of one that is under way, how far it is."""
+    """Say where every item of a run went; of one that is under way, how far it is.
+
+    For example: `fanfold report db`
+    """
     from fanfold.ledger import account
     from fanfold.runs import find_run
     from fanfold.storage import absolute
@@ -85,7 +120,10 @@ def failures(
     table: Annotated[str | None, Parameter(help="Only those of this table.")] = None,
     json: Json = False,
 ) -> int:
-    """List the items that failed, each with the stage and the reason."""
+    """List the items that failed, each with the stage and the reason.
+
+    For example: `fanfold failures db`
+    """
     from fanfold.storage import absolute
     from fanfold.table import Table
 
@@ -106,11 +144,16 @@ def mirror(
     table: Annotated[str, Parameter(help="The table to be mirrored.")] = "images",
     json: Json = False,
 ) -> int:
-    """Bring a table elsewhere in step with a whole table of the database. Runs with --mirror do so for their items."""
+    """Bring a table elsewhere in step with a whole table of the database. Runs with --mirror do so for their items.
+
+    For example: `fanfold mirror db dynamodb://vectors`
+    """
     from fanfold.ledger import Ledger
     from fanfold.mirror import mirror_all
     from fanfold.storage import absolute
+    from fanfold.table import check_name
 
+    check_name(table)
     ledger = Ledger.open(absolute(database), table)
     if ledger is None:
         raise UsageError(f"There is no table '{table}' of fanfold's in {database}.")
@@ -127,12 +170,15 @@ def optimize(
     keep: Annotated[float, Parameter(help="Hours for which old versions stay readable.")] = 1.0,
     json: Json = False,
 ) -> int:
-    """Join small fragments, complete indexes, forget old versions, and sweep up what killed workers left behind."""
+    """Join small fragments, complete indexes, forget old versions, and sweep up what killed workers left behind.
+
+    For example: `fanfold optimize db`
+    """
     from fanfold.ledger import optimize
     from fanfold.storage import absolute
 
-    if keep < 0:
-        raise UsageError(f"--keep takes hours from 0 up, not {keep}.")
+    if not 0 <= keep <= MOST_HOURS:
+        raise UsageError(f"--keep takes hours, from 0 up to {MOST_HOURS:,}, not {keep:g}.")
     draw.optimized(optimize(absolute(database), timedelta(hours=keep)), json)
     return 0
 
