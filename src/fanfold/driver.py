@@ -86,7 +86,7 @@ def prepare(
     executor: Executor | Detached,
 ) -> tuple[Source, Ledger]:
     """Open the source and the ledger, see that they go together, and make the ledger if it is new."""
-    collection, where, name = addressed(source, database, table or job.name)
+    collection, where, name = addressed(source, database, job.name if table is None else table)
     collection = executor.reach(job, collection, where)
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, options.ids)
     collection = ledger.fit(job, collection, options.ids)

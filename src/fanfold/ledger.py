@@ -79,7 +79,7 @@ class Ledger:
             )
         if metadata["fanfold.ids"] != ids:
             raise UsageError(
-                f"Table '{self.name}' was made with --id {metadata['fanfold.ids']}, and this run has --id {ids}. "
+                f"Table '{self.name}' has --id {metadata['fanfold.ids']}, not --id {ids}. "
                 f"Add --id {metadata['fanfold.ids']} to the command, or write to another table with: "
                 f"--table {free_name(self.database, self.name)}"
             )

@@ -238,7 +238,7 @@ def _fitted(
         shown.remove(head)
     out.print(table)
     if len(shown) < len(heads):
-        note(f"Not shown for lack of room: {', '.join(head for head in heads if head not in shown)}. See --json.")
+        note(f"No room for {', '.join(head for head in heads if head not in shown)}: see --json.")
 
 
 def _table(
