@@ -524,6 +524,88 @@ def test_mistakes_of_other_kinds(command: list[str], says: str, embedded: str) -
     assert "Traceback" not in done.stderr
 
 
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+"""An environment in which Python reads and writes ASCII."""
+
+
+def test_keys_are_the_same_in_every_locale(tmp_path: Path, database: str) -> None:
+    """Where stdout takes ASCII only, names are read as UTF-8, text has escapes, and JSON stays JSON."""
+    picture(tmp_path / "photos" / "é☃😀.jpg")
+    for environment in (ASCII, {}, {**ASCII, "PYTHONIOENCODING": "latin-1"}):
+        done = fanfold("images", "embed", tmp_path / "photos", database, "--json", env=os.environ | environment)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["unchanged"] == 1
+    for verb in (["search"], ["vectors"]):
+        asked = ("images", *verb, database, "é☃😀.jpg")
+        text = fanfold(*asked, env=os.environ | ASCII)
+        assert text.returncode == 0, text.stderr
+        assert "\\u2603" in text.stdout
+        told = fanfold(*asked, "--json", env=os.environ | ASCII)
+        assert json.loads(told.stdout)["key"] == "é☃😀.jpg"
+        assert told.stdout.isascii()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["runs", "db"],
+        ["images", "search", "db", "x"],
+        ["images", "embed", "photos", "/tmp/db"],
+        ["images", "embed", "/", "/tmp/db", "--model", "a.onnx"],
+        ["optimize", "db"],
+    ],
+    ids=" ".join,
+)
+def test_a_working_directory_that_is_gone(command: list[str], tmp_path: Path) -> None:
+    """Relative names cannot be found there, which is said in a sentence; exit code 2."""
+    line = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {FANFOLD[0]} {' '.join(command)}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the working directory is gone" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_absolute_names_need_no_working_directory(embedded: str, tmp_path: Path) -> None:
+    """A command that names everything in full works where the working directory is gone."""
+    line = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {FANFOLD[0]} runs {embedded}"
+    assert subprocess.run(["bash", "-c", line], capture_output=True, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("below", ["", "db"])
+@pytest.mark.parametrize(
+    "verb", ["runs", "report", "failures", "optimize", "cancel", "images search", "images vectors", "images embed"]
+)
+def test_a_file_is_no_database(verb: str, below: str, tmp_path: Path, shared_photos: Path) -> None:
+    """A file in the place of a database, or above it, ends every verb with a sentence that names it."""
+    (tmp_path / "file").write_text("no database")
+    where = tmp_path / "file" / below
+    words = verb.split()
+    asked = {"search": [where, "x"], "vectors": [where, "x"], "embed": [shared_photos, where]}.get(words[-1], [where])
+    done = fanfold(*words, *asked)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("fanfold: ")
+    assert str(where) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        ("MemoryError()", "not enough memory"),
+        ("ImportError('x.so: failed to map segment from shared object')", "not enough memory"),
+        ('RuntimeError("can\'t start new thread")', "No more threads can be started"),
+    ],
+)
+def test_a_limit_of_the_machine_is_a_sentence(raised: str, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """What Python raises where memory or threads run out ends a command with 1 and what to do about it."""
+    script = f"import fanfold.ledger, fanfold.cli\ndef full(*_): raise {raised}\nfanfold.runs.list_runs = full\n"
+    done = subprocess.run([sys.executable, "-c", f"{script}fanfold.cli.main()", "runs", "/"], timeout=60)
+    assert done.returncode == 1
+    said = capfd.readouterr().err
+    assert says in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "2>&-"])
 def test_streams_that_take_nothing(redirection: str, embedded: str) -> None:
     """A closed or full stdout or stderr causes no traceback."""

@@ -11,13 +11,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
 from fanfold.errors import MissingExtra, UsageError
 from fanfold.job import key_field
+from fanfold.storage import absolute
 
 if TYPE_CHECKING:
     from fanfold.images.embed import Vectors
@@ -91,7 +91,7 @@ class Images:
                 raise UsageError(f"{option} must be one of {', '.join(choices)}, not '{getattr(self, option)}'.")
         if self.model.endswith(".onnx") and "://" not in self.model:
             # As a command typed in another folder could name it: workers and later searches do.
-            object.__setattr__(self, "model", str(Path(self.model).expanduser().resolve()))
+            object.__setattr__(self, "model", absolute(self.model))
 
     def schema(self) -> pa.Schema:
         """The table's columns; metadata under `fanfold.` tells model, weights, dimension and recipe.
