@@ -26,6 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ROOT / ".venv" / "bin"
 PEERS = ROOT / ".venv-bench" / "bin"
+SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
+"""So that no peer's ONNX Runtime reports to its maker while it is measured, either."""
 _SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
 """Instruction sets that decide how fast models run, as Linux and as people call them."""
 SAMPLE_EVERY = 0.05
@@ -58,7 +60,7 @@ def run(command: Sequence[object], env: Mapping[str, str] | None = None, memory:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [str(part) for part in command], stdout=out, stderr=err, env=os.environ | (env or {})
+            [str(part) for part in command], stdout=out, stderr=err, env=os.environ | SILENT | (env or {})
         )
         with watched(before if memory else None) as watch:
             _, status, usage = os.wait4(process.pid, 0)

@@ -28,6 +28,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray reads it when it is imported, by whichever file of tests is the first: clusters on loopback are joined there.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
+# For the tests that import ONNX Runtime before fanfold does.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # No deadlines: how long an example takes says how busy the machine is. The same examples every time.
 hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("fanfold")

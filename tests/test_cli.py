@@ -1,11 +1,17 @@
 """The command line: what it prints where, and with which exit code it ends."""
 
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +81,47 @@ def embedded(shared_photos: Path) -> str:
     return database
 
 
+def on_terminal(columns: int, *args: object) -> tuple[int, list[str]]:
+    """The exit code of a command on a terminal so wide, and the lines it shows there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = subprocess.Popen([*FANFOLD, *map(str, args)], env=environment | {"TERM": "xterm"}, **streams)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:  # Linux: EIO when the last writer has left
+        while more := terminal.read(1 << 16):
+            shown += more
+    return process.wait(60), re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("command", [["runs", "DB"], ["images", "models"]], ids=" ".join)
+def test_lists_fit_a_terminal(command: list[str], columns: int, embedded: str) -> None:
+    """No line is wider than the terminal, and no cell is cut off; what has no room is named."""
+    code, lines = on_terminal(columns, *(embedded if word == "DB" else word for word in command))
+    assert code == 0
+    assert max(map(len, lines)) <= columns
+    assert "…" not in "".join(lines)
+    assert len(lines) == 1 + len(objects(*(embedded if word == "DB" else word for word in command))) + 1
+    assert lines[-1].startswith("No room for ")
+
+
+def test_nothing_is_cut_off_in_a_pipe(embedded: str, tmp_path: Path) -> None:
+    """Where nobody reads at a terminal, every row is a line, however long: of models, of runs, of long keys."""
+    models = fanfold("images", "models").stdout
+    assert all(model["source"] in models for model in objects("images", "models"))
+    run = objects("runs", embedded)[-1]
+    (head, row) = (line.split() for line in fanfold("runs", embedded).stdout.splitlines())
+    assert head == ["run", "table", "ended", "listed", "unchanged", "ok", "failed", "lost", "time"]
+    assert row[:8] == [run["run"], "images", "complete", "4", "0", "4", "0", "0"]
+    key = "/".join(["a-folder-with-a-long-name" * 5] * 4 + ["red.jpg"])
+    picture(tmp_path / "photos" / key)
+    assert fanfold("images", "embed", tmp_path / "photos", tmp_path / "db").returncode == 0
+    assert key in fanfold("images", "search", tmp_path / "db", key).stdout
+
+
 def test_exit_code_0_when_all_is_done(photos: Path, database: str) -> None:
     """A run without failures ends with 0 and accounts for every item."""
     done = fanfold("images", "embed", photos, database, "--json")
@@ -129,13 +176,138 @@ def test_exit_code_2_when_the_command_is_wrong(command: list[str], says: str, tm
     assert not list(tmp_path.iterdir())
 
 
+def test_completion_is_set_up_for_a_shell(tmp_path: Path) -> None:
+    """`--install-completion` writes a script that knows the commands and their flags, and has the shell load it."""
+    done = fanfold("--install-completion", "--shell", "bash", env=os.environ | {"HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    script = tmp_path / ".local" / "share" / "bash-completion" / "completions" / "fanfold"
+    asked = f"source {script}; complete -p fanfold"
+    assert "fanfold" in subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout
+    for word in ("duplicates", "--threshold", "plan", "doctor", "--follow"):
+        assert word in script.read_text()
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["search", "-k", "1.5"], "-k takes a whole number, not 1.5"),
+        (["search", "-k", "2.0"], "-k takes a whole number, not 2.0"),
+        (["search", "-k", "0"], "-k takes a number from 1 up, not 0"),
+        (["search", "-k", "nan"], '"nan"'),
+        (["duplicates", "--threshold", "0"], "--threshold takes a cosine above 0 and up to 1, not 0"),
+        (["duplicates", "--threshold", "1.1"], "--threshold takes a cosine above 0 and up to 1, not 1.1"),
+        (["duplicates", "--threshold", "nan"], "--threshold takes a number, not nan"),
+        (["embed", "--workers", "1.5"], "--workers takes a whole number, not 1.5"),
+        (["embed", "--workers", "0"], "at least one worker, not 0"),
+        (["embed", "--task-size", "0"], "at least one item"),
+        (["embed", "--worker-gpus", "nan"], "--worker-gpus takes a number, not nan"),
+        (["embed", "--worker-gpus", "-1"], "--worker-gpus takes a number from 0 up, not -1"),
+        (["embed", "--batch-size", "2.5"], "--batch-size takes a whole number, not 2.5"),
+        (["embed", "--min-cosine", "nan", "--precision", "int8"], "--min-cosine takes a number, not nan"),
+        (["embed", "--min-cosine", "2", "--precision", "int8"], "--min-cosine takes a cosine from 0 to 1, not 2"),
+        (["optimize", "--keep", "nan"], "--keep takes a number, not nan"),
+        (["optimize", "--keep", "inf"], "--keep takes a number, not inf"),
+        (["optimize", "--keep", "-1"], "--keep takes hours, from 0 up to 1,000,000, not -1"),
+        (["optimize", "--keep", "1e300"], "--keep takes hours, from 0 up to 1,000,000, not 1e+300"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_numbers_out_of_range_are_refused(flags: list[str], says: str, embedded: str, shared_photos: Path) -> None:
+    """A number that a flag's help does not speak of ends a command with 2 and the flag's name; none is rounded."""
+    verb, *rest = flags
+    before = {"search": ["images", verb, embedded, "red.jpg"], "duplicates": ["images", verb, embedded]}
+    before |= {"embed": ["images", verb, shared_photos, embedded], "optimize": [verb, embedded]}  # type: ignore[dict-item]
+    done = fanfold(*before[verb], *rest)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in " ".join(done.stderr.split())
+
+
+def test_more_neighbours_than_there_are(embedded: str) -> None:
+    """However many are asked for, those there are are shown."""
+    assert len(objects("images", "search", embedded, "red.jpg", "-k", 10**30)) == 4
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", ".x", "-", "x" * 201, "a\nb"])
+def test_odd_table_names_are_refused_by_every_verb(name: str, embedded: str, shared_photos: Path) -> None:
+    """A name that no table can have ends with 2, and the sentence says which letters can be used."""
+    for verb in (
+        ["images", "embed", shared_photos, embedded],
+        ["images", "search", embedded, "red.jpg"],
+        ["mirror", embedded, "dynamodb://x"],
+    ):
+        done = fanfold(*verb, f"--table={name}")
+        assert done.returncode == 2
+        assert "is not a valid table name. Use letters, digits, '_', '-' and '.'" in done.stderr
+
+
+def test_the_name_failures_is_reserved(embedded: str, shared_photos: Path) -> None:
+    """No job writes into the table of failures, and the sentence does not speak of letters."""
+    for verb in (["images", "embed"], ["plan", "images"]):
+        done = fanfold(*verb, shared_photos, embedded, "--table", "failures")
+        assert done.returncode == 2
+        assert "'failures' is reserved" in done.stderr
+
+
+def test_a_mismatch_of_ids_names_the_flag(embedded: str, shared_photos: Path) -> None:
+    """A table whose keys are paths refuses stems, and says what to type."""
+    done = fanfold("images", "embed", shared_photos, embedded, "--id", "stem")
+    assert done.returncode == 2
+    assert "Add --id key to the command, or write to another table with: --table images_2" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def sums(shared_photos: Path) -> str:
+    """A database of another job: the example's checksums, without vectors."""
+    database = str(shared_photos.parent / "sums")
+    script = (
+        "import sys, fanfold, checksums\n"
+        "for _ in fanfold.run(checksums.Checksums(), source=sys.argv[1], database=sys.argv[2], table='images'): pass"
+    )
+    examples = Path(__file__).parent.parent / "examples"
+    subprocess.run([sys.executable, "-c", script, str(shared_photos), database], cwd=examples, check=True)
+    return database
+
+
+def test_another_jobs_table_is_refused_by_the_jobs_name(sums: str, shared_photos: Path) -> None:
+    """Pictures do not go into a table of checksums, and the sentence speaks of jobs, not of models."""
+    done = fanfold("images", "embed", shared_photos, sums)
+    assert done.returncode == 2
+    assert "Table 'images' was made by another job, 'checksums'" in done.stderr
+    assert "--table images_2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "verb", [["search"], ["search", "--exact"], ["duplicates"], ["vectors"], ["index"]], ids=" ".join
+)
+@pytest.mark.parametrize("table", ["failures", "images"])
+def test_a_table_without_vectors_is_said_to_be_one(verb: list[str], table: str, sums: str) -> None:
+    """What needs vectors ends with 2 for a table of failures and for one of another job."""
+    name, *flags = verb
+    asked = ["red.jpg"] if name in ("search", "vectors") else []
+    done = fanfold("images", name, sums, *asked, *flags, "--table", table)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"fanfold: Table '{table}' has no vectors.")
+
+
+def test_an_empty_table_is_said_to_be_empty(tmp_path: Path, shared_photos: Path) -> None:
+    """A search of a table without rows ends with 2 and says so, whatever is asked for."""
+    (tmp_path / "none").mkdir()
+    assert fanfold("images", "embed", tmp_path / "none", tmp_path / "db").returncode == 0
+    for query in ("red.jpg", shared_photos / "red.jpg"):
+        done = fanfold("images", "search", tmp_path / "db", query)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is empty: there is nothing to find" in done.stderr
+    assert "is empty: there is nothing to index" in fanfold("images", "index", tmp_path / "db").stderr
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         (["--on", "nonsense"], "no executor 'nonsense'"),
         (["--mirror", "nonsense://x"], "'nonsense://x' is no mirror"),
         (["--task-size", "0"], "A task needs at least one item"),
-        (["--table", "a/b"], "'a/b' is no name"),
+        (["--table", "a/b"], "'a/b' is not a valid table name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -283,12 +455,51 @@ def test_progress_is_plain_lines_off_a_terminal(photos: Path, database: str) -> 
     assert "all done" in done.stdout
 
 
-def test_output_may_be_cut_off(embedded: str) -> None:
-    """A reader that stops reading causes no traceback."""
-    line = f"{FANFOLD[0]} images search {embedded} red.jpg --json | head -n 1"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=os.environ)
-    assert len(done.stdout.splitlines()) == 1
+def piped(command: str, reader: str) -> "subprocess.CompletedProcess[str]":
+    """A command with its output read by another one, as a shell connects them; the exit code is the command's."""
+    line = f"{FANFOLD[0]} {command} | {reader}; exit ${{PIPESTATUS[0]}}"
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "--version",
+        "images embed --help",
+        "runs DB",
+        "runs DB --json",
+        "report DB",
+        "failures DB 2>&-",
+        "doctor",
+        "images models",
+        "images search DB red.jpg",
+        "images search DB red.jpg --json",
+        "images duplicates DB",
+        "images vectors DB red.jpg green.png --json",
+        "images embed PHOTOS DB",
+        "images embed PHOTOS DB 2>&1",
+        "plan images PHOTOS DB",
+    ],
+)
+def test_a_reader_that_leaves_ends_a_command_with_0(command: str, embedded: str, shared_photos: Path) -> None:
+    """A command whose reader does not read to the end, such as `head`, ends with 0 and says nothing about it."""
+    done = piped(command.replace("DB", embedded).replace("PHOTOS", str(shared_photos)), "true")
+    assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    assert "roken pipe" not in done.stderr
+
+
+def test_a_mistake_stays_one_when_nobody_reads_it(tmp_path: Path) -> None:
+    """Exit code 2 for a wrong command, also where stderr goes to a reader that has left."""
+    assert piped(f"runs {tmp_path}/absent 2>&1", "true").returncode == 2
+    assert piped("images bogus 2>&1", "true").returncode == 2
+
+
+def test_head_gets_its_line(embedded: str) -> None:
+    """A reader gets what it reads before it leaves."""
+    done = piped(f"images search {embedded} red.jpg --json", "head -n 1")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +508,6 @@ def test_output_may_be_cut_off(embedded: str) -> None:
         (["images", "embed", ".", ""], "empty"),
         (["images", "vectors", "DB", "red.jpg", "--npy", "/nowhere/x.npy"], "Cannot write /nowhere/x.npy"),
         (["images", "search", "DB", "odd\udcff.png"], "neither a key"),
-        (["optimize", "DB", "--keep", "-1"], "from 0 up"),
         (["cancel", "DB"], "has ended already: fanfold report"),
         (["mirror", "DB", "nonsense"], "'nonsense' is no mirror"),
         (["work", "DB", "no-such-run"], "There is no run no-such-run"),
@@ -312,6 +522,88 @@ def test_mistakes_of_other_kinds(command: list[str], says: str, embedded: str) -
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+"""An environment in which Python reads and writes ASCII."""
+
+
+def test_keys_are_the_same_in_every_locale(tmp_path: Path, database: str) -> None:
+    """Where stdout takes ASCII only, names are read as UTF-8, text has escapes, and JSON stays JSON."""
+    picture(tmp_path / "photos" / "é☃😀.jpg")
+    for environment in (ASCII, {}, {**ASCII, "PYTHONIOENCODING": "latin-1"}):
+        done = fanfold("images", "embed", tmp_path / "photos", database, "--json", env=os.environ | environment)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["unchanged"] == 1
+    for verb in (["search"], ["vectors"]):
+        asked = ("images", *verb, database, "é☃😀.jpg")
+        text = fanfold(*asked, env=os.environ | ASCII)
+        assert text.returncode == 0, text.stderr
+        assert "\\u2603" in text.stdout
+        told = fanfold(*asked, "--json", env=os.environ | ASCII)
+        assert json.loads(told.stdout)["key"] == "é☃😀.jpg"
+        assert told.stdout.isascii()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["runs", "db"],
+        ["images", "search", "db", "x"],
+        ["images", "embed", "photos", "/tmp/db"],
+        ["images", "embed", "/", "/tmp/db", "--model", "a.onnx"],
+        ["optimize", "db"],
+    ],
+    ids=" ".join,
+)
+def test_a_working_directory_that_is_gone(command: list[str], tmp_path: Path) -> None:
+    """Relative names cannot be found there, which is said in a sentence; exit code 2."""
+    line = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {FANFOLD[0]} {' '.join(command)}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the working directory is gone" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_absolute_names_need_no_working_directory(embedded: str, tmp_path: Path) -> None:
+    """A command that names everything in full works where the working directory is gone."""
+    line = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {FANFOLD[0]} runs {embedded}"
+    assert subprocess.run(["bash", "-c", line], capture_output=True, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("below", ["", "db"])
+@pytest.mark.parametrize(
+    "verb", ["runs", "report", "failures", "optimize", "cancel", "images search", "images vectors", "images embed"]
+)
+def test_a_file_is_no_database(verb: str, below: str, tmp_path: Path, shared_photos: Path) -> None:
+    """A file in the place of a database, or above it, ends every verb with a sentence that names it."""
+    (tmp_path / "file").write_text("no database")
+    where = tmp_path / "file" / below
+    words = verb.split()
+    asked = {"search": [where, "x"], "vectors": [where, "x"], "embed": [shared_photos, where]}.get(words[-1], [where])
+    done = fanfold(*words, *asked)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("fanfold: ")
+    assert str(where) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        ("MemoryError()", "not enough memory"),
+        ("ImportError('x.so: failed to map segment from shared object')", "not enough memory"),
+        ('RuntimeError("can\'t start new thread")', "No more threads can be started"),
+    ],
+)
+def test_a_limit_of_the_machine_is_a_sentence(raised: str, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """What Python raises where memory or threads run out ends a command with 1 and what to do about it."""
+    script = f"import fanfold.ledger, fanfold.cli\ndef full(*_): raise {raised}\nfanfold.runs.list_runs = full\n"
+    done = subprocess.run([sys.executable, "-c", f"{script}fanfold.cli.main()", "runs", "/"], timeout=60)
+    assert done.returncode == 1
+    said = capfd.readouterr().err
+    assert says in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "2>&-"])

@@ -6,11 +6,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from cyclopts import App
+from PIL import Image
 
 from fanfold.cli import app
 
@@ -75,6 +77,19 @@ def test_every_command_and_snippet_runs(page: Path, playground: Path) -> None:
         assert done.returncode in (0, 3), f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_each_block_of_python_runs_alone(number: int, tmp_path: Path) -> None:
+    """A block of docs/python.md, pasted into a file by itself, runs in a folder that has only pictures."""
+    found = blocks(ROOT / "docs" / "python.md", "python")
+    assert len(found) == 3
+    (tmp_path / "photos").mkdir()
+    for name, colour in (("red", (200, 30, 30)), ("green", (30, 200, 30)), ("blue", (30, 30, 200))):
+        Image.new("RGB", (64, 48), colour).save(tmp_path / "photos" / f"{name}.png")
+    (tmp_path / "block.py").write_text(found[number])
+    done = call([sys.executable, "block.py"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def _needs_aws(command: list[str]) -> bool:
     return any(word.startswith(("s3://BUCKET", "dynamodb://")) for word in command)
 
@@ -105,12 +120,28 @@ def test_generated_pages_are_what_the_code_says(tmp_path: Path) -> None:
         assert (ROOT / "docs" / name).read_text() == (tmp_path / "docs" / name).read_text()
 
 
-def test_every_command_has_help() -> None:
-    """Every command says what it is for."""
-    for name in ("images", "plan", "runs", "report", "failures", "optimize", "mirror", "cancel", "doctor"):
-        command = app[name]
-        assert isinstance(command, App)
-        assert command.help
+def verbs(parent: App, *path: str) -> Iterator[tuple[str, ...]]:
+    """Every command that does something, as its words."""
+    for name in parent:
+        if name not in ("--help", "-h", "--version"):
+            below = list(verbs(parent[name], *path, name))
+            yield from below or [(*path, name)]
+
+
+@pytest.mark.parametrize("path", list(verbs(app)), ids=" ".join)
+def test_every_command_says_what_it_does_and_gives_an_example(path: tuple[str, ...]) -> None:
+    """The help of a command has a sentence and an example, and the example is one of that command."""
+    command = app
+    for name in path:
+        command = command[name]
+    sentence, _, rest = command.help.partition("\n")
+    assert sentence.endswith(".")
+    (example,) = re.findall(r"^ *For example: `fanfold (.+)`$", rest, re.M)
+    words = shlex.split(example)
+    assert tuple(words[: len(path)]) == path
+    app.parse_args(words, exit_on_error=False, print_error=False)
+    shown = call(["fanfold", *path, "--help"], ROOT)
+    assert f"For example: fanfold {example}" in shown.stdout
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -79,6 +79,29 @@ def test_the_report_says_where_the_time_went(capsys: pytest.CaptureFixture[str])
     assert Report.from_json(content).stages == {}
 
 
+def test_what_a_task_hands_back_turns_no_rate_negative() -> None:
+    """Items of a task that fails, or begins again, were done once: the rate stops, and no time left is negative."""
+    speed = Speed()
+    run = tally(10_000, 0, under_way={0: (10, 0)})
+    speed.update(0.0, run.ended)
+    run.watch(0, 400, 0)
+    assert speed.update(10.0, run.ended) == pytest.approx(39.0)
+    run.watch(0, 0, 0)  # its worker died
+    for second in range(11, 60):
+        rate = speed.update(float(second), run.ended)
+        assert rate >= 0.0
+        assert "-" not in progress_line(run, rate)
+    assert speed.most == 400
+
+
+def test_items_of_a_task_that_was_given_up_have_ended() -> None:
+    """They are lost, and said to be: the line does not fall back to what it was before the task."""
+    run = tally(1000, 100, under_way={3: (398, 1)})
+    assert progress_line(run, 0.0) == "499 of 1,000 done, 1 failed"
+    run.count(Outcome(3, 3, 400, "unwritable", error="No space left on device"))
+    assert progress_line(run, 0.0) == "500 of 1,000 done, 400 lost"
+
+
 def test_speed_is_of_the_last_half_minute() -> None:
     """What was done before that does not count, nor does the time before the first item."""
     speed = Speed()

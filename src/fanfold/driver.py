@@ -29,6 +29,7 @@ from fanfold.runs import Outcome, RunDirectory
 from fanfold.settle import Settler
 from fanfold.source import Bucket, Folder, Several, Source, open_source
 from fanfold.storage import absolute, is_url, join
+from fanfold.table import check_name
 
 COMMIT_EVERY = 1.0
 """Seconds at least between two commits: each makes a new version of the table."""
@@ -86,7 +87,7 @@ def prepare(
     executor: Executor | Detached,
 ) -> tuple[Source, Ledger]:
     """Open the source and the ledger, see that they go together, and make the ledger if it is new."""
-    collection, where, name = addressed(source, database, table or job.name)
+    collection, where, name = addressed(source, database, job.name if table is None else table)
     collection = executor.reach(job, collection, where)
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, options.ids)
     collection = ledger.fit(job, collection, options.ids)
@@ -104,8 +105,9 @@ def addressed(source: str | Sequence[str], database: str, table: str) -> tuple[S
     """
     collection = open_source(source) if isinstance(source, str) else Several.of([open_source(one) for one in source])
     where = absolute(database)
-    if not re.fullmatch(r"[\w][\w.-]*", table) or table == "failures":
-        raise UsageError(f"'{table}' is no name for a table: use letters, digits, '_', '-' and '.'.")
+    check_name(table)
+    if table == "failures":
+        raise UsageError("'failures' is reserved: the items that failed are in that table. Use another name.")
     if is_url(where) and re.search("[%?#]", where):
         raise UsageError(f"Lance reads '%', '?' and '#' in a database's URL otherwise than it is written: {where}")
     for part in collection.parts if isinstance(collection, Several) else [collection]:

@@ -140,7 +140,7 @@ def preview(
     """
     entered, tally = time.monotonic(), tally or Tally()
     chosen, hands, table_of_prices = Options(**options), Local(workers).workers, pricing.load(prices)
-    collection, where, name = addressed(source, database, table or job.name)
+    collection, where, name = addressed(source, database, job.name if table is None else table)
     rows = failures = Index()
     if ledger := Ledger.open(where, name) if exists(where) else None:
         collection = ledger.fit(job, collection, chosen.ids)

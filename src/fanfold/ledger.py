@@ -81,7 +81,11 @@ class Ledger:
                 f"Table '{self.name}' was made with other columns: {differing}. Write to another one with: --table NAME"
             )
         if metadata["fanfold.ids"] != ids:
-            raise UsageError(f"Table '{self.name}' has --id {metadata['fanfold.ids']}, not --id {ids}.")
+            raise UsageError(
+                f"Table '{self.name}' has --id {metadata['fanfold.ids']}, not --id {ids}. "
+                f"Add --id {metadata['fanfold.ids']} to the command, or write to another table with: "
+                f"--table {free_name(self.database, self.name)}"
+            )
         fitting = source.within(metadata["fanfold.root"])
         if fitting is None or (ids == "stem" and source.root != fitting.root):
             theirs = metadata["fanfold.root"] or "lists of addresses"
@@ -250,6 +254,8 @@ def _column(schema: pa.Schema, name: str) -> str:
 
 def check_recipe(metadata: Mapping[str, str], job: Job, table: str, database: str) -> None:
     """Raise RecipeMismatch unless a table's rows and the job's results can be compared."""
+    if (maker := metadata.get("fanfold.job", job.name)) != job.name:
+        raise RecipeMismatch(table, f"another job, '{maker}'", f"of the job '{job.name}'", free_name(database, table))
     if metadata["fanfold.recipe"] != _said(job):
         theirs, ours = json.loads(metadata["fanfold.recipe"]), dict(job.recipe())
         raise RecipeMismatch(table, *_difference(theirs, ours), _name_for(job, database, table))

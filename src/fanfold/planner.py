@@ -44,6 +44,8 @@ class Tally:
     failed: int = 0
     under_way: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Task number -> items done and failed, of tasks not committed yet."""
+    lost: int = 0
+    """Items of tasks that were given up: they are in no table."""
     note: str = ""
     """What else is worth saying now: that machines are being waited for, say."""
     seconds: Counter[str] = field(default_factory=Counter)
@@ -65,6 +67,7 @@ class Tally:
         self.under_way.pop(outcome.task, None)
         self.ok += outcome.ok
         self.failed += outcome.failed
+        self.lost += outcome.items - outcome.ok - outcome.failed if outcome.error else 0
         self.seconds.update(outcome.seconds)
         self.recent.append(outcome.seconds)
 
@@ -80,6 +83,11 @@ class Tally:
     def unsuccessful(self) -> int:
         """Items that failed so far, those of unfinished tasks included."""
         return self.failed + sum(failed for _, failed in list(self.under_way.values()))
+
+    @property
+    def ended(self) -> int:
+        """Items done, failed or lost so far. It falls when a worker dies, and its task begins again."""
+        return self.done + self.unsuccessful + self.lost
 
 
 class Planner:

@@ -79,7 +79,12 @@ def absolute(address: str) -> str:
     if scheme := re.match(r"([a-z][a-z0-9+.-]*)://", address):
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(f"Cannot open {address}: fanfold knows folders and {known}, not {scheme[1]}://.")
-    path = os.path.realpath(Path(address).expanduser())
+    try:
+        path = os.path.realpath(Path(address).expanduser())
+    except FileNotFoundError:
+        raise UsageError(f"Cannot find {address}: the working directory is gone. Type: cd ~") from None
+    except RuntimeError:
+        raise UsageError(f"Cannot find {address}: there is no home directory. Write the path in full.") from None
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -25,6 +25,7 @@ items into tasks differently.
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -429,10 +430,20 @@ def open_table(database: str, name: str = "images") -> LanceDataset:
     Raises UsageError when the database has no such table, StorageError when it cannot be reached.
     """
     where = absolute(database)
+    check_name(name)
     if table := Table.open(where, name):
         return table.dataset
     command = f"fanfold images embed SOURCE {database} --table {name}"
     raise UsageError(f"There is no table '{name}' in {database}. Make one with: {command}")
+
+
+def check_name(table: str) -> None:
+    """Raise UsageError unless a table may be called so."""
+    if not re.fullmatch(r"\w[\w.-]{0,199}", table):
+        raise UsageError(
+            f"'{table}' is not a valid table name. Use letters, digits, '_', '-' and '.', at most 200 of them, "
+            "and begin with a letter, a digit or '_'."
+        )
 
 
 def free_name(database: str, table: str) -> str:

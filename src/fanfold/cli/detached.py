@@ -58,7 +58,10 @@ def work(
     workers: int = 1,
     worker_cpus: int = 1,
 ) -> int:
-    """Perform a share of a run's tasks: what a container does. Exit code 1: try again, perhaps elsewhere."""
+    """Perform a share of a run's tasks: what a container does. Exit code 1: try again, perhaps elsewhere.
+
+    For example: `fanfold work db 2026-11-22T20-18-05-4f2a`
+    """
     found = find_run(absolute(database), run)
     tally = Tally()
     lost = 0
@@ -72,7 +75,10 @@ def work(
 
 
 def commit(database: Database, run: str, /) -> int:
-    """Commit what a run has done and write its report: what a run's last container does."""
+    """Commit what a run has done and write its report: what a run's last container does.
+
+    For example: `fanfold commit db 2026-11-22T20-18-05-4f2a`
+    """
     found = find_run(absolute(database), run)
     detached.commit(found)
     draw.report(*account(found), as_json=False)
@@ -80,7 +86,10 @@ def commit(database: Database, run: str, /) -> int:
 
 
 def launch(database: Database, run: str, /) -> int:
-    """Plan a run and submit it: what a container does when planning takes longer than a Lambda may."""
+    """Plan a run and submit it: what a container does when planning takes longer than a Lambda may.
+
+    For example: `fanfold launch db 2026-11-22T20-18-05-4f2a`
+    """
     found = find_run(absolute(database), run)
     begun = Run.resume(found, open_executor("aws-batch"))
     with draw.progress(begun.tally):

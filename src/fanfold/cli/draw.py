@@ -1,29 +1,25 @@
 """What the command line shows: progress on stderr, results on stdout, each as text for people or JSON for scripts."""
 
-import json
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from fanfold.cli.streams import PIPE_WIDTH, spinner
+from fanfold.cli.streams import err as err
+from fanfold.cli.streams import out as out
+from fanfold.cli.streams import put_json as put_json
 from fanfold.pace import shares
 from fanfold.planner import Tally
 from fanfold.report import Report
-
-# User text (paths, messages) is never markup: `[ray]` in a file name must stay there.
-_WIDE = None if sys.stdout and sys.stdout.isatty() else 200  # columns: into a file or a pipe nothing is cut off
-out = Console(markup=False, highlight=False, emoji=False, width=_WIDE)
-err = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def error(message: str) -> None:
@@ -36,21 +32,17 @@ def note(message: str) -> None:
     err.print(harmless(message), soft_wrap=True)
 
 
-def put_json(content: Mapping[str, Any]) -> None:
-    """One JSON object on one line of stdout."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
-
-
 class Speed:
     """Items per second over the last half minute."""
 
     def __init__(self, window: float = 30.0) -> None:
         self.window = window
         self.seen: deque[tuple[float, int]] = deque()
+        self.most = 0
 
     def update(self, now: float, done: int) -> float:
-        """The rate, given that `done` items were done at second `now`."""
+        """The rate, given that `done` items were done at second `now`: never negative, whatever is done again."""
+        done = self.most = max(self.most, done)
         if not self.seen and not done:
             return 0.0  # set-up is not part of the rate
         self.seen.append((now, done))
@@ -62,7 +54,7 @@ class Speed:
 
 def progress_line(tally: Tally, rate: float) -> str:
     """How far a run is, in words."""
-    ended = tally.done + tally.unsuccessful
+    ended = tally.ended
     more = "+" if tally.listing else ""
     parts = [f"{ended:,} of {tally.planned:,}{more} done"]  # the common case has to fit 80 columns, bar and all
     if rate:
@@ -71,6 +63,8 @@ def progress_line(tally: Tally, rate: float) -> str:
             parts.append(f"{timedelta(seconds=round((tally.planned - ended) / rate))} left")
     if tally.unsuccessful:
         parts.append(f"{tally.unsuccessful:,} failed")
+    if tally.lost:
+        parts.append(f"{tally.lost:,} lost")
     if old := tally.listed - tally.planned:
         parts.append(f"{old:,} as before" + (", still listing" if tally.listing else ""))
     if held_back := _held_back(tally.shares):
@@ -102,23 +96,22 @@ def progress(tally: Tally) -> Iterator[None]:
 def _bar(tally: Tally, stop: threading.Event) -> None:
     speed = Speed()
     columns = (
-        SpinnerColumn(),
+        spinner(),
         BarColumn(bar_width=30 if err.width > 110 else 10),
         TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=err, transient=True) as bar:
         line = bar.add_task("starting workers", total=None)
         while not stop.wait(0.2):
-            ended = tally.done + tally.unsuccessful
-            text = progress_line(tally, speed.update(time.monotonic(), ended))
-            bar.update(line, description=text, completed=ended, total=None if tally.listing else tally.planned)
+            text = progress_line(tally, speed.update(time.monotonic(), tally.ended))
+            bar.update(line, description=text, completed=speed.most, total=None if tally.listing else tally.planned)
 
 
 def _lines(tally: Tally, stop: threading.Event) -> None:
     """A line a second at first, so that one sees it work; ever fewer later, so that logs stay short."""
     speed, began, pause, last = Speed(), time.monotonic(), 1.0, ""
     while not stop.wait(pause):
-        line = progress_line(tally, speed.update(time.monotonic(), tally.done + tally.unsuccessful))
+        line = progress_line(tally, speed.update(time.monotonic(), tally.ended))
         if line != last:
             err.print(line, soft_wrap=True)
             last = line
@@ -143,7 +136,7 @@ def share(what: str) -> Iterator[Callable[[float], None]]:
     if not err.is_terminal:
         yield told
         return
-    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
+    columns = (spinner(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda done: bar.update(task, description=line(done), completed=done)
@@ -221,19 +214,45 @@ def _how(told: Report, ended: str) -> str:
 
 def runs(told: Iterable[tuple[Report, str]], as_json: bool) -> None:
     """A line a run."""
-    table = Table("run", "table", "ended", "listed", "unchanged", "ok", "failed", "lost", "time", box=None)
-    table.columns[0].no_wrap, table.columns[0].min_width = True, 24  # to be copied, so never cut short
-    for column in table.columns[3:]:
-        column.justify = "right"
-    for report, ended in told:
-        if as_json:
+    if as_json:
+        for report, ended in told:
             put_json(report.to_json() | {"ended": ended})
+        return
+    rows = []
+    for report, ended in told:
         counts = (report.listed, report.unchanged, report.ok, report.failed, report.lost)
-        table.add_row(
-            report.run, Text(report.table), ended, *(f"{count:,}" for count in counts), duration(report.seconds)
-        )
-    if not as_json:
-        out.print(table)
+        rows.append([report.run, report.table, ended, *(f"{count:,}" for count in counts), duration(report.seconds)])
+    heads = ("run", "table", "ended", "listed", "unchanged", "ok", "failed", "lost", "time")
+    _fitted(heads, rows, numbers=range(3, 9), spare=("unchanged", "time", "listed"))
+
+
+def _fitted(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int], spare: Sequence[str]
+) -> None:
+    """A table; on a terminal that is too narrow for it without the `spare` columns, of which the first go first."""
+    shown, wide = list(heads), out.options.update(width=PIPE_WIDTH)
+    dropped = iter(spare)
+    while (table := _table(heads, rows, numbers, shown)).__rich_measure__(out, wide).maximum > out.width:
+        if (head := next(dropped, None)) is None:
+            break
+        shown.remove(head)
+    out.print(table)
+    if len(shown) < len(heads):
+        note(f"No room for {', '.join(head for head in heads if head not in shown)}: see --json.")
+
+
+def _table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int], shown: Sequence[str]
+) -> Table:
+    """A table of the columns shown; the first one is to be copied, so it is never cut short."""
+    places = [heads.index(head) for head in shown]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place in places:
+        justify: Literal["left", "right"] = "right" if place in numbers else "left"
+        table.add_column(heads[place], justify=justify, no_wrap=place == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[place]) for place in places))
+    return table
 
 
 def failures(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
@@ -345,12 +364,12 @@ def vectors(keys: Iterable[str], matrix: Any, as_json: bool) -> None:
 
 def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     """A line a model."""
-    table = Table("model", "dimension", "licence", "download", "from", box=None)
-    table.columns[-1].overflow = "fold"
-    for model in known:
-        if as_json:
+    if as_json:
+        for model in known:
             put_json(model)
+        return
+    rows = []
+    for model in known:
         fetched = size(model["download_bytes"]) if model["download_bytes"] else "none needed"
-        table.add_row(model["name"], str(model["dimension"]), model["licence"], fetched, Text(model["source"]))
-    if not as_json:
-        out.print(table)
+        rows.append([model["name"], str(model["dimension"]), model["licence"], fetched, model["source"]])
+    _fitted(("model", "dimension", "licence", "download", "from"), rows, numbers=(1, 3), spare=("from",))

@@ -24,6 +24,7 @@ from fanfold.executors import Size, open_executor
 from fanfold.images import Images, vector_index
 from fanfold.images import search as searching
 from fanfold.images.model import MIN_COSINE, MODELS
+from fanfold.images.rows import dimension_of
 from fanfold.job import load
 from fanfold.ledger import account, check_recipe
 from fanfold.plan import Options
@@ -89,7 +90,10 @@ def embed(
     min_cosine: MinCosine = MIN_COSINE,
     json: Json = False,
 ) -> int:
-    """Turn pictures into vectors: those that are new or have changed. Run it again to resume or to update."""
+    """Turn pictures into vectors: those that are new or have changed. Run it again to resume or to update.
+
+    For example: `fanfold images embed photos db`
+    """
     executor, options = open_executor(on, size), Options(task_size, id, retry_failed, mirror)
     if job.precision == "int8":  # all else is right by now: what is calibrated is kept in the database
         from fanfold.images.quantize import calibrated
@@ -160,15 +164,20 @@ def search(
     query: Annotated[str, Parameter(help="A key in the table, or the path or URL of any picture.")],
     /,
     *,
-    k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="How many neighbours.")] = 10,
+    k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="How many neighbours, from 1 up.")] = 10,
     exact: Annotated[bool, Parameter(negative="", help="Look at every vector; make and use no index.")] = False,
     table: Table = "images",
     json: Json = False,
 ) -> int:
-    """Find the pictures most like one picture. A table of 100,000 rows or more is given an index first."""
+    """Find the pictures most like one picture. A table of 100,000 rows or more is given an index first.
+
+    For example: `fanfold images search db cat.png -k 5`
+    """
     if k < 1:
         raise UsageError(f"-k takes a number from 1 up, not {k}.")
-    dataset = fanfold.open_table(database, table)
+    dataset = _opened(database, table)
+    if not dataset.count_rows():
+        raise UsageError(f"Table '{table}' in {database} is empty: there is nothing to find.")
     vector = query_vector(dataset, table, query)
     if not exact and (what := vector_index.due(dataset)):
         try:
@@ -188,10 +197,13 @@ def index(
     table: Table = "images",
     json: Json = False,
 ) -> int:
-    """Make the index that searches of large tables use, or bring it up to date. `search` does so when it is due."""
-    dataset = fanfold.open_table(database, table)
+    """Make the index that searches of large tables use, or bring it up to date. `search` does so when it is due.
+
+    For example: `fanfold images index db`
+    """
+    dataset = _opened(database, table)
     if not dataset.count_rows():
-        raise UsageError(f"Table '{table}' has no rows to index.")
+        raise UsageError(f"Table '{table}' in {database} is empty: there is nothing to index.")
     known = vector_index.describe(dataset)
     if rebuild or known is None:
         dataset = _indexed(dataset, "build", "once")
@@ -199,6 +211,13 @@ def index(
         dataset = _indexed(dataset, "update", "rows that came since")
     draw.indexed(vector_index.describe(dataset), json)
     return 0
+
+
+def _opened(database: str, table: str) -> lance.LanceDataset:
+    """A table of vectors. Raises UsageError for any other."""
+    dataset = fanfold.open_table(database, table)
+    dimension_of(dataset)
+    return dataset
 
 
 def _indexed(dataset: lance.LanceDataset, what: vector_index.Due, hint: str) -> lance.LanceDataset:
@@ -215,15 +234,18 @@ def duplicates(
     database: Database,
     /,
     *,
-    threshold: Annotated[float, Parameter(help="Cosine from which two pictures count as alike, 0 to 1.")] = 0.95,
+    threshold: Annotated[float, Parameter(help="The least cosine of two alike: above 0, up to 1.")] = 0.95,
     exact: Annotated[bool, Parameter(negative="", help="Compare all with all, however many there are.")] = False,
     table: Table = "images",
     json: Json = False,
 ) -> int:
-    """Group pictures that are nearly the same."""
+    """Group pictures that are nearly the same.
+
+    For example: `fanfold images duplicates db --threshold 0.98`
+    """
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold takes a cosine above 0 and up to 1, not {threshold}.")
-    dataset = fanfold.open_table(database, table)
+    dataset = _opened(database, table)
     with draw.share("comparing") as progress:
         found = searching.duplicates(dataset, threshold, exact=exact, progress=progress)
     draw.groups(found, json)
@@ -239,7 +261,10 @@ def vectors(
     table: Table = "images",
     json: Json = False,
 ) -> int:
-    """Read vectors back."""
+    """Read vectors back.
+
+    For example: `fanfold images vectors db cat.png --npy cat.npy`
+    """
     if not keys:
         raise UsageError("Name at least one key. `fanfold images search DATABASE PICTURE` shows some.")
     found, matrix, missing = _vectors(database, table, keys)
@@ -260,7 +285,7 @@ def vectors(
 
 def _vectors(database: str, table: str, keys: Sequence[str]) -> tuple[list[str], searching.Vectors, list[str]]:
     if not database.startswith(MIRROR):
-        return searching.vectors(fanfold.open_table(database, table), keys)
+        return searching.vectors(_opened(database, table), keys)
     from fanfold.aws.dynamodb import DynamoTable
 
     return DynamoTable.open(database).get(keys)
@@ -276,7 +301,10 @@ def quantize(
     min_cosine: MinCosine = MIN_COSINE,
     json: Json = False,
 ) -> int:
-    """Make the INT8 form of a model, calibrated on some of your pictures, and say how alike its vectors are."""
+    """Make the INT8 form of a model, calibrated on some of your pictures, and say how alike its vectors are.
+
+    For example: `fanfold images quantize photos small.onnx`
+    """
     if out.suffix != ".onnx":
         raise UsageError(f"The file to write must end in .onnx, and {out} does not.")
     from fanfold.images import quantize as quantizing
@@ -301,7 +329,10 @@ def _cosine(threshold: float) -> float:
 
 @app.command
 def models(*, json: Json = False) -> int:
-    """List what --model accepts by name; any file.onnx and hf://org/repo/path.onnx@revision work as well."""
+    """List what --model accepts by name; any file.onnx and hf://org/repo/path.onnx@revision work as well.
+
+    For example: `fanfold images models`
+    """
     draw.models([asdict(model) for model in MODELS], json)
     return 0
 

@@ -8,6 +8,7 @@ aws-batch   AWS Batch                   fanfold.executors.aws_batch      detache
 import importlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol, runtime_checkable
 
 from fanfold.errors import UsageError
@@ -41,7 +42,7 @@ class Size:
             raise UsageError(f"A run needs at least one worker, not {self.workers}.")
         if self.worker_cpus < 1:
             raise UsageError(f"A worker needs at least one core, not {self.worker_cpus}.")
-        if self.worker_gpus < 0:
+        if not 0 <= self.worker_gpus < inf:
             raise UsageError(f"--worker-gpus takes a number from 0 up, not {self.worker_gpus}.")
 
 

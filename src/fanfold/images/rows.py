@@ -5,6 +5,9 @@ from typing import Any
 
 import lance
 import numpy as np
+import pyarrow as pa
+
+from fanfold.errors import UsageError
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -14,8 +17,14 @@ STREAMED = 1024
 
 
 def dimension_of(dataset: lance.LanceDataset) -> int:
-    """How many values a vector of the table has."""
-    size: int = dataset.schema.field("vector").type.list_size
+    """How many values a vector of the table has. Raises UsageError if its rows are not vectors with keys."""
+    schema = dataset.schema
+    name = dataset.uri.rpartition("/")[2].removesuffix(".lance")
+    if "vector" not in schema.names or not pa.types.is_fixed_size_list(schema.field("vector").type):
+        raise UsageError(f"Table '{name}' has no vectors. `fanfold images embed` makes tables that have them.")
+    if lacking := {"key", "uri"}.difference(schema.names):
+        raise UsageError(f"Table '{name}' has no column '{min(lacking)}': `fanfold images embed` did not make it.")
+    size: int = schema.field("vector").type.list_size
     return size
 
 

@@ -33,7 +33,7 @@ def nearest(dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool
 
     With an index nearly all of the true `k` are found (docs/images.md says how nearly), rows committed since it was
     made are scanned, and the cosines are exact. `exact` looks at every vector. Raises UsageError for a vector of
-    another length than the table's.
+    another length than the table's, and for a table without vectors.
     """
     query = np.asarray(vector, np.float32)
     expected = dimension_of(dataset)
@@ -41,7 +41,8 @@ def nearest(dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool
         raise UsageError(
             f"The query has {query.size} values and the table's vectors {expected}: another model made it."
         )
-    if exact or not query.any() or not has_index(dataset):  # Lance finds nothing for a query of zeros
+    k = min(k, dataset.count_rows())
+    if exact or not k or not query.any() or not has_index(dataset):  # Lance finds nothing for a query of zeros
         return _nearest_exactly(dataset, query, k)
     # Lance gives 1 - cosine.
     asked = {"column": "vector", "q": query, "k": k, "metric": "cosine"}
@@ -66,7 +67,11 @@ def _nearest_exactly(dataset: lance.LanceDataset, query: Vectors, k: int) -> lis
 
 
 def vectors(dataset: lance.LanceDataset, keys: Iterable[str]) -> tuple[list[str], Vectors, list[str]]:
-    """The keys found, their vectors float32[found, dimension], and the keys missing; in the order asked."""
+    """The keys found, their vectors float32[found, dimension], and the keys missing; in the order asked.
+
+    Raises UsageError for a table without vectors.
+    """
+    dimension = dimension_of(dataset)
     asked = list(dict.fromkeys(keys))
     found: dict[str, Vectors] = {}
     for start in range(0, len(asked), 500):  # one statement of a million names would be slow to parse
@@ -75,5 +80,5 @@ def vectors(dataset: lance.LanceDataset, keys: Iterable[str]) -> tuple[list[str]
         table = dataset.to_table(columns=["key", "vector"], filter=f"key IN ({names})")
         found.update(zip(table["key"].to_pylist(), matrix(table["vector"].combine_chunks()), strict=True))
     there = [key for key in asked if key in found]
-    stacked = np.stack([found[key] for key in there]) if there else np.empty((0, dimension_of(dataset)), np.float32)
+    stacked = np.stack([found[key] for key in there]) if there else np.empty((0, dimension), np.float32)
     return there, stacked, [key for key in asked if key not in found]

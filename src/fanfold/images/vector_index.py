@@ -145,8 +145,10 @@ def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None) -> l
     """Make the index, or make it anew, beside whatever else happens to the table; return the version that has it.
 
     Rows committed meanwhile are not in it, and found all the same. Killed half-way, it leaves the table as it was,
-    and files that `fanfold optimize` removes. Raises StorageError, also where the database cannot be written.
+    and files that `fanfold optimize` removes. Raises StorageError, also where the database cannot be written;
+    UsageError for a table without vectors.
     """
+    dimension_of(dataset)  # before anything is read
     with errors_of(dataset.uri):
         trained = centroids(dataset, partitions(dataset.count_rows()), lambda share: progress(share * _TRAINING))
 

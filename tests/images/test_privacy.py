@@ -1,0 +1,103 @@
+"""Nothing about a run is reported to anybody: no connection, and no file outside the cache, database and scratch."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fanfold
+
+ROOT = Path(__file__).parent.parent.parent
+CODE = Path(fanfold.__file__).parent
+FANFOLD = str(Path(sys.executable).parent / "fanfold")
+REPORTING = ("CI", "ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")
+"""Variables that keep ONNX Runtime from reporting; a user's environment has none of them."""
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(name="pictures", scope="module")
+def _pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures, as many as INT8 needs."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(16):
+        noise = np.random.default_rng(number).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number:02d}.jpg")
+    return folder
+
+
+@pytest.fixture(name="run")
+def _run(tmp_path: Path) -> Run:
+    """Runs a command as a user whose home is `home` and empty, and whose cache is elsewhere."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "scratch").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in REPORTING}
+    environment |= {"HOME": str(tmp_path / "home"), "FANFOLD_CACHE": str(tmp_path / "cache")}
+    environment |= {"TMPDIR": str(tmp_path / "scratch"), "XDG_CACHE_HOME": str(tmp_path / "home" / "cache")}
+
+    def run(*command: object) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [*map(str, command)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+def test_no_verb_leaves_anything_in_the_home_folder(pictures: Path, run: Run, tmp_path: Path) -> None:
+    """Embedding, planning, searching by a picture, calibrating and the doctor write to cache and database alone."""
+    run(FANFOLD, "images", "embed", pictures, "db")
+    run(FANFOLD, "images", "search", "db", pictures / "03.jpg")
+    run(FANFOLD, "plan", "images", pictures, "other", "--workers", 1)
+    run(FANFOLD, "images", "quantize", pictures, "int8.onnx", "--min-cosine", 0)
+    run(FANFOLD, "doctor")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "db", "home", "int8.onnx", "scratch"]
+    assert not list((tmp_path / "home").rglob("*"))
+    assert not list((tmp_path / "scratch").rglob("*"))
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_embedding_makes_no_connection(pictures: Path, run: Run, tmp_path: Path) -> None:
+    """No process of a run makes an internet socket, nor a file elsewhere than in cache, database and scratch."""
+    trace = tmp_path / "trace"
+    traced = ("strace", "-f", "-qq", "-o", trace, "-e", "trace=network,openat,creat,mkdir,mkdirat,rename,renameat")
+    run(*traced, FANFOLD, "images", "embed", pictures, tmp_path / "db")
+    calls = trace.read_text().splitlines()
+    assert len(calls) > 1000  # it has seen something
+    assert not [call for call in calls if "AF_INET" in call]
+    made = [call for call in calls if "O_CREAT" in call or "mkdir" in call or "creat(" in call]
+    folders = [tmp_path / name for name in ("db", "cache", "scratch")]
+    elsewhere = [call for call in made if not any(f'"{folder}' in call for folder in folders)]
+    assert not [call for call in elsewhere if re.search(r'"/(?!dev/)|\(\d+, "', call)], elsewhere
+
+
+def test_only_the_job_imports_what_would_report() -> None:
+    """ONNX Runtime and the hub's client are imported below `fanfold.images` alone, which turns them off first."""
+    silent = {"onnxruntime", "huggingface_hub"}
+    for file in CODE.rglob("*.py"):
+        imported = {name.partition(".")[0] for name in _imports(ast.parse(file.read_text()))}
+        assert not imported & silent or file.parent == CODE / "images", file
+
+
+def _imports(tree: ast.AST) -> list[str]:
+    lines = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    plain = [alias.name for node in lines if isinstance(node, ast.Import) for alias in node.names]
+    return plain + [str(node.module) for node in lines if isinstance(node, ast.ImportFrom)]
+
+
+def test_what_is_deployed_reports_nothing() -> None:
+    """The container image says so to whatever else starts in it, and the project to the CDK's command line."""
+    assert "ORT_DISABLE_TELEMETRY=1" in (ROOT / "infra" / "Dockerfile").read_text()
+    settings = json.loads((ROOT / "cdk.json").read_text())
+    assert settings["versionReporting"] is False
+    assert settings["context"]["cli-telemetry"] is False
