@@ -43,7 +43,7 @@ class Compute(Stack):
         self.log = logs.LogGroup(
             self, "ContainerLog", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
         )
-        self.machines = Machines(self, settings, Network(self), self._machine_role(self.image))
+        self.machines = Machines(self, settings, Network(self, self.bucket), self._machine_role(self.image))
         self.deployment = self.to_json_string(self._described())
         ssm.StringParameter(
             self,
@@ -60,8 +60,9 @@ class Compute(Stack):
             queue=self.machines.queue.ref,
             permissions=[*may.reading(self.bucket), *may.writing(self.bucket), *self._driving()],
         )
-        lost = Uploads(self, settings.uploads, self.bucket, self.trigger).lost if settings.uploads else None
-        Watch(self, settings, self.table, self.trigger, self.log, lost)
+        if settings.uploads:
+            Uploads(self, settings.uploads, self.bucket, self.trigger)
+        Watch(self, settings, self.table, self.trigger, self.log, self.machines.queue.ref)
 
     def _described(self) -> dict[str, object]:
         """See `fanfold.aws.deployment.Deployment`."""

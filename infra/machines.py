@@ -21,6 +21,14 @@ from infra.settings import Settings
 # AWS Batch chooses among those families of x86-64 that the region has: no family is in every one, and a list is refused
 # for a single one that is absent. Of machines with GPUs AWS Batch has no such choice, hence infra/gpus.py.
 _CHOSEN_BY_AWS = ["default_x86_64"]
+# What AWS Batch can tell of a job that no machine comes for, and after how many seconds it cancels it: with what is
+# wrong and stays so after the least that it allows, and where others have the machines only after the most.
+# docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable_time_limit_actions.html
+_GIVEN_UP_AFTER = {
+    "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE": 600,
+    "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT": 600,
+    "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY": 86_400,
+}
 _DISK_GIB = {"spot": 40, "ec2": 40, "gpu": 100}  # CUDA's libraries make the container image large
 
 
@@ -53,6 +61,12 @@ class Machines(Construct):
             state="ENABLED",
             compute_environment_order=[
                 batch.CfnJobQueue.ComputeEnvironmentOrderProperty(order=1, compute_environment=environment.ref)
+            ],
+            job_state_time_limit_actions=[
+                batch.CfnJobQueue.JobStateTimeLimitActionProperty(
+                    action="CANCEL", state="RUNNABLE", reason=reason, max_time_seconds=seconds
+                )
+                for reason, seconds in _GIVEN_UP_AFTER.items()
             ],
         )
 

@@ -138,6 +138,14 @@ def receiving(queue_arn: str) -> Permission:
     return Permission([f"sqs:{action}" for action in actions], [queue_arn])
 
 
+def publishing(topic_arn: str, key_arn: str) -> list[Permission]:
+    """Publish to a topic that is encrypted with a key."""
+    return [
+        Permission(["sns:Publish"], [topic_arn]),
+        Permission(["kms:Decrypt", "kms:GenerateDataKey"], [key_arn]),
+    ]
+
+
 def joining(stack: Stack) -> list[Permission]:
     """What the agent of ECS does to make a machine part of a cluster.
 

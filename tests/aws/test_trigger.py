@@ -220,9 +220,13 @@ def test_a_run_whose_array_fails_is_committed_all_the_same(
         ("fanfold-commit-2026-11-23T00-00-00-0000", {"startedAt": 1}),
         ("fanfold-commit-2026-11-23T00-00-00-0000", {"attempts": [{"container": {"exitCode": 1}}]}),
         ("fanfold-commit-2026-11-23T00-00-00-0000", {"statusReason": "fanfold cancel"}),
+        (
+            "fanfold-commit-2026-11-23T00-00-00-0000",
+            {"statusReason": "Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:..."},
+        ),
     ],
 )
 def test_other_jobs_that_fail_are_left_alone(name: str, more: dict[str, Any]) -> None:
-    """Only a commit that never began, and that nobody cancelled, is submitted again."""
+    """Only a commit that never began, and that nobody cancelled (AWS Batch neither), is submitted again."""
     event = {"source": "aws.batch", "detail": {"jobName": name, "status": "FAILED", **more}}
     assert handler(event, Context()) == {"Ignored": name}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from emulator import ABSENT, IMAGE
-from templates import Stacks, Synthesise, all_of, properties
+from templates import Stacks, Synthesise, all_of, properties, text
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 KINDS = {"spot": "SPOT", "ec2": "EC2", "fargate": "FARGATE", "gpu": "SPOT"}
@@ -78,6 +78,22 @@ def test_the_network_lets_nothing_in_and_costs_nothing_at_rest(stacks: Stacks) -
     (out,) = group["SecurityGroupEgress"]
     assert (out["IpProtocol"], out["FromPort"], out["ToPort"], out["CidrIp"]) == ("tcp", 443, 443, "0.0.0.0/0")
     assert properties(template, "AWS::EC2::FlowLog")["TrafficType"] == "REJECT"
+    assert len(all_of(template, "Custom::VpcRestrictDefaultSG")) == 1
+
+
+def test_through_the_endpoints_nothing_is_written_but_to_what_is_ours(stacks: Stacks) -> None:
+    """To the bucket, and to tables of the account; reading objects elsewhere is left to roles and to their owners."""
+    found = {}
+    for endpoint in all_of(stacks.compute, "AWS::EC2::VPCEndpoint").values():
+        for statement in endpoint["Properties"]["PolicyDocument"]["Statement"]:
+            resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+            found[statement["Action"]] = {text(one) for one in resources}
+    bucket = "arn:<AWS::Partition>:s3:::<fanfold-Storage-Bucket>"
+    assert found == {
+        "s3:*": {bucket, f"{bucket}/*"},
+        "s3:GetObject": {"*"},
+        "dynamodb:*": {"arn:<AWS::Partition>:dynamodb:<AWS::Region>:<AWS::AccountId>:table/*"},
+    }
 
 
 def test_a_container_that_fails_is_tried_again_unless_that_is_no_use(stacks: Stacks) -> None:

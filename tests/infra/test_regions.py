@@ -49,7 +49,9 @@ def asked_for(stacks: Stacks, region: str) -> list[str]:
 def test_the_regions_are_all_there_and_so_are_the_youngest() -> None:
     """A list that has shrunk would make the other tests of this file say less than they seem to."""
     assert len(with_batch()) >= 40
-    assert {"ca-west-1", "mx-central-1", "ap-southeast-7", "ap-east-2", "cn-north-1", "us-gov-west-1"} <= {*with_batch()}
+    assert {"ca-west-1", "mx-central-1", "ap-southeast-7", "ap-east-2", "cn-north-1", "us-gov-west-1"} <= {
+        *with_batch()
+    }
 
 
 @pytest.mark.parametrize("compute", ["spot", "ec2", "fargate", "gpu"])
@@ -60,6 +62,14 @@ def test_cfn_lint_finds_nothing_wrong_in_any_region(synthesise: Synthesise, comp
         found = lint(json.dumps(template), regions=with_batch())
         # W3005: the CDK writes a dependency out where a reference implies it, too.
         assert [str(match) for match in found if match.rule.id != "W3005"] == []
+
+
+def test_cfn_lint_finds_nothing_wrong_where_all_that_can_be_left_out_is(synthesise: Synthesise) -> None:
+    """With a bucket that is there and no DynamoDB table, too, each stack has a resource, as CloudFormation wants it."""
+    stacks = synthesise(bucket="my-pictures", table="lance")
+    for template in (stacks.storage, stacks.compute):
+        assert template["Resources"]
+        assert [str(match) for match in lint(json.dumps(template)) if match.rule.id != "W3005"] == []
 
 
 @pytest.mark.parametrize("compute", ["spot", "ec2"])

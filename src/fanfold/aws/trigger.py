@@ -13,7 +13,7 @@ from typing import Any, cast
 from fanfold.aws.deployment import Deployment
 from fanfold.driver import Run, run
 from fanfold.errors import UsageError
-from fanfold.executors.aws_batch import CANCELLED, AwsBatch
+from fanfold.executors.aws_batch import CANCELLED, GIVEN_UP, AwsBatch
 from fanfold.images import Images, Provider
 from fanfold.ledger import is_under_way, unended
 from fanfold.runs import RunDirectory
@@ -118,7 +118,9 @@ def _is_busy(deployment: Deployment) -> bool:
 def _failed(job: Mapping[str, Any], deployment: Deployment) -> dict[str, Any]:
     """Commit a run whose committing job failed because what it waited for had: it never began."""
     verb, _, id = job["jobName"].removeprefix("fanfold-").partition("-")
-    if verb != "commit" or job.get("startedAt") or job.get("attempts") or job.get("statusReason") == CANCELLED:
+    why = job.get("statusReason") or ""
+    unwanted = why == CANCELLED or GIVEN_UP in why  # another one would wait for machines in vain, too, and so for ever
+    if verb != "commit" or job.get("startedAt") or job.get("attempts") or unwanted:
         return {"Ignored": job["jobName"]}
     directory = RunDirectory(deployment.database, id)
     if directory.get("report.json"):

@@ -30,6 +30,9 @@ repeat what it has timed out (user guide, "Job timeouts"): the rest is committed
 CANCELLED = "fanfold cancel"
 """The reason that AWS Batch is given, and gives."""
 
+GIVEN_UP = "JobStateTimeLimit"
+"""In the reason that AWS Batch gives for a job that it cancelled itself, since no machine came (infra/machines.py)."""
+
 _ENDED = {"SUCCEEDED", "FAILED"}
 _END_WITHIN = 300.0  # seconds: containers have 30 after their SIGTERM, and an array may have thousands
 _KNOWN_AFTER = 86400.0  # seconds; AWS Batch forgets a job some days after it ended, and may not know a new one at once
