@@ -111,7 +111,7 @@ class Compute(Stack):
         """What whoever plans or commits does beside reading and writing the bucket."""
         name = self.settings.name
         submitting = may.submitting(self, self.machines.queue.ref, [f"{name}-worker", f"{name}-driver"])
-        return [*may.mirroring(self.table), *submitting]
+        return [*may.mirroring(self, self.table, name), *submitting]
 
     def _role(self, id: str, permissions: list[may.Permission]) -> iam.Role:
         return may.role(self, id, "ecs-tasks.amazonaws.com", permissions)

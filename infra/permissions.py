@@ -1,9 +1,9 @@
 """Who may do what: one role each, with a policy written by hand.
 
-              S3 bucket                 DynamoDB table      AWS Batch       else
+              S3 bucket                 DynamoDB tables     AWS Batch       else
     worker    list, read, write db/
-    driver    the same, delete in db/   read, write         submit
-    Lambda    list, read, write db/     read, write         submit          its log; if uploads start runs, also its
+    driver    the same, delete in db/   read, write, make   submit
+    Lambda    list, read, write db/     read, write, make   submit          its log; if uploads start runs, also its
                                                                             queue, and how jobs stand
     machine                                                                 its ECS cluster, ECR, the containers' log
 
@@ -89,11 +89,19 @@ def _below_db(actions: Sequence[str], bucket: s3.IBucket) -> Permission:
     return Permission(actions, [bucket.arn_for_objects(f"{DATABASE}/*")], because)
 
 
-def mirroring(table: dynamodb.ITable | None) -> list[Permission]:
-    """What `fanfold.aws.dynamodb` does to bring the table in step; Scan is of one item, to see its recipe."""
-    reads = ("DescribeTable", "GetItem", "BatchGetItem", "Scan")
-    writes = ("PutItem", "BatchWriteItem", "DeleteItem")
-    return [Permission([f"dynamodb:{action}" for action in reads + writes], [table.table_arn])] if table else []
+def mirroring(stack: Stack, table: dynamodb.ITable | None, deployment: str) -> list[Permission]:
+    """What `fanfold.aws.dynamodb` does to bring a table in step; Scan is of one item, to see whose it is.
+
+    The deployment comes with the DynamoDB table of one Lance table. Runs make those of the others.
+    """
+    if not table:
+        return []
+    actions = ("DescribeTable", "GetItem", "BatchGetItem", "Scan", "PutItem", "BatchWriteItem", "DeleteItem")
+    items = [f"dynamodb:{action}" for action in actions]
+    making = ["dynamodb:CreateTable", "dynamodb:UpdateContinuousBackups"]
+    made = stack.format_arn(service="dynamodb", resource="table", resource_name=f"{deployment}.*")
+    because = "A run makes the table of a model that has none yet. No other deployment's tables begin with this name."
+    return [Permission(items, [table.table_arn]), Permission([*items, *making], [made], because)]
 
 
 def submitting(stack: Stack, queue: str, definitions: Sequence[str]) -> list[Permission]:

@@ -41,7 +41,6 @@ class Subprocesses:
 
     def __init__(self, log: Path, shares: int = 2, tries: int = 2, ending: str = "commit") -> None:
         self.log, self.shares, self.tries = log, shares, tries
-        self.mirror = ""
         self.ending = ending
         """What comes after the shares: `commit`, or `nothing`, as when the job that commits never begins."""
 
@@ -54,6 +53,14 @@ class Subprocesses:
     @property
     def name(self) -> str:
         return f"processes:{self.shares},{self.tries},{self.ending},{self.log}"
+
+    def table(self, job: Job) -> str:
+        return job.name
+
+    def mirror(self, _table: str) -> str:
+        return ""
+
+    def provide(self, mirror: str) -> None: ...
 
     def reach(self, _job: Job, source: Source, _database: str) -> Source:
         return source

@@ -40,8 +40,15 @@ class Later:
     """A detached executor that only notes what it was asked: the tests perform and commit by themselves."""
 
     def __init__(self) -> None:
-        self.mirror = ""
         self.asked: list[tuple[str, int]] = []
+
+    def table(self, job: Any) -> str:
+        return str(job.name)
+
+    def mirror(self, _table: str) -> str:
+        return ""
+
+    def provide(self, mirror: str) -> None: ...
 
     def reach(self, _job: object, source: Any, _database: str) -> Any:
         return source

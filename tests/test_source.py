@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 import fanfold
 from fanfold import Item, StorageError, UsageError
 from fanfold.driver import addressed
-from fanfold.source import Changed, Folder, Several, TooLarge, by_stem, open_source, reader
+from fanfold.source import Changed, Folder, Listed, Several, TooLarge, by_stem, open_source, reader
 from fanfold.source.names import as_name, as_text
 from fanfold.storage import open_store
+from fanfold.web import Web
 from helpers import TXT, Here, changed, embed, failures, texts_of, web_server
 from jobs import Scripted
+from pages import site
 
 LIMIT = 1 << 20
 
@@ -567,6 +569,116 @@ def test_a_list_of_web_addresses(folder: Path, tmp_path: Path, web: str) -> None
     assert contents(tmp_path / "some.txt") == lines
 
 
+def test_a_list_of_pages_of_every_manner(tmp_path: Path, database: str) -> None:
+    """Pages whose servers know no HEAD, no length or no lasting ETag are done, once."""
+    manners = ["HEAD 405", "HEAD 404", "HEAD 403", "HEAD 501", "HEAD 200", "chunked", "unending", "etag", "plain"]
+    with site(b"a page") as server:
+        (tmp_path / "some.txt").write_text("\n".join(map(server.page, manners)))
+        assert embed(tmp_path / "some.txt", database).ok == len(manners)
+        assert texts_of(database) == {server.page(manner): "a page" for manner in manners}
+        assert embed(tmp_path / "some.txt", database).unchanged == len(manners)
+
+
+def test_an_etag_that_never_lasts(tmp_path: Path, database: str) -> None:
+    """A page with nothing but an ETag that differs at every answer is done, and by the next run again."""
+    with site(b"a page") as server:
+        (tmp_path / "some.txt").write_text(server.page("etag alone"))
+        for _ in range(2):
+            report = embed(tmp_path / "some.txt", database)
+            assert (report.ok, report.failed) == (1, 0)
+
+
+def test_a_page_that_changes_is_done_again(tmp_path: Path, database: str) -> None:
+    """A page of another length, or time, or ETag is another version, which replaces the row."""
+    with site(b"first") as server:
+        pages = [server.page("plain"), server.page("tagged a")]
+        (tmp_path / "some.txt").write_text("\n".join(pages))
+        assert embed(tmp_path / "some.txt", database).ok == 2
+        server.text = b"second"
+        assert embed(tmp_path / "some.txt", database).ok == 1
+        assert texts_of(database) == {pages[0]: "second", pages[1]: "first"}
+
+
+def test_a_page_that_came_back_while_the_run_went_on(tmp_path: Path) -> None:
+    """A page that could not be looked at has no version, so that it is asked for once and done by the next run."""
+    with site() as server:
+        (tmp_path / "some.txt").write_text(server.page("reset 3"))
+        source = Listed(str(tmp_path / "some.txt"), web=Web(pause=0))
+        (item,) = source.list(TXT)
+        for _ in range(3):
+            with pytest.raises(ConnectionError, match="reset by peer"):
+                source.read(item, LIMIT)
+        assert list(server.times.values()) == [3, 3]
+        with pytest.raises(Changed, match="run again"):
+            source.read(item, LIMIT)
+        assert [source.read(item, LIMIT) for item in source.list(TXT)] == [b"text"]
+
+
+def test_a_fragment_is_not_part_of_an_address(tmp_path: Path) -> None:
+    """Addresses that differ by their fragments are one page, and counted."""
+    with site() as server:
+        page = server.page("plain")
+        (tmp_path / "some.txt").write_text(f"{page}\n{page}#top\n{page}#?x\n{page}?x#\n")
+        assert listed(tmp_path / "some.txt") == ([page, f"{page}?x"], {"listed twice": 2})
+
+
+def test_lines_of_a_list_that_are_files(folder: Path) -> None:
+    """file:// addresses are decoded, a comment that names a file is that file, and so is what looks like a scheme."""
+    for name in ("a b.txt", "#1.txt", "data:1.txt", "é.txt"):
+        (folder / name).write_text(name)
+    lines = [f"file://{folder}/a%20b.txt", f"FILE://localhost{folder}/%C3%A9.txt", "#1.txt", "data:1.txt", "#2.txt"]
+    (folder / "some.list").write_text("\r\n".join([*lines, "#", "é.txt"]))
+    found = {f"{folder}/{name}": name.encode() for name in ("a b.txt", "#1.txt", "data:1.txt", "é.txt")}
+    assert contents(folder / "some.list") == found
+    assert listed(folder / "some.list")[1] == {"listed twice": 1}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["ftp://host/x.txt", "data:text/plain,x", "s3a://bucket/x", "gopher://x", "file://host/x.txt", "SFTP://host/x"],
+)
+def test_a_scheme_that_cannot_be_read_fails_by_name(folder: Path, database: str, line: str) -> None:
+    """An address of another scheme is one failed item that says so, even where a path of that name could be."""
+    (folder / "ftp:" / "host").mkdir(parents=True)
+    (folder / "ftp:" / "host" / "x.txt").write_text("x")
+    (folder / "x.txt").write_text("x")
+    (folder / "some.list").write_text(f"{line}\nx.txt\n")
+    report = embed(folder / "some.list", database)
+    assert (report.ok, report.failed) == (1, 1)
+    (failure,) = failures(database).values()
+    assert failure["key"] == line
+    assert line.partition(":")[0].lower() + ":" in failure["message"]
+
+
+def test_a_list_elsewhere_does_not_name_files_of_this_machine(folder: Path, web: str, bucket: str) -> None:
+    """file:// in a list at a URL is a failed item that says so."""
+    (folder / "secret").write_text("secret")
+    (folder / "some.list").write_text(f"file://{folder}/secret\n")
+    open_store(bucket).put("some.list", f"file://{folder}/secret\n".encode())
+    for address in (web, bucket):
+        source = open_source(f"{address}/some.list")
+        (item,) = source.list(TXT)
+        with pytest.raises(OSError, match="in a list on this machine"):
+            source.read(item, LIMIT)
+
+
+def test_lines_of_a_list_on_the_web_are_relative_to_it() -> None:
+    """A line of a list at a web address is an address beside it, at its server, or at another one."""
+    with site() as server, site() as other:
+        server.text = "\n".join(
+            ["x.jpg", "a:b.jpg", "/top.jpg", f"//{other.address[7:]}/y.jpg", "a//b.jpg", "../up.jpg", "#c"]
+        ).encode()
+        source = open_source(f"{server.address}/a//sub/some.list?x=/y")
+        assert isinstance(source, Listed)
+        source = Listed(f"{server.address}/a//sub/some.list")
+        found = [item.key.removeprefix(server.address) for item in source.list(TXT)]
+        assert found == [
+            *("/a//sub/x.jpg", "/a//sub/a:b.jpg", "/top.jpg", f"{other.address}/y.jpg", "/a//sub/a//b.jpg"),
+            "/a//sub/../up.jpg",
+        ]
+        assert "HEAD /a//up.jpg" in server.asked
+
+
 def test_a_list_on_the_web(folder: Path, web: str) -> None:
     """A list may be a URL itself; its relative lines are beside it."""
     (folder / "sub").mkdir()
@@ -590,10 +702,11 @@ def test_one_web_address(folder: Path, web: str) -> None:
     assert contents(f"{web}/none.jpg") == {f"{web}/none.jpg": "FileNotFoundError"}
 
 
-def test_a_whole_web_server_is_refused() -> None:
+@pytest.mark.parametrize("address", ["https://host", "https://host/"])
+def test_a_whole_web_server_is_refused(address: str) -> None:
     """A web server does not say what it has; the message tells what to name instead."""
     with pytest.raises(UsageError, match="Name one file"):
-        open_source("https://host")
+        open_source(address)
 
 
 # Object stores

@@ -39,6 +39,27 @@ def test_urls_lose_their_closing_slash() -> None:
     assert absolute("s3://bucket/photos/") == absolute("s3://bucket/photos") == "s3://bucket/photos"
 
 
+def test_web_addresses_stay_as_they_are() -> None:
+    """The closing slash of a page is part of its address."""
+    assert absolute("https://host/iiif/full/") == "https://host/iiif/full/"
+
+
+def test_file_addresses_are_percent_encoded(tmp_path: Path) -> None:
+    """A file:// address is decoded, and its path must be a full one of this machine."""
+    assert (
+        absolute(f"file://{tmp_path}/a%20b%C3%A9") == absolute(f"FILE://localhost{tmp_path}/a bé") == f"{tmp_path}/a bé"
+    )
+    for address in ("file://", "file://host/x", "file://photos"):
+        with pytest.raises(UsageError, match="file:///data/photos"):
+            absolute(address)
+
+
+def test_a_database_on_a_web_server_is_refused() -> None:
+    """A web server holds pages to read, and the message says so."""
+    with pytest.raises(UsageError, match="can be read from, page by page"):
+        open_store("https://host/db")
+
+
 def test_an_unknown_scheme_is_refused() -> None:
     """The message names the scheme, and those that would work."""
     with pytest.raises(UsageError, match=r"s3://, gs://, az://.*not ftp://"):
@@ -62,14 +83,13 @@ def test_join_puts_one_slash() -> None:
     [
         ("s3://bucket/a b/c#d?e%41.txt", "s3://bucket", "a b/c#d?e%41.txt"),
         ("s3://my.bucket", "s3://my.bucket", ""),
-        ("http://host:80/a%20b/%C3%A9.txt", "http://host:80", "a b/é.txt"),
-        ("https://host/100%25.txt", "https://host", "100%.txt"),
-        ("http://host/x?size=3&y=/z", "http://host/x?size=3&y=/z", ""),
+        ("s3://bucket//a//b/", "s3://bucket", "/a//b/"),
+        ("http://host:80/a%20b?x", "http://host:80", "a%20b?x"),
         ("s3://bucket/new\nline", "s3://bucket", "new\nline"),
     ],
 )
 def test_urls_split_into_store_and_path(url: str, store: str, path: str) -> None:
-    """Names in a bucket are what they are; web addresses are percent-encoded and may have a query."""
+    """Names in a bucket are what they are, slashes and all."""
     assert split_url(url) == (store, path)
 
 

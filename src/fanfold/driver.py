@@ -57,7 +57,7 @@ def run(
         job: What to do.
         source: A folder, a file, a text file of addresses, or a URL; or several folders or prefixes.
         database: A folder or a URL; made if need be.
-        table: The table's name; the job's own by default.
+        table: The table's name; the job's own by default, on AWS Batch that of the deployment's model.
         workers: Worker processes of the default executor; one a core by default.
         executor: Where to run, instead of on this machine.
         options: See `Options`.
@@ -70,8 +70,9 @@ def run(
         StorageError: The source or the database cannot be used.
     """
     chosen, executor = Options(**options), executor or Local(workers)
-    if isinstance(executor, Detached) and not chosen.mirror:
-        chosen = replace(chosen, mirror=executor.mirror)
+    if isinstance(executor, Detached):
+        table = table or executor.table(job)
+        chosen = replace(chosen, mirror=chosen.mirror or executor.mirror(table))
     collection, ledger = prepare(job, source, database, table, chosen, executor)
     return Run(job, collection, ledger, executor, chosen)
 
@@ -90,6 +91,8 @@ def prepare(
     ledger = Ledger.open(where, name) or Ledger.create(where, name, job, collection.root, options.ids)
     collection = ledger.fit(job, collection, options.ids)
     if options.mirror:
+        if isinstance(executor, Detached):
+            executor.provide(options.mirror)
         ledger.mirror(options.mirror)  # one that cannot be used is better known now
     return collection, ledger
 

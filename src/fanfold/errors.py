@@ -5,7 +5,8 @@
     └── UsageError                     2  the command was wrong; its message says what to type
         ├── MissingExtra                  an optional dependency is needed and absent
         ├── RecipeMismatch                the table holds vectors of another recipe
-        └── SourceMismatch                the table holds items of another source
+        ├── SourceMismatch                the table holds items of another source
+        └── MirrorMismatch                the mirror holds rows of another table
 
 Exit code 0 means all done, 3 means finished with failed items: those are facts of a `Report`, not errors.
 
@@ -56,4 +57,15 @@ class SourceMismatch(UsageError):
         return (
             f"Table '{table}' holds the items of {theirs}, and {ours} is not inside it, so equal names would "
             f"collide. Write to another table with: --table {free}, or start a table from a common parent folder."
+        )
+
+
+class MirrorMismatch(UsageError):
+    """The mirror holds rows of another table, or of another recipe. `args`: the mirror's address, what is wrong, the
+    command that gives the mirror to this table."""
+
+    def __str__(self) -> str:
+        address, wrong, command = self.args
+        return (
+            f"{wrong} Use another one, such as {address}-2. Or give it to this table, which empties it first: {command}"
         )

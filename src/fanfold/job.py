@@ -32,7 +32,7 @@ class Item:
     size: int
     """Bytes, as listed."""
     version: str
-    """Changes when the content does: an ETag, else the modification time in ns and the size."""
+    """Changes when the content does: an ETag, or the modification time (in ns, of a file) and the size."""
     path: str
     """Where it is below the root of its source; the key itself unless keys are stems."""
 

@@ -8,7 +8,9 @@ tables, the row is right and the failure is dropped (`agree`). If that row is of
 listed, the next plan does the item again, as it does any changed item.
 """
 
+import hashlib
 import json
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fanfold.errors import FanfoldError, RecipeMismatch, SourceMismatch, UsageError
+from fanfold.errors import FanfoldError, MirrorMismatch, RecipeMismatch, SourceMismatch, UsageError
 from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
 from fanfold.job import UNKNOWN, Item, Job, spec
 from fanfold.mirror import Mirror, bring_in_step, open_mirror
@@ -60,6 +62,7 @@ class Ledger:
             "fanfold.recipe": _said(job),
             "fanfold.root": root,
             "fanfold.ids": ids,
+            "fanfold.id": uuid.uuid4().hex[:16],
         }
         open_store(database, create=True)
         schema = job.schema()
@@ -137,11 +140,22 @@ class Ledger:
                 keys = [item.key for item in run.read_manifest(outcome.task)]
                 bring_in_step(self.rows, self.mirror(address), keys)
 
-    def mirror(self, address: str) -> Mirror:
-        """The mirror at this address. Raises UsageError, StorageError."""
+    def mirror(self, address: str, *, replace: bool = False) -> Mirror:
+        """The mirror at this address; with `replace`, emptied first. Raises UsageError, StorageError."""
         if address not in self.mirrors:
-            self.mirrors[address] = open_mirror(address, self.rows.metadata)
+            told = self.rows.metadata | {"fanfold.id": self.id, "fanfold.table": self.rows.uri}
+            self.mirrors[address] = open_mirror(address, told, replace=replace)
         return self.mirrors[address]
+
+    @property
+    def id(self) -> str:
+        """What tells the table from any other, also when its database is moved; made with it."""
+        metadata = self.rows.metadata
+        if "fanfold.id" in metadata:
+            return metadata["fanfold.id"]
+        # Tables were made without an id once: name, root and ids say what a key in them means.
+        known = json.dumps([self.name, metadata["fanfold.root"], metadata["fanfold.ids"]])
+        return hashlib.sha256(known.encode()).hexdigest()[:16]
 
     @property
     def mirrored(self) -> dict[str, dict[str, Any]]:
@@ -176,6 +190,8 @@ class Ledger:
             check()
             try:
                 self.keep_in_step(run, [outcome])
+            except MirrorMismatch:
+                return True  # it is another table's by now: nobody will bring it in step with this one
             except FanfoldError:
                 return False
         return True
@@ -236,7 +252,14 @@ def check_recipe(metadata: Mapping[str, str], job: Job, table: str, database: st
     """Raise RecipeMismatch unless a table's rows and the job's results can be compared."""
     if metadata["fanfold.recipe"] != _said(job):
         theirs, ours = json.loads(metadata["fanfold.recipe"]), dict(job.recipe())
-        raise RecipeMismatch(table, *_difference(theirs, ours), free_name(database, table))
+        raise RecipeMismatch(table, *_difference(theirs, ours), _name_for(job, database, table))
+
+
+def _name_for(job: Job, database: str, table: str) -> str:
+    """The name of a table in the database that has the job's results; if there is none, a free one."""
+    others = (Ledger.open(database, name) for name in table_names(database) if name not in (table, "failures"))
+    fitting = (other.name for other in others if other and other.rows.metadata["fanfold.recipe"] == _said(job))
+    return next(fitting, "") or free_name(database, table)
 
 
 def classified(

@@ -8,6 +8,9 @@ A store of keys and values cannot take a thousand rows in one step, nor does it 
 newer. So a mirror is written only after a commit, from what was committed. Whoever writes looks again afterwards:
 of two drivers, one of whom wrote an older row over the other's, the last to write also looks last, at a table that
 has the newer row by then, and mends it. A row that is there already is replaced only if it still is what was seen.
+
+A mirror is of one table. A table has an id, which is made with it and stays when the database is moved or copied; a
+mirror knows the id of the table whose rows it holds, and refuses another table's.
 """
 
 import importlib
@@ -50,13 +53,15 @@ class Mirror(Protocol):
         ...
 
 
-def open_mirror(address: str, metadata: Mapping[str, str]) -> Mirror:
-    """The mirror at an address, for a table that says this of itself.
+def open_mirror(address: str, metadata: Mapping[str, str], *, replace: bool = False) -> Mirror:
+    """The mirror at an address, for a table that says this of itself; with `replace`, emptied first.
 
-    Raises UsageError when there is none or it holds another recipe's rows, StorageError when it cannot be reached.
+    Raises UsageError when there is none, MirrorMismatch when it holds rows of another table (unless they are to be
+    replaced), StorageError when it cannot be reached.
     """
     module, _, attribute = MIRRORS[scheme_of(address)].partition(":")
-    mirror: Mirror = getattr(importlib.import_module(module), attribute).open(address, metadata)
+    kind = getattr(importlib.import_module(module), attribute)
+    mirror: Mirror = kind.take_over(address, metadata) if replace else kind.open(address, metadata)
     return mirror
 
 

@@ -17,10 +17,10 @@ from datetime import timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import HTTPStore, LocalStore, ObjectStore, S3Store, from_url
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from fanfold.errors import StorageError, UsageError
 
@@ -38,23 +38,44 @@ _NO_CREDENTIALS = (
 _CREATE_PAUSES = (0.1, 0.3, 1.0, 3.0, None)  # seconds between tries to create an object
 
 
+class TooLarge(OSError):
+    """What is asked for is larger than the asker cares to read."""
+
+
 def is_url(address: str) -> bool:
     """Whether `address` names an object store or a web server rather than a local path."""
     scheme, separator, _ = address.partition("://")
     return bool(separator) and scheme.lower() in SCHEMES
 
 
+def is_web(address: str) -> bool:
+    """Whether `address` is that of a page of the web."""
+    return address[:8].lower().startswith(("http://", "https://"))
+
+
+def page_of(address: str) -> str:
+    """The address of the page that `address` leads to: less the fragment, which is the reader's business.
+
+    Bytes of a list that are not UTF-8 are percent-encoded.
+    """
+    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", address.partition("#")[0])
+
+
 def absolute(address: str) -> str:
-    """The one spelling of an address: URLs without a closing slash, `file://` and `~` and links resolved.
+    """The one spelling of an address: URLs of stores without a closing slash, `file://` and `~` and links resolved.
 
     Raises UsageError for a scheme that is not known.
     """
     if not address.strip():
         raise UsageError("An address is empty. If it came from a variable, that is not set.")
+    if is_web(address):
+        return address
     if is_url(address):
         return address.rstrip("/")
-    if address.startswith("file://"):
-        address = address.removeprefix("file://")
+    if address[:7].lower() == "file://" and not (address := path_of(spelled := address)):
+        raise UsageError(
+            f"Cannot open {spelled}: behind file:// comes a full path of this machine: file:///data/photos"
+        )
     if scheme := re.match(r"([a-z][a-z0-9+.-]*)://", address):
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(f"Cannot open {address}: fanfold knows folders and {known}, not {scheme[1]}://.")
@@ -64,6 +85,12 @@ def absolute(address: str) -> str:
     except UnicodeEncodeError:
         raise UsageError(f"Cannot open {path!a}: the name is not UTF-8.") from None
     return path
+
+
+def path_of(address: str) -> str:
+    """The path that a `file://` address of this machine spells; nothing for any other address."""
+    spelled = re.fullmatch(r"file://(?:localhost)?(/.*|~.*|)", address, re.DOTALL | re.IGNORECASE)
+    return os.fsdecode(unquote_to_bytes(os.fsencode(spelled[1]))) if spelled else ""
 
 
 def join(address: str, *parts: str) -> str:
@@ -112,14 +139,31 @@ def exists(address: str) -> bool:
     if not is_url(address):
         return Path(address).exists()
     with errors_of(address):
-        return any(chunk for chunk in open_store(address).list(chunk_size=1))
+        try:
+            return any(chunk for chunk in open_store(address).list(chunk_size=1))
+        except BaseError as error:
+            if unlisted(error):
+                return True  # there is something, though no store can list it
+            raise
+
+
+def unlisted(error: BaseError) -> str:
+    """The key that a listing ended at because no store can name it; nothing for other errors."""
+    found = re.search(r'object with invalid path:.*?Path "(.*?)"(?: contained|: Enc)', str(error), re.DOTALL)
+    return found[1] if found else ""
 
 
 def read_url(url: str) -> bytes:
     """The content of one object or web page. Raises OSError when it cannot be had."""
+    if is_web(url):
+        from fanfold.web import Web
+
+        return Web().read(url)
+    from fanfold.objects import Objects
+
     with os_errors(url):
-        base, path = split_url(url)
-        return bytes(open_url(base).get(path).bytes())
+        base, key = split_url(url)
+        return Objects(base).get(key).content()
 
 
 def side_by_side(look: Callable[[Asked], Answer], asked: Sequence[Asked], threads: int) -> list[Answer]:
@@ -149,23 +193,17 @@ def side_by_side(look: Callable[[Asked], Answer], asked: Sequence[Asked], thread
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """The URL of an address's bucket or host, and the path in it, as stores take it.
-
-    Web addresses are percent-encoded, which stores do themselves; names in a bucket are what they are. A query is
-    part of a web address, and stores take paths only, so such an address is a store of its own.
-    """
-    found = re.match(r"(\w+://[^/?#]+)/*(.*)", url, re.DOTALL)
+    """The URL of an address's bucket or host, and what follows its slash: a key is what it is, slashes and all."""
+    found = re.match(r"(\w+://[^/?#]+)/?(.*)", url, re.DOTALL)
     if not found:
         raise ValueError(f"{url} names no bucket and no host")
-    if not url.lower().startswith("http"):
-        return found[1], found[2]
-    return (url, "") if "?" in url else (found[1], unquote(found[2]))
+    return found[1], found[2]
 
 
 def open_url(url: str) -> ObjectStore:
     """The store rooted at a URL. Raises whatever obstore raises."""
-    if url.lower().startswith("http"):  # not by obstore's from_url, which takes S3's web addresses for s3://
-        return HTTPStore.from_url(url, client_options={"allow_http": True}, retry_config=_RETRY)
+    if is_web(url):
+        raise UsageError(f"{url} is on a web server, which can be read from, page by page, and nothing else.")
     if url.lower().startswith("s3://"):
         from fanfold.aws.profile import credentials
 

@@ -11,6 +11,7 @@ import boto3
 import pytest
 from batch_server import BatchServer
 from test_article import Context, photo
+from test_models import DEFAULT, deploy, small_resnet18
 
 from fanfold.aws.deployment import Deployment
 from fanfold.aws.dynamodb import DynamoTable
@@ -22,9 +23,12 @@ KEY = "images/cats/001.jpg"
 
 @pytest.mark.parametrize("name", ["docs/aws.md", "docs/article.md", "README.md"])
 def test_what_pages_say_of_aws(
-    deployed: Callable[[str], AbstractContextManager[BatchServer]], tmp_path: Path, name: str
+    deployed: Callable[[str], AbstractContextManager[BatchServer]],
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every fanfold command runs, the Lambda gets the payload that is shown, and then the Python runs."""
+    """Every fanfold command runs, `cdk deploy` chooses the model, the Lambda gets what is shown; then the Python."""
     page = ROOT / name
     mirror = f"dynamodb://pages-{page.stem}"
     DynamoTable.create(mirror)
@@ -33,7 +37,12 @@ def test_what_pages_say_of_aws(
         boto3.client("s3").put_object(Bucket=deployment.bucket, Key=KEY, Body=photo("jpg", 1))
         if name == "docs/article.md":  # which reads what the other has made
             _invoke(batch, '{"Paths": ["images"]}')
-        ran = [_run(command, deployment, batch, tmp_path) for command in commands(page)]
+        models = {"model=resnet18": small_resnet18(tmp_path)}
+        ran = []
+        for command in commands(page):
+            if command[:2] == ["cdk", "deploy"]:
+                deploy(monkeypatch, models.get(command[-1], DEFAULT))
+            ran.append(_run(command, deployment, batch, tmp_path))
         assert any(ran) or name == "docs/article.md"
         if name != "README.md":
             code = _with_names("\n".join(blocks(page, "python")), deployment)
@@ -47,7 +56,7 @@ def _run(command: list[str], deployment: Deployment, batch: BatchServer, folder:
         _invoke(batch, command[command.index("--payload") + 1])
         return True
     words = [_with_names(word, deployment) for word in command]
-    if command[0] != "fanfold" or words == command:
+    if command[0] != "fanfold" or (words == command and not any(word.startswith("dynamodb:") for word in words)):
         return False
     done = call(words, folder)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

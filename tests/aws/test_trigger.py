@@ -16,6 +16,7 @@ from fanfold import StorageError, UsageError
 from fanfold.aws.deployment import Deployment
 from fanfold.aws.trigger import handler
 from fanfold.runs import RunDirectory, list_runs
+from fanfold.storage import exists
 
 
 class Context:
@@ -83,6 +84,16 @@ def test_it_plans_submits_and_answers(deployment: Deployment, upload: Callable[.
     assert (again["Counts"]["unchanged"], again["Counts"]["planned"], again["Jobs"]) == (5, 0, {})
 
 
+def test_odd_keys_are_planned_and_done(deployment: Deployment, upload: Callable[..., None], batch: BatchServer) -> None:
+    """A bucket may have keys that are not paths: the Lambda lists them, the containers read them."""
+    upload("images//0.jpg", "images/1.jpg", "images/1.jpg/", "images/../2.jpg", "logs//")
+    told = ask(Paths=["images"])
+    assert told["Counts"]["listed"] == 2
+    assert told["Counts"]["left_out"] == {"named like a folder": 1, "hidden": 1}
+    assert batch.wait(told["Jobs"]["commit"], 120) == "SUCCEEDED"
+    assert keys_of(deployment) == {"images//0.jpg", "images/1.jpg"}
+
+
 def test_one_task_is_a_plain_job(deployment: Deployment, upload: Callable[..., None], batch: BatchServer) -> None:
     """AWS Batch has no arrays of one."""
     upload("images/only.jpg")
@@ -98,21 +109,33 @@ def test_one_task_is_a_plain_job(deployment: Deployment, upload: Callable[..., N
     ("event", "said"),
     [
         ({}, "Paths: null"),
-        ({"Paths": "images"}, 'Paths: "images"'),
-        ({"Paths": []}, r"Paths: \[\]"),
-        ({"Paths": [1]}, r"Paths: \[1\]"),
-        ({"Paths": ["images"], "TaskSize": "many"}, 'TaskSize: "many"'),
-        ({"Paths": ["images"], "TaskSize": True}, "TaskSize: true"),
-        ({"Paths": ["images"], "Tabel": "images"}, "Tabel"),
-        ({"Paths": ["images"], "Model": "resnet18"}, "has the model efficientnet-lite0, not resnet18"),
+        (["images"], r"not \["),
+        (None, "not null"),
         ({"Paths": ["images"], "TaskSize": -1}, "at least one item"),
+        ({"Paths": ["images"], "Tabel": "images"}, "did you mean Table"),
+        ({"Paths": ["images"], "Model": "resnet18"}, r'Use "Model": "efficientnet-lite0", or .* -c model=resnet18'),
         ({"Paths": ["images"], "Table": "failures"}, "no name for a table"),
+        ({"Paths": ["images"], "Table": "../images"}, "no name for a table"),
+        ({"Paths": ["s3://other/images"]}, "not in the deployment's bucket"),
+        (
+            {"Paths": ["images"], "Mirror": "dynamodb://theirs"},
+            "may write to no DynamoDB table, not to dynamodb://theirs",
+        ),
+        (
+            {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},
+            "kind .Scheduled Event.*constant inp",
+        ),
+        ({"source": "aws.batch", "detail-type": "Batch Job State Change"}, "detail: null is not understood"),
+        ({"Records": [{"EventSource": "aws:sns", "Sns": {}}]}, "Records of aws:sns are not understood"),
+        ({"Records": {}}, "it takes a list of objects"),
     ],
 )
-def test_what_is_not_understood_is_refused(event: dict[str, Any], said: str) -> None:
-    """A request with a mistake in it is no run, but one sentence that names the mistake."""
-    with pytest.raises(UsageError, match=said):
+def test_what_is_not_understood_is_refused(event: Any, said: str) -> None:
+    """A mistake makes no run, but one sentence that names it, and Lambda shows that error alone."""
+    with pytest.raises(UsageError, match=said) as raised:
         handler(event, Context())
+    assert "\n" not in str(raised.value)
+    assert (raised.value.__cause__, raised.value.__suppress_context__) == (None, True)
 
 
 def test_a_path_with_nothing_in_it(deployment: Deployment) -> None:
@@ -185,6 +208,104 @@ def test_uploads_do_not_wait_for_a_run_that_nobody_will_end(
     assert (second["batchItemFailures"], second["Counts"]["unchanged"], second["Counts"]["planned"]) == ([], 2, 2)
     assert batch.wait(second["Jobs"]["commit"], 120) == "SUCCEEDED"
     assert keys_of(deployment) == {f"images/{n}.jpg" for n in range(4)}
+
+
+def s3_event(key: str) -> dict[str, Any]:
+    """What S3 invokes a Lambda with that it tells of uploads itself."""
+    told = {"s3SchemaVersion": "1.0", "bucket": {"name": "b"}, "object": {"key": key, "size": 1}}
+    return {"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": told}]}
+
+
+def test_uploads_that_s3_itself_tells_of(
+    upload: Callable[..., None], batch: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They start a run; while one is under way the answer says so, and where uploads wait by themselves."""
+    assert "-c uploads=PREFIX" in handler(s3_event("images/0.jpg"), Context())["Ignored"]
+    told = json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"uploads": ["images"]}
+    monkeypatch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
+    upload("images/0.jpg")
+    first = handler(s3_event("images/0.jpg"), Context())
+    assert first["Counts"]["planned"] == 1
+    by_event_bridge = {
+        "source": "aws.s3",
+        "detail-type": "Object Created",
+        "detail": {"object": {"key": "images/1.jpg"}},
+    }
+    for event in (s3_event("images/1.jpg"), by_event_bridge):
+        assert handler(event, Context())["Ignored"].startswith(
+            "A run is under way, and the next one embeds this upload."
+        )
+    assert batch.wait(first["Jobs"]["commit"], 120) == "SUCCEEDED"
+    assert handler(by_event_bridge, Context())["Counts"]["unchanged"] == 1
+
+
+@pytest.mark.usefixtures("upload")
+def test_what_s3_sends_before_any_upload_starts_nothing(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turning notifications on sends a test event; no message at all is no upload, either."""
+    told = json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"uploads": ["images"]}
+    monkeypatch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
+    test = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": deployment.bucket}
+    message = {"messageId": "a", "eventSource": "aws:sqs", "body": json.dumps(test)}
+    assert handler({"Records": [message]}, Context()) == {"batchItemFailures": []}
+    assert handler({"Records": []}, Context()) == {"batchItemFailures": []}
+    assert handler(test, Context()) == {"Ignored": "s3:TestEvent"}
+    assert not exists(deployment.database)
+
+
+def over_http(body: str, **more: Any) -> tuple[int, dict[str, Any]]:
+    """Status and answer of a request that API Gateway passes on, which wants a status, headers and a text back."""
+    answer = handler({"httpMethod": "POST", "requestContext": {}, "body": body, **more}, Context())
+    assert set(answer) == {"statusCode", "headers", "body", "isBase64Encoded"}
+    assert answer["headers"] == {"content-type": "application/json"}
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def test_over_http_the_request_is_the_body_and_the_answer_has_a_status(
+    deployment: Deployment, upload: Callable[..., None], batch: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 for a run, 400 for a mistake, 404 for what is not there, 500 for what fails; Batch plans what takes long."""
+    upload("images/0.jpg")
+    status, told = over_http('{"Paths": ["images"]}')
+    assert (status, told["Counts"]["planned"]) == (200, 1)
+    assert batch.wait(told["Jobs"]["commit"], 120) == "SUCCEEDED"
+    status, told = over_http('{"Paths": ["images"], "Ids": "stem"}')
+    assert status == 400
+    assert told["Error"] == 'Table \'images\' has "Ids": "key", not "Ids": "stem".'
+    assert over_http("images")[0] == 400
+    failed = {"source": "aws.batch", "detail": {"jobName": f"fanfold-commit-{list_runs(deployment.database)[0]}"}}
+    assert over_http(json.dumps(failed))[0] == 400  # what AWS alone may say
+    status, told = over_http('{"Paths": ["nothing"]}')
+    assert (status, f"s3://{deployment.bucket}/nothing" in told["Error"]) == (404, True)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_BATCH", "http://127.0.0.1:9")
+        upload("images/1.jpg")
+        status, told = over_http('{"Paths": ["images"]}')
+    assert (status, "Cannot use the AWS Batch queue" in told["Error"]) == (500, True)
+    monkeypatch.setattr("fanfold.aws.trigger.HTTP_SECONDS", 0)
+    status, told = over_http('{"Paths": ["images"]}')
+    assert (status, told["Planned"], list(told["Jobs"])) == (200, False, ["launch"])
+
+
+def test_stems_can_be_asked_for(
+    deployment: Deployment, upload: Callable[..., None], batch: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Ids` gives keys as the article had them; later runs, and uploads, go on with what the table has."""
+    upload("images/cats/001.jpg", "images/dogs/002.png")
+    first = ask(Paths=["images"], Ids="stem")
+    assert batch.wait(first["Jobs"]["commit"], 120) == "SUCCEEDED"
+    assert keys_of(deployment) == {"001", "002"}
+    assert ask(Paths=["images"])["Counts"]["unchanged"] == 2
+    monkeypatch.setenv(
+        "FANFOLD_DEPLOYMENT", json.dumps(json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"uploads": ["images"]})
+    )
+    assert handler(s3_event("images/cats/001.jpg"), Context())["Counts"]["unchanged"] == 2
+    with pytest.raises(UsageError, match='has "Ids": "stem", not "Ids": "key"'):
+        ask(Paths=["images"], Ids="key")
+    upload("images/birds/001.jpg")
+    with pytest.raises(UsageError, match=r'1 stems are shared by several items\. Use "Ids": "key"'):
+        ask(Paths=["images"])
 
 
 def test_a_run_whose_array_fails_is_committed_all_the_same(

@@ -129,3 +129,11 @@ def test_a_dashboard_shows_runs_trouble_and_what_containers_said(default: Stacks
         assert '"failed jobs"' in body
     assert "ConsumedWriteCapacityUnits" in shown["default"]
     assert "ConsumedWriteCapacityUnits" not in shown["other"]
+
+
+def test_another_model_changes_nothing_that_holds_data(synthesise: Synthesise) -> None:
+    """Deployed again with another model, and back, the bucket and the DynamoDB table are the same resources."""
+    first, other = (synthesise(model=model) for model in ("efficientnet-lite0", "resnet18"))
+    assert first.storage == other.storage
+    described = [text(properties(stacks.compute, "AWS::SSM::Parameter")["Value"]) for stacks in (first, other)]
+    assert described[1] == described[0].replace('"model":"efficientnet-lite0"', '"model":"resnet18"')

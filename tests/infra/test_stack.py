@@ -13,7 +13,7 @@ from fanfold.aws.deployment import Deployment
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 BUCKET = "arn:<AWS::Partition>:s3:::<fanfold-Storage-Bucket>"
-TABLE = "arn:<AWS::Partition>:dynamodb:<AWS::Region>:<AWS::AccountId>:table/<fanfold-Storage-Table>"
+TABLES = "arn:<AWS::Partition>:dynamodb:<AWS::Region>:<AWS::AccountId>:table"
 BATCH = "arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>:"
 
 
@@ -85,13 +85,15 @@ def test_the_worker_reads_the_bucket_and_writes_the_database_and_that_is_all(sta
 
 
 def test_the_driver_may_also_delete_in_the_database_write_the_table_and_submit(stacks: Stacks) -> None:
-    """One table, one queue, two definitions."""
+    """One table, and those that runs make: no other deployment's begin with its name and a dot. One queue."""
     added = may(stacks.compute, "Driver")
     for action, resources in may(stacks.compute, "Worker").items():
         assert added.pop(action) == resources
     assert added.pop("s3:DeleteObject") == {f"{BUCKET}/db/*"}
     assert _submitting(added)
-    assert added == {f"dynamodb:{action}": {TABLE} for action in _ON_ITEMS}
+    made = f"{TABLES}/fanfold.*"
+    on_items = {f"dynamodb:{action}": {f"{TABLES}/<fanfold-Storage-Table>", made} for action in _ON_ITEMS}
+    assert added == on_items | {f"dynamodb:{action}": {made} for action in ("CreateTable", "UpdateContinuousBackups")}
 
 
 def test_the_lambda_may_what_a_driver_may_but_delete_objects(stacks: Stacks) -> None:

@@ -47,8 +47,8 @@ _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, ProfileNotFound,
 _NO_LOGIN = (SSOError, SSOTokenLoadError, TokenRetrievalError)
 
 
-def connect(service: str, what: str, tries: int = 8, **config: Any) -> Any:
-    """boto3's client of a service; it finds endpoints (AWS_ENDPOINT_URL_BATCH, ...) and credentials itself.
+def connect(service: str, what: str, tries: int = 8, endpoint: str | None = None, **config: Any) -> Any:
+    """boto3's client of a service. It finds credentials itself, and an `endpoint` (AWS_ENDPOINT_URL_BATCH, ...).
 
     Raises UsageError, which names `what` is to be reached, when the region or the profile is not known.
     """
@@ -66,7 +66,7 @@ def connect(service: str, what: str, tries: int = 8, **config: Any) -> Any:
     with errors_of(what):
         try:
             made = boto3.session.Session(botocore_session=session, region_name=region)
-            return made.client(service, config=chosen)  # type: ignore[call-overload]
+            return made.client(service, config=chosen, endpoint_url=endpoint)  # type: ignore[call-overload]
         except ValueError as error:  # an endpoint or a region that is none
             said = f"Cannot reach {what}: {first_line(error)}. Check AWS_ENDPOINT_URL and AWS_REGION."
             raise UsageError(said) from error

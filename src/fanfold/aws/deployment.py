@@ -30,7 +30,7 @@ class Deployment:
     driver: str
     """The job definition of containers that plan and commit."""
     mirror: str = ""
-    """The DynamoDB table kept in step, `dynamodb://NAME`, if there is one."""
+    """The DynamoDB table that is kept in step with the table `images`, `dynamodb://NAME`, if there is one."""
     model: str = "efficientnet-lite0"
     """The model baked into the container image."""
     provider: str = "cpu"
@@ -42,6 +42,18 @@ class Deployment:
     """Of a worker's container, in MiB."""
     uploads: tuple[str, ...] = ()
     """Prefixes of the bucket to which an upload starts a run by itself."""
+
+    def mirror_of(self, table: str) -> str:
+        """The DynamoDB table that is kept in step with a Lance table; nothing if the deployment has none at all.
+
+        The deployment comes with that of `images`. Runs make those of other tables.
+        """
+        return self.mirror if table == "images" or not self.mirror else f"{self.made}{table}"
+
+    @property
+    def made(self) -> str:
+        """What the addresses of DynamoDB tables that runs make begin with: no deployment's name has a dot."""
+        return f"dynamodb://{self.name}."
 
     @classmethod
     def load(cls, name: str = "") -> "Deployment":

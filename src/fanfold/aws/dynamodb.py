@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fanfold.aws import owner
 from fanfold.aws.calls import Calls, errors_of
 from fanfold.aws.client import ClientError, code_of
 from fanfold.aws.items import KEY, Item, constants_of, items_of, key_fits, refusal, row_of
@@ -47,7 +48,9 @@ class DynamoTable:
         """Rows it cannot hold: key -> why."""
         with errors_of(self.name):
             self._calls = Calls(self.name)
-        self._operations = Operations(self._calls, self.refused)
+        self._operations = Operations(self._calls, self.refused, owned=owner.is_marked(self.constants or {}))
+        self._is_ours = False
+        """Whether an item of the Lance table that it mirrors has been seen in it."""
         self.spent = self._calls.spent
         """`written`: items. `write_units`, `read_units`: capacity units. `throttled`: answers that said so."""
 
@@ -55,43 +58,69 @@ class DynamoTable:
     def open(cls, address: str, metadata: Mapping[str, str] | None = None) -> "DynamoTable":
         """The table at `dynamodb://NAME`; for writing, with what the Lance table's schema says of itself.
 
-        Raises UsageError when there is none, when its key is not a string `ImageId` alone, when its items are of
-        another recipe, and when region or credentials are not set; StorageError when it cannot be reached.
+        Raises UsageError when there is none, when its key is not a string `ImageId` alone, and when region or
+        credentials are not set; MirrorMismatch when its items are of another Lance table or another recipe;
+        StorageError when it cannot be reached.
         """
-        table = cls(address, metadata)
+        table = cls._usable(address, metadata)
         with errors_of(table.name):
-            table._check_key(table._until_active(Patience(table.name, _SOON)))
-            if table.constants is not None:
-                table._check_recipe(table.constants)
+            table._check_first_item()
+        return table
+
+    @classmethod
+    def take_over(cls, address: str, metadata: Mapping[str, str]) -> "DynamoTable":
+        """The table at `dynamodb://NAME`, emptied, for the rows of the Lance table that says this of itself.
+
+        No run may write to it meanwhile. Raises what `open` raises, save MirrorMismatch.
+        """
+        table = cls._usable(address, metadata)
+        table.clear()
         return table
 
     @classmethod
     def create(cls, address: str, metadata: Mapping[str, str] | None = None) -> "DynamoTable":
-        """The same, made if need be: billed on demand, with point-in-time recovery; returns when it is active.
+        """The same as `open`, made if need be: billed on demand, with point-in-time recovery, and deletion protection.
 
-        Raises what `open` raises.
+        Returns when it is active. Raises what `open` raises.
         """
         table = cls(address, metadata)
         with errors_of(table.name):
-            if table._make():
-                patience = Patience(table.name, table.patience)
-                table._until_active(patience, again=["ResourceNotFoundException"])  # it is not known everywhere at once
+            is_new, patience = table._make(), Patience(table.name, table.patience)
+            table._until_active(patience, again=["ResourceNotFoundException"])  # it is not known everywhere at once
+            if is_new:
                 table._protect(patience)
         return cls.open(address, metadata)
+
+    @classmethod
+    def _usable(cls, address: str, metadata: Mapping[str, str] | None) -> "DynamoTable":
+        """A table that is there, is ready, and has our key."""
+        table = cls(address, metadata)
+        with errors_of(table.name):
+            table._check_key(table._until_active(Patience(table.name, _SOON)))
+        return table
 
     # -- items --------------------------------------------------------------------------------------------------------
 
     def versions(self, keys: Sequence[str]) -> dict[str, str]:
-        """The version each key has there, "" where an item has none; absent keys are not in it. Raises StorageError."""
-        names = {"#key": KEY, "#version": "Version"}
-        wanted = {"ProjectionExpression": "#key, #version", "ExpressionAttributeNames": names}
-        return {item[KEY]["S"]: item["Version"]["S"] if "Version" in item else "" for item in self._read(keys, wanted)}
+        """The version each key has there, "" where an item has none or no owner; absent keys are not in it.
+
+        Raises MirrorMismatch when one is of another Lance table, StorageError.
+        """
+        return {item[KEY]["S"]: self._version(item) for item in self._read(keys, owner.look())}
+
+    def _version(self, item: Item) -> str:
+        ours = self.constants or {}
+        if "Recipe" in item and ours:
+            owner.check(self.name, item, ours)
+        known = "Version" in item and (owner.is_marked(item) or not owner.is_marked(ours))
+        return str(item["Version"]["S"]) if known else ""
 
     def put(self, rows: pa.Table, seen: Mapping[str, str]) -> None:
         """Write rows; one whose key was seen, only if it still has that version there.
 
         Rows it cannot hold are left out and told in `refused`. Of two rows with one key the last is meant.
-        Raises StorageError, and UsageError when the table was opened without metadata.
+        Raises StorageError, MirrorMismatch when another Lance table's rows have come into it since it was opened, and
+        UsageError when it was opened without metadata.
         """
         if self.constants is None:
             raise UsageError(f"dynamodb://{self.name} was opened for reading only: give the rows' metadata to open().")
@@ -100,7 +129,10 @@ class DynamoTable:
         patience = Patience(self.name, self.patience)
         parts = _cut(indices, WRITTEN_AT_ONCE)
         with errors_of(self.name):
+            was_empty = owner.is_marked(self.constants) and not self._is_ours and self._is_empty(patience)
             together([partial(self._put, rows, part, seen, patience) for part in parts], patience, _THREADS)
+            if was_empty:
+                self._check_all_items(patience)
 
     def _put(self, rows: pa.Table, indices: Sequence[int], seen: Mapping[str, str], patience: Patience) -> None:
         """Items are made when their turn has come, so that few are in memory."""
@@ -175,6 +207,18 @@ class DynamoTable:
             finally:
                 end(pending, patience)
 
+    def clear(self) -> None:
+        """Remove every item, whosever it is. Raises StorageError."""
+        patience = Patience(self.name, self.patience)
+        part: dict[str, Any] | None = {"ProjectionExpression": "#key", "ExpressionAttributeNames": {"#key": KEY}}
+        with errors_of(self.name):
+            while part is not None:
+                page = self._page(patience, part)
+                keys = _cut([item[KEY]["S"] for item in page["Items"]], WRITTEN_AT_ONCE)
+                together([partial(self._operations.remove, some, patience) for some in keys], patience, _THREADS)
+                last = page.get("LastEvaluatedKey")
+                part = part | {"ExclusiveStartKey": last, "ConsistentRead": True} if last else None
+
     def _page(self, patience: Patience, part: Mapping[str, Any]) -> Mapping[str, Any]:
         patience.progress()  # from here on; what the reader of the page before took does not count
         return self._calls("scan", patience, units="read_units", TableName=self.name, **part)
@@ -191,6 +235,7 @@ class DynamoTable:
                 KeySchema=_KEY_SCHEMA,
                 AttributeDefinitions=[_KEY_TYPE],
                 BillingMode="PAY_PER_REQUEST",
+                DeletionProtectionEnabled=True,
             )
         except ClientError as error:
             if code_of(error) != "ResourceInUseException":
@@ -230,15 +275,33 @@ class DynamoTable:
                 f"Use another table, such as dynamodb://{self.name}-2"
             )
 
-    def _check_recipe(self, ours: Item) -> None:
-        """Look at one item: all are of one recipe, since every writer looks."""
-        part = {"Limit": 1, "ConsistentRead": True}
-        for item in self._page(Patience(self.name, _SOON), part)["Items"]:
-            if item.get("Recipe") != ours.get("Recipe"):
-                raise UsageError(
-                    f"The DynamoDB table '{self.name}' holds results of {_said(item)}, and these are of {_said(ours)}. "
-                    f"Results of different recipes do not mix. Use another table, such as dynamodb://{self.name}-2"
-                )
+    # -- whose it is --------------------------------------------------------------------------------------------------
+
+    def _check_first_item(self) -> None:
+        """Look at one item, since all are of one Lance table. Raises MirrorMismatch."""
+        if self.constants is not None:
+            for item in self._page(Patience(self.name, _SOON), owner.look(limit=1))["Items"]:
+                owner.check(self.name, item, self.constants)
+                self._is_ours = owner.is_marked(item)
+
+    def _is_empty(self, patience: Patience) -> bool:
+        """Whether there is nothing in it, so that others may take it for theirs. Raises MirrorMismatch if one has."""
+        items = self._page(patience, owner.look(limit=1))["Items"]
+        for item in filter(owner.is_marked, items):
+            owner.check(self.name, item, self.constants or {})
+        return not items
+
+    def _check_all_items(self, patience: Patience) -> None:
+        """Look at all items. Raises MirrorMismatch if one is of another Lance table."""
+        ours = self.constants or {}
+        part: Mapping[str, Any] = owner.look_for_others(ours)
+        while part:
+            page = self._page(patience, part)
+            for item in page["Items"]:
+                owner.check(self.name, item, ours)
+            last = page.get("LastEvaluatedKey")
+            part = {**part, "ExclusiveStartKey": last} if last else {}
+        self._is_ours = True
 
 
 def _name_in(address: str) -> str:
@@ -251,12 +314,6 @@ def _name_in(address: str) -> str:
             f"'{address}' names no DynamoDB table. Type dynamodb://NAME, with a name of 3 to 255 of A-Z a-z 0-9 _ . -"
         )
     return found[1]
-
-
-def _said(item: Item) -> str:
-    """Model and recipe of an item, in a person's words."""
-    model, recipe = (item.get(name, {}).get("S", "unknown") for name in ("Model", "Recipe"))
-    return f"model {model}, recipe {recipe}"
 
 
 def _segments(count: int) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@
     any_other                   AnyOther   S, N, B, BOOL, L or M, by its type; no attribute where it is null
     (the schema's metadata)     Model      S     `fanfold.model`
                                 Recipe     S     the beginning of the SHA-256 of `fanfold.recipe`
+                                MirrorOf   S     `fanfold.table`: the Lance table's address
+                                TableId    S     `fanfold.id`: whose the item is, wherever that table lies
 
 Items are written as DynamoDB's API takes them, each value with its type (`{"N": "512"}`), without a serializer that
 would have to find the types out value by value.
@@ -30,6 +32,7 @@ AttributeValue = dict[str, Any]
 Item = dict[str, AttributeValue]
 
 KEY = "ImageId"
+OWNER = "TableId"
 ITEM_BYTES = 400 << 10
 """The most an item may have: docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html"""
 KEY_BYTES = 2048
@@ -46,6 +49,8 @@ def constants_of(metadata: Mapping[str, str]) -> Item:
         told["Model"] = {"S": model}
     if recipe := metadata.get("fanfold.recipe"):
         told["Recipe"] = {"S": hashlib.sha256(recipe.encode()).hexdigest()[:16]}
+    if id := metadata.get("fanfold.id"):
+        told |= {"MirrorOf": {"S": metadata.get("fanfold.table", "")}, OWNER: {"S": id}}
     return told
 
 

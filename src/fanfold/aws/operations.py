@@ -1,7 +1,7 @@
 """DynamoDB's operations on items, each carried on until nothing is left over.
 
     BatchGetItem      100 keys a call
-    BatchWriteItem    25 items a call, without a condition
+    BatchWriteItem    25 items a call, put or removed without a condition
     PutItem, DeleteItem                with a condition on the item's Version
 
 Limits: docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
@@ -12,7 +12,7 @@ from typing import Any
 
 from fanfold.aws.calls import Calls
 from fanfold.aws.client import ClientError, code_of, message_of
-from fanfold.aws.items import KEY, Item, size_at_most
+from fanfold.aws.items import KEY, OWNER, Item, size_at_most
 from fanfold.aws.patience import Patience
 
 READ_AT_ONCE, WRITTEN_AT_ONCE = 100, 25
@@ -24,8 +24,10 @@ _WRITTEN_BYTES = 5_000_000
 class Operations:
     """What is done to items of one table."""
 
-    def __init__(self, calls: Calls, refused: dict[str, str]) -> None:
+    def __init__(self, calls: Calls, refused: dict[str, str], owned: bool) -> None:
         self.calls, self.refused = calls, refused
+        self.owned = owned
+        """Whether items say whose they are."""
 
     def fetch(self, keys: Sequence[str], wanted: Mapping[str, Any], patience: Patience) -> list[Item]:
         """The items of up to 100 keys, by consistent reads; `wanted` is the rest of the request."""
@@ -47,6 +49,10 @@ class Operations:
         for some in _by_size(items):
             self._write([{"PutRequest": {"Item": item}} for item in some], patience)
 
+    def remove(self, keys: Sequence[str], patience: Patience) -> None:
+        """Remove up to 25 items, whatever they are."""
+        self._write([{"DeleteRequest": {"Key": {KEY: {"S": key}}}} for key in keys], patience)
+
     def _write(self, left: list[Any], patience: Patience) -> None:
         attempt = 0
         while left:
@@ -58,7 +64,7 @@ class Operations:
                     raise
                 return self._write_apart(left, error, patience)
             unwritten = answer.get("UnprocessedItems", {}).get(self.calls.table, [])
-            self.calls.count("written", len(left) - len(unwritten))
+            self.calls.count("written", _puts(left) - _puts(unwritten))
             attempt = self._after(left, unwritten, attempt, patience, throttled=True)
             left = unwritten
         return None
@@ -84,7 +90,7 @@ class Operations:
         return attempt + 1
 
     def replace(self, item: Item, version: str, patience: Patience) -> None:
-        """Put an item in the place of that which has this version; "" is also the version of one without."""
+        """Put an item in the place of that which has this version; "" is that of one without version or owner."""
         try:
             if self._if_still(version, patience, "put_item", Item=item):
                 self.calls.count("written", 1)
@@ -99,14 +105,18 @@ class Operations:
 
     def _if_still(self, version: str, patience: Patience, operation: str, **request: Any) -> bool:
         """Do something to an item if it has this version; whether it had."""
-        condition = "#version = :seen" if version else "#version = :seen OR attribute_not_exists(#version)"
+        condition, names = "#version = :seen", {"#version": "Version"}
+        if not version:
+            condition += " OR attribute_not_exists(#version)"
+        if not version and self.owned:
+            condition, names = f"{condition} OR attribute_not_exists(#owner)", names | {"#owner": OWNER}
         try:
             self.calls(
                 *(operation, patience),
                 units="write_units",
                 TableName=self.calls.table,
                 ConditionExpression=condition,
-                ExpressionAttributeNames={"#version": "Version"},
+                ExpressionAttributeNames=names,
                 ExpressionAttributeValues={":seen": {"S": version}},
                 **request,
             )
@@ -118,6 +128,10 @@ class Operations:
             return True
         finally:
             patience.progress()
+
+
+def _puts(requests: Sequence[Mapping[str, Any]]) -> int:
+    return sum("PutRequest" in request for request in requests)
 
 
 def _by_size(items: Sequence[Item]) -> Iterator[list[Item]]:

@@ -103,6 +103,9 @@ def mirror(
     /,
     *,
     table: Annotated[str, Parameter(help="The table to be mirrored.")] = "images",
+    replace: Annotated[
+        bool, Parameter(negative="", help="Empty the mirror first, whatever it holds: it is of this table from now on.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Bring a table elsewhere in step with a whole table of the database. Runs with --mirror do so for their items."""
@@ -113,7 +116,7 @@ def mirror(
     ledger = Ledger.open(absolute(database), table)
     if ledger is None:
         raise UsageError(f"There is no table '{table}' of fanfold's in {database}.")
-    rows = mirror_all(ledger.rows, ledger.mirror(address))
+    rows = mirror_all(ledger.rows, ledger.mirror(address, replace=replace))
     draw.mirrored(ledger.mirrored, rows, json)
     return 3 if ledger.mirrored[address]["refused"] else 0
 

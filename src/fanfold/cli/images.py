@@ -39,6 +39,10 @@ Source = Annotated[
 ]
 Job = Annotated[Images, Parameter(name="*")]  # every field of the job is a flag
 Table = Annotated[str, Parameter(help="The table's name.")]
+Filled = Annotated[
+    str | None,
+    Parameter(help="The table's name; `images` by default, on AWS Batch that of the deployment's model."),
+]
 Workers = Annotated[int | None, Parameter(help="Worker processes; one a core by default.")]
 Crew = Annotated[Size, Parameter(name="*")]  # so is every field of this
 TaskSize = Annotated[int, Parameter(help="Pictures a task at most: what is done again when a worker dies.")]
@@ -53,7 +57,7 @@ On = Annotated[
     ),
 ]
 Mirror = Annotated[
-    str, Parameter(help="A table elsewhere to keep in step: dynamodb://NAME; on AWS Batch by default the deployment's.")
+    str, Parameter(help="A table elsewhere to keep in step: dynamodb://NAME; on AWS Batch the deployment has its own.")
 ]
 MIRROR = "dynamodb://"
 ADVICE = {
@@ -75,7 +79,7 @@ def embed(
     /,
     *,
     job: Job = Images(),  # noqa: B008 - frozen
-    table: Table = "images",
+    table: Filled = None,
     on: On = "local",
     size: Crew = Size(),  # noqa: B008 - frozen
     task_size: TaskSize = 1000,
@@ -90,7 +94,8 @@ def embed(
     if job.precision == "int8":  # all else is right by now: what is calibrated is kept in the database
         from fanfold.images.quantize import calibrated
 
-        job = calibrated(job, source, database, table, _cosine(min_cosine), say=draw.note, reach=executor.reach)
+        where = table or job.name
+        job = calibrated(job, source, database, where, _cosine(min_cosine), say=draw.note, reach=executor.reach)
     run = fanfold.run(job, source=source, database=database, table=table, executor=executor, **asdict(options))
     with leaving(run.directory), draw.progress(run.tally):
         for outcome in run:

@@ -71,8 +71,17 @@ class Executor(Protocol):
 class Detached(Protocol):
     """Takes a whole planned run, and goes on with it when the caller goes away. All raise StorageError."""
 
-    mirror: str
-    """What its runs keep in step where nothing else is asked for."""
+    def table(self, job: Job) -> str:
+        """The table that its runs fill where none is named."""
+        ...
+
+    def mirror(self, table: str) -> str:
+        """The mirror of a table where none is named: its address, or nothing."""
+        ...
+
+    def provide(self, mirror: str) -> None:
+        """See that a mirror is there, and make it if it is one to be made. Raises UsageError for one out of reach."""
+        ...
 
     def reach(self, job: Job, source: Source, database: str) -> Source:
         """The source as the workers will see it. Raises UsageError for what they cannot reach or do."""

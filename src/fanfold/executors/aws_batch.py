@@ -8,7 +8,9 @@ Children are told apart by AWS_BATCH_JOB_ARRAY_INDEX. Limits and states: the AWS
 "Job dependencies" and "Job states" (docs.aws.amazon.com/batch/latest/userguide/).
 """
 
+import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from fanfold.job import Job, spec
 from fanfold.runs import RunDirectory
 from fanfold.source import Source
 from fanfold.storage import is_url, split_url
+from fanfold.table import Table
 
 MOST_CHILDREN = 10_000
 TASK_SECONDS, ITEM_SECONDS = 3600, 4
@@ -44,7 +47,6 @@ class AwsBatch:
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
-        self.mirror = deployment.mirror
         self._queue = f"the AWS Batch queue {deployment.queue}"
         self._batch: Any = connect("batch", self._queue)
 
@@ -54,6 +56,38 @@ class AwsBatch:
         if size != Size():
             raise UsageError("AWS Batch has as many workers as its deployment allows: cdk deploy -c max_vcpus=NUMBER")
         return cls(Deployment.load(where))
+
+    def table(self, job: Job) -> str:
+        """The job's own table, or where another model has filled that, one that is called after the model.
+
+        So the first model of a deployment keeps the table, and each goes on with its own when it is deployed again.
+        """
+        model = self._model(spec(job)["options"])
+        taken = Table.open(self.deployment.database, job.name)
+        options = json.loads(taken.metadata.get("fanfold.options", "{}")) if taken else {}
+        return job.name if self._model(options) == model else _called_after(model)
+
+    def _model(self, options: Mapping[str, Any]) -> str:
+        return str(options.get("model", self.deployment.model))
+
+    def mirror(self, table: str) -> str:
+        """The DynamoDB table of a Lance table, if the deployment has any."""
+        return self.deployment.mirror_of(table)
+
+    def provide(self, mirror: str) -> None:
+        """See that the deployment may write to a DynamoDB table, and make it if it did not come with the deployment.
+
+        Raises UsageError, StorageError.
+        """
+        there = self.deployment
+        if mirror == there.mirror:
+            return
+        if not there.mirror or not mirror.startswith(there.made):
+            own = f"{there.mirror}, and {there.made}NAME with any NAME" if there.mirror else "no DynamoDB table"
+            raise UsageError(f"The deployment '{there.name}' may write to {own}, not to {mirror}.")
+        from fanfold.aws.dynamodb import DynamoTable
+
+        DynamoTable.create(mirror)
 
     def reach(self, job: Job, source: Source, database: str) -> Source:
         """The source with keys from the bucket's top on, as whoever else works on this deployment has them.
@@ -179,6 +213,13 @@ class AwsBatch:
             answer = self._batch.describe_jobs(jobs=[job["id"] for job in submitted])
         described = {job["jobId"]: job for job in answer["jobs"]}
         return [described.get(job["id"]) or {"status": _unknown(job["submitted"])} for job in submitted]
+
+
+def _called_after(model: str) -> str:
+    """A name for a table of a model's results: resnet18, Xenova-resnet-50-onnx-model."""
+    name = model.partition("@")[0].removesuffix(".onnx")
+    name = name.partition("://")[2] or name.rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "other"
 
 
 def _longest(run: RunDirectory) -> int:

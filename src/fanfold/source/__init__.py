@@ -19,9 +19,9 @@ from fanfold.job import Item
 from fanfold.source.bucket import Bucket
 from fanfold.source.folder import Folder
 from fanfold.source.listed import Listed
-from fanfold.source.protocol import Changed, Ids, Source, TooLarge, suffix_of
+from fanfold.source.protocol import Changed, Ids, Source, suffix_of
 from fanfold.source.several import Several
-from fanfold.storage import absolute, is_url
+from fanfold.storage import TooLarge, absolute, is_url, is_web, page_of
 
 __all__ = [
     "Bucket",
@@ -50,13 +50,12 @@ def open_source(address: str) -> Source:
     suffix = suffix_of(where.rsplit("/", 1)[-1])
     if suffix in LISTS and (is_url(where) or Path(where).is_file()):
         return Listed(where)
-    if is_url(where):
-        scheme, _, rest = where.partition("://")
-        if scheme.startswith("http") and "/" not in rest:
+    if is_web(where):
+        if not where.partition("://")[2].partition("/")[2]:
             raise UsageError(f"{where} cannot be listed. Name one file, or a .txt list of addresses.")
-        if scheme.startswith("http"):
-            return Listed("", only=where)
-        if suffix[1:2].isalpha() and "/" in rest:  # a file's name, not a version or a date
+        return Listed("", only=page_of(where))
+    if is_url(where):
+        if suffix[1:2].isalpha() and "/" in where.partition("://")[2]:  # a file's name, not a version or a date
             folder, _, name = where.rpartition("/")
             return Bucket(folder, name)
         return Bucket(where)

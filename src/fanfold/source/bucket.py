@@ -3,19 +3,24 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-from obstore.store import ObjectStore
 
 from fanfold.errors import StorageError
 from fanfold.job import Item
+from fanfold.objects import Meta, Objects
 from fanfold.source.protocol import Changed, suffix_of, too_large
-from fanfold.storage import errors_of, is_url, join, open_store, os_errors
+from fanfold.storage import errors_of, is_url, os_errors, split_url
+
+FOLDER = "named like a folder"
+"""Why an object is left out whose key ends in a slash."""
 
 
 @dataclass
 class Bucket:
-    """A prefix of an object store, or one object of it (`below` then names the object)."""
+    """A prefix of an object store, or one object of it (`below` then names the object).
+
+    The key of an object is its root's, a slash, and its path, whatever slashes those have: `s3://b/p//x` is `/x` of
+    the root `s3://b/p`, and `//x` of the root `s3://b`.
+    """
 
     root: str
     below: str = ""
@@ -23,80 +28,93 @@ class Bucket:
     """A prefix to pass over: the database, when it lies inside the source."""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 32
-    _store: ObjectStore | None = None
+    _objects: Objects | None = field(default=None, compare=False)
 
     @property
     def addresses(self) -> "list[str]":
-        return [join(self.root, self.below)]
+        return [f"{self.root}/{self.below}" if self.below else self.root]
 
     @property
-    def store(self) -> ObjectStore:
-        if self._store is None:
-            self._store = open_store(self.root)
-        return self._store
+    def objects(self) -> Objects:
+        if self._objects is None:
+            self._objects = Objects(split_url(self.root)[0])
+        return self._objects
+
+    def _key(self, path: str) -> str:
+        """The key in the bucket of what is at `path` below the root."""
+        return split_url(f"{self.root}/{path}")[1]
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
-        found = False
+        prefix, root = self._key(f"{self.below}/" if self.below else ""), len(self._key(""))
+        has_marker = has_more = False
         with errors_of(self.root):
-            for chunk in self.store.list(self.below or None, chunk_size=1000):
-                found = True
-                for meta in chunk:
-                    if item := self._item(meta, suffixes):
-                        yield item
-        if not found:
-            yield self._single()
+            for meta in self.objects.list(prefix):
+                if meta["path"].rstrip("/") == prefix.rstrip("/"):  # as consoles make for a new folder
+                    has_marker = True
+                    self.left_out[FOLDER] += 1
+                    continue
+                has_more = True
+                if item := self._item(meta["path"][root:], meta, suffixes):
+                    yield item
+        if not has_more:
+            yield from self._single(has_marker)
 
-    def _single(self) -> Item:
+    def _single(self, has_marker: bool) -> Iterator[Item]:
         """Nothing is below this name: it may be the name of one object."""
-        if not self.below:
+        if not self.below and not has_marker:
             raise StorageError(f"There is nothing at {self.root}/.")
-        with errors_of(f"{self.root}/{self.below}"):
-            return _stored_item(self.store.head(self.below))
+        if self.below:
+            with errors_of(f"{self.root}/{self.below}"):
+                try:
+                    yield _item_of(self.below, self.objects.head(self._key(self.below)))
+                except FileNotFoundError:
+                    if not has_marker:
+                        raise
 
-    def _item(self, meta: Any, suffixes: frozenset[str]) -> Item | None:
-        path: str = meta["path"]
-        name = path.rpartition("/")[2]
+    def _item(self, path: str, meta: Meta, suffixes: frozenset[str]) -> Item | None:
         if self.skip and f"{self.root}/{path}".startswith(f"{self.skip}/"):
             self.left_out["the database"] = 1
+        elif path.endswith("/"):
+            self.left_out[FOLDER] += 1
         elif any(part.startswith(".") for part in path.removeprefix(self.below).split("/")):
             self.left_out["hidden"] += 1
-        elif suffixes and suffix_of(name) not in suffixes:
+        elif suffixes and suffix_of(path.rpartition("/")[2]) not in suffixes:
             self.left_out["other type"] += 1
         elif not meta["size"]:
             self.left_out["empty"] += 1
         else:
-            return _stored_item(meta)
+            return _item_of(path, meta)
         return None
 
     def read(self, item: Item, limit: int) -> bytes:
         with os_errors(self.uri(item)):
-            return fetch(self.store, item.path, item, limit)
+            return fetch(self.objects, self._key(item.path), item, limit)
 
     def uri(self, item: Item) -> str:
         return f"{self.root}/{item.path}"
 
     def within(self, root: str) -> "Bucket | None":
-        here = f"{self.root}/{self.below}".rstrip("/")
-        if not is_url(root) or not (here + "/").startswith(root + "/"):
+        here = self.addresses[0]
+        if not is_url(root) or not f"{here}/".startswith(f"{root}/"):
             return None
-        return Bucket(root, here.removeprefix(root).strip("/"), self.skip)
+        return Bucket(root, here[len(root) + 1 :], self.skip)
 
 
-def _stored_item(meta: Any) -> Item:
-    return Item(meta["path"], meta["size"], version_of(meta), meta["path"])
+def _item_of(path: str, meta: Meta) -> Item:
+    return Item(path, meta["size"], version_of(meta), path)
 
 
-def version_of(meta: Any) -> str:
+def version_of(meta: Meta) -> str:
     tag = (meta["e_tag"] or "").strip('"')
     return tag or f"{meta['last_modified'].isoformat()}-{meta['size']:x}"
 
 
-def fetch(store: ObjectStore, path: str, item: Item, limit: int) -> bytes:
+def fetch(objects: Objects, key: str, item: Item, limit: int) -> bytes:
     if item.size > limit:
         raise too_large(item.size, limit)
-    answer = store.get(path)
+    answer = objects.get(key)
     if answer.meta["size"] > limit:
         raise too_large(answer.meta["size"], limit)
     if version_of(answer.meta) != item.version:
         raise Changed("changed since it was listed; run again")
-    return bytes(answer.bytes())
+    return answer.content()

@@ -1,26 +1,47 @@
 """A list of addresses."""
 
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from io import BytesIO
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from obstore.exceptions import BaseError
-from obstore.store import ObjectStore
-
 from fanfold.job import UNKNOWN, Item
+from fanfold.objects import Objects
 from fanfold.source.bucket import fetch, version_of
 from fanfold.source.folder import local_item, read_file
 from fanfold.source.names import as_name, as_text
-from fanfold.storage import errors_of, is_url, open_url, os_errors, read_url, side_by_side, split_url
+from fanfold.source.protocol import Changed
+from fanfold.storage import (
+    SCHEMES,
+    errors_of,
+    is_url,
+    is_web,
+    os_errors,
+    page_of,
+    path_of,
+    read_url,
+    side_by_side,
+    split_url,
+)
+
+if TYPE_CHECKING:
+    from fanfold.web import Web
 
 _MARK = b"\xef\xbb\xbf"  # with which Windows begins texts
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?=://)|data(?=:)", re.IGNORECASE)
+
+
+def _web() -> "Web":
+    from fanfold.web import Web  # a tenth of a second, which commands that read no list need not wait
+
+    return Web()
 
 
 @dataclass
@@ -33,7 +54,8 @@ class Listed:
     root: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 16
-    _stores: dict[str, ObjectStore] = field(default_factory=dict)
+    web: "Web" = field(default_factory=_web)
+    _buckets: dict[str, Objects] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -50,11 +72,11 @@ class Listed:
         if self.only:
             yield self.only
             return
-        remote = is_url(self.file)
-        folder = self.file.rpartition("/")[0]
+        address_of = self._remote if is_url(self.file) else self._local
         seen: set[bytes] = set()  # digests: of millions of addresses, a fraction of them
-        for line in self._lines(remote):
-            address = line if is_url(line) else f"{folder}/{line}" if remote else _below(folder, line)
+        for line in self._lines():
+            if not (address := address_of(line)):
+                continue
             digest = blake2b(os.fsencode(address), digest_size=16).digest()
             if digest in seen:
                 self.left_out["listed twice"] += 1
@@ -62,64 +84,116 @@ class Listed:
             seen.add(digest)
             yield address
 
-    def _lines(self, remote: bool) -> Iterator[str]:
-        """The lines that are not empty and no comment, read as they are wanted."""
+    def _lines(self) -> Iterator[str]:
+        """The lines that are not empty, read as they are wanted."""
+        remote = is_url(self.file)
         with errors_of(self.file), BytesIO(read_url(self.file)) if remote else open(self.file, "rb") as file:  # noqa: PTH123
             for number, line in enumerate(file):
-                text = os.fsdecode(line if number else line.removeprefix(_MARK)).strip()
-                if text and not text.startswith("#"):
+                if text := os.fsdecode(line if number else line.removeprefix(_MARK)).strip():
                     yield text
+
+    def _local(self, line: str) -> str:
+        """The address that a line of a file of this machine spells; nothing for a comment."""
+        if address := _full(line) or path_of(line):
+            return address
+        path = os.path.normpath(os.path.join(os.path.dirname(self.file), line))  # noqa: PTH118, PTH120
+        if line.startswith("#"):
+            return path if _is_file(path) else ""
+        scheme = scheme_of(line)
+        return line if scheme and not (scheme == "data" and _is_file(path)) else path
+
+    def _remote(self, line: str) -> str:
+        """The address that a line of a list at a URL spells; nothing for a comment."""
+        if line.startswith("#"):
+            return ""
+        if address := _full(line) or (line if scheme_of(line) else ""):
+            return address
+        return beside(self.file, line) if is_web(self.file) else f"{self.file.rpartition('/')[0]}/{line}"
 
     def _item(self, address: str) -> Item:
         """What is at `address`. What cannot be looked at is an item, too: a row that it has stays, or it will fail."""
         try:
-            if not is_url(address):
-                return local_item(as_text(address), os.stat(address))  # noqa: PTH116
-            with os_errors(address):
-                store, path = self._open(address)
-                meta = _meta(store, path)
-            return Item(address, meta["size"], version_of(meta), address)
+            return self._look(address)
         except (OSError, ValueError):  # ValueError: a NUL in a path, as in a list that is UTF-16
             return Item(as_text(address), 0, UNKNOWN, as_text(address))
 
-    def _open(self, url: str) -> tuple[ObjectStore, str]:
-        base, path = split_url(url)
-        if not path:
-            return open_url(base), path  # a store of its own, not worth keeping
+    def _look(self, address: str) -> Item:
+        if is_web(address):
+            page = self.web.look(address)
+            return Item(address, page["size"], page["version"], address)
+        if is_url(address):
+            with os_errors(address):
+                objects, key = self._object(address)
+                meta = objects.head(key)
+            return Item(address, meta["size"], version_of(meta), address)
+        _check_scheme(address)
+        return local_item(as_text(address), os.stat(address))  # noqa: PTH116
+
+    def _object(self, url: str) -> tuple[Objects, str]:
+        bucket, key = split_url(url)
         with self._lock:
-            if base not in self._stores:
-                self._stores[base] = open_url(base)
-            return self._stores[base], path
+            return self._buckets.setdefault(bucket, Objects(bucket)), key
 
     def read(self, item: Item, limit: int) -> bytes:
-        if not is_url(item.path):
-            with os_errors(item.path):
-                return read_file(as_name(item.path), item, limit)
+        if is_web(item.path):
+            return self._page(item, limit)
         with os_errors(item.path):
-            store, path = self._open(item.path)
-            return fetch(store, path, item, limit)
+            if is_url(item.path):
+                return fetch(*self._object(item.path), item, limit)
+            _check_scheme(item.path)
+            return read_file(as_name(item.path), item, limit)
+
+    def _page(self, item: Item, limit: int) -> bytes:
+        """A page as it is now. Should it have changed since it was listed, the next run sees that by its version."""
+        if item.version == UNKNOWN:  # the listing has had its patience, and what is wanted is the reason
+            replace(self.web, tries=1).read(item.path, limit)
+            raise Changed("it could not be looked at when it was listed, and now it can; run again")
+        return self.web.read(item.path, limit)
 
     def uri(self, item: Item) -> str:
-        return item.path if is_url(item.path) else "file://" + quote(os.fsencode(as_name(item.path)))
+        is_path = not is_url(item.path) and not scheme_of(item.path)
+        return "file://" + quote(os.fsencode(as_name(item.path))) if is_path else item.path
 
     def within(self, root: str) -> "Listed | None":
         return None if root else self
 
 
-def _below(folder: str, line: str) -> str:
-    return os.path.normpath(os.path.join(folder, line))  # noqa: PTH118
+def beside(page: str, line: str) -> str:
+    """The address of what a page calls `line`: not by urljoin, which drops empty parts and takes `a:b` for a URL."""
+    if line.startswith("//"):
+        return page_of(f"{page.partition(':')[0]}:{line}")
+    if line.startswith("/"):
+        return page_of(split_url(page)[0] + line)
+    return page_of(f"{page.partition('?')[0].rpartition('/')[0]}/{line}")
+
+
+def _full(line: str) -> str:
+    """The address that a line is by itself; nothing for a path."""
+    return page_of(line) if is_web(line) else line if is_url(line) else ""
+
+
+def scheme_of(address: str) -> str:
+    """The scheme of an address that has one, `data:` included; nothing for paths."""
+    found = _SCHEME.match(address)
+    return found[0].lower() if found else ""
+
+
+def _check_scheme(address: str) -> None:
+    """Raises OSError for an address that is neither a path nor one that can be read."""
+    if scheme := scheme_of(address):
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        if scheme == "file":
+            raise OSError("file:// works in a list on this machine, for files of this machine")
+        raise OSError(f"addresses that begin with {scheme}: cannot be read; a list may have paths, file://, {known}")
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return os.path.isfile(path)  # noqa: PTH113
+    except ValueError:  # a NUL
+        return False
 
 
 def list_of(some: Iterable[str]) -> "list[str]":
     """`list(some)`, for classes whose own method is called `list`."""
     return [*some]
-
-
-def _meta(store: ObjectStore, path: str) -> Any:
-    """What is known of an object without its content. Some web servers answer that only when asked for both."""
-    try:
-        return store.head(path)
-    except FileNotFoundError:
-        raise
-    except BaseError:
-        return store.get(path).meta

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from typing import Literal, Protocol
 
 from fanfold.job import Item
+from fanfold.storage import TooLarge
 
 Ids = Literal["key", "stem"]
-
-
-class TooLarge(OSError):
-    """The item is larger than the job cares to read."""
 
 
 class Changed(OSError):
