@@ -54,6 +54,8 @@ class Settings:
     """A container image in ECR to use; by default it is built from the Dockerfile."""
     uploads: tuple[str, ...] = ()
     """Prefixes of the bucket, with commas between, to which an upload starts a run by itself."""
+    workflow: bool = False
+    """Whether there is a state machine of Step Functions that begins a run and waits for its end."""
     alarm_email: str = ""
     """Who is told of alarms."""
     retain: bool = True

@@ -67,7 +67,8 @@ class Trigger(Construct):
     def _on_failed_jobs(self, queue: str) -> events.Rule:
         """Arrays and their children, which may fail by the thousand, are not told of: the job that waits for one is.
 
-        AWS Batch fails it with the array. A person who cancels a run knows of it, and needs no alarm.
+        AWS Batch fails it with the array. A person who cancels a run knows of it, and needs no alarm. The reason that
+        they gave may get lost on a job that waits for another one, but that it was terminated is kept beside it.
         """
         return events.Rule(
             self,
@@ -80,6 +81,7 @@ class Trigger(Construct):
                     "status": ["FAILED"],
                     "jobQueue": [queue],
                     "statusReason": [{"anything-but": [CANCELLED]}, {"exists": False}],
+                    "isTerminated": [False, {"exists": False}],
                     "arrayProperties": {"size": [{"exists": False}], "index": [{"exists": False}]},
                 },
             ),

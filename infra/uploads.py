@@ -17,7 +17,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from infra.permissions import grant, receiving, watching
+from infra.permissions import grant, receiving
 from infra.trigger import KEPT, TIMEOUT, Trigger
 
 _GATHERED = Duration.minutes(5)
@@ -60,7 +60,6 @@ class Uploads(Construct):
 
     def _feed(self, trigger: Trigger) -> None:
         grant(trigger.role, receiving(self.queue.queue_arn))
-        grant(trigger.role, watching())
         lambda_.EventSourceMapping(
             self,
             "Feed",

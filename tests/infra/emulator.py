@@ -5,8 +5,9 @@
 moto runs no jobs and no Lambda, and drops some of what it is told (public access blocks, point-in-time recovery):
 that is held by the tests of the templates. What is mended, and in the templates of tests only, is what moto cannot
 take: it wants a service role for a compute environment, where AWS has one of its own, and knows an older name of the
-machines that AWS chooses; it knows no tags of parameters and keys; it does not delete route tables with their stack, so that
-the network must stay, too; and the CDK's own Lambda, which empties the network's default security group, is left out.
+machines that AWS chooses; it knows no tags of parameters and keys; it does not delete route tables with their stack, so
+that the network must stay, too; and the CDK's own Lambda, which empties the network's default security group, is left
+out.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ from templates import Stacks, Synthesise, properties
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 DATA = Path(str(cfnlint.__file__)).parent / "data" / "schemas"
-ALL = {"uploads": "images", "alarm_email": "me@my.org"}
+ALL = {"uploads": "images", "alarm_email": "me@my.org", "workflow": "true"}
 CHOSEN_BY_AWS = {"default_x86_64": {"m6i", "c6i", "r6i", "c7i"}}
 """What AWS Batch chooses from: docs.aws.amazon.com/batch/latest/APIReference/API_ComputeResource.html"""
 

@@ -174,6 +174,10 @@ class AwsBatch:
                 return f"AWS Batch, {known['verb']}: {', '.join(said)}"
         return None
 
+    def ended(self, run: RunDirectory) -> float:
+        """When the last of the run's jobs ended, as far as AWS Batch remembers (Unix, s)."""
+        return max((job.get("stoppedAt", 0) / 1000 for job in self._jobs(run)), default=0.0)
+
     def cancel(self, run: RunDirectory) -> None:
         """Terminate the run's jobs, and wait until they have ended. Raises StorageError if they do not."""
         ids = [job["id"] for job in self._submitted(run)]
