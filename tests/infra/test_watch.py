@@ -47,6 +47,8 @@ def takes(stacks: Stacks, named: str, kind: str, **detail: Any) -> bool:
         (True, {"status": "FAILED", "statusReason": f"{LIMIT}CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"}),
         (True, {"status": "FAILED"}),
         (False, {"status": "FAILED", "statusReason": CANCELLED}),
+        (False, {"status": "FAILED", "statusReason": "Dependent Job failed", "isTerminated": True}),
+        (True, {"status": "FAILED", "statusReason": "Dependent Job failed", "isTerminated": False}),
         (False, {"status": "FAILED", "statusReason": "Array Child Job failed", "arrayProperties": {"size": 12}}),
         (False, {"status": "FAILED", "statusReason": "Host EC2", "arrayProperties": {"size": 12, "index": 3}}),
         (False, {"status": "SUCCEEDED"}),
