@@ -22,8 +22,8 @@ def default(synthesise: Synthesise) -> Stacks:
 
 @pytest.fixture(scope="module")
 def full(synthesise: Synthesise) -> Stacks:
-    """A deployment with uploads that begin runs, and an address for alarms."""
-    return synthesise(uploads="images", alarm_email="me@my.org")
+    """A deployment with uploads that begin runs, a workflow, and an address for alarms."""
+    return synthesise(uploads="images", alarm_email="me@my.org", workflow="true")
 
 
 def rule(stacks: Stacks, named: str) -> dict[str, Any]:
@@ -166,3 +166,5 @@ def test_two_regions_of_an_account_can_have_a_deployment_of_the_same_name(full: 
         if OF_THE_ACCOUNT[type] in one.get("Properties", {})
     ]
     assert given == ["fanfold-<AWS::Region>"]
+    here, there = ({name.replace("<AWS::Region>", region) for name in given} for region in ("us-east-1", "eu-west-1"))
+    assert here.isdisjoint(there)
