@@ -44,6 +44,13 @@ $(VENV)/demo: requirements/demo.lock pyproject.toml | $(VENV)/bin/python
 	@$(PIP) --no-deps -e .
 	@touch $@
 
+# What deploying on AWS takes, and using what is deployed. Docker and Node.js are not of Python: see infra/README.md.
+$(VENV)/deploy: requirements/deploy.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (about half a minute) ..."
+	@test -e $(VENV)/dev || $(PIP) --no-deps --no-compile -r requirements/deploy.lock
+	@$(PIP) --no-deps -e .
+	@touch $@
+
 # Without Node.js the tests of the deployment are skipped: the CDK and DynamoDB's double need it.
 $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (about a minute) ..."
@@ -53,14 +60,16 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | 
 	@touch $@
 
 # Resolve the newest versions that pyproject.toml allows. scikit-image is wanted for its pictures alone.
-UNWANTED := scipy networkx imageio tifffile lazy-loader
+UNWANTED := scipy imageio tifffile lazy-loader
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
-	--no-annotate --upgrade $(UNWANTED:%=--no-emit-package %) --extra images --group demo
+	--no-annotate --upgrade
+DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --group demo
 lock:
-	$(COMPILE) -o requirements/demo.lock
-	$(COMPILE) --extra heic --extra aws --extra ray --extra cdk --group test --group lint -o requirements/dev.lock
-	uv pip compile pyproject.toml infra/worker.in --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-annotate --upgrade --extra images --extra aws -o requirements/worker.lock
+	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
+	$(COMPILE) $(DEMO) --extra heic --extra aws --extra ray --extra cdk --group test --group lint \
+		-o requirements/dev.lock
+	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
+	$(COMPILE) infra/worker.in --extra images --extra aws -o requirements/worker.lock
 	uv pip compile infra/gpu.in --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes \
 		--no-header --no-annotate --upgrade -o infra/gpu.lock
 

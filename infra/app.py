@@ -8,13 +8,14 @@ Names cross in one direction only, so that `cdk destroy NAME-Compute` takes ever
 the Lambda, which needs the queue, lives above and not beside the bucket it reads.
 """
 
+import os
 import sys
 
 try:
     from fanfold.errors import FanfoldError
     from fanfold.job import required_extra
 except ModuleNotFoundError:  # some other Python than that of the project's environment
-    sys.exit("fanfold: it is not installed for this `python`. Type: make .venv/dev && source .venv/bin/activate")
+    sys.exit("fanfold: it is not installed for this `python`. Type: make .venv/deploy && source .venv/bin/activate")
 
 try:
     from aws_cdk import App, Tags, Validations
@@ -23,6 +24,7 @@ except ModuleNotFoundError as error:
     sys.exit(str(required_extra(error, "cdk", ("aws_cdk", "cdk_nag", "constructs"), "The deployment")))
 
 from infra.compute import Compute
+from infra.gpus import check_region
 from infra.settings import Settings
 from infra.storage import Storage
 
@@ -30,9 +32,11 @@ from infra.storage import Storage
 def build(app: App) -> tuple[Storage, Compute]:
     """Make the stacks that an app's context asks for, to be checked when they are synthesised.
 
-    Raises UsageError for a context value that is not understood.
+    Raises UsageError for a context value that is not understood, and for one that the region cannot have.
     """
     settings = Settings.of(app.node)
+    if settings.compute == "gpu":
+        check_region(os.environ.get("CDK_DEFAULT_REGION", ""))  # so the CDK's command line says where it will deploy
     storage = Storage(app, settings)
     compute = Compute(app, settings, storage)
     Tags.of(app).add("fanfold", settings.name)

@@ -25,6 +25,7 @@ from infra.storage import DATABASE, Storage
 from infra.trigger import Trigger
 from infra.uploads import Uploads
 from infra.watch import Watch
+from infra.workflow import Workflow
 
 _DRIVER_HOURS = 24
 _WORKER_HOURS = 48  # a run says how long its own workers may take; this holds for jobs submitted by hand
@@ -43,7 +44,7 @@ class Compute(Stack):
         self.log = logs.LogGroup(
             self, "ContainerLog", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
         )
-        self.machines = Machines(self, settings, Network(self), self._machine_role(self.image))
+        self.machines = Machines(self, settings, Network(self, self.bucket), self._machine_role(self.image))
         self.deployment = self.to_json_string(self._described())
         ssm.StringParameter(
             self,
@@ -58,10 +59,13 @@ class Compute(Stack):
             image=self.image,
             environment={"FANFOLD_DEPLOYMENT": self.deployment},
             queue=self.machines.queue.ref,
-            permissions=[*may.reading(self.bucket), *may.writing(self.bucket), *self._driving()],
+            permissions=[*may.reading(self.bucket), *may.writing(self.bucket), *self._driving(), *self._watching()],
         )
-        lost = Uploads(self, settings.uploads, self.bucket, self.trigger).lost if settings.uploads else None
-        Watch(self, settings, self.table, self.trigger, self.log, lost)
+        if settings.uploads:
+            Uploads(self, settings.uploads, self.bucket, self.trigger)
+        if settings.workflow:
+            Workflow(self, settings.name, self.trigger.function)
+        Watch(self, settings, self.table, self.trigger, self.log, self.machines.queue.ref)
 
     def _described(self) -> dict[str, object]:
         """See `fanfold.aws.deployment.Deployment`."""
@@ -111,6 +115,10 @@ class Compute(Stack):
         name = self.settings.name
         submitting = may.submitting(self, self.machines.queue.ref, [f"{name}-worker", f"{name}-driver"])
         return [*may.mirroring(self, self.table, name), *submitting]
+
+    def _watching(self) -> list[may.Permission]:
+        """What the Lambda does for those who wait for a run to end."""
+        return [may.watching()] if self.settings.uploads or self.settings.workflow else []
 
     def _role(self, id: str, permissions: list[may.Permission]) -> iam.Role:
         return may.role(self, id, "ecs-tasks.amazonaws.com", permissions)

@@ -8,17 +8,27 @@ they are of, and another choice of `compute` makes new ones before the old ones 
 
 from typing import Any
 
+from aws_cdk import CfnMapping, CfnRule, CfnRuleAssertion, Fn, Stack, Token
 from aws_cdk import aws_batch as batch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from infra.gpus import ABSENT, FAMILIES
 from infra.network import Network
 from infra.settings import Settings
 
-# Several families, since Spot has the more to offer, and takes the less away, the more kinds of machines will do.
-_FAMILIES = ["c6i", "c6a", "c7i", "c7a", "c5", "c5a", "m6i", "m6a"]
-_GPU_FAMILIES = ["g4dn", "g5", "g6"]
+# AWS Batch chooses among those families of x86-64 that the region has: no family is in every one, and a list is refused
+# for a single one that is absent. Of machines with GPUs AWS Batch has no such choice, hence infra/gpus.py.
+_CHOSEN_BY_AWS = ["default_x86_64"]
+# What AWS Batch can tell of a job that no machine comes for, and after how many seconds it cancels it: with what is
+# wrong and stays so after the least that it allows, and where others have the machines only after the most.
+# docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable_time_limit_actions.html
+_GIVEN_UP_AFTER = {
+    "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE": 600,
+    "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT": 600,
+    "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY": 86_400,
+}
 _DISK_GIB = {"spot": 40, "ec2": 40, "gpu": 100}  # CUDA's libraries make the container image large
 
 
@@ -52,6 +62,12 @@ class Machines(Construct):
             compute_environment_order=[
                 batch.CfnJobQueue.ComputeEnvironmentOrderProperty(order=1, compute_environment=environment.ref)
             ],
+            job_state_time_limit_actions=[
+                batch.CfnJobQueue.JobStateTimeLimitActionProperty(
+                    action="CANCEL", state="RUNNABLE", reason=reason, max_time_seconds=seconds
+                )
+                for reason, seconds in _GIVEN_UP_AFTER.items()
+            ],
         )
 
     def _on_ec2(self, settings: Settings, machine: iam.Role) -> dict[str, Any]:
@@ -61,7 +77,7 @@ class Machines(Construct):
         return {
             "minv_cpus": 0,
             "allocation_strategy": "SPOT_PRICE_CAPACITY_OPTIMIZED" if spot else "BEST_FIT_PROGRESSIVE",
-            "instance_types": _GPU_FAMILIES if gpu else _FAMILIES,
+            "instance_types": self._with_gpus() if gpu else _CHOSEN_BY_AWS,
             "instance_role": profile.attr_arn,
             "ec2_configuration": [
                 batch.CfnComputeEnvironment.Ec2ConfigurationObjectProperty(
@@ -74,6 +90,21 @@ class Machines(Construct):
             "update_to_latest_image_version": True,
             "tags": {"Name": f"fanfold {settings.name}"},
         }
+
+    def _with_gpus(self) -> list[str]:
+        """The families of the region in which the template is deployed; where there are none, it is refused."""
+        region = Stack.of(self).region
+        CfnRule(
+            self,
+            "HasGpus",
+            assertions=[
+                CfnRuleAssertion(
+                    assert_=Fn.condition_contains([*FAMILIES], region), assert_description=f"With compute=gpu, {ABSENT}"
+                )
+            ],
+        )
+        table = CfnMapping(self, "Gpus", mapping={region: {"families": there} for region, there in FAMILIES.items()})
+        return Token.as_list(table.find_in_map(region, "families"))
 
     def _launch_template(self, disk: int) -> ec2.LaunchTemplate:
         """IMDSv2 over one hop. Containers have roles of their own, from ECS's agent at 169.254.170.2.

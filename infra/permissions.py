@@ -4,7 +4,9 @@
     worker    list, read, write db/
     driver    the same, delete in db/   read, write, make   submit
     Lambda    list, read, write db/     read, write, make   submit          its log; if uploads start runs, also its
-                                                                            queue, and how jobs stand
+                                                                            queue, and then or with a workflow how jobs
+                                                                            stand
+    workflow                                                                the Lambda, its log
     machine                                                                 its ECS cluster, ECR, the containers' log
 
 A Lambda that plans a run also commits what a dead one has left, so it writes to the DynamoDB table as a driver does.
@@ -140,10 +142,34 @@ def logging(group: logs.ILogGroup) -> list[Permission]:
     return [Permission(["logs:CreateLogStream", "logs:PutLogEvents"], [group.log_group_arn])]
 
 
+def invoking(function_arn: str) -> Permission:
+    """Call one Lambda, whose newest version it is that has no number."""
+    return Permission(["lambda:InvokeFunction"], [function_arn])
+
+
+def delivering() -> Permission:
+    """Have CloudWatch deliver logs, as a state machine does.
+
+    docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html
+    """
+    verbs = ("CreateLogDelivery", "GetLogDelivery", "UpdateLogDelivery", "DeleteLogDelivery", "ListLogDeliveries")
+    policies = ("PutResourcePolicy", "DescribeResourcePolicies", "DescribeLogGroups")
+    because = "CloudWatch Logs knows no resource for log deliveries."
+    return Permission([f"logs:{action}" for action in verbs + policies], ["*"], because)
+
+
 def receiving(queue_arn: str) -> Permission:
     """Be fed from an SQS queue."""
     actions = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
     return Permission([f"sqs:{action}" for action in actions], [queue_arn])
+
+
+def publishing(topic_arn: str, key_arn: str) -> list[Permission]:
+    """Publish to a topic that is encrypted with a key."""
+    return [
+        Permission(["sns:Publish"], [topic_arn]),
+        Permission(["kms:Decrypt", "kms:GenerateDataKey"], [key_arn]),
+    ]
 
 
 def joining(stack: Stack) -> list[Permission]:

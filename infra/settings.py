@@ -54,6 +54,8 @@ class Settings:
     """A container image in ECR to use; by default it is built from the Dockerfile."""
     uploads: tuple[str, ...] = ()
     """Prefixes of the bucket, with commas between, to which an upload starts a run by itself."""
+    workflow: bool = False
+    """Whether there is a state machine of Step Functions that begins a run and waits for its end."""
     alarm_email: str = ""
     """Who is told of alarms."""
     retain: bool = True
@@ -78,7 +80,7 @@ class Settings:
     def _rules(self) -> dict[str, tuple[bool, str]]:
         """By the name of each setting: whether it can be, and what can."""
         prefixes = all(re.fullmatch(r"[^/*?]+(/[^/*?]+)*", prefix) for prefix in self.uploads)
-        apart = not any(prefix.split("/")[0] in ("db", "tmp") for prefix in self.uploads)
+        apart = not any(prefix.split("/")[0] == "db" for prefix in self.uploads)
         return {
             "name": (_is(r"[a-z][a-z0-9-]{0,29}", self.name), "up to 30 lower-case letters, digits and '-'"),
             "bucket": (not self.bucket or _is(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.bucket), "a bucket's name"),
@@ -96,7 +98,7 @@ class Settings:
                 not self.image or bool(IMAGE.fullmatch(self.image)),
                 "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG",
             ),
-            "uploads": (prefixes and apart, "prefixes such as images,more/scans, outside of db and tmp"),
+            "uploads": (prefixes and apart, "prefixes such as images,more/scans, outside of db"),
             "alarm_email": (not self.alarm_email or _is(_EMAIL, self.alarm_email), "an e-mail address"),
         }
 

@@ -2,13 +2,12 @@
 
 s3://BUCKET/images/...    pictures, under whatever prefix
             db/...        the database: tables, runs
-            tmp/...       anything of passing use; gone after a week
 
 With an existing bucket the stack has the DynamoDB table only: versioning and lifecycle of a bucket that is there are
 its owner's.
 """
 
-from aws_cdk import Acknowledgment, CfnOutput, Duration, Fn, RemovalPolicy, Stack, Validations
+from aws_cdk import Acknowledgment, CfnOutput, CfnWaitConditionHandle, Duration, Fn, RemovalPolicy, Stack, Validations
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
@@ -31,6 +30,8 @@ class Storage(Stack):
         if settings.table == "both":
             table = self._new_table(settings.retain)
             self.table = self._told("Table", table.table_name, "dynamodb://{}: vectors by key")
+        if settings.bucket and not self.table:
+            CfnWaitConditionHandle(self, "Nothing")  # an empty resource: CloudFormation takes no stack without any
         self._tell_of_teardown(settings)
 
     def _told(self, what: str, name: str, description: str) -> str:
@@ -51,7 +52,6 @@ class Storage(Stack):
             versioned=True,
             removal_policy=self._removal,
             lifecycle_rules=[
-                s3.LifecycleRule(id="tmp", prefix="tmp/", expiration=Duration.days(7)),
                 s3.LifecycleRule(
                     id="old-versions",
                     noncurrent_version_expiration=Duration.days(14),

@@ -3,7 +3,7 @@
 somebody ──────────────────────────────────▶ Lambda ──▶ AWS Batch
 AWS Batch: a job has failed ──▶ rule ──────▶   ▲
 S3: an upload ──▶ rule ──▶ queue ──5 min───────┘          only with -c uploads=...
-                             └──▶ dead letters
+                   └─────────┴──▶ dead letters            what could not be delivered, or was given up; from all rules
 """
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
@@ -11,12 +11,16 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from fanfold.executors.aws_batch import CANCELLED
 from infra.container import ContainerImage
-from infra.permissions import Permission, logging, role
+from infra.permissions import Permission, acknowledge, logging, role
 
 TIMEOUT = Duration.minutes(15)
+KEPT = Duration.days(14)
+"""How long a message may wait, and a dead letter lies: the longest that SQS has."""
 
 
 class Trigger(Construct):
@@ -50,6 +54,8 @@ class Trigger(Construct):
             timeout=TIMEOUT,
             memory_size=3008,  # MB: what a new account may have; CPU comes in proportion, here 1.7 cores
         )
+        self.lost = sqs.Queue(self, "DeadLetters", retention_period=KEPT, enforce_ssl=True)
+        acknowledge(self.lost, "AwsSolutions-SQS3", "It is the dead-letter queue itself; an alarm watches it.")
         self.failed_jobs = self._on_failed_jobs(queue)
         CfnOutput(
             Stack.of(self),
@@ -59,7 +65,11 @@ class Trigger(Construct):
         )
 
     def _on_failed_jobs(self, queue: str) -> events.Rule:
-        """Of an array, whose children may fail by the thousand, the parent alone is told."""
+        """Arrays and their children, which may fail by the thousand, are not told of: the job that waits for one is.
+
+        AWS Batch fails it with the array. A person who cancels a run knows of it, and needs no alarm. The reason that
+        they gave may get lost on a job that waits for another one, but that it was terminated is kept beside it.
+        """
         return events.Rule(
             self,
             "FailedJobs",
@@ -70,8 +80,10 @@ class Trigger(Construct):
                 detail={
                     "status": ["FAILED"],
                     "jobQueue": [queue],
-                    "arrayProperties": {"index": [{"exists": False}]},
+                    "statusReason": [{"anything-but": [CANCELLED]}, {"exists": False}],
+                    "isTerminated": [False, {"exists": False}],
+                    "arrayProperties": {"size": [{"exists": False}], "index": [{"exists": False}]},
                 },
             ),
-            targets=[targets.LambdaFunction(self.function, retry_attempts=2)],
+            targets=[targets.LambdaFunction(self.function, retry_attempts=2, dead_letter_queue=self.lost)],
         )

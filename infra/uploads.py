@@ -17,8 +17,8 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from infra.permissions import acknowledge, grant, receiving, watching
-from infra.trigger import TIMEOUT, Trigger
+from infra.permissions import grant, receiving
+from infra.trigger import KEPT, TIMEOUT, Trigger
 
 _GATHERED = Duration.minutes(5)
 # At least six times the Lambda's time and what it gathers for, says AWS:
@@ -26,28 +26,25 @@ _GATHERED = Duration.minutes(5)
 _HIDDEN = Duration.seconds(6 * TIMEOUT.to_seconds() + _GATHERED.to_seconds())
 # A message sent back because a run is under way is hidden for so long again: this is some six days of waiting.
 _RECEIVED_AT_MOST = 100
-_KEPT = Duration.days(14)
 
 
 class Uploads(Construct):
-    """The rule, the queue, and what is given up."""
+    """The rule, and the queue."""
 
     def __init__(self, scope: Construct, prefixes: Sequence[str], bucket: s3.IBucket, trigger: Trigger) -> None:
         super().__init__(scope, "Uploads")
-        self.lost = sqs.Queue(self, "DeadLetters", retention_period=_KEPT, enforce_ssl=True)
-        acknowledge(self.lost, "AwsSolutions-SQS3", "It is the dead-letter queue itself; an alarm watches it.")
         self.queue = sqs.Queue(
             self,
             "Queue",
-            retention_period=_KEPT,
+            retention_period=KEPT,
             visibility_timeout=_HIDDEN,
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.lost, max_receive_count=_RECEIVED_AT_MOST),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=trigger.lost, max_receive_count=_RECEIVED_AT_MOST),
             enforce_ssl=True,
         )
-        self._collect(prefixes, bucket)
+        self._collect(prefixes, bucket, trigger.lost)
         self._feed(trigger)
 
-    def _collect(self, prefixes: Sequence[str], bucket: s3.IBucket) -> None:
+    def _collect(self, prefixes: Sequence[str], bucket: s3.IBucket, lost: sqs.Queue) -> None:
         keys = [{"prefix": f"{prefix}/"} for prefix in prefixes]
         events.Rule(
             self,
@@ -58,12 +55,11 @@ class Uploads(Construct):
                 detail_type=["Object Created"],
                 detail={"bucket": {"name": [bucket.bucket_name]}, "object": {"key": keys}},
             ),
-            targets=[targets.SqsQueue(self.queue)],
+            targets=[targets.SqsQueue(self.queue, dead_letter_queue=lost)],
         )
 
     def _feed(self, trigger: Trigger) -> None:
         grant(trigger.role, receiving(self.queue.queue_arn))
-        grant(trigger.role, watching())
         lambda_.EventSourceMapping(
             self,
             "Feed",

@@ -112,6 +112,7 @@ class Job:
             "dependsOn": self.asked.get("dependsOn", []),
             "attempts": self.attempts,
             "container": {"command": self.command(), **(self.attempts[-1]["container"] if self.attempts else {})},
+            "isTerminated": bool(self.terminated),
             "tags": self.asked.get("tags", {}),
         }
         if self.started:

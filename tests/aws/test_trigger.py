@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from batch_server import BatchServer
+from lambda_server import Context
 from PIL import Image
 
 import fanfold
@@ -17,16 +18,6 @@ from fanfold.aws.deployment import Deployment
 from fanfold.aws.trigger import handler
 from fanfold.runs import RunDirectory, list_runs
 from fanfold.storage import exists
-
-
-class Context:
-    """What AWS gives a handler, as far as ours looks."""
-
-    def __init__(self, seconds: float = 900.0) -> None:
-        self.seconds = seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int(self.seconds * 1000)
 
 
 @pytest.fixture(name="picture", scope="module")
@@ -128,6 +119,9 @@ def test_one_task_is_a_plain_job(deployment: Deployment, upload: Callable[..., N
         ({"source": "aws.batch", "detail-type": "Batch Job State Change"}, "detail: null is not understood"),
         ({"Records": [{"EventSource": "aws:sns", "Sns": {}}]}, "Records of aws:sns are not understood"),
         ({"Records": {}}, "it takes a list of objects"),
+        ({"Run": 7}, 'Run: 7 is not understood: it takes the "Run" of an answer'),
+        ({"Run": ""}, 'Run: "" is not understood'),
+        ({"Run": "x", "Paths": ["images"]}, r'is {"Run": ID} alone.*\(Paths\)'),
     ],
 )
 def test_what_is_not_understood_is_refused(event: Any, said: str) -> None:
@@ -332,6 +326,41 @@ def test_a_run_whose_array_fails_is_committed_all_the_same(
     assert handler(events[0], Context()) == {"Ignored": f"fanfold-commit-{told['Run']}"}
 
 
+def test_it_says_how_a_run_stands(
+    deployment: Deployment, upload: Callable[..., None], batch: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs, it has succeeded, or items were lost; one that nobody will end has failed, too, after a while."""
+    upload(*(f"images/{n}.jpg" for n in range(4)))
+    heard: list[dict[str, Any]] = []
+    batch.on_failed = heard.append
+    told = ask(Paths=["images"], TaskSize=2)
+    key = f"db/_runs/{told['Run']}/tasks/000001.parquet"
+    boto3.client("s3").delete_object(Bucket=deployment.bucket, Key=key)
+    found = ask(Run=told["Run"])
+    assert (found["State"], found["AskAgain"]) == ("running", 5)
+    assert found["Doing"].startswith("AWS Batch, work: ")
+    assert batch.wait(told["Jobs"]["commit"], 180) == "FAILED"
+    assert ask(Run=told["Run"])["Doing"] == "AWS Batch, commit: to be submitted"
+    with monkeypatch.context() as patch:
+        patch.setattr("fanfold.aws.standing.COMMIT_WITHIN", 0)
+        found = ask(Run=told["Run"])
+        assert (found["State"], "has ended without a commit" in found["Cause"]) == ("failed", True)
+    for event in heard:
+        handler(event, Context())
+    again = (RunDirectory(deployment.database, told["Run"]).get("jobs.json") or {})["jobs"][-1]
+    assert batch.wait(again["id"], 120) == "SUCCEEDED"
+    found = ask(Run=told["Run"])
+    assert found["State"] == "failed"
+    assert found["Cause"].startswith(f"Run {told['Run']} lost 2 of 4 items: the next run does them.")
+    assert f"fanfold report {deployment.database} {told['Run']}" in found["Cause"]
+    rest = ask(Paths=["images"])
+    assert batch.wait(rest["Jobs"]["commit"], 120) == "SUCCEEDED"
+    status, found = over_http(json.dumps({"Run": rest["Run"]}))
+    assert (status, found["State"], found["Report"]["ok"]) == (200, "succeeded", 2)
+    with pytest.raises(UsageError, match=f"There is no run x in {deployment.database}"):
+        ask(Run="x")
+
+
 @pytest.mark.usefixtures("deployment")
 @pytest.mark.parametrize(
     ("name", "more"),
@@ -341,9 +370,13 @@ def test_a_run_whose_array_fails_is_committed_all_the_same(
         ("fanfold-commit-2026-11-23T00-00-00-0000", {"startedAt": 1}),
         ("fanfold-commit-2026-11-23T00-00-00-0000", {"attempts": [{"container": {"exitCode": 1}}]}),
         ("fanfold-commit-2026-11-23T00-00-00-0000", {"statusReason": "fanfold cancel"}),
+        (
+            "fanfold-commit-2026-11-23T00-00-00-0000",
+            {"statusReason": "Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:..."},
+        ),
     ],
 )
 def test_other_jobs_that_fail_are_left_alone(name: str, more: dict[str, Any]) -> None:
-    """Only a commit that never began, and that nobody cancelled, is submitted again."""
+    """Only a commit that never began, and that nobody cancelled (AWS Batch neither), is submitted again."""
     event = {"source": "aws.batch", "detail": {"jobName": name, "status": "FAILED", **more}}
     assert handler(event, Context()) == {"Ignored": name}

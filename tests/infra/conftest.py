@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from emulator import ABSENT, IMAGE, ROOT
+from emulator import ABSENT, FLAGS, IMAGE, ROOT
 from templates import Stacks, Synthesise
 
 sys.path.insert(0, str(ROOT))  # for `infra`
@@ -26,7 +26,7 @@ def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Synthesise:
         key = tuple(sorted({**context, "image": image}.items()))
         if key not in known:
             folder = tmp_path_factory.mktemp("cdk")
-            app = App(outdir=str(folder), context={name: value for name, value in key if value})
+            app = App(outdir=str(folder), context=FLAGS | {name: value for name, value in key if value})
             build(app)
             app.synth()
             known[key] = Stacks(folder, context.get("name", "fanfold"))

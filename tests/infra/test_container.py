@@ -29,14 +29,14 @@ def test_cdk_deploy_builds_it_for_the_machines_with_the_model_asked_for(built: S
 
 def test_the_lambda_and_the_containers_are_one_container_image(built: Stacks) -> None:
     """Both name the same one."""
-    function = text(properties(built.compute, "AWS::Lambda::Function")["Code"]["ImageUri"])
+    function = text(properties(built.compute, "AWS::Lambda::Function", "Trigger")["Code"]["ImageUri"])
     worker = properties(built.compute, "AWS::Batch::JobDefinition", "Worker")["ContainerProperties"]["Image"]
     assert function.rpartition(":")[2] == text(worker.get("Fn::Sub", worker)).rpartition(":")[2]
 
 
 def test_only_what_the_dockerfile_copies_goes_to_the_builder(built: Stacks) -> None:
     """No environment, no picture, no test, no cache: the code, the locks, the licence."""
-    (folder,) = (path for path in built.folder.glob("asset.*") if path.is_dir())
+    (folder,) = (path for path in built.folder.glob("asset.*") if (path / "infra").is_dir())
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     code = {str(file.relative_to(ROOT)) for file in (ROOT / "src").rglob("*") if "__pycache__" not in file.parts}
     kept = {file for file in files if file not in code}
@@ -46,6 +46,14 @@ def test_only_what_the_dockerfile_copies_goes_to_the_builder(built: Stacks) -> N
     assert len(copied) == 4
     for path in copied:
         assert (folder / path).exists()
+
+
+def test_the_base_is_named_by_its_digest_and_can_be_chosen() -> None:
+    """What a tag means changes by itself; the builder is told to take one image, unless somebody names another."""
+    text = (ROOT / "infra" / "Dockerfile").read_text()
+    assert re.search(r"^ARG BASE=python:3\.13-slim@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert bases == ["${BASE}", "packages-cpu", "packages-${PROCESSOR}"]
 
 
 def test_the_locks_hold_what_fanfold_needs_with_hashes_and_no_addresses() -> None:

@@ -34,13 +34,12 @@ def test_the_bucket_is_private_encrypted_and_versioned(default: Stacks) -> None:
 
 
 def test_what_is_of_passing_use_goes_by_itself(default: Stacks) -> None:
-    """tmp/ after a week, old versions after two, halves of uploads after two days; nothing else expires."""
+    """Old versions after two weeks, halves of uploads after two days; nothing else expires, whatever its name."""
     rules = properties(default.storage, "AWS::S3::Bucket")["LifecycleConfiguration"]["Rules"]
     found = {rule["Id"]: rule for rule in rules}
-    assert (found["tmp"]["Prefix"], found["tmp"]["ExpirationInDays"]) == ("tmp/", 7)
     assert found["old-versions"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 14}
     assert found["broken-uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
-    assert [rule["Id"] for rule in rules if "ExpirationInDays" in rule] == ["tmp"]
+    assert [rule["Id"] for rule in rules if "ExpirationInDays" in rule] == []
 
 
 def test_the_table_is_keyed_by_image_id_billed_by_use_and_can_be_restored(default: Stacks) -> None:
@@ -88,10 +87,10 @@ def test_without_a_dynamodb_table_nobody_may_touch_one(other: Stacks) -> None:
 
 
 def test_uploads_begin_nothing_unless_asked(default: Stacks) -> None:
-    """There is no queue, and no rule but that of failed jobs."""
-    assert all_of(default.compute, "AWS::SQS::Queue") == {}
+    """There is no queue but that of dead letters, and no rule but those of jobs that failed or wait."""
+    assert len(all_of(default.compute, "AWS::SQS::Queue")) == 1
     assert all_of(default.compute, "AWS::Lambda::EventSourceMapping") == {}
-    assert len(all_of(default.compute, "AWS::Events::Rule")) == 1
+    assert len(all_of(default.compute, "AWS::Events::Rule")) == 2
 
 
 def test_a_new_bucket_tells_of_uploads_if_asked(synthesise: Synthesise) -> None:
@@ -110,8 +109,8 @@ def test_uploads_gather_in_a_queue_before_they_reach_the_lambda(other: Stacks) -
         "object": {"key": [{"prefix": "images/"}, {"prefix": "more/scans/"}]},
     }
     queue = properties(other.compute, "AWS::SQS::Queue", "UploadsQueue")
-    assert queue["VisibilityTimeout"] >= 6 * properties(other.compute, "AWS::Lambda::Function")["Timeout"]
-    assert "UploadsDeadLetters" in str(queue["RedrivePolicy"]["deadLetterTargetArn"])
+    assert queue["VisibilityTimeout"] >= 6 * properties(other.compute, "AWS::Lambda::Function", "Trigger")["Timeout"]
+    assert "TriggerDeadLetters" in str(queue["RedrivePolicy"]["deadLetterTargetArn"])
     feed = properties(other.compute, "AWS::Lambda::EventSourceMapping")
     assert (feed["BatchSize"], feed["MaximumBatchingWindowInSeconds"]) == (10_000, 300)
     assert feed["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -119,42 +118,6 @@ def test_uploads_gather_in_a_queue_before_they_reach_the_lambda(other: Stacks) -
     received = {action for action in allowed if action.startswith("sqs:")}
     assert received == {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
     assert allowed["batch:DescribeJobs"] == {"*"}
-
-
-def test_the_lambda_hears_of_jobs_that_failed_for_good(default: Stacks) -> None:
-    """Of this queue; of an array its parent, not each of its children."""
-    rule = properties(default.compute, "AWS::Events::Rule")
-    (queue,) = all_of(default.compute, "AWS::Batch::JobQueue")
-    assert rule["EventPattern"] == {
-        "source": ["aws.batch"],
-        "detail-type": ["Batch Job State Change"],
-        "detail": {
-            "status": ["FAILED"],
-            "jobQueue": [{"Ref": queue}],
-            "arrayProperties": {"index": [{"exists": False}]},
-        },
-    }
-    (function,) = all_of(default.compute, "AWS::Lambda::Function")
-    assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": [function, "Arn"]}]
-    permission = properties(default.compute, "AWS::Lambda::Permission")
-    assert permission["Principal"] == "events.amazonaws.com"
-
-
-def test_failed_jobs_raise_an_alarm_that_reaches_a_person(other: Stacks) -> None:
-    """The alarm counts how often the rule of failed jobs called; the topic takes it, and mails it on."""
-    (rule,) = [id for id in all_of(other.compute, "AWS::Events::Rule") if id.startswith("TriggerFailedJobs")]
-    alarm = properties(other.compute, "AWS::CloudWatch::Alarm", "WatchFailedJobs")
-    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Events", "Invocations")
-    assert alarm["Dimensions"] == [{"Name": "RuleName", "Value": {"Ref": rule}}]
-    assert (alarm["Threshold"], alarm["TreatMissingData"]) == (1, "notBreaching")
-    (topic,) = all_of(other.compute, "AWS::SNS::Topic")
-    alarms = all_of(other.compute, "AWS::CloudWatch::Alarm").values()
-    assert [one["Properties"]["AlarmActions"] for one in alarms] == [[{"Ref": topic}]] * 3
-    statements = properties(other.compute, "AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
-    allowed = [one["Principal"] for one in statements if one["Effect"] == "Allow"]
-    assert allowed == [{"Service": "cloudwatch.amazonaws.com"}]
-    subscription = properties(other.compute, "AWS::SNS::Subscription")
-    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "me@my.org")
 
 
 def test_a_dashboard_shows_runs_trouble_and_what_containers_said(default: Stacks, other: Stacks) -> None:

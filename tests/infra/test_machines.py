@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from emulator import ABSENT, IMAGE
-from templates import Stacks, Synthesise, all_of, properties
+from templates import Stacks, Synthesise, all_of, properties, text
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 KINDS = {"spot": "SPOT", "ec2": "EC2", "fargate": "FARGATE", "gpu": "SPOT"}
@@ -44,7 +44,7 @@ def test_machines_are_of_the_kind_chosen_and_none_is_there_at_rest(stacks: Stack
         strategy = "BEST_FIT_PROGRESSIVE" if compute == "ec2" else "SPOT_PRICE_CAPACITY_OPTIMIZED"
         assert found["AllocationStrategy"] == strategy
         assert found["Ec2Configuration"] == [{"ImageType": f"ECS_AL2023{'_NVIDIA' if compute == 'gpu' else ''}"}]
-        assert {kind[0] for kind in found["InstanceTypes"]} == ({"g"} if compute == "gpu" else {"c", "m"})
+        assert (found["InstanceTypes"] == ["default_x86_64"]) is (compute != "gpu")
 
 
 def test_machines_answer_imds_version_2_to_themselves_alone_on_encrypted_disks(stacks: Stacks) -> None:
@@ -78,6 +78,22 @@ def test_the_network_lets_nothing_in_and_costs_nothing_at_rest(stacks: Stacks) -
     (out,) = group["SecurityGroupEgress"]
     assert (out["IpProtocol"], out["FromPort"], out["ToPort"], out["CidrIp"]) == ("tcp", 443, 443, "0.0.0.0/0")
     assert properties(template, "AWS::EC2::FlowLog")["TrafficType"] == "REJECT"
+    assert len(all_of(template, "Custom::VpcRestrictDefaultSG")) == 1
+
+
+def test_through_the_endpoints_nothing_is_written_but_to_what_is_ours(stacks: Stacks) -> None:
+    """To the bucket, and to tables of the account; reading objects elsewhere is left to roles and to their owners."""
+    found = {}
+    for endpoint in all_of(stacks.compute, "AWS::EC2::VPCEndpoint").values():
+        for statement in endpoint["Properties"]["PolicyDocument"]["Statement"]:
+            resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+            found[statement["Action"]] = {text(one) for one in resources}
+    bucket = "arn:<AWS::Partition>:s3:::<fanfold-Storage-Bucket>"
+    assert found == {
+        "s3:*": {bucket, f"{bucket}/*"},
+        "s3:GetObject": {"*"},
+        "dynamodb:*": {"arn:<AWS::Partition>:dynamodb:<AWS::Region>:<AWS::AccountId>:table/*"},
+    }
 
 
 def test_a_container_that_fails_is_tried_again_unless_that_is_no_use(stacks: Stacks) -> None:

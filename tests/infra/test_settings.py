@@ -60,7 +60,7 @@ def test_memory_follows_from_compute_and_vcpus() -> None:
         ("table", "dynamodb", "one of both, lance"),
         ("image", "docker.io/library/python", "dkr.ecr"),
         ("uploads", "images/*", "prefixes"),
-        ("uploads", "db/images", "outside of db and tmp"),
+        ("uploads", "db/images", "outside of db"),
         ("alarm_email", "me", "an e-mail address"),
         ("retain", "maybe", "true or false"),
         ("max_vcpu", "64", "There is no setting 'max_vcpu'"),

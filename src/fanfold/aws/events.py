@@ -1,6 +1,7 @@
 """What the Lambda is invoked with: what each kind of event asks for, in one place.
 
     {"Paths": ["images"], ...}                   a request
+    {"Run": ID}                                  a question: how a run stands
     API Gateway, a function URL                  a request in the body; the answer takes the form they want
     Records of SQS                               uploads that waited in the deployment's queue
     Records of S3, EventBridge "Object Created"  an upload that nobody keeps for later
@@ -96,6 +97,19 @@ def _in_bucket(path: str, bucket: str) -> str:
     if {".", ".."} & set(path.split("/")):
         raise UsageError(f"Paths: {_shown(path)} has '.' or '..' in it: name a prefix of the bucket from its top on.")
     return path
+
+
+def run_of(event: Mapping[str, Any]) -> str:
+    """The id of the run that an event asks about; nothing if it asks for one. Raises UsageError for a bad question."""
+    id = event.get("Run", "")
+    if "Run" in event and not (isinstance(id, str) and id):
+        raise UsageError(f'Run: {_shown(id)} is not understood: it takes the "Run" of an answer.')
+    if id and len(event) > 1:
+        others = ", ".join(sorted(map(str, event.keys() - {"Run"})))
+        raise UsageError(
+            f'A question about a run is {{"Run": ID}} alone. To begin another run, leave Run out ({others}).'
+        )
+    return str(id)
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The Lambda: what makes a run begin on AWS, and go on where AWS Batch would leave it.
 
     a request                      plan and submit a run
+    a question about a run         how it stands (`standing.py`)
     uploads                        the same, once no other run is under way
     a job of AWS Batch has failed  if it is the array of a run, its commit never began: commit now
 
@@ -13,12 +14,13 @@ from typing import Any, cast
 from fanfold.aws import events
 from fanfold.aws.deployment import Deployment
 from fanfold.aws.events import Request
+from fanfold.aws.standing import standing
 from fanfold.driver import Run, run
 from fanfold.errors import FanfoldError, MirrorMismatch, UsageError
-from fanfold.executors.aws_batch import CANCELLED, AwsBatch
+from fanfold.executors.aws_batch import CANCELLED, GIVEN_UP, AwsBatch
 from fanfold.images import Images, Provider
 from fanfold.ledger import is_under_way, unended
-from fanfold.runs import RunDirectory
+from fanfold.runs import RunDirectory, find_run
 from fanfold.storage import exists
 from fanfold.table import Table
 
@@ -46,7 +48,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 def _over_http(event: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Answer a request over HTTP; no other event may come that way."""
     try:
-        return events.over_http(200, trigger(Request.of(events.body_of(event)), Deployment.load(), seconds))
+        return events.over_http(200, _asked(events.body_of(event), Deployment.load(), seconds))
     except FanfoldError as error:
         return events.over_http(_status(error), {"Error": str(events.in_fields(error))})
 
@@ -60,7 +62,7 @@ def _status(error: FanfoldError) -> int:
 
 def _answer(event: Any, deployment: Deployment, seconds: float) -> dict[str, Any]:
     if not isinstance(event, Mapping):
-        return trigger(Request.of(event), deployment, seconds)
+        return _asked(event, deployment, seconds)
     if event.get("source") == "aws.batch":
         return _failed(events.failed_job(event), deployment)
     if "Records" in event and events.is_from_queue(events.records_of(event)):
@@ -71,7 +73,14 @@ def _answer(event: Any, deployment: Deployment, seconds: float) -> dict[str, Any
         return _told_directly(event, deployment, seconds)
     if "detail-type" in event:
         raise events.not_for_us(event)
-    return trigger(Request.of(event), deployment, seconds)
+    return _asked(event, deployment, seconds)
+
+
+def _asked(content: Any, deployment: Deployment, seconds: float) -> dict[str, Any]:
+    """Answer what a person, or a program of theirs, asks: a question about a run, or a request."""
+    if isinstance(content, Mapping) and (id := events.run_of(content)):
+        return standing(find_run(deployment.database, id), deployment)
+    return trigger(Request.of(content), deployment, seconds)
 
 
 def trigger(request: Request, deployment: Deployment, seconds: float | None = None) -> dict[str, Any]:
@@ -163,7 +172,9 @@ def _is_busy(deployment: Deployment) -> bool:
 def _failed(job: Mapping[str, Any], deployment: Deployment) -> dict[str, Any]:
     """Commit a run whose committing job failed because what it waited for had: it never began."""
     verb, _, id = job["jobName"].removeprefix("fanfold-").partition("-")
-    if verb != "commit" or job.get("startedAt") or job.get("attempts") or job.get("statusReason") == CANCELLED:
+    why = job.get("statusReason") or ""
+    unwanted = why == CANCELLED or GIVEN_UP in why  # another one would wait for machines in vain, too, and so for ever
+    if verb != "commit" or job.get("startedAt") or job.get("attempts") or unwanted:
         return {"Ignored": job["jobName"]}
     directory = RunDirectory(deployment.database, id)
     if directory.get("report.json"):

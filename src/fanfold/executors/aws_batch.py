@@ -33,6 +33,9 @@ repeat what it has timed out (user guide, "Job timeouts"): the rest is committed
 CANCELLED = "fanfold cancel"
 """The reason that AWS Batch is given, and gives."""
 
+GIVEN_UP = "JobStateTimeLimit"
+"""In the reason that AWS Batch gives for a job that it cancelled itself, since no machine came (infra/machines.py)."""
+
 _ENDED = {"SUCCEEDED", "FAILED"}
 _END_WITHIN = 300.0  # seconds: containers have 30 after their SIGTERM, and an array may have thousands
 _KNOWN_AFTER = 86400.0  # seconds; AWS Batch forgets a job some days after it ended, and may not know a new one at once
@@ -170,6 +173,10 @@ class AwsBatch:
                 said = [f"{n:,} {_SAID.get(status, status.lower())}" for status, n in counts.items() if n]
                 return f"AWS Batch, {known['verb']}: {', '.join(said)}"
         return None
+
+    def ended(self, run: RunDirectory) -> float:
+        """When the last of the run's jobs ended, as far as AWS Batch remembers (Unix, s)."""
+        return max((job.get("stoppedAt", 0) / 1000 for job in self._jobs(run)), default=0.0)
 
     def cancel(self, run: RunDirectory) -> None:
         """Terminate the run's jobs, and wait until they have ended. Raises StorageError if they do not."""

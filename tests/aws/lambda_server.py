@@ -1,0 +1,94 @@
+"""A test tool: a Lambda endpoint that calls our handler in this process, and a Step Functions that calls the endpoint.
+
+moto interprets a state machine's definition when it is asked to, and looks for Lambda at the address of itself: at
+localhost, at the port that MOTO_PORT names. There is this endpoint.
+"""
+
+import json
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import dynamo_servers
+import pytest
+
+Handler = Callable[[Any, Any], dict[str, Any]]
+
+
+class Context:
+    """What AWS gives a handler, as far as ours looks."""
+
+    def __init__(self, seconds: float = 900.0) -> None:
+        self.seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
+
+
+class LambdaServer:
+    """The endpoint: Invoke, for every function's name; a context manager."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.heard: list[Any] = []
+        """What it was invoked with, in order."""
+        self.declines: list[tuple[int, str]] = []
+        """Status and error of the next answers, while there are any, instead of an invocation."""
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _requests(self))
+        self.port = int(self._http.server_address[1])
+
+    def __enter__(self) -> "LambdaServer":
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def invoke(self, event: Any) -> tuple[dict[str, str], Any]:
+        """Headers and content of an answer: what the handler returns, or as Lambda has it, what it raised."""
+        self.heard.append(event)
+        try:
+            return {}, json.loads(json.dumps(self.handler(event, Context())))
+        except Exception as error:
+            told = {"errorMessage": str(error), "errorType": type(error).__name__}
+            return {"X-Amz-Function-Error": "Unhandled"}, told
+
+
+def _requests(server: LambdaServer) -> type[BaseHTTPRequestHandler]:
+    class Requests(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            event = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            if server.declines:
+                status, error = server.declines.pop(0)
+                self._answer(status, {"x-amzn-ErrorType": error}, {"message": error})
+            else:
+                self._answer(200, *server.invoke(event))
+
+        def _answer(self, status: int, headers: dict[str, str], content: Any) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            for name, value in {**headers, "x-amzn-RequestId": "0", "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    return Requests
+
+
+@contextmanager
+def step_functions(functions: LambdaServer) -> Iterator[str]:
+    """A server of Step Functions whose executions run, and call that endpoint; its address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTO_PORT", str(functions.port))
+        with dynamo_servers.moto() as address:
+            told = json.dumps({"stepfunctions": {"execute_state_machine": True}}).encode()
+            urllib.request.urlopen(f"{address}/moto-api/config", data=told, timeout=5).close()
+            yield address
