@@ -53,12 +53,12 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | 
 	@touch $@
 
 # Resolve the newest versions that pyproject.toml allows. scikit-image is wanted for its pictures alone.
-UNWANTED := scipy networkx imageio tifffile lazy-loader
+UNWANTED := scipy networkx imageio lazy-loader
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --upgrade $(UNWANTED:%=--no-emit-package %) --extra images --group demo
 lock:
 	$(COMPILE) -o requirements/demo.lock
-	$(COMPILE) --extra heic --extra aws --extra ray --extra cdk --group test --group lint -o requirements/dev.lock
+	$(COMPILE) --extra heic --extra tiff --extra aws --extra ray --extra cdk --group test --group lint -o requirements/dev.lock
 	uv pip compile pyproject.toml infra/worker.in --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --upgrade --extra images --extra aws -o requirements/worker.lock
 	uv pip compile infra/gpu.in --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes \

@@ -20,12 +20,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile
 
-from fanfold.images.decode import avif, jpeg, pillow, png, reasons, tiff, webp
+from fanfold.images.decode import avif, jpeg, pillow, png, reasons, webp
 from fanfold.images.decode.square import box_of, turned, window_of
 from fanfold.images.decode.view import DecodeError, Facts, Pixels, View, check_memory, check_pixels
 
 __all__ = ["DecodeError", "Facts", "Pixels", "View", "decode"]
 
+_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
 _HELD = {"WEBP": 20, "AVIF": 16, "HEIF": 16, "JPEG2000": 20, "GIF": 3, "PNG": 1}
 """Bytes a pixel that decoders take besides what Pillow holds."""
 
@@ -75,9 +76,8 @@ def _found(data: bytes, view: View) -> _Found:
     with pillow.settings():
         if data.startswith(png.SIGNATURE):
             return _png(data, view)
-        if data.startswith(tiff.SIGNATURES):
-            seen = tiff.seen(data, view)
-            return _Found(seen.square, seen.size, "TIFF", seen.orientation, seen.damaged)
+        if data.startswith(_TIFFS):
+            return _tiff(data, view)
         if data.startswith(b"RIFF") and webp.broke_off(data):
             return _by_pillow(webp.filled(data), view)._replace(damaged=True)
         try:
@@ -108,6 +108,13 @@ def _jpeg(data: bytes, view: View) -> _Found:
             pass
     square, damaged = _leniently(data, view, _shrunk)
     return _Found(square, size, form, orientation, damaged)
+
+
+def _tiff(data: bytes, view: View) -> _Found:
+    from fanfold.images.decode import tiff  # importing tifffile takes longer than many a run has to spare
+
+    seen = tiff.seen(data, view)
+    return _Found(seen.square, seen.size, "TIFF", seen.orientation, seen.damaged)
 
 
 def _png(data: bytes, view: View) -> _Found:

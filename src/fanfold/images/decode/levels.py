@@ -2,7 +2,8 @@
 
 What has a white of its own scales by it: unsigned integers of up to 16 bits by their full range, floats of 0..1 too.
 What else there is (signed and 32-bit integers, measured floats) has none. Where its values lie within 8, 16 or 32 bits
-and use the upper half of them, they are taken for that; else the darkest and lightest of the picture become 0 and 255.
+and reach from their lowest quarter into their upper half, they are taken for that; else the darkest and lightest that
+are looked at become 0 and 255.
 What marks "no data" counts for neither, and shows as the darkest.
 """
 
@@ -46,7 +47,7 @@ def full(bits: int, inverted: bool = False) -> Levels:
 
 
 def measured(pieces: Callable[[], Iterator[Values]], nodata: float | None = None, inverted: bool = False) -> Levels:
-    """Those of values that have to be looked at, all of them, first. Raises DecodeError if none is a number.
+    """Those of values that have to be looked at, all of them, first. Raises DecodeError if none counts.
 
     `nodata` is what the file says that it marks no data with.
     """
@@ -60,8 +61,8 @@ def measured(pieces: Callable[[], Iterator[Values]], nodata: float | None = None
             low, high = min(low, float(usual.min())), max(high, float(usual.max()))
     missing = {mark for mark in seen if not low - (high - low) <= mark <= high + (high - low) or mark == nodata}
     taken = [value for value in (low, high, *(seen - missing)) if np.isfinite(value)]
-    if not taken and not missing:
-        raise DecodeError("none of its values is a number")
+    if not taken and (nodata in missing or not missing):
+        raise DecodeError("none of the pixels to be embedded is there: each is infinite, no number, or marks no data")
     low, high = (min(taken), max(taken)) if taken else (0.0, 0.0)
     return Levels(*_range(low, high, floats), inverted, tuple(sorted(missing)))
 
@@ -72,9 +73,9 @@ def _range(low: float, high: float, floats: bool) -> tuple[float, float]:
         return 0.0, 1.0
     for bits in (8, 16, 32):
         white, half = 2.0**bits - 1, 2.0 ** (bits - 1)
-        if low >= 0 and half <= high <= white:
+        if 0 <= low < half / 2 and half <= high <= white:
             return 0.0, white
-        if -half <= low < -half / 2 and half / 2 <= high < half and not floats:
+        if -half <= low < -half / 2 and 0 <= high < half and not floats:
             return -half, half - 1
     return low, high
 

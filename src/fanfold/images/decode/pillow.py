@@ -106,9 +106,9 @@ def held(image: Image.Image) -> int:
 
 def square_of(image: Image.Image, view: View, find: Find | None = None) -> Image.Image:
     """The middle square of a picture whose pixels are there. `find`: see `by_pieces`, for deep ones."""
-    if is_deep(image):
-        return by_pieces(image.size, bands(image, (0, 0, *image.size)), view, find or _usual(image))
     box = box_of(image.size, view, 1)
+    if is_deep(image):
+        return by_pieces(image.size, bands(image, window_of(image.size, box, view)), view, find or _usual(image))
     if image.width * image.height <= LARGE:
         return _cropped(image, box, view)
     if image.mode in ("L", "RGB") and not image.has_transparency_data:
@@ -160,10 +160,20 @@ def _usual(image: Image.Image) -> Find:
 def by_pieces(size: tuple[int, int], pieces: Pieces, view: View, find: Find | None) -> Image.Image:
     """The middle square of a picture in pieces. `find` finds the levels of those that are not of 0..255."""
     canvas = Canvas(size, view)
-    found = find(pieces) if find else None
+    found = find(lambda: _within(pieces(), canvas.window)) if find else None
     for values, left, top in pieces():
         canvas.add(found.apply(values) if found else values, left, top)
     return canvas.square()
+
+
+def _within(pieces: Iterator[Piece], window: Window) -> Iterator[Piece]:
+    """The part of each piece that is in the window: what is not looked at has no say in what is black and white."""
+    for values, left, top in pieces:
+        rows = slice(max(0, window[1] - top), max(0, window[3] - top))
+        columns = slice(max(0, window[0] - left), max(0, window[2] - left))
+        part = values[rows, columns]
+        if part.size:
+            yield Piece(part, max(left, window[0]), max(top, window[1]))
 
 
 def bands(image: Image.Image, window: Window) -> Pieces:

@@ -42,7 +42,7 @@ _OTHERS = (
     _Kind("a PDF", b"%PDF"),
     _Kind("PostScript", b"%!PS"),
     _Kind("a Photoshop document", b"8BPS"),
-    _Kind("a Photoshop document", b"8BPS"),
+    _Kind("a PFM in colour", b"PF\n"),
     _Kind("a JPEG XL picture", b"\xff\x0a"),
     _Kind("a JPEG XL picture", b"\0\0\0\x0cJXL "),
     _Kind("a JPEG XR picture", b"II\xbc"),

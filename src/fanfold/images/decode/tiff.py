@@ -22,10 +22,9 @@ from fanfold.images.decode.pillow import Piece, Pieces
 from fanfold.images.decode.square import Window, box_of, window_of
 from fanfold.images.decode.view import DecodeError, Values, View, check_memory, check_pixels
 
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _NONE, _DEFLATE = 1, (8, 32946)
-_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_UNSIGNED, _SIGNED, _FLOAT, _COMPLEX = 1, 2, 3, (5, 6)
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _GROUP = 4 << 20  # bytes of rows decoded together
 _COPIED = (258, 259, 262, 266, 277, 284, 317, 320, 322, 323, 338, 339, 347, 530)  # what says how pixels are stored
@@ -125,11 +124,8 @@ def _found(page: tifffile.TiffPage) -> Callable[[Pieces], levels.Levels] | None:
 
 
 def _window(page: tifffile.TiffPage, view: View) -> Window:
-    """What has to be decoded: all of it, if black and white are to be found."""
     size = page.imagewidth, page.imagelength
-    if page.sampleformat == _UNSIGNED and page.bitspersample <= 16:
-        return window_of(size, box_of(size, view, 1), view)
-    return 0, 0, *size
+    return window_of(size, box_of(size, view, 1), view)
 
 
 # -- by Pillow ------------------------------------------------------------------------------------------------------
@@ -291,6 +287,8 @@ class _Samples(NamedTuple):
 
 def _samples(page: tifffile.TiffPage) -> _Samples:
     """Raises DecodeError for colours that nobody knows."""
+    if page.sampleformat in _COMPLEX:
+        raise DecodeError(f"{_named(page)}, which are complex numbers: what of them is to be seen is not known")
     if page.photometric == _PALETTE:
         return _Samples(1, 0)
     if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
@@ -403,7 +401,7 @@ def _check_extra(error: Exception, page: tifffile.TiffPage) -> None:
 
 
 def _named(page: tifffile.TiffPage) -> str:
-    kind = {_UNSIGNED: "", _SIGNED: "signed ", _FLOAT: "float "}.get(int(page.sampleformat or 0), "other ")
+    kind = {_UNSIGNED: "", _SIGNED: "signed ", _FLOAT: "float "}.get(int(page.sampleformat or 0), "")
     packed = "" if page.compression == _NONE else f", {getattr(page.compression, 'name', page.compression)}"
     size = f"{page.imagewidth} x {page.imagelength} x {page.samplesperpixel}"
     return f"a TIFF of {size} {kind}{page.bitspersample}-bit samples{packed}"
