@@ -20,15 +20,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile
 
-from fanfold.images.decode import avif, jpeg, pillow, png, reasons, webp
+from fanfold.images.decode import avif, jpeg, jpeg2000, pillow, png, reasons, webp
 from fanfold.images.decode.square import box_of, turned, window_of
 from fanfold.images.decode.view import DecodeError, Facts, Pixels, View, check_memory, check_pixels
 
 __all__ = ["DecodeError", "Facts", "Pixels", "View", "decode"]
 
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
-_HELD = {"WEBP": 20, "AVIF": 16, "HEIF": 16, "JPEG2000": 20, "GIF": 3, "PNG": 1}
-"""Bytes a pixel that decoders take besides what Pillow holds."""
+_HELD = {"WEBP": 14.0, "AVIF": 10.0, "HEIF": 6.0}
+"""Bytes a pixel that decoders take besides what Pillow holds, measured."""
+_JPEG2000_HELD = 5.2
+"""The same of each channel of a tile."""
+_PARTIAL_HELD = 8
+"""The same of a picture that is copied, since not all of it is to be seen, or more than all."""
 
 
 class _Found(NamedTuple):
@@ -162,9 +166,10 @@ def _whole(data: bytes, view: View) -> Image.Image:
     check_pixels(image.size, view)
     crop = avif.crop_of(data, image.size) if image.format == "AVIF" else None
     covered = _frame(image)
-    _check_memory(data, image, view)
+    partial = covered != (0, 0, *image.size)
+    _check_memory(data, image, view, copied=partial or crop is not None)
     image.load()
-    if covered != (0, 0, *image.size):
+    if partial:
         return pillow.square_of(_on_white(image, covered), view)
     return pillow.square_of(image.crop(crop) if crop else image, view)
 
@@ -183,8 +188,13 @@ def _on_white(image: Image.Image, covered: avif.Crop) -> Image.Image:
     return white
 
 
-def _check_memory(data: bytes, image: ImageFile.ImageFile, view: View) -> None:
+def _check_memory(data: bytes, image: ImageFile.ImageFile, view: View, copied: bool) -> None:
     """Raises DecodeError if there is not as much as decoding takes, by format and mode."""
-    extra = image.width * image.height * _HELD.get(image.format or "", 1)
+    pixels = image.width * image.height
+    if image.format == "JPEG2000":
+        extra = _JPEG2000_HELD * len(image.getbands()) * min(pixels, jpeg2000.tile_of(data) or pixels)
+    else:
+        extra = _HELD.get(image.format or "", 0.0) * pixels
+    extra += _PARTIAL_HELD * pixels if copied else 0
     what = f"{reasons.kind_of(data)} of {image.width} x {image.height} pixels"
-    check_memory(what, len(data) + pillow.held(image) + extra, view)
+    check_memory(what, len(data) + pillow.held(image) + int(extra), view)

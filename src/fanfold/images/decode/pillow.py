@@ -19,7 +19,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "
 """What is opened, in Pillow's names; an MPO opens as a JPEG. The rest is left out: some start programs (EPS)."""
 
 LARGE = 1 << 24  # pixels; what has more is converted in bands, not as a whole
-_BAND = 1 << 22  # pixels of a band
+_BAND = 1 << 20  # pixels of a band
 _LOCK = threading.RLock()  # held while Pillow's process-wide settings are ours
 
 
