@@ -82,8 +82,12 @@ def _found(data: bytes, view: View) -> _Found:
             return _png(data, view)
         if data.startswith(_TIFFS):
             return _tiff(data, view)
+        if data.startswith(jpeg2000.SIGNATURES):
+            data = jpeg2000.bare(data)
         if data.startswith(b"RIFF") and webp.broke_off(data):
-            return _by_pillow(webp.filled(data), view)._replace(damaged=True)
+            if webp.lacks_pixels(data):
+                return _by_pillow(webp.filled(data), view)._replace(damaged=True)
+            data = webp.bare(data)
         try:
             return _by_pillow(data, view)
         except DecodeError:

@@ -20,7 +20,7 @@ def crop_of(data: bytes, size: tuple[int, int]) -> Crop | None:
         return None
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start and end of the content of the boxes in a part of the file."""
     while start + 8 <= end:
         length, kind = struct.unpack_from(">I4s", data, start)
@@ -35,11 +35,11 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _clap(data: bytes) -> bytes | None:
-    top = {kind: (start, end) for kind, start, end in _boxes(data, 0, len(data))}
+    top = {kind: (start, end) for kind, start, end in boxes(data, 0, len(data))}
     start, end = top[b"meta"]
-    meta = {kind: (start, end) for kind, start, end in _boxes(data, start + 4, end)}  # after version and flags
-    inner = list(_boxes(data, *meta[b"iprp"]))
-    properties = [found for kind, *span in inner if kind == b"ipco" for found in _boxes(data, *span)]
+    meta = {kind: (start, end) for kind, start, end in boxes(data, start + 4, end)}  # after version and flags
+    inner = list(boxes(data, *meta[b"iprp"]))
+    properties = [found for kind, *span in inner if kind == b"ipco" for found in boxes(data, *span)]
     primary = _primary(data, meta[b"pitm"][0])
     for kind, start, _ in inner:
         if kind == b"ipma":

@@ -116,8 +116,12 @@ def square_of(data: bytes, image: ImageFile.ImageFile, view: View) -> tuple[Imag
     try:
         pixels = simplejpeg.decode_jpeg(data, **asked)
     except ValueError as warning:
-        damaged = _is_damaged(data, str(warning), progressive="progressive" in image.info)
-        pixels = simplejpeg.decode_jpeg(data, strict=False, **asked)
+        progressive = "progressive" in image.info
+        damaged = _is_damaged(data, str(warning), progressive)
+        try:
+            pixels = simplejpeg.decode_jpeg(data, strict=False, **asked)
+        except ValueError:  # without an end, another JPEG that follows is an error
+            pixels = simplejpeg.decode_jpeg(tidy(data, progressive), strict=False, **asked)
     box = box_of(image.size, view, shrink)
     left, top, right, bottom = window_of((pixels.shape[1], pixels.shape[0]), box, view)
     inner = pixels[top:bottom, left:right]

@@ -101,7 +101,8 @@ class Png:
         if {chunk.name for chunk in self.chunks} <= {b"IHDR", b"IDAT", b"IEND"}:
             return self.data
         pixels = [self.data[chunk.start - 8 : chunk.end + 4] for chunk in self.chunks if chunk.name == b"IDAT"]
-        broken = self.chunks[-1].end + 4 > len(self.data)  # within the pixels, perhaps, and an end would hide that
+        last = self.chunks[-1]
+        broken = last.name == b"IDAT" and last.end + 4 > len(self.data)  # an end would be taken for pixels
         end = [] if broken else [made(b"IEND", b"")]
         return b"".join([*self.start(self.header), *pixels, *end])
 

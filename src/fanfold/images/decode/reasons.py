@@ -1,13 +1,17 @@
 """Why bytes could not be decoded: what they are, and what is wrong with them."""
 
 import re
-from typing import NamedTuple
+import struct
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
 from fanfold.images.decode import jpeg
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_BOXED = b"\0\0\0\x0cjP  "
+_BOX = re.compile(rb"[ -~]{4}")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+|<_io\.BytesIO object[^>]*>")
 
 
@@ -105,6 +109,8 @@ def of(error: Exception, data: bytes) -> str:
         return "HEIC pictures need the extra 'heic'. Install it with: pip install 'fanfold[heic]'"
     if kind == "a JPEG":
         return _jpeg(error, data)
+    if (claimed := _claimed(data, kind)) > len(data):
+        return f"{kind} that is shorter than it says: {len(data):,} bytes of {claimed:,} or more"
     return f"{kind} that cannot be decoded: {_words(error)}"
 
 
@@ -115,6 +121,35 @@ def kind_of(data: bytes) -> str:
 
 def _named(data: bytes, kinds: tuple[_Kind, ...]) -> str | None:
     return next((kind.name for kind in kinds if data.startswith(kind.start, kind.at)), None)
+
+
+def _claimed(data: bytes, kind: str) -> int:
+    """Bytes that the file has at least, by its own account."""
+    try:
+        if kind == "a WebP":
+            return 8 + int.from_bytes(data[4:8], "little")
+        if kind == "a TIFF":
+            order: Literal["little", "big"] = "little" if data.startswith(b"I") else "big"
+            big = 43 in data[2:4]
+            return int.from_bytes(data[8:16] if big else data[4:8], order) + 2
+        if data.startswith(_BOXED) or data[4:8] == b"ftyp":
+            return max((at + length for at, length in _boxes(data)), default=0)
+    except struct.error:
+        return 0
+    return 0
+
+
+def _boxes(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield start and length of the boxes of an AVIF, HEIC or JPEG 2000, as they claim to be."""
+    at = 0
+    while at + 16 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, at + 8)
+        if length < 8 or not _BOX.fullmatch(data, at + 4, at + 8):
+            return
+        yield at, length
+        at += length
 
 
 def _jpeg(error: Exception, data: bytes) -> str:
