@@ -270,7 +270,11 @@ def _by_tifffile(data: bytes, page: tifffile.TiffPage, view: View) -> Seen:
     samples = _samples(page)
     segments = _Segments(data, page, _window(page, view), samples)
     check_memory(_named(page), len(data) + segments.most, view)
-    square = pillow.by_pieces(size, segments, view, _over_white(page, samples))
+    try:
+        square = pillow.by_pieces(size, segments, view, _over_white(page, samples))
+    except Exception as error:
+        _check_extra(error, page)
+        raise
     if segments.decoded == 0:
         raise DecodeError(f"{_named(page)}: none of its pixels are there")
     return Seen(square, segments.damaged, size, _orientation(page))
