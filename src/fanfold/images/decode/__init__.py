@@ -60,18 +60,18 @@ def decode(data: bytes, out: Pixels, view: View) -> Facts:
         raise DecodeError(reasons.of(error, data)) from error
     pixels = np.asarray(found.square)
     if found.damaged:
-        _refuse_damaged(pixels, view)
+        _refuse_damaged(pixels, view, data)
     out[:] = turned(pixels, found.orientation)
     width, height = found.size if found.orientation < 5 else found.size[::-1]
     return Facts(width, height, found.format, found.damaged)
 
 
-def _refuse_damaged(square: Pixels, view: View) -> None:
+def _refuse_damaged(square: Pixels, view: View, data: bytes) -> None:
     """A damaged square of one flat colour holds none of the picture: decoders fill what is missing with one."""
     if view.truncated == "fail":
         raise DecodeError("part of the pixels is missing or damaged")
     if square.min() == square.max():
-        raise DecodeError("none of the pixels to be embedded are there: the file is damaged, or broke off")
+        raise DecodeError(reasons.of_nothing(data))
 
 
 def _found(data: bytes, view: View) -> _Found:

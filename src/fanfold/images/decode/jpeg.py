@@ -139,21 +139,28 @@ def _is_damaged(data: bytes, warning: str, progressive: bool) -> bool:
         return False
     if progressive and "extraneous" not in warning:
         return True
+    return all(_warns(tidy(data, progressive, kept)) for kept in (False, True))
+
+
+def _warns(data: bytes) -> bool:
     try:
-        simplejpeg.decode_jpeg(tidy(data, progressive), min_width=1, min_height=1)
+        simplejpeg.decode_jpeg(data, min_width=1, min_height=1)
     except ValueError as error:
         return not _HARMLESS.search(str(error))
     return False
 
 
-def tidy(data: bytes, progressive: bool) -> bytes:
+def tidy(data: bytes, progressive: bool, kept: bool = False) -> bytes:
     """A JPEG with an end, with nothing behind it, and with no zeros before it or before restarts.
 
+    A zero may be the last byte of what was coded: with `kept` as few are taken away everywhere as stand anywhere.
     All of a baseline JPEG's pixels are in its first scan, so whatever marker comes next ends it: what a camera put
     there need not be JPEG at all.
     """
     start = max((end for _, _, end in segments(data)), default=0)
     end = data.rfind(b"\xff\xd9", start) if progressive else _NOT_DATA.search(data, start)
     stop = end.start() if isinstance(end, re.Match) else end
-    scan = data[start:] if stop in (None, -1) else data[start:stop]
-    return data[:start] + _PADDED.sub(b"", scan + b"\xff\xd9")
+    scan = (data[start:] if stop in (None, -1) else data[start:stop]) + b"\xff\xd9"
+    padding = [len(run[0]) for run in _PADDED.finditer(scan) if scan[run.end() + 1] != _END]
+    spare = 0 if not kept or not padding else min(padding)
+    return data[:start] + _PADDED.sub(lambda run: run[0][spare:] if spare else b"", scan)

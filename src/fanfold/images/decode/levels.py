@@ -53,7 +53,9 @@ def measured(pieces: Callable[[], Iterator[Values]], nodata: float | None = None
     """
     marks = {*_MARKS, *([] if nodata is None or not np.isfinite(nodata) else [float(nodata)])}
     low, high, seen, floats = np.inf, -np.inf, set[float](), False
+    count = 0
     for values in pieces():
+        count += values.size
         floats = floats or values.dtype.kind == "f"
         usual, found = _split(values, marks)
         seen |= found
@@ -61,7 +63,7 @@ def measured(pieces: Callable[[], Iterator[Values]], nodata: float | None = None
             low, high = min(low, float(usual.min())), max(high, float(usual.max()))
     missing = {mark for mark in seen if not low - (high - low) <= mark <= high + (high - low) or mark == nodata}
     taken = [value for value in (low, high, *(seen - missing)) if np.isfinite(value)]
-    if not taken and (nodata in missing or not missing):
+    if count and not taken and (nodata in missing or not missing):
         raise DecodeError("none of the pixels to be embedded is there: each is infinite, no number, or marks no data")
     low, high = (min(taken), max(taken)) if taken else (0.0, 0.0)
     return Levels(*_range(low, high, floats), inverted, tuple(sorted(missing)))

@@ -98,6 +98,20 @@ _PROCESSES = {
 }
 
 
+_STUMBLES = (IndexError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
+"""What parsers run into without having looked for it."""
+
+_PLAIN = {
+    "Truncated File Read": "it is shorter than it says",
+    "image file is truncated": "some of its pixels are missing",
+    "decoder error": "its pixels are damaged",
+    "broken data stream": "its pixels are damaged",
+    "unrecognized data stream": "its pixels are damaged",
+    "cannot load this image": "its header is damaged",
+}
+"""What Pillow says, in words that say what is wrong."""
+
+
 def of(error: Exception, data: bytes) -> str:
     """What to say of bytes that a library refused with `error`."""
     if not data:
@@ -112,6 +126,13 @@ def of(error: Exception, data: bytes) -> str:
     if (claimed := _claimed(data, kind)) > len(data):
         return f"{kind} that is shorter than it says: {len(data):,} bytes of {claimed:,} or more"
     return f"{kind} that cannot be decoded: {_words(error)}"
+
+
+def of_nothing(data: bytes) -> str:
+    """What to say of a damaged picture none of whose pixels were found."""
+    kind = kind_of(data)
+    known = _jpeg_of_no_use(data) if kind == "a JPEG" else None
+    return known or f"{kind} that is damaged, or broke off: none of the pixels to be embedded are there"
 
 
 def kind_of(data: bytes) -> str:
@@ -153,6 +174,11 @@ def _boxes(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _jpeg(error: Exception, data: bytes) -> str:
+    return _jpeg_of_no_use(data) or f"a JPEG that cannot be decoded: {_words(error)}"
+
+
+def _jpeg_of_no_use(data: bytes) -> str | None:
+    """What its header says that nothing here can decode."""
     frame = jpeg.frame_of(data)
     if frame is None:
         return "a JPEG whose header is damaged, or broke off: it does not say how large the picture is"
@@ -164,7 +190,7 @@ def _jpeg(error: Exception, data: bytes) -> str:
         return f"a JPEG whose header is damaged: it is {frame.width} x {frame.height} pixels"
     if len(frame.sampling) not in (1, 3, 4):
         return f"a JPEG of {len(frame.sampling)} channels, which cannot be decoded"
-    return f"a JPEG that cannot be decoded: {_words(error)}"
+    return None
 
 
 def _no_picture(data: bytes) -> str:
@@ -201,6 +227,6 @@ def _words(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there was not enough memory"
     said = " ".join(_ADDRESS.sub("", str(error)).split()).rstrip(".")
-    if not said or isinstance(error, IndexError | KeyError | TypeError | AttributeError | AssertionError):
+    if not said or isinstance(error, _STUMBLES) or said.startswith(("invalid literal", "b'")):
         return "its header is damaged"
-    return said
+    return next((plain for start, plain in _PLAIN.items() if said.startswith(start)), said)

@@ -5,7 +5,8 @@ https://developers.google.com/speed/webp/docs/riff_container
 
 from collections.abc import Iterator
 
-_LEAST, _MOST = 12, 1 << 28
+_LEAST = 12
+_MOST = 1 << 25  # bytes; a damaged length may claim as much as it likes
 _PIXELS = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 _PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
 
@@ -18,9 +19,10 @@ def broke_off(data: bytes) -> bool:
 def filled(data: bytes) -> bytes:
     """The file at its full length, with zeros for what is missing.
 
-    libwebp decodes nothing of a shorter one. Of zeros it makes smooth surfaces, behind all the pixels there are.
+    libwebp decodes nothing of a shorter one. Of zeros it makes smooth surfaces, behind all the pixels there are. What
+    claims to be larger than `_MOST` stays shorter, and fails.
     """
-    return data + bytes(max(0, min(_claimed(data), _MOST) - len(data)))
+    return data.ljust(min(_claimed(data), _MOST), b"\0")
 
 
 def lacks_pixels(data: bytes) -> bool:
