@@ -60,13 +60,13 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | 
 	@touch $@
 
 # Resolve the newest versions that pyproject.toml allows. scikit-image is wanted for its pictures alone.
-UNWANTED := scipy imageio tifffile lazy-loader
+UNWANTED := scipy imageio lazy-loader
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --upgrade
 DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --group demo
 lock:
 	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
-	$(COMPILE) $(DEMO) --extra heic --extra aws --extra ray --extra cdk --group test --group lint \
+	$(COMPILE) $(DEMO) --extra heic --extra tiff --extra aws --extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
 	$(COMPILE) infra/worker.in --extra images --extra aws -o requirements/worker.lock

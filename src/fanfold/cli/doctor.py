@@ -20,7 +20,14 @@ from fanfold.machine import Gpu, Machine
 
 Facts = list[tuple[str, str]]
 
-_EXTRAS = {"images": "onnxruntime", "heic": "pillow_heif", "aws": "boto3", "ray": "ray", "cdk": "aws_cdk"}
+_EXTRAS = {
+    "images": "onnxruntime",
+    "heic": "pillow_heif",
+    "tiff": "imagecodecs",
+    "aws": "boto3",
+    "ray": "ray",
+    "cdk": "aws_cdk",
+}
 """Every extra, and a module that tells whether it is installed."""
 
 
