@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import fanfold
 from fanfold import StorageError, UsageError
+from fanfold.fragments import Fragment
 from fanfold.index import Digests
 from fanfold.storage import join, open_store
 from fanfold.table import FAILURES, NOWHERE, Drop, Index, Table, digests, in_both, table_names, words
@@ -443,7 +444,9 @@ def test_a_swept_fragment_is_passed_over(table: Table, database: str) -> None:
     (Path(table.uri) / "data" / gone[0]["files"][0]["path"]).unlink()
     with pytest.raises(StorageError, match="gone before it was committed"):
         table.commit(gone + there)
-    assert table.commit(gone + there, fill=True).tolist() == digests(["y"]).tolist()
+    missing: list[Fragment] = []
+    assert table.commit(gone + there, fill=True, missing=missing).tolist() == digests(["y"]).tolist()
+    assert missing == gone
     assert texts_of(database) == {"y": "y"}
 
 
