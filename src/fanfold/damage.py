@@ -8,17 +8,16 @@ obstore waits until a file of this machine is on its disk (fanfold waits for tho
 `Uncommitted.sealed`).
 """
 
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from lance import LanceDataset
 
 from fanfold.errors import Damaged, StorageError
-from fanfold.storage import broke_off, errors_of, first_line, is_panic, is_url, join
+from fanfold.storage import broke_off, errors_of, first_line, is_panic
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,27 +51,12 @@ def _tells_of_damage(error: BaseException) -> bool:
     return not broke_off(error) and bool(is_panic(error) or is_decoding or _SIGNS.search(said))
 
 
-def check_sizes(dataset: LanceDataset, fragments: Iterable[Any]) -> None:
-    """Raise Damaged if a file of these fragments, on a disk of this machine, is not as long as it was written.
-
-    Reading tells as well, mostly, but where Lance panics it writes about that to stderr. What is gone, reading tells.
-    """
-    if is_url(dataset.uri):
-        return
-    for file in (file for fragment in fragments for file in fragment.metadata.files if file.base_id is None):
-        with suppress(OSError):
-            size = os.stat(join(dataset.uri, "data", file.path)).st_size  # noqa: PTH116
-            if file.file_size_bytes not in (None, size):
-                raise damaged(dataset.uri, f"data/{file.path} has {size:,} bytes instead of {file.file_size_bytes:,}")
-
-
 def of_table(look: Callable[Concatenate[LanceDataset, P], T]) -> Callable[Concatenate[LanceDataset, P], T]:
     """Have what looks at a dataset, its first argument, raise errors as `reading` does."""
 
     @wraps(look)
     def guarded(dataset: LanceDataset, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with reading(dataset.uri):
-            check_sizes(dataset, dataset.get_fragments())
             return look(dataset, *args, **kwargs)
 
     return guarded

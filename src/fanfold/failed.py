@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fanfold.damage import check_sizes, reading
+from fanfold.damage import reading
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.index import NOWHERE, Digests, Index, digests
 from fanfold.job import Item, load
@@ -107,7 +107,6 @@ def _sought(database: str, failures: Table, only: str | None) -> dict[str, _Soug
 
 def _batches(failures: Table, only: str | None, columns: list[str] | None = None) -> Iterator[list[Failed]]:
     with reading(failures.uri):
-        check_sizes(failures.dataset, failures.dataset.get_fragments())
         for batch in failures.dataset.to_batches(columns=columns):
             yield [row for row in batch.to_pylist() if only in (None, row["table"])]
 

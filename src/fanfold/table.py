@@ -41,7 +41,7 @@ from lance import FragmentMetadata, LanceDataset, LanceOperation
 from lance.commit import CommitConflictError
 from lance.fragment import write_fragments
 
-from fanfold.damage import check_sizes, damaged, is_gone, reading
+from fanfold.damage import damaged, is_gone, reading
 from fanfold.errors import Damaged, StorageError, UsageError
 from fanfold.fragments import Fragment, Uncommitted, metadata, texts
 from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
@@ -196,7 +196,6 @@ class Table:
                 self.index, self._known = Index(), {}  # others deleted rows or compacted: look at everything
             new = [fragment for id, fragment in fragments.items() if id not in self._known]
             if new:
-                check_sizes(self.dataset, new)
                 self._scan(self.index, new)
             self._known, self._indexed = now, self.dataset.version
 
