@@ -532,7 +532,7 @@ def test_a_torn_split_is_made_again(torn: bytes, tmp_path: Path, database: str) 
     splits = list(Path(run.address, "splits").iterdir())
     for file in splits:
         file.write_bytes(torn)
-    Path(run.address, max(receipts(run))).unlink()
+    Path(run.address, "receipts", max(receipts(run))).unlink()
     list(detached.perform(run, 0, 1, Fragile({"a/000.txt"}, -1), Tally()))
     assert {json.loads(file.read_text()) == {} for file in splits} == {True}
     report = detached.commit(run)

@@ -450,6 +450,29 @@ def test_a_swept_fragment_is_passed_over(table: Table, database: str) -> None:
     assert texts_of(database) == {"y": "y"}
 
 
+@pytest.mark.parametrize("content", [b"", b"x", bytes(5000), b"LANC" * 400])
+def test_a_torn_object_is_passed_over(content: bytes, bucket: str) -> None:
+    """A fragment of an object store that cannot be read is as good as one that is gone."""
+    table = Table.create(bucket, "scripted", SCHEMA)
+    torn, there = written(table, {"x": "x"}), written(table, {"y": "y"})
+    open_store(join(table.uri, "data")).put(torn[0]["files"][0]["path"], content)
+    missing: list[Fragment] = []
+    assert table.commit(torn + there, missing=missing).tolist() == digests(["y"]).tolist()
+    assert missing == torn
+    assert texts_of(bucket) == {"y": "y"}
+
+
+def test_fragments_have_sums_and_need_none(table: Table, database: str) -> None:
+    """Fragments without sums, as they were once written, are committed; one with another sum is passed over."""
+    old, other = written(table, {"x": "x"}), written(table, {"y": "y"})
+    del old[0]["crc32"]
+    other[0]["crc32"][0] += 1
+    missing: list[Fragment] = []
+    table.commit(old + other, missing=missing)
+    assert missing == other
+    assert texts_of(database) == {"x": "x"}
+
+
 def test_a_swept_fragment_is_passed_over_on_s3(bucket: str) -> None:
     """The same on an object store."""
     table = Table.create(bucket, "scripted", SCHEMA)
