@@ -88,7 +88,7 @@ def test_a_bucket_that_vanishes_ends_the_run(bucket: str, tmp_path: Path, databa
 
 
 def test_a_detached_share_whose_source_vanishes_ends(tmp_path: Path, database: str) -> None:
-    """A share ends with the error, and whoever commits the run finds the reason why the rest is lost."""
+    """A share ends with the error, and the run's commit finds the reason why the rest is lost."""
     source = tmp_path / "source"
     fill(source, 20, failing=99)
     run = fanfold.run(Scripted(), source=str(source), database=database, executor=Later(), task_size=5)
@@ -123,7 +123,7 @@ def test_a_single_file_that_is_gone_is_its_own_fault(tmp_path: Path, database: s
 
 @pytest.mark.parametrize("vanish", [moved, unmounted, exchanged])
 def test_a_place_knows_that_it_is_gone(vanish: Callable[[Path], None], tmp_path: Path) -> None:
-    """A folder that is not what it was is told; one that gains and loses files is not."""
+    """A folder that is not what it was is an error; one that gains and loses files is none."""
     source = tmp_path / "source"
     fill(source, 4)
     places = Places([str(source)])
@@ -261,7 +261,7 @@ def test_failures_of_items_that_are_gone_are_marked(ids: str, tmp_path: Path, da
     assert all("gone" not in row for row in failed(database))
     code, out, err = command("failures", database, "--check")
     assert (code, out.count("[gone from its source]")) == (0, 1)
-    assert "1 are gone from their source: no run tries them again." in err
+    assert "Gone from their source: 1. No run tries those again." in err
     code, out, _ = command("failures", database, "--check", "--json")
     assert {row["key"]: row["gone"] for row in map(json.loads, out.splitlines())} == expected
     (source / "bad0.txt").write_text("fail again")
@@ -279,7 +279,7 @@ def test_what_cannot_be_listed_is_not_called_gone(tmp_path: Path, database: str)
     assert gone_by_key(database, "two") == {"a/002.txt": True, "b/007.txt": False}
     _, out, err = command("failures", database, "--check")
     assert (out.count("[its source cannot be listed now]"), out.count("[gone from its source]")) == (2, 1)
-    assert "The source of 2 cannot be listed now." in err
+    assert "Not known, as their source cannot be listed now: 2." in err
 
 
 def test_failures_of_several_runs_are_looked_for_in_each_source(tmp_path: Path, database: str) -> None:

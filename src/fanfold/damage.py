@@ -1,4 +1,4 @@
-"""Damaged tables: how they are told from what merely cannot be reached, and what can be done about them.
+"""Damaged tables: how they differ from what merely cannot be reached, and what can be done about them.
 
     what Lance raises ──reading──▶ Damaged        a file is gone, empty, cut off, or full of something else
                                    StorageError   anything else: no network, no permission, no room

@@ -16,7 +16,7 @@ Everything is written once and small; any worker anywhere may perform any task, 
 receipt counts, and fragments without a receipt are invisible litter (`Table.optimize` sweeps it).
 
 A power cut may leave a file of these that is empty, cut off or full of zeros. Such a file counts as none, whichever
-it is: what it said is found out again, or done again.
+it is: what was in it is found out again, or done again.
 """
 
 import io

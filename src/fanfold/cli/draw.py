@@ -298,9 +298,9 @@ def _of_failures(counts: Mapping[str, int]) -> str:
         return "No failures."
     said = [f"{counts['failed']:,} failed."]
     if counts["gone"]:
-        said.append(f"{counts['gone']:,} are gone from their source: no run tries them again.")
+        said.append(f"Gone from their source: {counts['gone']:,}. No run tries those again.")
     if counts["unseen"]:
-        said.append(f"The source of {counts['unseen']:,} cannot be listed now.")
+        said.append(f"Not known, as their source cannot be listed now: {counts['unseen']:,}.")
     if counts["unread"]:
         said.append(f"The next run reads {counts['unread']:,} of them again.")
     if counts["failed"] > counts["unread"]:

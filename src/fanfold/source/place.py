@@ -1,7 +1,7 @@
 """The places that items were listed from, each of which can vanish as a whole: a disk that is unmounted, a folder that
 is moved away, a bucket whose credentials have expired.
 
-Then every read fails, and no item is to blame. So whoever cannot read an item asks whether its place is still there.
+Then every read fails, and no item is to blame. So a worker that cannot read an item asks whether its place is there.
 """
 
 import os
