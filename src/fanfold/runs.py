@@ -294,7 +294,9 @@ def _is_whole(name: str, content: object) -> bool:
 def _is_fragment(content: Any) -> bool:
     """Whether this is what Lance says of a fragment: its files, at least."""
     files = content.get("files") if isinstance(content, dict) else None
-    if not (isinstance(files, list) and all(isinstance(f, dict) and isinstance(f.get("path"), str) for f in files)):
+    if not files or not isinstance(files, list):
+        return False
+    if not all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in files):
         return False
     sums = content.get("crc32", files)
     return isinstance(sums, list) and len(sums) == len(files)
