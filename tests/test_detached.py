@@ -522,6 +522,24 @@ def test_a_task_done_as_a_whole_and_in_halves(poison: set[str], tmp_path: Path, 
     assert_complete(source, database, detached.commit(run))
 
 
+@pytest.mark.parametrize("torn", [b"", b"{", b"[]", bytes(9)])
+def test_a_torn_split_is_made_again(torn: bytes, tmp_path: Path, database: str) -> None:
+    """Where it cannot be read that a task was split, it is tried as a whole, and split into the same parts."""
+    source = tmp_path / "source"
+    fill(source, 12, failing=99)
+    run = launched(source, database, 4)
+    list(detached.perform(run, 0, 1, Fragile({"a/000.txt"}, -1), Tally()))
+    splits = list(Path(run.address, "splits").iterdir())
+    for file in splits:
+        file.write_bytes(torn)
+    Path(run.address, "receipts", max(receipts(run))).unlink()
+    list(detached.perform(run, 0, 1, Fragile({"a/000.txt"}, -1), Tally()))
+    assert {json.loads(file.read_text()) == {} for file in splits} == {True}
+    report = detached.commit(run)
+    assert (report.ok, report.failed, report.lost) == (11, 1, 0)
+    assert_complete(source, database, report)
+
+
 # Committing
 
 

@@ -107,7 +107,7 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "plan images",
     ):
         assert f"fanfold {verb}" in shown
-    for verb in ("runs", "report", "failures", "optimize", "mirror", "doctor"):
+    for verb in ("runs", "report", "failures", "optimize", "repair", "mirror", "doctor"):
         assert f"fanfold {verb}" in shown
 
 

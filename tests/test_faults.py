@@ -23,7 +23,7 @@ from fanfold import FanfoldError, Item, ledger
 from fanfold.driver import Run, prepare
 from fanfold.executors.local import Local
 from fanfold.plan import Options
-from fanfold.runs import RunDirectory, list_runs
+from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Folder
 from fanfold.storage import open_store
 from fanfold.table import Table
@@ -47,6 +47,7 @@ from faults import (
     workers_of,
 )
 from flaky import FAULTS, BreaksOffTwice, Plan, flaky
+from helpers import Here
 from jobs import SCHEMA, Scripted
 
 # --- killed ---------------------------------------------------------------------------------------------------
@@ -117,6 +118,54 @@ def test_several_drivers_on_s3(sizes: tuple[int, ...], killed: float | None, tmp
     upload(tmp_path, f"{bucket}/source")
     together(f"{bucket}/source", f"{bucket}/db", sizes, killed)
     assert_clean(f"{bucket}/db")
+
+
+@pytest.mark.parametrize("commit_every", [0, 0.3])
+def test_cleaning_beside_a_run(commit_every: float, tmp_path: Path, database: str) -> None:
+    """`optimize --keep 0`, again and again beside a run that adds, replaces and fails items, ends nothing."""
+    source = tmp_path / "source"
+    fill(source, 40, "old")
+    settle(source, database)
+    fill(source, 80, "changed", failing=5)
+    driver = drive(source, database, task_size=2, pause=0.03, commit_every=commit_every, retry_failed=True)
+    cleaned = 0
+    while driver.process.poll() is None:
+        ledger.optimize(database, timedelta(0))
+        cleaned += 1
+    code, out, err = driver.end()
+    assert code == 3, err
+    assert json.loads(out)["lost"] == 0
+    assert cleaned >= 3
+    held(database, listed_of(source))
+    assert_clean(database)
+
+
+@pytest.mark.parametrize("by", ["process", "s3"])
+def test_cleaning_in_the_middle_of_a_run(
+    by: str, tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    """A run goes on whose tasks others have committed, joined and swept up before it could."""
+    fill(tmp_path / "source", 20, failing=5)
+    source: Path | str = tmp_path / "source"
+    if by == "s3":
+        bucket = request.getfixturevalue("bucket")
+        upload(tmp_path / "source", f"{bucket}/source")
+        source, database = f"{bucket}/source", f"{bucket}/db"
+    run = fanfold.run(Scripted(), source=str(source), database=database, executor=Here(), task_size=2)
+    publish, ready = run.ledger.publish, list[int]()
+
+    def late(outcomes: list[Outcome], directory: RunDirectory) -> list[Outcome]:
+        ready.append(len(outcomes))
+        for _ in range(2):
+            ledger.optimize(database, timedelta(0))
+        return publish(outcomes, directory)
+
+    run.ledger.publish = late  # type: ignore[method-assign, assignment]
+    list(run)
+    assert sum(ready) == 10
+    assert (run.report.ok, run.report.failed, run.report.lost) == (16, 4, 0)
+    held(database, listed_of(source))
+    assert_clean(database)
 
 
 def together(source: Path | str, database: str, sizes: tuple[int, ...], killed: float | None) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanfold import Item
-from fanfold.plan import SMALLEST, Standing, classify, cut
+from fanfold.plan import SMALLEST, Held, Standing, classify, cut
 from fanfold.table import Index, digests, words
 
 counts = st.integers(0, 1500)
@@ -78,9 +78,9 @@ def test_a_small_collection_still_feeds_all_workers() -> None:
     assert len(list(cut(items(100), 1000, 4))) >= 4
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3))), tables, tables)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3))), tables, tables, st.sets(st.integers(0, 40)))
 def test_standings_are_those_of_two_dictionaries(
-    listed: list[tuple[int, int]], rows: dict[int, int], failed: dict[int, int]
+    listed: list[tuple[int, int]], rows: dict[int, int], failed: dict[int, int], unread: set[int]
 ) -> None:
     """An item stands where looking it up in dictionaries of the two tables says it does."""
 
@@ -88,10 +88,12 @@ def test_standings_are_those_of_two_dictionaries(
         if rows.get(key) == version:
             return Standing.UNCHANGED
         if failed.get(key) == version:
-            return Standing.FAILED
+            return Standing.UNREAD if key in unread else Standing.FAILED
         return Standing.CHANGED if key in rows or key in failed else Standing.NEW
 
-    found = classify((Item(f"{k}", 1, f"{v}", f"{k}") for k, v in listed), index_of(rows), index_of(failed))
+    passing = {key: version for key, version in failed.items() if key in unread}
+    held = Held(index_of(rows), index_of(failed), index_of(passing))
+    found = classify((Item(f"{k}", 1, f"{v}", f"{k}") for k, v in listed), held)
     assert [standing for _, standing in found] == [expected(*pair) for pair in listed]
 
 
@@ -102,7 +104,7 @@ def test_classifying_keeps_the_order_of_many_items() -> None:
     known = [item for item in listed if item.size % 3 == 0]
     keys, versions = digests(item.key for item in known), words(item.version for item in known)
     index.add(keys, versions, np.arange(len(known), dtype=np.uint64))
-    found = list(classify(listed, index, Index()))
+    found = list(classify(listed, Held(index)))
     assert [item for item, _ in found] == listed
     assert {item.size % 3 == 0 for item, standing in found if standing is Standing.UNCHANGED} == {True}
     assert sum(standing is Standing.UNCHANGED for _, standing in found) == len(known)
@@ -112,7 +114,7 @@ def test_planning_streams() -> None:
     """50,000 items are classified and cut in memory that would not hold half of them."""
     tracemalloc.start()
     try:
-        pairs = classify(items(50_000), Index(), Index())
+        pairs = classify(items(50_000), Held())
         planned = sum(len(task) for task in cut((item for item, _ in pairs), 1000, 2))
         peak = tracemalloc.get_traced_memory()[1]
     finally:

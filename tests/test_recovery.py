@@ -1,11 +1,16 @@
 """Recovery: what a dead run's receipts say is done gets into the tables, and never over anything newer."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import fanfold
+from fanfold import detached, ledger
+from fanfold.planner import Tally
 from fanfold.runs import list_runs
+from helpers import Here
 from jobs import Scripted
+from test_detached import Later
 
 NOBODY = 2**22 + 1  # above the largest process id Linux gives
 
@@ -62,3 +67,25 @@ def test_receipts_that_were_not_committed_are(texts: Path, database: str) -> Non
     report = embed(texts, database)
     assert (report.unchanged, report.ok) == (40, 0)
     assert len(rows(database)) == 40
+
+
+def test_cleaning_up_fills_in_no_failures_of_items_with_rows(tmp_path: Path, database: str) -> None:
+    """An item that fails at a new version, and whose old row is there, is left to its run."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(4):
+        (source / f"{number}.txt").write_text(f"text {number}")
+    embed(source, database)
+    (source / "2.txt").write_text("fail now")
+    (source / "new.txt").write_text("fail as well")
+    run = fanfold.run(Scripted(), source=str(source), database=database, executor=Later(), task_size=1)
+    run.launch()
+    list(detached.perform(run.directory, 0, 1, Here(), Tally()))
+    before = set(rows(database))
+    ledger.optimize(database, timedelta(0))
+    assert set(rows(database)) == before
+    assert fanfold.open_table(database, "failures").to_table()["key"].to_pylist() == ["new.txt"]
+    report = detached.commit(run.directory)
+    assert (report.unchanged, report.failed, report.lost) == (3, 2, 0)
+    assert set(rows(database)) == before - {"2.txt"}
+    assert sorted(fanfold.open_table(database, "failures").to_table()["key"].to_pylist()) == ["2.txt", "new.txt"]

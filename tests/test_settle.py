@@ -85,10 +85,10 @@ def test_a_database_that_takes_nothing_ends_the_run(database: str) -> None:
     """A task that cannot be written three times ends everything: nothing could be kept."""
     desk = Desk(database, [items(1), items(1, 1)])
     tasks = [next(desk.feed), next(desk.feed)]
-    assert desk.settle(tasks[0], "unwritable") is None
-    assert desk.settle(next(desk.feed), "unwritable") is None
-    with pytest.raises(StorageError, match="it unwritable"):
-        desk.settle(next(desk.feed), "unwritable")
+    assert desk.settle(tasks[0], "unusable") is None
+    assert desk.settle(next(desk.feed), "unusable") is None
+    with pytest.raises(StorageError, match="it unusable"):
+        desk.settle(next(desk.feed), "unusable")
 
 
 def test_a_crash_after_the_receipt_is_done(database: str) -> None:

@@ -429,7 +429,7 @@ def test_a_list_whose_addresses_are_out_of_reach(folder: Path, tmp_path: Path, d
     assert sorted(texts_of(database).values()) == ["a", "b"]
     assert [failure["stage"] for failure in failures(database).values()] == ["read"]
     seen = fanfold.preview(Scripted(), source=str(file), database=database)
-    assert (seen.todo, seen.failed_before, seen.left_out) == (0, 1, told.left_out)
+    assert (seen.todo, seen.unread, seen.failed_before, seen.left_out) == (1, 1, 0, told.left_out)
     for name in ("b", "c"):
         (folder / f"{name}.txt").write_text(name * 2)
     told = embed(file, database)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import fanfold
 from fanfold import StorageError, UsageError
+from fanfold.fragments import Fragment
 from fanfold.index import Digests
 from fanfold.storage import join, open_store
 from fanfold.table import FAILURES, NOWHERE, Drop, Index, Table, digests, in_both, table_names, words
@@ -443,8 +444,33 @@ def test_a_swept_fragment_is_passed_over(table: Table, database: str) -> None:
     (Path(table.uri) / "data" / gone[0]["files"][0]["path"]).unlink()
     with pytest.raises(StorageError, match="gone before it was committed"):
         table.commit(gone + there)
-    assert table.commit(gone + there, fill=True).tolist() == digests(["y"]).tolist()
+    missing: list[Fragment] = []
+    assert table.commit(gone + there, fill=True, missing=missing).tolist() == digests(["y"]).tolist()
+    assert missing == gone
     assert texts_of(database) == {"y": "y"}
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(5000), b"LANC" * 400])
+def test_a_torn_object_is_passed_over(content: bytes, bucket: str) -> None:
+    """A fragment of an object store that cannot be read is as good as one that is gone."""
+    table = Table.create(bucket, "scripted", SCHEMA)
+    torn, there = written(table, {"x": "x"}), written(table, {"y": "y"})
+    open_store(join(table.uri, "data")).put(torn[0]["files"][0]["path"], content)
+    missing: list[Fragment] = []
+    assert table.commit(torn + there, missing=missing).tolist() == digests(["y"]).tolist()
+    assert missing == torn
+    assert texts_of(bucket) == {"y": "y"}
+
+
+def test_fragments_have_sums_and_need_none(table: Table, database: str) -> None:
+    """Fragments without sums, as they were once written, are committed; one with another sum is passed over."""
+    old, other = written(table, {"x": "x"}), written(table, {"y": "y"})
+    del old[0]["crc32"]
+    other[0]["crc32"][0] += 1
+    missing: list[Fragment] = []
+    table.commit(old + other, missing=missing)
+    assert missing == other
+    assert texts_of(database) == {"x": "x"}
 
 
 def test_a_swept_fragment_is_passed_over_on_s3(bucket: str) -> None:

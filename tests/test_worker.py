@@ -105,7 +105,7 @@ def test_a_missing_manifest_is_an_outcome(texts: Path, database: str) -> None:
     """A task that was never written down cannot be done, and that is said."""
     worker, _ = started(texts, database)
     outcome = worker.perform(Task(99, 5))
-    assert outcome.status == "unwritable"
+    assert outcome.status == "unusable"
     assert "000099" in outcome.error
 
 
@@ -115,7 +115,7 @@ def test_a_table_that_is_gone_is_an_outcome(texts: Path, database: str) -> None:
     data = Path(database) / "scripted.lance" / "data"
     data.write_text("a file where the fragments should go")
     outcome = worker.perform(task)
-    assert outcome.status == "unwritable"
+    assert outcome.status == "unusable"
     assert "scripted.lance" in outcome.error
 
 

@@ -11,7 +11,7 @@ performs as a laptop does, on worker processes of its own, so a picture that cra
 import time
 from collections.abc import Generator, Iterator
 
-from fanfold.errors import StorageError, UsageError
+from fanfold.errors import Damaged, StorageError, UsageError
 from fanfold.executors import Detached, Executor, open_executor
 from fanfold.feed import Feed
 from fanfold.job import Item
@@ -137,10 +137,17 @@ class _Halves:
         if self.run.receipt(number):
             return
         if self.run.get(f"splits/{number:06d}.json") is None:
-            yield Task(number, len(self.run.read_manifest(number)))
+            yield Task(number, self._size(number))
             return
         for half in self._of(number):
             yield from self.open_tasks(half)
+
+    def _size(self, task: int) -> int:
+        """Its items; none of a task whose manifest is damaged: it will fail, and the others be done."""
+        try:
+            return len(self.run.read_manifest(task))
+        except Damaged:
+            return 0
 
     def _of(self, task: int) -> tuple[int, int]:
         return self.planned + 2 * task, self.planned + 2 * task + 1

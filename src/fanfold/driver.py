@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fanfold import detached
-from fanfold.errors import StorageError, UsageError
+from fanfold.errors import FanfoldError, StorageError, UsageError
 from fanfold.executors import Detached, Executor
 from fanfold.executors.local import Local
 from fanfold.feed import Feed
@@ -24,7 +24,7 @@ from fanfold.job import Job, load, spec
 from fanfold.ledger import Ledger, account
 from fanfold.plan import Options
 from fanfold.planner import Planner, Stopped, Tally
-from fanfold.report import Report
+from fanfold.report import Report, bounded
 from fanfold.runs import Outcome, RunDirectory
 from fanfold.settle import Settler
 from fanfold.source import Bucket, Folder, Several, Source, open_source
@@ -178,6 +178,7 @@ class Run:
             unchanged=self._planner.unchanged,
             ok=self.tally.ok,
             failed=self.tally.failed + self._planner.failed_before,
+            unread=self.tally.unread,
             left_out=dict(self.source.left_out),
             seconds=(self._ended or time.monotonic()) - self._began,
             database=self.ledger.database,
@@ -185,6 +186,7 @@ class Run:
             complete=not self.tally.listing,
             stages=dict(self.tally.seconds),
             mirror=self.ledger.mirrored,
+            reasons=bounded(self.tally.reasons),
         )
 
     def __iter__(self) -> Generator[Outcome, None, None]:
@@ -204,9 +206,9 @@ class Run:
             try:
                 with self.directory.kept_alive():
                     yield from self._drive(self.executor)
-            except BaseException:  # GeneratorExit, too: this process may live on, a notebook's say
+            except BaseException as error:  # GeneratorExit, too: this process may live on, a notebook's say
                 with suppress(StorageError):
-                    self.directory.stop()
+                    self.directory.stop(str(error) if isinstance(error, FanfoldError) else "")
                 raise
 
     def launch(self, seconds: float | None = None) -> None:
@@ -282,7 +284,7 @@ class Run:
             self._feed.end()
 
     def _commit(self, outcomes: list[Outcome]) -> list[Outcome]:
-        self.ledger.publish(outcomes, self.id)
+        outcomes = self.ledger.publish(outcomes, self.directory)
         self.ledger.keep_in_step(self.directory, outcomes)
         for outcome in outcomes:
             self.tally.count(outcome)

@@ -2,6 +2,8 @@
 
     FanfoldError                       1  the run failed
     ├── StorageError                      the database or the source cannot be read or written
+    │   ├── Damaged                       a file of the database is there, and is not what it should be
+    │   └── SourceGone                    the source as a whole is not there any more
     └── UsageError                     2  the command was wrong; its message says what to type
         ├── MissingExtra                  an optional dependency is needed and absent
         ├── RecipeMismatch                the table holds vectors of another recipe
@@ -22,6 +24,21 @@ class FanfoldError(Exception):
 
 class StorageError(FanfoldError):
     """The database or the source cannot be read or written."""
+
+
+class Damaged(StorageError):
+    """A file of the database is there, and is not what it should be: cut off by a power cut, say."""
+
+
+class SourceGone(StorageError):
+    """The source as a whole is not there any more: no item's fault. `args`: its address, what is wrong with it."""
+
+    def __str__(self) -> str:
+        address, why = self.args
+        return (
+            f"The source {address} is not there any more: {why}. "
+            "Run the same command again once it is back: what is done stays done."
+        )
 
 
 class UsageError(FanfoldError):

@@ -15,11 +15,10 @@ from fanfold import sample as sampling
 from fanfold.aws import prices as pricing
 from fanfold.driver import addressed
 from fanfold.executors.local import Local, cores
-from fanfold.index import Index
 from fanfold.job import Item, Job
 from fanfold.ledger import Ledger, classified
 from fanfold.pace import READ, Pace, makespan, pace, shares, task_sizes
-from fanfold.plan import Options, Standing
+from fanfold.plan import Held, Options, Standing
 from fanfold.planner import Tally
 from fanfold.storage import exists
 
@@ -90,6 +89,8 @@ class Preview:
     unchanged: int
     failed_before: int
     """Failed before at this version: not tried again unless asked."""
+    unread: int
+    """Could not be read before at this version: tried again."""
     left_out: dict[str, int]
     todo: int
     """Items a run would work on."""
@@ -141,15 +142,15 @@ def preview(
     entered, tally = time.monotonic(), tally or Tally()
     chosen, hands, table_of_prices = Options(**options), Local(workers).workers, pricing.load(prices)
     collection, where, name = addressed(source, database, job.name if table is None else table)
-    rows = failures = Index()
+    held = Held()
     if ledger := Ledger.open(where, name) if exists(where) else None:
         collection = ledger.fit(job, collection, chosen.ids)
         ledger.rows.refresh()
         ledger.failures.refresh()
-        rows, failures = ledger.rows.index, ledger.failures.index
+        held = ledger.held
     opened = time.monotonic()
     found = Found(sampling.Reservoir(sampling.size(hands)))
-    found.count(classified(collection, job.suffixes, chosen.ids, rows, failures), chosen.wanted, tally)
+    found.count(classified(collection, job.suffixes, chosen.ids, held), chosen.wanted, tally)
     listing = time.monotonic() - opened
     sample = found.sample
     tally.listed, tally.planned, tally.note = 0, 0, "measuring a sample"
@@ -163,6 +164,7 @@ def preview(
         changed=found.standings[Standing.CHANGED],
         unchanged=found.standings[Standing.UNCHANGED],
         failed_before=found.standings[Standing.FAILED],
+        unread=found.standings[Standing.UNREAD],
         left_out=dict(collection.left_out),
         todo=sample.seen,
         bytes=found.bytes,

@@ -41,6 +41,15 @@ UNKNOWN = "not found"
 """The version of an item that a list names and that cannot be looked at now: a row that it has stays."""
 
 
+def is_passing(stage: str, error: str) -> bool:
+    """Whether a failure at this stage, of this kind, may pass by itself: see `Failure.passing`."""
+    return stage == "read" and error != "TooLarge"
+
+
+PASSING = "stage = 'read' AND error <> 'TooLarge'"
+"""The rows of the failures table whose failures may pass by themselves, as Lance filters: see `is_passing`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An item that could not be done, and why: a row of the failures table."""
@@ -53,6 +62,11 @@ class Failure:
     error: str
     """The kind of error, as its class is called."""
     message: str
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may pass by itself (a server was down, a disk was away), so that every run tries again."""
+        return is_passing(self.stage, self.error)
 
     @classmethod
     def of(cls, item: Item, stage: str, error: BaseException) -> "Failure":

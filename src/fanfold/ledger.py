@@ -13,24 +13,26 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from fanfold.errors import FanfoldError, MirrorMismatch, RecipeMismatch, SourceMismatch, UsageError
-from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
-from fanfold.job import UNKNOWN, Item, Job, spec
-from fanfold.mirror import Mirror, bring_in_step, open_mirror
-from fanfold.plan import OUT_OF_REACH, Standing, classify
-from fanfold.report import Report, counted
+from fanfold.errors import Damaged, FanfoldError, MirrorMismatch, RecipeMismatch, SourceMismatch, UsageError
+from fanfold.fragments import Fragment
+from fanfold.index import NOWHERE, Digests, Words, digests, words
+from fanfold.job import PASSING, UNKNOWN, Item, Job, spec
+from fanfold.mirror import Mirror, bring_in_step, mirror_all, open_mirror
+from fanfold.plan import OUT_OF_REACH, Held, Standing, classify
+from fanfold.report import Report, bounded, counted
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store, side_by_side
 from fanfold.table import FAILURES, Drop, Table, free_name, in_both, table_names
 
+_MISSING = "what was written before the commit is damaged or gone: after a power cut, say"
 _SLICE = 1_000_000  # items published in one commit: what it holds in memory is some 150 bytes an item
 
 
@@ -104,18 +106,27 @@ class Ledger:
         self.rows.refresh()
         self.agree()
 
+    @property
+    def held(self) -> Held:
+        """What the tables hold, as last looked at: later commits do not show in it."""
+        return Held(self.rows.index.snapshot(), self.failures.index.snapshot(), self.failures.select(PASSING))
+
     def agree(self) -> None:
         """Drop the failures of items that have a row."""
         both = in_both(self.rows, self.failures)
         if len(both.keys):
             self.failures.commit([], both)
 
-    def publish(self, outcomes: Sequence[Outcome], run: str = "") -> None:
-        """Commit what tasks of a run have done. Any outcome may be published again; it then changes nothing."""
-        for slice in _sliced(outcomes):
-            self._publish(slice, run)
+    def publish(self, outcomes: Sequence[Outcome], run: RunDirectory | None = None) -> list[Outcome]:
+        """Commit what tasks of a run have done. Any outcome may be published again; it then changes nothing.
 
-    def _publish(self, outcomes: Sequence[Outcome], run: str) -> None:
+        Returns the outcomes as they ended: see `_settled`. Without the run, raises StorageError for fragments that
+        cannot be read.
+        """
+        return [outcome for slice in _sliced(outcomes) for outcome in self._publish(slice, run)]
+
+    def _publish(self, outcomes: Sequence[Outcome], run: RunDirectory | None) -> list[Outcome]:
+        missing: list[Fragment] | None = [] if run else None
         failures = [fragment for outcome in outcomes for fragment in outcome.failures]
         failed, versions = self.failures.contents(failures)
         # An item that failed at a new version loses the row of its old one; not one that merely was out of reach,
@@ -123,26 +134,66 @@ class Ledger:
         # known so far; one that another driver adds meanwhile, of a newer version, is not ours to drop.
         rows = [fragment for outcome in outcomes for fragment in outcome.rows]
         seen = versions != words([UNKNOWN])
-        keys = self.rows.commit(rows, Drop(failed[seen], versions[seen], other=True))
-        self._forget(failed, versions, run)
-        self.failures.commit(failures, Drop(keys, self.failures.index.find(keys)[0]))
+        keys = self.rows.commit(rows, Drop(failed[seen], versions[seen], other=True), missing=missing)
+        self._forget(failed, versions, run.id if run else "")
+        self.failures.commit(failures, Drop(keys, self.failures.index.find(keys)[0]), missing=missing)
+        return self._settled(outcomes, missing, run) if run and missing else list(outcomes)
+
+    def _settled(self, outcomes: Sequence[Outcome], missing: list[Fragment], run: RunDirectory) -> list[Outcome]:
+        """The outcomes, now that fragments of some are found to be missing.
+
+        Fragments go missing when others have committed them first, and then joined them with others and swept up: then
+        the tables hold the items. Else the task has failed after all, and its receipt is withdrawn.
+        """
+        self.refresh()
+        return [
+            self._seen(outcome, run) if any(part in missing for part in (*outcome.rows, *outcome.failures)) else outcome
+            for outcome in outcomes
+        ]
+
+    def _seen(self, outcome: Outcome, run: RunDirectory) -> Outcome:
+        """An outcome as the tables tell it."""
+        try:
+            items = run.read_manifest(outcome.task)
+        except Damaged:
+            items = []
+        keys, versions = digests([item.key for item in items]), words([item.version for item in items])
+        ok = sum(self.rows.has(keys, versions).tolist())
+        failed = sum(self.failures.has(keys, versions).tolist())
+        if ok + failed == outcome.items:
+            return replace(outcome, ok=ok, failed=failed, unread=min(outcome.unread, failed))
+        lost = replace(outcome, status="failed", ok=ok, failed=failed, unread=0, rows=(), failures=(), error=_MISSING)
+        run.withdraw(lost)
+        return lost
 
     def _forget(self, failed: Digests, versions: Words, run: str) -> None:
         """Drop the failures, at the same version, of items that this run tried again in vain: its reasons count."""
-        had, addresses = self.failures.index.find(failed)
-        again = (addresses != NOWHERE) & (had == versions)
-        if run and again.any():
-            known = self.failures.take(addresses[again].tolist()).to_pylist()
-            earlier = again & np.isin(failed, digests(row["key"] for row in known if row["run"] < run))
-            self.failures.commit([], Drop(failed[earlier], versions[earlier]))
+
+        def earlier() -> Drop:
+            again = self.failures.has(failed, versions)
+            again &= np.isin(failed, self._failed_in(failed[again], lambda other: other < run))
+            return Drop(failed[again], versions[again])
+
+        if run and len(failed):
+            self.failures.commit([], self.failures.steadily(earlier))
+
+    def _failed_in(self, keys: Digests, runs: Callable[[str], bool]) -> Digests:
+        """Those of these keys whose failures are of such runs, as the version last looked at has it."""
+        addresses = self.failures.index.find(keys)[1].tolist()
+        found = self.failures.take(addresses).to_pylist() if addresses else []
+        return digests(row["key"] for row in found if runs(row["run"]))
 
     def keep_in_step(self, run: RunDirectory, outcomes: Iterable[Outcome]) -> None:
         """Bring the run's mirror, if it has one, in step for the items of these outcomes. Raises StorageError."""
         asked = run.get("run.json") or {}
         if address := asked.get("options", {}).get("mirror", ""):
             for outcome in outcomes:
-                keys = [item.key for item in run.read_manifest(outcome.task)]
-                bring_in_step(self.rows, self.mirror(address), keys)
+                try:
+                    keys = [item.key for item in run.read_manifest(outcome.task)]
+                except Damaged:  # so which items they were is not known: look at all
+                    mirror_all(self.rows, self.mirror(address))
+                else:
+                    bring_in_step(self.rows, self.mirror(address), keys)
 
     def mirror(self, address: str, *, replace: bool = False) -> Mirror:
         """The mirror at this address; with `replace`, emptied first. Raises UsageError, StorageError."""
@@ -205,25 +256,33 @@ class Ledger:
         self.refresh()
         for slice in _sliced(self._uncommitted(run)):
             check()
-            if fill:
-                rows = [fragment for outcome in slice for fragment in outcome.rows]
-                self.rows.commit(rows, fill=True)
-                if self.failures.index.segments:
-                    self.rows.commit([], self._superseded(run, rows))
-                self.failures.commit([fragment for outcome in slice for fragment in outcome.failures], fill=True)
-            else:
-                self.publish(slice, run.id)
+            self._fill(slice, run) if fill else self.publish(slice, run)
         self.refresh()
+
+    def _fill(self, outcomes: Sequence[Outcome], run: RunDirectory) -> None:
+        missing: list[Fragment] = []
+        rows = [fragment for outcome in outcomes for fragment in outcome.rows]
+        self.rows.commit(rows, fill=True, missing=missing)
+        if self.failures.index.segments:
+            self.rows.commit([], self._superseded(run, rows))
+        failures = [fragment for outcome in outcomes for fragment in outcome.failures]
+        # Of items with a row no failures, which `agree` would drop at once: a fragment that was in the table, and is
+        # not any more, may be swept up at any moment, even while the run that it is of commits it again.
+        self.failures.commit(failures, fill=True, elsewhere=self.rows.index, missing=missing)
+        if missing:
+            self._settled(outcomes, missing, run)
 
     def _superseded(self, run: RunDirectory, rows: Sequence[Mapping[str, Any]]) -> Drop:
         """Of the rows of a run, those whose items a later run has seen fail at another version."""
         keys, versions = self.rows.contents(rows)
-        failed, addresses = self.failures.index.find(keys)
-        differing = (addresses != NOWHERE) & (failed != versions)
-        found = self.failures.take(addresses[differing].tolist()).to_pylist() if differing.any() else []
-        later = digests(row["key"] for row in found if row["run"] > run.id)
-        superseded = differing & np.isin(keys, later)
-        return Drop(keys[superseded], versions[superseded])
+
+        def later() -> Drop:
+            failed, addresses = self.failures.index.find(keys)
+            differing = (addresses != NOWHERE) & (failed != versions)
+            differing &= np.isin(keys, self._failed_in(keys[differing], lambda other: other > run.id))
+            return Drop(keys[differing], versions[differing])
+
+        return self.failures.steadily(later)
 
     def is_newest(self, run: RunDirectory) -> bool:
         """Whether no later run on the same table has had anything to do, as far as is known."""
@@ -268,11 +327,9 @@ def _name_for(job: Job, database: str, table: str) -> str:
     return next(fitting, "") or free_name(database, table)
 
 
-def classified(
-    source: Source, suffixes: frozenset[str], ids: Ids, rows: Index, failures: Index
-) -> Iterator[tuple[Item, Standing]]:
+def classified(source: Source, suffixes: frozenset[str], ids: Ids, held: Held) -> Iterator[tuple[Item, Standing]]:
     """List a source, and say of each item where it stands; one whose row is kept counts as left out."""
-    for item, standing in classify(listed(source, suffixes, ids), rows, failures):
+    for item, standing in classify(listed(source, suffixes, ids), held):
         if standing is Standing.KEPT:
             source.left_out[OUT_OF_REACH] += 1
         else:
@@ -305,13 +362,16 @@ def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Repo
             stages.update(outcome.seconds)
             yield outcome
 
-    ok, failed = counted(timed(), plan.get("tasks") if asked.get("detached") else None)
+    ok, failed, unread = counted(timed(), plan.get("tasks") if asked.get("detached") else None)
+    listed = plan.get("listed", ok + failed)
+    lost = listed - plan.get("unchanged", 0) - ok - failed - plan.get("failed_before", 0)
     return Report(
         run=run.id,
-        listed=plan.get("listed", ok + failed),
+        listed=listed,
         unchanged=plan.get("unchanged", 0),
         ok=ok,
         failed=failed + plan.get("failed_before", 0),
+        unread=unread,
         left_out=plan.get("left_out", {}),
         seconds=round(max(0.0, last - first), 3),
         database=run.database,
@@ -319,7 +379,20 @@ def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Repo
         complete=bool(plan),
         stages={stage: round(seconds, 3) for stage, seconds in stages.items()},
         mirror=mirrored or {},
+        reasons=_reasons(run, lost) if lost else {},
     )
+
+
+def _reasons(run: RunDirectory, lost: int) -> dict[str, int]:
+    """Why items of a run are lost, as far as was written down: reason -> items."""
+    reasons: Counter[str] = Counter()
+    for task, items, why in run.given_up():
+        if run.receipt(task) is None:  # else a later attempt has done it
+            reasons[why] += items
+    stopped = (run.get("stopped.json") or {}).get("why")
+    if stopped and (rest := lost - reasons.total()) > 0:
+        reasons[stopped] += rest
+    return bounded(reasons)
 
 
 def unended(database: str, but: str) -> Iterator[RunDirectory]:

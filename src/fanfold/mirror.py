@@ -15,6 +15,7 @@ mirror knows the id of the table whose rows it holds, and refuses another table'
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
@@ -78,8 +79,7 @@ def bring_in_step(table: Table, mirror: Mirror, keys: Sequence[str]) -> None:
     """Make the mirror's rows of these keys what the table's are. Raises StorageError."""
     for some in _batched(keys):
         for _ in range(_LOOKS):
-            table.refresh()
-            if not (some := _step(table, mirror, some)):
+            if not (some := table.steadily(partial(_step, table, mirror, some))):
                 break
         else:
             raise StorageError(f"The mirror does not keep what is written to it: {some[0]!r}, {_LOOKS} times.")

@@ -1,13 +1,13 @@
 """Planning, pure: which items need work, and how they are cut into tasks.
 
-    listed ──classify──▶ new, changed, failed (if asked again) ──cut──▶ tasks
+    listed ──classify──▶ new, changed, unread, failed (if asked again) ──cut──▶ tasks
                          unchanged, failed before, kept: counted, done with
 
 The same listing and the same tables give the same plan, every time. Both steps stream.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from typing import TypeVar
@@ -41,12 +41,14 @@ class Standing(StrEnum):
     UNCHANGED = "unchanged"
     FAILED = "failed"
     """It failed before, at this very version."""
+    UNREAD = "unread"
+    """It could not be read before, at this very version: a server was down, say."""
     KEPT = "kept"
     """It cannot be looked at now, so that its row stays as it is."""
 
 
 _STANDINGS = tuple(Standing)
-_NEW, _CHANGED, _UNCHANGED, _FAILED, _KEPT = range(5)
+_NEW, _CHANGED, _UNCHANGED, _FAILED, _UNREAD, _KEPT = range(6)
 _UNKNOWN = words([UNKNOWN])
 
 
@@ -59,14 +61,16 @@ class Options:
     ids: Ids = "key"
     """What names an item: its path (`key`), or its file name without ending (`stem`, as in the article)."""
     retry_failed: bool = False
-    """Whether items that failed before, at the version they still have, are tried again."""
+    """Whether items that failed before, at the version they still have, are tried again. Those that could not be read
+    are in any case."""
     mirror: str = ""
     """The address of a second table, elsewhere, to be kept in step: `dynamodb://NAME`."""
 
     @property
     def wanted(self) -> frozenset[Standing]:
         """The standings of the items to work on."""
-        return frozenset({Standing.NEW, Standing.CHANGED} | ({Standing.FAILED} if self.retry_failed else set()))
+        always = {Standing.NEW, Standing.CHANGED, Standing.UNREAD}
+        return frozenset(always | ({Standing.FAILED} if self.retry_failed else set()))
 
     def __post_init__(self) -> None:
         if self.task_size < 1:
@@ -77,25 +81,36 @@ class Options:
             scheme_of(self.mirror)
 
 
-def classify(items: Iterable[Item], rows: Index, failures: Index) -> Iterator[tuple[Item, Standing]]:
+@dataclass(frozen=True)
+class Held:
+    """What the two tables hold."""
+
+    rows: Index = field(default_factory=Index)
+    failures: Index = field(default_factory=Index)
+    passing: Index = field(default_factory=Index)
+    """Those of the failures that may pass by themselves (see `Failure.passing`)."""
+
+
+def classify(items: Iterable[Item], held: Held) -> Iterator[tuple[Item, Standing]]:
     """Say of each item where it stands, given what the two tables hold."""
-    for chunk, standings in looked_up(items, rows, failures):
+    for chunk, standings in looked_up(items, held):
         yield from zip(chunk, map(_STANDINGS.__getitem__, standings.tolist()), strict=True)
 
 
-def looked_up(items: Iterable[Item], rows: Index, failures: Index) -> Iterator[tuple[list[Item], Codes]]:
+def looked_up(items: Iterable[Item], held: Held) -> Iterator[tuple[list[Item], Codes]]:
     """The same for some thousands of items at a time: lists of them, and their standings' places in `Standing`."""
     stream = iter(items)
     while chunk := list(islice(stream, _CHUNK)):
         keys, versions = digests([item.key for item in chunk]), words([item.version for item in chunk])
-        done_at, done = rows.find(keys)
-        failed_at, failed = failures.find(keys)
+        done_at, done = held.rows.find(keys)
+        failed_at, failed = held.failures.find(keys)
         is_done = (done != NOWHERE) & (done_at == versions)
         has_failed = (failed != NOWHERE) & (failed_at == versions)
         is_known = (done != NOWHERE) | (failed != NOWHERE)
         is_kept = (done != NOWHERE) & (versions == _UNKNOWN)
-        states = [is_done, is_kept, has_failed, is_known]
-        yield chunk, np.select(states, [_UNCHANGED, _KEPT, _FAILED, _CHANGED], _NEW)
+        is_unread = has_failed & (held.passing.find(keys)[1] != NOWHERE)
+        states = [is_done, is_kept, is_unread, has_failed, is_known]
+        yield chunk, np.select(states, [_UNCHANGED, _KEPT, _UNREAD, _FAILED, _CHANGED], _NEW)
 
 
 def cut(items: Iterable[T], task_size: int, workers: int) -> Iterator[list[T]]:

@@ -18,7 +18,8 @@ from fanfold.ledger import Ledger, listed
 from fanfold.pace import shares
 from fanfold.plan import OUT_OF_REACH, Options, Standing, cut, looked_up
 from fanfold.runs import Outcome, RunDirectory, Task
-from fanfold.source import Source
+from fanfold.source import Places, Source
+from fanfold.source.folder import UNREADABLE, VANISHED
 
 RECENT = 16
 """Tasks that tell where the time goes now: few enough for a change of the pictures to show."""
@@ -42,6 +43,10 @@ class Tally:
     """Of the items planned."""
     ok: int = 0
     failed: int = 0
+    unread: int = 0
+    """Of those that failed, the ones that could not be read."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why tasks were given up: reason -> items."""
     under_way: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Task number -> items done and failed, of tasks not committed yet."""
     lost: int = 0
@@ -67,7 +72,11 @@ class Tally:
         self.under_way.pop(outcome.task, None)
         self.ok += outcome.ok
         self.failed += outcome.failed
-        self.lost += outcome.items - outcome.ok - outcome.failed if outcome.error else 0
+        self.unread += outcome.unread
+        if outcome.error:
+            lost = outcome.items - outcome.ok - outcome.failed
+            self.lost += lost
+            self.reasons[outcome.error[:1000]] += lost
         self.seconds.update(outcome.seconds)
         self.recent.append(outcome.seconds)
 
@@ -99,6 +108,7 @@ class Planner:
         self.source, self.suffixes, self.ledger = source, suffixes, ledger
         self.options, self.directory = options, directory
         self.tally = Tally()
+        self._places = Places(source.addresses)
         self._tasks = 0
         self._numbering = threading.Lock()
         self._stop = threading.Event()
@@ -112,7 +122,10 @@ class Planner:
             for items in cut(self._wanted(), self.options.task_size, workers):
                 yield self._task(self._distinct(items))
         except OSError as error:  # what was there when the source was opened is not any more
+            self._places.check()
             raise StorageError(f"Cannot list {self.source.root}: {error}") from error
+        if any(self.source.left_out[reason] for reason in (UNREADABLE, VANISHED)):  # each for itself, or all at once
+            self._places.check()
         self.tally.listing = False
         self.directory.put("plan.json", self._counts())
 
@@ -165,10 +178,10 @@ class Planner:
 
     def _wanted(self) -> Iterator[Item]:
         # Commits go on meanwhile: the listing is compared with what the tables held when it began.
-        rows, failures = self.ledger.rows.index.snapshot(), self.ledger.failures.index.snapshot()
+        held = self.ledger.held
         wanted = [place for place, standing in enumerate(Standing) if standing in self.options.wanted]
         found = listed(self.source, self.suffixes, self.options.ids)
-        for items, standings in looked_up(found, rows, failures):
+        for items, standings in looked_up(found, held):
             self.check()
             counts = dict(zip(Standing, np.bincount(standings, minlength=len(Standing)).tolist(), strict=True))
             self.tally.standings.update(counts)

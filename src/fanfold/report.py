@@ -1,21 +1,36 @@
 """Reports, pure: where every listed item went."""
 
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fanfold.runs import Outcome
 
+REASONS = 5
+"""Reasons that a report names for what is lost: a table of a million errors would help nobody."""
 
-def counted(outcomes: Iterable[Outcome], planned: int | None) -> tuple[int, int]:
-    """Items ok and failed in these outcomes of a run, each once.
+
+def bounded(reasons: Mapping[str, int]) -> dict[str, int]:
+    """The reasons that most items are lost for, each cut off where it is long, and how many items there are besides."""
+    short: Counter[str] = Counter()
+    for why, items in reasons.items():
+        short[" ".join(why.split())[:300]] += items
+    most = dict(short.most_common(REASONS))
+    rest = short.total() - sum(most.values())
+    return most | ({"other reasons": rest} if rest else {})
+
+
+def counted(outcomes: Iterable[Outcome], planned: int | None) -> tuple[int, int, int]:
+    """Items ok, failed and (of those) unread in these outcomes of a run, each once.
 
     A share that is repeated while it goes on may split a task that the other one does as a whole. Given how many tasks
     a detached run was planned with, and so how those that were split are numbered, what was done twice counts once.
     """
-    counts = {outcome.task: (outcome.ok, outcome.failed) for outcome in outcomes}
+    counts = {outcome.task: (outcome.ok, outcome.failed, outcome.unread) for outcome in outcomes}
     wholes = [count for task, count in counts.items() if planned is None or not _within(task, counts, planned)]
-    return sum(ok for ok, _ in wholes), sum(failed for _, failed in wholes)
+    ok, failed, unread = (sum(column) for column in zip((0, 0, 0), *wholes, strict=True))
+    return ok, failed, unread
 
 
 def _within(task: int, counts: Container[int], planned: int) -> bool:
@@ -51,6 +66,11 @@ class Report:
     """Seconds of all workers together, by stage."""
     mirror: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What tables elsewhere took to be kept in step, by address; `refused` names the rows they cannot hold."""
+
+    unread: int = 0
+    """Of the failed items, those that could not be read: the next run tries them again without being asked."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why items are lost, as far as is known: reason -> items. A few of the reasons, each in one line."""
 
     @property
     def lost(self) -> int:

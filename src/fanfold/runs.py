@@ -7,12 +7,16 @@
       jobs.json                 what was submitted to a cluster, if the run goes on without its driver
       receipts/000017.json      how a task ended; created once (create-if-absent), never overwritten
       splits/000017.json        the tasks that one was split into that crashed workers, of a run on a cluster
+      lost/000017.json          why a task was given up
       alive, looked             touched now and then by the driver; by others, who wonder whether it lives
-      stopped.json              left by a driver that was stopped before the end
+      stopped.json              left by a driver that ended before the run did, with the reason
       report.json               the end: written by the driver, or by a later one that found it dead
 
 Everything is written once and small; any worker anywhere may perform any task, twice if need be: the first
 receipt counts, and fragments without a receipt are invisible litter (`Table.optimize` sweeps it).
+
+A power cut may leave a file of these that is empty, cut off or full of zeros. Such a file counts as none, whichever
+it is: what was in it is found out again, or done again.
 """
 
 import io
@@ -34,7 +38,7 @@ from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore
 
 from fanfold import storage
-from fanfold.errors import StorageError, UsageError
+from fanfold.errors import Damaged, StorageError, UsageError
 from fanfold.job import Item
 from fanfold.storage import errors_of, exists, join, open_store
 
@@ -53,6 +57,22 @@ _COLUMNS: "list[pa.Field[Any]]" = [
 ]
 _MANIFEST = pa.schema(_COLUMNS)
 
+_NEEDED: Mapping[str, Mapping[str, type]] = {
+    "plan.json": dict.fromkeys(("listed", "planned", "bytes", "tasks"), int),
+    "report.json": {"run": str, "ended": str, **dict.fromkeys(("listed", "unchanged", "ok", "failed"), int)},
+    "receipts": {"status": str, **dict.fromkeys(("task", "attempt", "items", "ok", "failed"), int)},
+    "jobs.json": {"executor": str, "jobs": list},
+    "lost": {"items": int, "error": str},
+}
+"""What a file must say, or it is torn: its name, or its folder's, and the types of its values."""
+_POSSIBLE: Mapping[str, Mapping[str, type]] = {
+    "run.json": {"table": str, "driver": dict, "job": dict, "options": dict},
+    "plan.json": {"unchanged": int, "failed_before": int, "left_out": dict},
+    "report.json": {"left_out": dict, "stages": dict, "mirror": dict, "reasons": dict, "unread": int},
+    "receipts": {"rows": list, "failures": list, "seconds": dict, "unread": int},
+}
+"""The same of values that may be absent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -63,7 +83,7 @@ class Task:
     attempt: int = 1
 
 
-Status = Literal["done", "failed", "unwritable", "crashed"]
+Status = Literal["done", "failed", "unusable", "crashed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +94,12 @@ class Outcome:
     attempt: int
     items: int
     status: Status
-    """`failed`: the task raised; `unwritable`: the database took no fragment; `crashed`: the worker died of it."""
+    """`failed`: the task raised; `unusable`: the database took no fragment, or the source was gone; `crashed`: its
+    worker died."""
     ok: int = 0
     failed: int = 0
+    unread: int = 0
+    """Of those that failed, the ones that could not be read: the next run tries them again."""
     rows: Sequence[dict[str, Any]] = ()
     """Uncommitted fragments of the job's table, as Lance describes them."""
     failures: Sequence[dict[str, Any]] = ()
@@ -126,10 +149,10 @@ class RunDirectory:
         """A JSON file's content, or None if there is no such file (or a torn one)."""
         with errors_of(self.address):
             try:
-                content: dict[str, Any] = json.loads(bytes(self.store.get(name).bytes()))
-            except (FileNotFoundError, NotFoundError, ValueError):
+                content = json.loads(bytes(self.store.get(name).bytes()))
+            except (FileNotFoundError, NotFoundError, ValueError, RecursionError):
                 return None
-        return content
+        return content if _is_whole(name, content) else None
 
     def write_manifest(self, number: int, items: Sequence[Item]) -> Task:
         """Write down the items of a task, for whichever worker performs it."""
@@ -143,37 +166,66 @@ class RunDirectory:
         return Task(number, len(items))
 
     def read_manifest(self, number: int) -> list[Item]:
-        """The items of a task."""
+        """The items of a task. Raises Damaged when they cannot be made out, StorageError when they cannot be had."""
+        name = f"tasks/{number:06d}.parquet"
         with errors_of(self.address):
-            data = bytes(self.store.get(f"tasks/{number:06d}.parquet").bytes())
-        columns = pq.read_table(pa.BufferReader(data)).to_pydict()
+            data = bytes(self.store.get(name).bytes())
+        try:
+            columns = pq.read_table(pa.BufferReader(data)).select(_MANIFEST.names).cast(_MANIFEST).to_pydict()
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise Damaged(f"{join(self.address, name)} is damaged: {storage.first_line(error)}") from error
         return [Item(*row) for row in zip(*(columns[name] for name in _MANIFEST.names), strict=True)]
 
     def write_receipt(self, outcome: Outcome) -> Outcome:
         """Make `outcome` the receipt of its task, unless there is one; return the one that counts."""
-        if self.put(f"receipts/{outcome.task:06d}.json", asdict(outcome), create=True):
+        name = f"receipts/{outcome.task:06d}.json"
+        if self.put(name, asdict(outcome), create=True):
             return outcome
-        return self.receipt(outcome.task) or outcome
+        if earlier := self.receipt(outcome.task):
+            return earlier
+        self.put(name, asdict(outcome))  # over a torn one; of several writers any may win, as all did the same items
+        return outcome
 
     def receipt(self, number: int) -> Outcome | None:
         """The receipt of a task, if it has one."""
         content = self.get(f"receipts/{number:06d}.json")
-        return Outcome(**content) if content else None
+        return _outcome(content) if content and content["task"] == number else None
+
+    def withdraw(self, outcome: Outcome) -> None:
+        """Take a task's receipt away, whose fragments cannot be used, and keep the reason: it has not been done."""
+        with errors_of(self.address), suppress(FileNotFoundError, NotFoundError):
+            self.store.delete(f"receipts/{outcome.task:06d}.json")
+        self.give_up(outcome)
+
+    def give_up(self, outcome: Outcome) -> None:
+        """Write down why a task was not done."""
+        lost = outcome.items - outcome.ok - outcome.failed
+        self.put(f"lost/{outcome.task:06d}.json", {"items": lost, "error": outcome.error[:1000]})
+
+    def given_up(self) -> Iterator[tuple[int, int, str]]:
+        """Every task that was given up: its number, its items that are in no table, and the reason."""
+        for name, content in self._contents("lost", set()):
+            yield int(Path(name).stem), content["items"], content["error"]
 
     def receipts(self, seen: set[str] | None = None) -> Iterator[Outcome]:
         """Every receipt there is, read a few at a time; none of those in `seen`, to which their names are added."""
-        seen = set() if seen is None else seen
+        for name, content in self._contents("receipts", set() if seen is None else seen):
+            if name == f"receipts/{content['task']:06d}.json":
+                yield _outcome(content)
+
+    def _contents(self, folder: str, seen: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The names and contents of a folder's files that are whole and not `seen`, to which their names are added."""
         with errors_of(self.address), ThreadPoolExecutor(8) as pool:
-            for chunk in self.store.list("receipts", chunk_size=256):
+            for chunk in self.store.list(folder, chunk_size=256):
                 new = [meta["path"] for meta in chunk if meta["path"] not in seen]
                 for name, content in zip(new, pool.map(self.get, new), strict=True):
                     if content:
                         seen.add(name)
-                        yield Outcome(**content)
+                        yield name, content
 
-    def stop(self) -> None:
-        """Say that nobody drives this run any more, though the process that did may live on."""
-        self.put("stopped.json", {})
+    def stop(self, why: str = "") -> None:
+        """Say that nobody drives this run any more, though the process that did may live on, and why."""
+        self.put("stopped.json", {"why": why[:1000]})
 
     def sign_of_life(self) -> None:
         """Touch `alive`."""
@@ -203,7 +255,7 @@ class RunDirectory:
         driver = asked.get("driver", {})
         detached = asked.get("detached") and self.get("jobs.json") is not None  # until then it needs its driver
         if not detached and driver.get("machine") and driver["machine"] == _machine():
-            return bool(driver["began"] == _began(driver["pid"]))
+            return bool(driver.get("began") == _began(driver.get("pid", 0)))
         last = self._touched("alive")
         if last is None:
             return False
@@ -214,7 +266,7 @@ class RunDirectory:
     def prune(self) -> None:
         """Delete what only recovery needs, of a run that has ended."""
         with errors_of(self.address):
-            for folder in ("tasks", "receipts"):
+            for folder in ("tasks", "receipts", "lost"):
                 for chunk in self.store.list(folder):
                     self.store.delete([meta["path"] for meta in chunk])
 
@@ -224,6 +276,34 @@ class RunDirectory:
                 return self.store.head(name)["last_modified"]
             except (FileNotFoundError, NotFoundError):
                 return None
+
+
+def _is_whole(name: str, content: object) -> bool:
+    """Whether what a file says is what such a file says."""
+    kind = name if name in _NEEDED or name in _POSSIBLE else name.partition("/")[0]
+    if not isinstance(content, dict):
+        return False
+    needed, possible = _NEEDED.get(kind, {}), _POSSIBLE.get(kind, {})
+    return (
+        all(isinstance(content.get(key), what) for key, what in needed.items())
+        and all(isinstance(content[key], what) for key, what in possible.items() if key in content)
+        and (kind != "receipts" or all(map(_is_fragment, [*content.get("rows", []), *content.get("failures", [])])))
+    )
+
+
+def _is_fragment(content: Any) -> bool:
+    """Whether this is what Lance says of a fragment: its files, at least."""
+    files = content.get("files") if isinstance(content, dict) else None
+    if not files or not isinstance(files, list):
+        return False
+    if not all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in files):
+        return False
+    sums = content.get("crc32", files)
+    return isinstance(sums, list) and len(sums) == len(files)
+
+
+def _outcome(receipt: Mapping[str, Any]) -> Outcome:
+    return Outcome(**{name: receipt[name] for name in Outcome.__dataclass_fields__ if name in receipt})
 
 
 def _machine() -> str:

@@ -1,21 +1,22 @@
 """What follows from an attempt at a task: it is done, tried again, split, or given up.
 
 done ───────────────▶ settled
-failed, unwritable ─▶ up to 3 tries, then given up (unwritable: the run ends, nothing can be kept)
+failed, unusable ───▶ up to 3 tries, then given up (unusable: the run ends; see `Outcome.status`)
 crashed ────────────▶ 2 tries, then halves, their halves ... until the culprit is alone: a failure like any other
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from fanfold.errors import StorageError
+from fanfold.errors import Damaged, StorageError
 from fanfold.feed import Feed
 from fanfold.job import Failure, Item
 from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.table import Table
 from fanfold.worker import write_failures
 
-TRIES = {"failed": 3, "unwritable": 3, "crashed": 2}
+TRIES = {"failed": 3, "unusable": 3, "crashed": 2}
 """Tries of a task, by how it ends."""
 
 Split = Callable[[int, list[list[Item]]], Sequence[Task]]
@@ -30,10 +31,15 @@ class Settler:
         self.table, self.failures = table, failures
 
     def settle(self, outcome: Outcome) -> Outcome | None:
-        """The task's last outcome, or None if it goes on. Raises StorageError when nothing can be written."""
+        """The task's last outcome, or None if it goes on. Why a task is given up is kept in the run's directory.
+
+        Raises StorageError when the database or the source cannot be used.
+        """
         if outcome.status == "crashed":  # perhaps after it had left its receipt
             outcome = self.directory.receipt(outcome.task) or outcome
-        if outcome.status == "unwritable" and outcome.attempt >= TRIES["unwritable"]:
+        if outcome.status == "unusable" and outcome.attempt >= TRIES["unusable"]:
+            with suppress(StorageError):
+                self.directory.give_up(outcome)
             raise StorageError(outcome.error)
         final: Outcome | None = outcome
         if outcome.status != "done" and outcome.attempt < TRIES[outcome.status]:
@@ -41,12 +47,17 @@ class Settler:
             final = None
         elif outcome.status == "crashed":
             final = self._divide(outcome)
+        if final and final.status == "failed":
+            self.directory.give_up(final)
         self.feed.task_done()
         return final
 
     def _divide(self, outcome: Outcome) -> Outcome | None:
         """Two tasks of half the items, to find the one that crashes workers; of a single item, its receipt."""
-        items = self.directory.read_manifest(outcome.task)
+        try:
+            items = self.directory.read_manifest(outcome.task)
+        except Damaged as error:
+            return replace(outcome, status="failed", error=str(error))
         if len(items) == 1:
             return self._culprit(items[0], outcome)
         middle = len(items) // 2

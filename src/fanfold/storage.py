@@ -229,11 +229,37 @@ def os_errors(address: str) -> Iterator[None]:
 
 @contextmanager
 def errors_of(address: str) -> Iterator[None]:
-    """Turn any failure to reach `address` into a StorageError that names it."""
+    """Turn any failure to use `address` into a StorageError that names it.
+
+    A ValueError is about an address that does not exist; Lance raises it, too, and RuntimeError, for damaged files.
+    """
     try:
         yield
-    except (OSError, BaseError, ValueError) as error:  # ValueError: an address that is none
+    except BaseException as error:
+        if not (isinstance(error, (OSError, BaseError, ValueError, RuntimeError)) or is_panic(error)):
+            raise
         raise StorageError(f"Cannot use {address}: {first_line(error)}") from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether Rust code has panicked, as Lance does over some damaged files.
+
+    Such an error is a BaseException, whose class cannot be imported: https://pyo3.rs, `PanicException`.
+    """
+    return type(error).__name__ == "PanicException"
+
+
+def sync(*files: str) -> None:
+    """Wait until these files of this machine are on its disk, with their names: object stores do so by themselves.
+
+    A name is put on the disk with its folder. Raises OSError.
+    """
+    for path in dict.fromkeys([*files, *(os.path.dirname(file) for file in files)]):  # noqa: PTH120
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def first_line(error: BaseException) -> str:

@@ -23,11 +23,10 @@ compare-and-swap, and the comparison is on (key, version), never on task numbers
 items into tasks differently.
 """
 
-import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -40,19 +39,28 @@ import numpy.typing as npt
 import pyarrow as pa
 from lance import FragmentMetadata, LanceDataset, LanceOperation
 from lance.commit import CommitConflictError
-from lance.file import LanceFileSession
 from lance.fragment import write_fragments
 
-from fanfold.errors import StorageError, UsageError
+from fanfold.damage import damaged, is_gone, reading
+from fanfold.errors import Damaged, StorageError, UsageError
+from fanfold.fragments import Fragment, Uncommitted, metadata, texts
 from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
-from fanfold.storage import absolute, broke_off, errors_of, exists, first_line, join, open_store, side_by_side
+from fanfold.storage import (
+    absolute,
+    broke_off,
+    errors_of,
+    exists,
+    first_line,
+    join,
+    open_store,
+)
 
 Part = TypeVar("Part")
 
 _COMMIT_TRIES = 50
 _COMPACT_TRIES = 5
+_LOOKS = 5  # tries to look at a table whose old versions are being removed
 _WRITE_BYTES = 64 << 20  # rows held before they are written
-_READS = 8  # fragments read at once when they are committed: each is a few round trips to an object store
 _SCAN_ROWS = 1 << 18  # rows looked at before they go into the index: large enough to be merged seldom
 _SCAN_BYTES = 32 << 20  # read ahead of the index; Lance would take 2 GB
 _METADATA_BYTES = 64 << 20  # Lance would keep every version's list of fragments, up to 1 GB of them
@@ -95,13 +103,16 @@ class Table:
     def open(cls, database: str, name: str, scope: str = "") -> "Table | None":
         """The table called `name`, or None if the database has none. Raises StorageError."""
         uri = join(database, f"{name}.lance")
-        with errors_of(uri):
-            try:
-                return cls(uri, lance.dataset(uri, metadata_cache_size_bytes=_METADATA_BYTES), scope)
-            except (ValueError, OSError) as error:
-                if "was not found" in str(error) or "does not exist" in str(error):
-                    return None
-                raise StorageError(f"Cannot use {uri}: {first_line(error)}") from error
+        try:
+            with reading(uri):
+                dataset = lance.dataset(uri, metadata_cache_size_bytes=_METADATA_BYTES)
+        except StorageError as error:
+            if "was not found" in str(error.__cause__) or "does not exist" in str(error.__cause__):
+                return None
+            raise
+        if not len(dataset.schema):  # what Lance makes of a version that is all zeros
+            raise damaged(uri, "its newest version has no columns")
+        return cls(uri, dataset, scope)
 
     @classmethod
     def create(cls, database: str, name: str, schema: pa.Schema, scope: str = "") -> "Table":
@@ -129,6 +140,11 @@ class Table:
         """How many fragments there are in the version last looked at."""
         return len(self._known)
 
+    @cached_property
+    def uncommitted(self) -> Uncommitted:
+        """The fragments that wait for their commit to this table."""
+        return Uncommitted(self.uri)
+
     @property
     def metadata(self) -> dict[str, str]:
         """What the table's schema says of itself."""
@@ -146,12 +162,31 @@ class Table:
         for group in _grouped(batches, lambda batch: batch.nbytes, _WRITE_BYTES):
             rows = pa.Table.from_batches(group, schema)  # a wrong schema is the job's fault, not the storage's
             with errors_of(self.uri):
-                fragments += [part.to_json() for part in write_fragments(rows, self.dataset, schema=schema)]
+                written = [part.to_json() for part in write_fragments(rows, self.dataset, schema=schema)]
+            fragments += map(self.uncommitted.sealed, written)
         return fragments
 
     def refresh(self) -> None:
-        """Look at the table's newest version and bring the index up to date with it."""
-        with errors_of(self.uri):
+        """Look at the table's newest version and bring the index up to date with it. Raises Damaged, StorageError."""
+        self.steadily(lambda: None)
+
+    def steadily(self, look: Callable[[], Part]) -> Part:
+        """What `look` finds in the newest version: in a newer one still, if that one's files are removed meanwhile.
+
+        Others may join fragments, and then remove the old ones at once (`optimize --keep 0`). Raises as `refresh`.
+        """
+        for left in reversed(range(_LOOKS)):
+            try:
+                self._look()
+                return look()
+            except Damaged as error:
+                if not left or not is_gone(error):
+                    raise
+                self.index, self._known, self._indexed = Index(), {}, -1
+        raise AssertionError("the last look returns or raises")
+
+    def _look(self) -> None:
+        with reading(self.uri):
             if self.dataset.version == self._indexed == self.dataset.latest_version:
                 return
             self.dataset = lance.dataset(self.uri, session=self.dataset.session())
@@ -161,14 +196,26 @@ class Table:
                 self.index, self._known = Index(), {}  # others deleted rows or compacted: look at everything
             new = [fragment for id, fragment in fragments.items() if id not in self._known]
             if new:
-                self._scan(new)
+                self._scan(self.index, new)
             self._known, self._indexed = now, self.dataset.version
 
-    def _scan(self, fragments: list[Any]) -> None:
-        filter = f"`table` = '{_quoted(self.scope)}'" if self.scope else None
+    def select(self, filter: str) -> Index:
+        """An index of those rows of the newest version for which a filter holds. Raises StorageError."""
+
+        def look() -> Index:
+            found = Index()
+            with reading(self.uri):
+                self._scan(found, None, filter)
+            return found
+
+        return self.steadily(look)
+
+    def _scan(self, index: Index, fragments: list[Any] | None, filter: str = "") -> None:
+        """Put the rows of these fragments, or of all, into an index."""
+        scope = f"`table` = '{_quoted(self.scope)}'" if self.scope else ""
         scanner = self.dataset.scanner(
             ["key", "version"],
-            filter=filter,
+            filter=" AND ".join(part for part in (scope, filter) if part) or None,
             fragments=fragments,
             with_row_address=True,
             batch_size=32768,
@@ -176,41 +223,51 @@ class Table:
             io_buffer_size=_SCAN_BYTES,
         )
         parts = (  # the addresses copied: a view of them would keep their batch, with the texts in it
-            (digests(_texts(batch, "key")), words(_texts(batch, "version")), batch["_rowaddr"].to_numpy().copy())
+            (digests(texts(batch, "key")), words(texts(batch, "version")), batch["_rowaddr"].to_numpy().copy())
             for batch in scanner.to_batches()
         )
         for some in _grouped(parts, lambda part: len(part[0]), _SCAN_ROWS):
-            self.index.add(*(np.concatenate(column) for column in zip(*some, strict=True)))
+            index.add(*(np.concatenate(column) for column in zip(*some, strict=True)))
 
     def commit(
         self,
-        fragments: Sequence[Mapping[str, Any]],
+        fragments: Sequence[Fragment],
         drop: "Drop | None" = None,
         *,
         fill: bool = False,
+        elsewhere: Index | None = None,
+        missing: list[Fragment] | None = None,
     ) -> Digests:
         """Publish fragments in one step, each (key, version) once, replacing the rows of changed items.
 
         The rows in `drop` go away in the same step.
-        With `fill`, nothing is replaced: only rows of keys that the table does not hold at all are added, and
-        fragments whose files are gone (swept since) are passed over.
+        With `fill`, nothing is replaced: only rows of keys that the table does not hold at all are added, nor does
+        `elsewhere`, the index of another table.
+        Fragments whose files are gone (swept since) or torn are passed over, and put into `missing`.
         Returns the digests of all keys in the fragments, those included that were there already.
-        Raises StorageError, also when other drivers keep getting in between.
+        Raises StorageError, also when other drivers keep getting in between, and for such files without `missing`,
+        unless gaps are filled.
         """
         for attempt in range(_COMMIT_TRIES):
             self.refresh()
-            added, new, new_versions, all_keys = self._new_rows(fragments, fill)
-            touched, removed, gone = self._without(np.concatenate([new, self._droppable(drop)]))
-            if not added and not len(gone):
-                return all_keys
+            passed_over: list[Fragment] = []
+            added, new, new_versions, all_keys = self._new_rows(fragments, fill, elsewhere, passed_over)
+            if passed_over and missing is None and not fill:
+                raise StorageError(f"A fragment of {self.uri} is gone before it was committed. Run again.")
             try:
-                with errors_of(self.uri):
-                    committed = self._swap(added, touched, removed)
+                touched, removed, gone = self._without(np.concatenate([new, self._droppable(drop)]))
+                if added or len(gone):
+                    with errors_of(self.uri):
+                        committed = self.swap(added, touched, removed)
             except StorageError as error:
-                if not (isinstance(error.__cause__, CommitConflictError) or broke_off(error)):
+                if not (isinstance(error.__cause__, CommitConflictError) or broke_off(error) or is_gone(error)):
                     raise  # a commit that broke off may have been made; the next look at the table tells
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
                 continue
+            if missing is not None:
+                missing += passed_over
+            if not added and not len(gone):
+                return all_keys
             for id in removed:
                 del self._known[id]
             self._known.update((fragment.id, fragment.num_deletions) for fragment in touched)
@@ -231,42 +288,39 @@ class Table:
         self.index.add(keys, versions, np.concatenate([words([]), *addresses]))
         self._known.update(dict.fromkeys(ids, 0))
 
-    def holds(self, fragment: Mapping[str, Any]) -> bool:
+    def holds(self, fragment: Fragment) -> bool:
         """Whether a fragment's file is part of the newest version seen (after a compaction it is not)."""
         if self._files[0] != self.dataset.version:
             known = self.dataset.get_fragments()
             self._files = (self.dataset.version, frozenset(f.path for part in known for f in part.metadata.files))
         return all(file["path"] in self._files[1] for file in fragment["files"])
 
-    def contents(self, fragments: Sequence[Mapping[str, Any]]) -> tuple[Digests, Words]:
-        """The keys and versions in uncommitted fragments."""
-        found = [columns for columns in self._columns(list(map(_fragment, fragments))) if columns]
+    def contents(self, fragments: Sequence[Fragment]) -> tuple[Digests, Words]:
+        """The keys and versions in uncommitted fragments, those passed over that are gone or torn."""
+        found = [columns for columns in self.uncommitted.columns(fragments) if columns]
         return (
             np.concatenate([digests([]), *(keys for keys, _ in found)]),
             np.concatenate([words([]), *(versions for _, versions in found)]),
         )
 
-    def _columns(self, fragments: list[FragmentMetadata]) -> list[tuple[Digests, Words] | None]:
-        """The keys and versions of each fragment; None of one that is gone. Several are read at once."""
-
-        def read(fragment: FragmentMetadata) -> tuple[Digests, Words] | None:
-            rows = self._read(fragment, ["key", "version"])
-            return None if rows is None else (digests(_texts(rows, "key")), words(_texts(rows, "version")))
-
-        return side_by_side(read, fragments, _READS)
+    def has(self, keys: Digests, versions: Words) -> npt.NDArray[np.bool_]:
+        """Of each key, whether the version last looked at has it, at the version beside it."""
+        at, addresses = self.index.find(keys)
+        there: npt.NDArray[np.bool_] = (addresses != NOWHERE) & (at == versions)
+        return there
 
     def take(self, addresses: Sequence[int]) -> pa.Table:
         """The rows at these addresses, as the index knows them, of the version last looked at."""
         listed = ", ".join(map(str, addresses))
-        with errors_of(self.uri):
+        with reading(self.uri):
             rows: pa.Table = self.dataset.to_table(filter=f"_rowaddr IN ({listed})")
             return rows
 
     def all_keys(self) -> Iterator[list[str]]:
         """Every key of the version last looked at, some thousands at a time."""
-        with errors_of(self.uri):
+        with reading(self.uri):
             for batch in self.dataset.to_batches(["key"], batch_size=8192):
-                yield _texts(batch, "key")
+                yield texts(batch, "key")
 
     def _droppable(self, drop: Drop | None) -> Digests:
         if drop is None:
@@ -276,52 +330,44 @@ class Table:
         return gone
 
     def _new_rows(
-        self, fragments: Sequence[Mapping[str, Any]], fill: bool
+        self, fragments: Sequence[Fragment], fill: bool, elsewhere: Index | None, missing: list[Fragment]
     ) -> tuple[list[FragmentMetadata], Digests, Words, Digests]:
-        """The fragments less the rows the table has already; the keys and versions of the rest; all keys there were."""
+        """The fragments less the rows the table has already; the keys and versions of the rest; all keys there were.
+
+        Those that are gone or torn go into `missing`.
+        """
         new: list[FragmentMetadata] = []
         added, its_versions, everything = [digests([])], [words([])], [digests([])]
         seen = Index()
-        candidates = list(map(_fragment, fragments))
-        for fragment, columns in zip(candidates, self._columns(candidates), strict=True):
+        for content, columns in zip(fragments, self.uncommitted.columns(fragments), strict=True):
             if columns is None:
-                if fill:
-                    continue  # swept after it was committed or given up; the next plan knows whether it is needed
-                raise StorageError(f"A fragment of {self.uri} is gone before it was committed. Run again.")
+                missing.append(content)
+                continue
             keys, versions = columns
             had, addresses = self.index.find(keys)
             known = (addresses != NOWHERE) & (fill | (versions == had))
+            if elsewhere:
+                known |= elsewhere.find(keys)[1] != NOWHERE
             keep = ~known & (seen.find(keys)[1] == NOWHERE)
+            parts = [metadata(content)] if keep.all() else self._rewritten(content, keep)
+            if parts is None:
+                missing.append(content)
+                continue
             seen.add(keys, versions, np.zeros(len(keys), np.uint64))
-            new += [fragment] if keep.all() else self._rewritten(fragment, keep)
+            new += parts
             added.append(keys[keep])
             its_versions.append(versions[keep])
             everything.append(keys)
         return new, np.concatenate(added), np.concatenate(its_versions), np.concatenate(everything)
 
-    def _rewritten(self, fragment: FragmentMetadata, keep: npt.NDArray[np.bool_]) -> list[FragmentMetadata]:
-        """The fragment with only the rows to keep; rare: two drivers did the same items."""
-        rows = self._read(fragment, None)
-        if rows is None or not keep.any():
+    def _rewritten(self, fragment: Fragment, keep: npt.NDArray[np.bool_]) -> list[FragmentMetadata] | None:
+        """The fragment with only the rows to keep; rare: two drivers did the same items. None if it is gone by now."""
+        if not keep.any():
             return []
-        return [_fragment(part) for part in self.write(iter(rows.filter(pa.array(keep)).to_batches()))]
-
-    @cached_property
-    def _files_of_data(self) -> LanceFileSession:
-        return LanceFileSession(join(self.uri, "data"))
-
-    def _read(self, fragment: FragmentMetadata, columns: list[str] | None) -> pa.Table | None:
-        tables = []
-        with errors_of(self.uri):
-            for file in fragment.files:
-                try:
-                    reader = self._files_of_data.open_reader(file.path, columns)
-                except (FileNotFoundError, ValueError, OSError) as error:
-                    if "not found" in str(error).lower():
-                        return None
-                    raise
-                tables.append(reader.read_all().to_table())
-        return pa.concat_tables(tables)
+        rows = self.uncommitted.read(fragment)
+        if rows is None:
+            return None
+        return [metadata(part) for part in self.write(iter(rows.filter(pa.array(keep)).to_batches()))]
 
     def _without(self, keys: Digests) -> tuple[list[FragmentMetadata], list[int], Digests]:
         """The fragments that hold these keys, less their rows; the ids of those left without any; the keys held."""
@@ -330,7 +376,7 @@ class Table:
         addresses = self.index.find(keys)[1]
         held = addresses != NOWHERE
         places = sorted(divmod(address, 2**32) for address in addresses[held].tolist())  # (fragment, offset)
-        with errors_of(self.uri):
+        with reading(self.uri):
             for id, rows in groupby(places, key=lambda place: place[0]):
                 rest = self.dataset.get_fragment(id).delete_rows([offset for _, offset in rows])
                 if rest is None:
@@ -339,8 +385,8 @@ class Table:
                     touched.append(rest)
         return touched, removed, keys[held]
 
-    def _swap(self, added: list[FragmentMetadata], touched: list[FragmentMetadata], removed: list[int]) -> LanceDataset:
-        """Make the next version, unless someone else has."""
+    def swap(self, added: list[FragmentMetadata], touched: list[FragmentMetadata], removed: list[int]) -> LanceDataset:
+        """Make the next version, unless someone else has: then raises what Lance raises."""
         ids = self.dataset.fragment_ids()
         operation: Any
         if not ids:
@@ -362,7 +408,7 @@ class Table:
         Sweep only while nobody writes: a fragment that waits for its commit looks like litter.
         Returns counts: fragments before and after, old versions and bytes removed.
         """
-        with errors_of(self.uri):
+        with reading(self.uri):
             self.dataset = lance.dataset(self.uri)
             before = len(self.dataset.get_fragments())
             self._compact()
@@ -391,10 +437,6 @@ class Table:
                 self.dataset = lance.dataset(self.uri)
 
 
-def _texts(rows: pa.Table | pa.RecordBatch, column: str) -> list[str]:
-    return rows.column(column).to_pylist()  # type: ignore[return-value]  # neither column has nulls
-
-
 def _grouped(parts: Iterator[Part], measure: Callable[[Part], int], size: int) -> Iterator[list[Part]]:
     """Lists of parts of about `size` in all: bytes, rows or whatever `measure` gives."""
     group: list[Part] = []
@@ -414,10 +456,6 @@ def in_both(rows: Table, failures: Table) -> Drop:
     keys = failures.index.keys()
     both = keys[rows.index.find(keys)[1] != NOWHERE]
     return Drop(both, failures.index.find(both)[0])
-
-
-def _fragment(content: Mapping[str, Any]) -> FragmentMetadata:
-    return FragmentMetadata.from_json(json.dumps(content))
 
 
 def _quoted(text: str) -> str:

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from fanfold.errors import FanfoldError, StorageError, UsageError
+from fanfold.errors import Damaged, FanfoldError, StorageError, UsageError
 from fanfold.job import Failure, Item, load
 from fanfold.runs import Outcome, RunDirectory, Status, Task
-from fanfold.source import reader
+from fanfold.source import Places, reader
 from fanfold.storage import first_line
 from fanfold.table import FAILURES, Table
 
@@ -40,6 +40,7 @@ class Worker:
         self.rows = _existing(database, self.table_name)
         self.failures = _existing(database, "failures")
         self.source = reader(asked["root"])
+        self.places = Places(asked.get("sources", []))
         job = load(asked["job"]["name"], asked["job"]["options"])
         if dict(job.recipe()) != asked["recipe"]:
             raise UsageError(f"This worker would do the job otherwise than run {run} asks: its fanfold is another one.")
@@ -54,7 +55,8 @@ class Worker:
                 return receipt
             return self._perform(task, started, progress)
         except Exception as error:
-            status: Status = "unwritable" if isinstance(error, StorageError) else "failed"
+            fatal = isinstance(error, StorageError) and not isinstance(error, Damaged)
+            status: Status = "unusable" if fatal else "failed"
             said = str(error) if isinstance(error, FanfoldError) else f"{type(error).__name__}: {first_line(error)}"
             return Outcome(
                 task.number,
@@ -68,9 +70,11 @@ class Worker:
             )
 
     def _perform(self, task: Task, started: float, progress: Progress) -> Outcome:
-        answers = Answers(self.run.read_manifest(task.number), progress)
+        answers = Answers(self.run.read_manifest(task.number), progress, self.places.doubt)
         before = dict(self.work.seconds)
         rows = self.rows.write(answers.batches(self.work(answers.items, self.source)))
+        if answers.unread:
+            self.places.check()
         failures = write_failures(self.failures, self.table_name, self.run.id, answers.all_failures())
         spent = {stage: s - before.get(stage, 0.0) for stage, s in self.work.seconds.items()}
         spent["write"] = max(0.0, time.time() - started - sum(spent.values()))  # and all else that is not the job's
@@ -81,6 +85,7 @@ class Worker:
             "done",
             ok=answers.ok,
             failed=task.items - answers.ok,
+            unread=answers.unread,
             rows=rows,
             failures=failures,
             seconds={stage: round(s, 4) for stage, s in spent.items()},
@@ -94,12 +99,13 @@ class Worker:
 class Answers:
     """Counts the answers of a job, and holds it to one for every item."""
 
-    def __init__(self, items: list[Item], progress: Progress) -> None:
+    def __init__(self, items: list[Item], progress: Progress, doubt: Callable[[], None] = lambda: None) -> None:
+        """`doubt` is called for each item that could not be read, and may raise what ends the task."""
         self.items = items
         self.waiting = {item.key: item for item in items}
         self.failures: list[Failure] = []
-        self.ok = 0
-        self.progress = progress
+        self.ok = self.unread = 0
+        self.progress, self.doubt = progress, doubt
 
     def batches(self, answers: Iterator[pa.RecordBatch | Failure]) -> Iterator[pa.RecordBatch]:
         """Pass the rows on; keep the failures. Raises ValueError for an answer nobody asked for."""
@@ -107,6 +113,9 @@ class Answers:
             if isinstance(answer, Failure):
                 self._take(answer.key)
                 self.failures.append(answer)
+                if answer.passing:
+                    self.unread += 1
+                    self.doubt()
             elif answer.num_rows:
                 for key, version in zip(*(answer.column(name).to_pylist() for name in ("key", "version")), strict=True):
                     if self._take(str(key)).version != version:

@@ -122,20 +122,19 @@ def failures(
     /,
     *,
     table: Annotated[str | None, Parameter(help="Only those of this table.")] = None,
+    check: Annotated[
+        bool, Parameter(negative="", help="List the sources again, and mark the items that are gone from them.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """List the items that failed, each with the stage and the reason.
 
     For example: `fanfold failures db`
     """
+    from fanfold.failed import failed
     from fanfold.storage import absolute
-    from fanfold.table import Table
 
-    if Table.open(absolute(database), "failures") is None:
-        raise UsageError(f"There is no fanfold database at {database}.")
-    dataset = fanfold.open_table(database, "failures")
-    rows = (row for batch in dataset.to_batches() for row in batch.to_pylist())
-    draw.failures((row for row in rows if table in (None, row["table"])), json)
+    draw.failures(failed(absolute(database), table, check=check), json)
     return 0
 
 
@@ -187,6 +186,19 @@ def optimize(
     if not 0 <= keep <= MOST_HOURS:
         raise UsageError(f"--keep takes hours, from 0 up to {MOST_HOURS:,}, not {keep:g}.")
     draw.optimized(optimize(absolute(database), timedelta(hours=keep)), json)
+    return 0
+
+
+@app.command
+def repair(database: Database, /, *, json: Json = False) -> int:
+    """Take out of damaged tables what cannot be read, so that the next run does those items again.
+
+    For example: `fanfold repair db`
+    """
+    from fanfold.repair import repair
+    from fanfold.storage import absolute
+
+    draw.repaired(repair(absolute(database)), json)
     return 0
 
 

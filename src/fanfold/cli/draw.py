@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,8 +17,10 @@ from fanfold.cli.streams import PIPE_WIDTH, spinner
 from fanfold.cli.streams import err as err
 from fanfold.cli.streams import out as out
 from fanfold.cli.streams import put_json as put_json
+from fanfold.job import is_passing
 from fanfold.pace import shares
 from fanfold.planner import Tally
+from fanfold.repair import Repaired
 from fanfold.report import Report
 
 
@@ -155,12 +157,14 @@ def report(told: Report, ended: str, as_json: bool) -> None:
         (told.listed, "listed"),
         (told.unchanged, "unchanged: in the table before, at this version"),
         (told.ok, _what_ok_means(told)),
-        (told.failed, "failed: each with its reason in `fanfold failures`" if told.failed else "failed"),
+        (told.failed, _what_failed_means(told)),
         (told.lost, _what_lost_means(told, ended)),
     ]
     for count, meaning in rows:
         table.add_row(f"{count:,}", Text(meaning))
     out.print(table)
+    for why, items in told.reasons.items():
+        out.print(f"Lost, {items:,}: {harmless(why)}", soft_wrap=True)
     if told.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(told.left_out.items()))
         out.print(f"Left out of the listing: {reasons}.", soft_wrap=True)
@@ -174,6 +178,19 @@ def report(told: Report, ended: str, as_json: bool) -> None:
 def _what_ok_means(told: Report) -> str:
     speed = f", {told.items_per_second:,.1f}/s" if told.ok and told.seconds else ""
     return f"ok: put into table '{told.table}' in {duration(told.seconds)}{speed}"
+
+
+def _what_failed_means(told: Report) -> str:
+    """What became of the items that failed, and what tries them again."""
+    if not told.failed:
+        return "failed"
+    lasting = told.failed - told.unread
+    again = [
+        *([f"the next run reads {told.unread:,} of them again"] if told.unread and lasting else []),
+        *(["the next run reads them again"] if told.unread and not lasting else []),
+        *(["`--retry-failed` tries all again"] if lasting else []),
+    ]
+    return f"failed: each with its reason in `fanfold failures`; {'; '.join(again)}"
 
 
 def _what_lost_means(told: Report, ended: str) -> str:
@@ -255,18 +272,54 @@ def _table(
     return table
 
 
+_GONE = {True: " [gone from its source]", None: " [its source cannot be listed now]", False: ""}
+
+
 def failures(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     """A line a failed item."""
-    count = 0
+    counts: Counter[str] = Counter()
     for row in rows:
-        count += 1
+        counts["failed"] += 1
+        counts["unread"] += is_passing(row["stage"], row["error"])
+        counts["gone"] += row.get("gone") is True
+        counts["unseen"] += row.get("gone", "") is None
         if as_json:
             put_json(row)
         else:
             why = f"{row['stage']}: {harmless(row['message'])} ({row['error']})"
-            out.print(f"{printable(row['key'])}: {why}", soft_wrap=True)
+            out.print(f"{printable(row['key'])}: {why}{_GONE[row.get('gone', False)]}", soft_wrap=True)
     if not as_json:
-        err.print(f"{count:,} failed. `--retry-failed` tries them again." if count else "No failures.")
+        err.print(_of_failures(counts), soft_wrap=True)
+
+
+def _of_failures(counts: Mapping[str, int]) -> str:
+    """How many there are, and what tries them again."""
+    if not counts["failed"]:
+        return "No failures."
+    said = [f"{counts['failed']:,} failed."]
+    if counts["gone"]:
+        said.append(f"Gone from their source: {counts['gone']:,}. No run tries those again.")
+    if counts["unseen"]:
+        said.append(f"Not known, as their source cannot be listed now: {counts['unseen']:,}.")
+    if counts["unread"]:
+        said.append(f"The next run reads {counts['unread']:,} of them again.")
+    if counts["failed"] > counts["unread"]:
+        said.append("`--retry-failed` tries all again.")
+    return " ".join(said)
+
+
+def repaired(told: Mapping[str, Repaired], as_json: bool) -> None:
+    """What `repair` took out, a line a table."""
+    if as_json:
+        put_json({name: asdict(done) for name, done in told.items()})
+        return
+    for name, done in told.items():
+        parts = [f"{done.versions:,} damaged versions set aside"] if done.versions else []
+        parts += [f"{done.fragments:,} damaged fragments taken out, with {done.rows:,} rows"] if done.fragments else []
+        parts += [f"{done.indexes:,} damaged indexes dropped"] if done.indexes else []
+        out.print(f"{name}: {' and '.join(parts) or 'nothing is damaged'}.", soft_wrap=True)
+    if any(done.versions or done.fragments for done in told.values()):  # an index is made by the next search
+        out.print("The next run does their items again.")
 
 
 def optimized(told: Mapping[str, Mapping[str, int]], as_json: bool) -> None:

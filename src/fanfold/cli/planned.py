@@ -45,11 +45,13 @@ def show_plan(told: Preview, as_json: bool, advice: Mapping[str, str]) -> None:
 
 def _counts(told: Preview) -> None:
     table = _grid()
+    hint = " (`--retry-failed` tries them again)" if told.failed_before else ""
     for count, meaning in (
         (told.new, "new"),
         (told.changed, "changed"),
         (told.unchanged, "unchanged"),
-        (told.failed_before, "failed before, at this version (`--retry-failed` tries them again)"),
+        *([(told.unread, "could not be read before (tried again)")] if told.unread else []),
+        (told.failed_before, "failed before, at this version" + hint),
         *((count, f"left out: {reason}") for reason, count in sorted(told.left_out.items())),
     ):
         table.add_row(f"{count:,}", Text(meaning))

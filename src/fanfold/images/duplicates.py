@@ -24,6 +24,7 @@ import lance
 import numpy as np
 import numpy.typing as npt
 
+from fanfold.damage import of_table
 from fanfold.images import rows as reading
 from fanfold.images.partitions import SAMPLED, means
 from fanfold.images.rows import Indices, Vectors, dimension_of, stream, unit, units
@@ -58,6 +59,7 @@ class Group:
     """The lowest cosine that links two of them; members linked only by way of others may be further apart."""
 
 
+@of_table
 def duplicates(
     dataset: lance.LanceDataset, threshold: float = 0.95, *, exact: bool = False, progress: Progress = lambda _: None
 ) -> list[Group]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import lance
 import numpy as np
 
+from fanfold.damage import of_table
 from fanfold.errors import UsageError
 from fanfold.images.duplicates import Group, duplicates
 from fanfold.images.rows import Vectors, dimension_of, matrix, stream, unit
@@ -28,6 +29,7 @@ class Hit:
     cosine: float
 
 
+@of_table
 def nearest(dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool = False) -> list[Hit]:
     """The `k` rows of highest cosine with `vector`, best first: by the table's index if it has one, else exactly.
 
@@ -66,6 +68,7 @@ def _nearest_exactly(dataset: lance.LanceDataset, query: Vectors, k: int) -> lis
     return [Hit(row["key"], row["uri"], min(1.0, float(cosine))) for row, cosine in zip(named, cosines, strict=True)]
 
 
+@of_table
 def vectors(dataset: lance.LanceDataset, keys: Iterable[str]) -> tuple[list[str], Vectors, list[str]]:
     """The keys found, their vectors float32[found, dimension], and the keys missing; in the order asked.
 

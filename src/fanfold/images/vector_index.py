@@ -19,6 +19,7 @@ from typing import Any, Literal
 import lance
 import numpy as np
 
+from fanfold.damage import of_table
 from fanfold.errors import StorageError
 from fanfold.executors.local import cores
 from fanfold.images.partitions import ROUNDS, SAMPLED, centroids, count_for
@@ -62,6 +63,7 @@ def has_index(dataset: lance.LanceDataset) -> bool:
     return _usable(dataset) is not None
 
 
+@of_table
 def describe(dataset: lance.LanceDataset) -> VectorIndex | None:
     """The index that a search by cosine can use, or None."""
     if (index := _usable(dataset)) is None:
@@ -85,6 +87,7 @@ def _usable(dataset: lance.LanceDataset) -> Any:
     return next((one for one in fitting if one.details.get("metric_type") == "COSINE"), None)
 
 
+@of_table
 def due(dataset: lance.LanceDataset) -> Due | None:
     """What a quick search needs first: an index, or the newer rows in it."""
     if dataset.count_rows() < INDEXED_FROM:
@@ -126,6 +129,7 @@ class Needs:
     """Bytes, at most."""
 
 
+@of_table
 def needs(dataset: lance.LanceDataset, what: Due) -> Needs:
     """About what `what` takes here: as measured on two cores, scaled to those there are.
 
@@ -141,6 +145,7 @@ def needs(dataset: lance.LanceDataset, what: Due) -> Needs:
     return Needs(rows, seconds, _LANCE_MEMORY * dimension + 4 * dimension * sample)
 
 
+@of_table
 def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None) -> lance.LanceDataset:
     """Make the index, or make it anew, beside whatever else happens to the table; return the version that has it.
 
@@ -176,6 +181,7 @@ def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None) -> l
     return made
 
 
+@of_table
 def update(dataset: lance.LanceDataset) -> lance.LanceDataset:
     """Put the rows committed since into the index; return the version that has them. Raises StorageError."""
     index = describe(dataset)

@@ -19,6 +19,7 @@ from fanfold.job import Item
 from fanfold.source.bucket import Bucket
 from fanfold.source.folder import Folder
 from fanfold.source.listed import Listed
+from fanfold.source.place import LISTS, Places
 from fanfold.source.protocol import Changed, Ids, Source, suffix_of
 from fanfold.source.several import Several
 from fanfold.storage import TooLarge, absolute, is_url, is_web, page_of
@@ -29,6 +30,7 @@ __all__ = [
     "Folder",
     "Ids",
     "Listed",
+    "Places",
     "Several",
     "Source",
     "TooLarge",
@@ -36,9 +38,6 @@ __all__ = [
     "open_source",
     "reader",
 ]
-
-LISTS = frozenset({".txt", ".list", ".lst"})
-"""Endings of files that list items rather than being one."""
 
 
 def open_source(address: str) -> Source:

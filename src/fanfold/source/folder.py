@@ -13,6 +13,9 @@ from fanfold.source.names import as_name, as_text
 from fanfold.source.protocol import Changed, suffix_of, too_large
 from fanfold.storage import errors_of, is_url, join
 
+UNREADABLE, VANISHED = "unreadable folder", "vanished while listing"
+"""Why items are left out that may be there: those of a folder, and single ones."""
+
 
 @dataclass
 class Folder:
@@ -43,7 +46,7 @@ class Folder:
             try:
                 entries = os.scandir(os.path.join(self.root, below))  # noqa: PTH118
             except OSError:
-                self.left_out["unreadable folder"] += 1
+                self.left_out[UNREADABLE] += 1
                 continue
             with entries:
                 for entry in entries:
@@ -92,7 +95,7 @@ def _look(entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Ite
     try:
         info = entry.stat()  # follows links
     except OSError:
-        return "broken link" if entry.is_symlink() else "vanished while listing"
+        return "broken link" if entry.is_symlink() else VANISHED
     if stat.S_ISDIR(info.st_mode):
         return "link to a folder"
     if other:
