@@ -606,6 +606,15 @@ def test_a_limit_of_the_machine_is_a_sentence(raised: str, says: str, capfd: pyt
     assert "Traceback" not in said
 
 
+def test_libraries_that_find_no_memory_are_a_sentence() -> None:
+    """Where `ulimit -v` leaves too little to load anything, that is said, and there is no traceback."""
+    limited = f"ulimit -v 100000; exec {FANFOLD[0]} runs /"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("fanfold: There is not enough memory.")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "2>&-"])
 def test_streams_that_take_nothing(redirection: str, embedded: str) -> None:
     """A closed or full stdout or stderr causes no traceback."""

@@ -4,7 +4,6 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 all done, 1 t
 wrong, 3 finished with failed items, 128 and the signal's number when stopped by one.
 """
 
-import re
 import signal
 import sys
 from datetime import timedelta
@@ -16,12 +15,10 @@ from cyclopts import App, Parameter
 import fanfold
 from fanfold.cli import draw, numbers, streams
 from fanfold.errors import FanfoldError, UsageError
+from fanfold.limits import advice
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
 Database = Annotated[str, Parameter(help="The database: a folder, or a URL such as s3://bucket/db.")]
-_NO_MEMORY = re.compile("cannot allocate memory|failed to map segment|bad_alloc|memory allocation of", re.IGNORECASE)
-_NO_THREADS = re.compile("can't start new thread|failed to spawn|resource temporarily unavailable", re.IGNORECASE)
-"""As Python, the dynamic linker, and the libraries in Rust and C++ word it."""
 MOST_HOURS = 1_000_000
 """A century: more would be before dates begin."""
 RunId = Annotated[str | None, Parameter(help="The run's id; the newest by default.")]
@@ -228,20 +225,10 @@ def _exit_code() -> int:
         draw.error(str(error))
         return 1
     except BaseException as error:
-        if not (said := _limit(error)):
+        if not (said := advice(error)):
             raise
         draw.error(said)
         return 1
-
-
-def _limit(error: BaseException) -> str:
-    """What to do about a limit of the machine that a command has run into; empty for other errors."""
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
-        return "There is not enough memory. Use fewer --workers, or allow more: ulimit -v says what is allowed."
-    if _NO_THREADS.search(text):
-        return "No more threads can be started. Use fewer --workers, or allow more: ulimit -u says what is allowed."
-    return ""
 
 
 def _stop(number: int, _frame: FrameType | None) -> Any:

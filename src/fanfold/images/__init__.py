@@ -70,7 +70,10 @@ class Images:
         metadata={"help": "What to do with a picture that lacks part of its pixels: embed and flag it, or fail it."},
     )
     max_pixels: int = field(
-        default=1 << 27, metadata={"help": "Pictures of more pixels fail, before they are decoded."}
+        default=1 << 27,
+        metadata={
+            "help": "Pictures of more pixels fail before they are decoded; JPEGs that shrink may have 8x as many."
+        },
     )
     max_bytes: int = field(default=1 << 28, metadata={"help": "Files of more bytes fail, before they are read."})
     provider: Provider = field(
