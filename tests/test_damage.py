@@ -16,10 +16,10 @@ import pytest
 
 import fanfold
 from fanfold import StorageError, UsageError, detached, ledger
+from fanfold.account import account
 from fanfold.errors import Damaged
 from fanfold.images.search import nearest
 from fanfold.images.vector_index import build
-from fanfold.ledger import account
 from fanfold.planner import Tally
 from fanfold.repair import repair
 from fanfold.runs import RunDirectory, Task, list_runs

@@ -21,10 +21,11 @@ import clusters
 import fanfold
 from clusters import Subprocesses, cluster, until
 from fanfold import StorageError, UsageError, detached
+from fanfold.account import account, is_under_way
 from fanfold.driver import Run
 from fanfold.executors import TaskProgress
 from fanfold.executors.local import Local
-from fanfold.ledger import Ledger, account, is_under_way, optimize
+from fanfold.ledger import Ledger, optimize
 from fanfold.planner import Tally
 from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, Task, list_runs

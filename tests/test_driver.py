@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 import fanfold
 from fanfold import FanfoldError, StorageError, UsageError
+from fanfold.account import account, is_under_way
 from fanfold.driver import COMMIT_AT_LEAST_EVERY, COMMIT_EVERY, Run, pause_before_commit
 from fanfold.executors import TaskProgress
 from fanfold.feed import Feed
 from fanfold.job import Job, load, spec
-from fanfold.ledger import account, is_under_way
 from fanfold.plan import Options, Standing
 from fanfold.runs import Outcome, RunDirectory, Task, find_run, list_runs
 from fanfold.storage import open_store

@@ -20,6 +20,7 @@ import pytest
 
 import fanfold
 from fanfold import FanfoldError, Item, ledger
+from fanfold.account import account
 from fanfold.driver import Run, prepare
 from fanfold.executors.local import Local
 from fanfold.plan import Options
@@ -388,7 +389,7 @@ def test_torn_account(name: str, tmp_path: Path, database: str) -> None:
     (Path(database) / "_runs" / "lost+found").mkdir()
     settle(tmp_path / "source", database)
     for id in list_runs(database):
-        ledger.account(RunDirectory(database, id))
+        account(RunDirectory(database, id))
     assert_clean(database)
 
 

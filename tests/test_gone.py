@@ -10,10 +10,10 @@ import pytest
 
 import fanfold
 from fanfold import detached
+from fanfold.account import account
 from fanfold.cli.planned import show_plan
 from fanfold.errors import SourceGone
 from fanfold.failed import failed
-from fanfold.ledger import account
 from fanfold.planner import Tally
 from fanfold.runs import RunDirectory, list_runs
 from fanfold.source.place import Places

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import fanfold
 from fanfold import Item, RecipeMismatch, SourceMismatch, UsageError
+from fanfold.account import account, is_under_way
 from fanfold.job import Failure, spec
-from fanfold.ledger import Ledger, _sliced, account, is_under_way, optimize
+from fanfold.ledger import Ledger, _sliced, optimize
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import open_source
 from fanfold.table import Table

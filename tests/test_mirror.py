@@ -16,8 +16,8 @@ import clusters
 import fanfold
 import shelves
 from fanfold import StorageError, UsageError
+from fanfold.account import account
 from fanfold.index import digests, words
-from fanfold.ledger import account
 from fanfold.mirror import MIRRORS, bring_in_step, mirror_all, open_mirror
 from fanfold.plan import SMALLEST
 from fanfold.runs import RunDirectory, list_runs

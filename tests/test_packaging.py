@@ -114,9 +114,15 @@ def test_every_error_pickles() -> None:
     facts = ("table", "theirs", "ours", "free")
     found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.FanfoldError)]
     assert len(found) >= 6
+    sizes = {
+        errors.MissingExtra: 2,
+        errors.SourceGone: 2,
+        errors.MirrorMismatch: 3,
+        errors.RecipeMismatch: 4,
+        errors.SourceMismatch: 4,
+    }
     for kind in found:
-        size = {errors.MissingExtra: 2, errors.RecipeMismatch: 4, errors.SourceMismatch: 4}.get(kind, 1)
-        error = kind(*facts[:size])
+        error = kind(*facts[: sizes.get(kind, 1)])
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), again.args, str(again)) == (kind, error.args, str(error))
 

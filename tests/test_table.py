@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 import fanfold
 from fanfold import StorageError, UsageError
+from fanfold.database import table_names
 from fanfold.fragments import Fragment
 from fanfold.index import Digests
 from fanfold.storage import join, open_store
-from fanfold.table import FAILURES, NOWHERE, Drop, Index, Table, digests, in_both, table_names, words
+from fanfold.table import FAILURES, NOWHERE, Drop, Index, Table, digests, in_both, words
 from helpers import batch, rows, texts_of, together, watching, written
 from jobs import SCHEMA
 from racers import act, commit, create_and_commit, merge, race

@@ -42,12 +42,13 @@ _HOMES = {
     "StorageError": "errors",
     "UsageError": "errors",
     "Work": "job",
-    "open_table": "table",
+    "open_table": "database",
     "preview": "estimate",
     "run": "driver",
 }
 
 if TYPE_CHECKING:
+    from fanfold.database import open_table
     from fanfold.driver import Run, run
     from fanfold.errors import (
         FanfoldError,
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from fanfold.job import Failure, Item, Job, Opener, Work
     from fanfold.report import Report
     from fanfold.runs import Outcome
-    from fanfold.table import open_table
 
 
 def __getattr__(name: str) -> Any:

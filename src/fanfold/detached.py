@@ -11,11 +11,12 @@ performs as a laptop does, on worker processes of its own, so a picture that cra
 import time
 from collections.abc import Generator, Iterator
 
+from fanfold.account import so_far
 from fanfold.errors import Damaged, StorageError, UsageError
 from fanfold.executors import Detached, Executor, open_executor
 from fanfold.feed import Feed
 from fanfold.job import Item
-from fanfold.ledger import Ledger, so_far
+from fanfold.ledger import Ledger
 from fanfold.planner import Tally
 from fanfold.report import Report
 from fanfold.runs import Outcome, RunDirectory, Task

@@ -16,12 +16,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fanfold import detached
+from fanfold.account import account
+from fanfold.database import check_name
 from fanfold.errors import FanfoldError, StorageError, UsageError
 from fanfold.executors import Detached, Executor
 from fanfold.executors.local import Local
 from fanfold.feed import Feed
 from fanfold.job import Job, load, spec
-from fanfold.ledger import Ledger, account
+from fanfold.ledger import Ledger
 from fanfold.plan import Options
 from fanfold.planner import Planner, Stopped, Tally
 from fanfold.report import Report, bounded
@@ -29,7 +31,6 @@ from fanfold.runs import Outcome, RunDirectory
 from fanfold.settle import Settler
 from fanfold.source import Bucket, Folder, Several, Source, open_source
 from fanfold.storage import absolute, is_url, join
-from fanfold.table import check_name
 
 COMMIT_EVERY = 1.0
 """Seconds at least between two commits: each makes a new version of the table."""

@@ -11,7 +11,6 @@ listed, the next plan does the item again, as it does any changed item.
 import hashlib
 import json
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,17 +19,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fanfold.account import account, is_under_way
+from fanfold.database import free_name, table_names
 from fanfold.errors import Damaged, FanfoldError, MirrorMismatch, RecipeMismatch, SourceMismatch, UsageError
 from fanfold.fragments import Fragment
 from fanfold.index import NOWHERE, Digests, Words, digests, words
 from fanfold.job import PASSING, UNKNOWN, Item, Job, spec
 from fanfold.mirror import Mirror, bring_in_step, mirror_all, open_mirror
 from fanfold.plan import OUT_OF_REACH, Held, Standing, classify
-from fanfold.report import Report, bounded, counted
 from fanfold.runs import Outcome, RunDirectory, list_runs
 from fanfold.source import Ids, Source, by_stem
 from fanfold.storage import open_store, side_by_side
-from fanfold.table import FAILURES, Drop, Table, free_name, in_both, table_names
+from fanfold.table import FAILURES, Drop, Table, in_both
 
 _MISSING = "what was written before the commit is damaged or gone: after a power cut, say"
 _SLICE = 1_000_000  # items published in one commit: what it holds in memory is some 150 bytes an item
@@ -342,59 +342,6 @@ def listed(source: Source, suffixes: frozenset[str], ids: Ids) -> Iterator[Item]
     return by_stem(items) if ids == "stem" else items
 
 
-def account(run: RunDirectory) -> tuple[Report, str]:
-    """The report of a run, and how it stands: `complete`, `interrupted`, `cancelled` or `running`."""
-    if content := run.get("report.json"):
-        return Report.from_json(content), content["ended"]
-    return so_far(run), "running" if run.is_alive() else "interrupted"
-
-
-def so_far(run: RunDirectory, mirrored: Mapping[str, Any] | None = None) -> Report:
-    """A run as its plan and its receipts tell it; until there is a plan, what it will have listed is not known."""
-    asked, plan = run.get("run.json") or {}, run.get("plan.json") or {}
-    first, last = float("inf"), 0.0
-    stages: Counter[str] = Counter()
-
-    def timed() -> Iterator[Outcome]:
-        nonlocal first, last
-        for outcome in run.receipts():
-            first, last = min(first, outcome.started), max(last, outcome.ended)
-            stages.update(outcome.seconds)
-            yield outcome
-
-    ok, failed, unread = counted(timed(), plan.get("tasks") if asked.get("detached") else None)
-    listed = plan.get("listed", ok + failed)
-    lost = listed - plan.get("unchanged", 0) - ok - failed - plan.get("failed_before", 0)
-    return Report(
-        run=run.id,
-        listed=listed,
-        unchanged=plan.get("unchanged", 0),
-        ok=ok,
-        failed=failed + plan.get("failed_before", 0),
-        unread=unread,
-        left_out=plan.get("left_out", {}),
-        seconds=round(max(0.0, last - first), 3),
-        database=run.database,
-        table=asked.get("table", ""),
-        complete=bool(plan),
-        stages={stage: round(seconds, 3) for stage, seconds in stages.items()},
-        mirror=mirrored or {},
-        reasons=_reasons(run, lost) if lost else {},
-    )
-
-
-def _reasons(run: RunDirectory, lost: int) -> dict[str, int]:
-    """Why items of a run are lost, as far as was written down: reason -> items."""
-    reasons: Counter[str] = Counter()
-    for task, items, why in run.given_up():
-        if run.receipt(task) is None:  # else a later attempt has done it
-            reasons[why] += items
-    stopped = (run.get("stopped.json") or {}).get("why")
-    if stopped and (rest := lost - reasons.total()) > 0:
-        reasons[stopped] += rest
-    return bounded(reasons)
-
-
 def unended(database: str, but: str) -> Iterator[RunDirectory]:
     """The runs without a report, save one; asked side by side, since there may be thousands that have one."""
     runs = [RunDirectory(database, id) for id in list_runs(database) if id != but]
@@ -450,9 +397,3 @@ def optimize(database: str, keep: timedelta) -> dict[str, dict[str, int]]:
 def is_ours(table: Table) -> bool:
     """Whether fanfold made a table: a LanceDB database may hold others."""
     return "fanfold.recipe" in table.metadata
-
-
-def is_under_way(run: RunDirectory) -> bool:
-    """Whether a run's driver lives and has not written the end. That others took it for dead does not count."""
-    report = run.get("report.json")
-    return (report is None or report["ended"] == "interrupted") and run.is_alive()

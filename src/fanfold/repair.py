@@ -18,9 +18,10 @@ from lance.commit import CommitConflictError
 from obstore.exceptions import NotFoundError
 
 from fanfold.damage import reading
+from fanfold.database import table_names
 from fanfold.errors import Damaged, StorageError, UsageError
 from fanfold.storage import errors_of, join, open_store
-from fanfold.table import Table, table_names
+from fanfold.table import Table
 
 _TRIES = 5
 _INDEX_BYTES = 64 << 20  # of indexes held at a time

@@ -24,13 +24,12 @@ items into tasks differently.
 """
 
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from itertools import count, groupby
+from itertools import groupby
 from typing import Any, TypeVar
 
 import lance
@@ -42,17 +41,14 @@ from lance.commit import CommitConflictError
 from lance.fragment import write_fragments
 
 from fanfold.damage import damaged, is_gone, reading
-from fanfold.errors import Damaged, StorageError, UsageError
+from fanfold.errors import Damaged, StorageError
 from fanfold.fragments import Fragment, Uncommitted, metadata, texts
 from fanfold.index import NOWHERE, Digests, Index, Words, digests, words
 from fanfold.storage import (
-    absolute,
     broke_off,
     errors_of,
-    exists,
     first_line,
     join,
-    open_store,
 )
 
 Part = TypeVar("Part")
@@ -460,41 +456,3 @@ def in_both(rows: Table, failures: Table) -> Drop:
 
 def _quoted(text: str) -> str:
     return text.replace("'", "''")
-
-
-def open_table(database: str, name: str = "images") -> LanceDataset:
-    """A table's newest version, as a Lance dataset: `to_table`, `scanner`, `count_rows`, vector search.
-
-    Raises UsageError when the database has no such table, StorageError when it cannot be reached.
-    """
-    where = absolute(database)
-    check_name(name)
-    if table := Table.open(where, name):
-        return table.dataset
-    command = f"fanfold images embed SOURCE {database} --table {name}"
-    raise UsageError(f"There is no table '{name}' in {database}. Make one with: {command}")
-
-
-def check_name(table: str) -> None:
-    """Raise UsageError unless a table may be called so."""
-    if not re.fullmatch(r"\w[\w.-]{0,199}", table):
-        raise UsageError(
-            f"'{table}' is not a valid table name. Use letters, digits, '_', '-' and '.', at most 200 of them, "
-            "and begin with a letter, a digit or '_'."
-        )
-
-
-def free_name(database: str, table: str) -> str:
-    """A name like this table's that no table of the database has."""
-    taken = table_names(database)
-    return next(name for number in count(2) if (name := f"{table}_{number}") not in taken)
-
-
-def table_names(database: str) -> list[str]:
-    """The names of a database's tables, sorted; none if there is no database."""
-    if not exists(database):
-        return []
-    with errors_of(database):
-        found = open_store(database).list_with_delimiter()
-    names = (prefix.rsplit("/", 1)[-1] for prefix in found["common_prefixes"])
-    return sorted(name.removesuffix(".lance") for name in names if name.endswith(".lance"))

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import fanfold
+from fanfold.database import open_table
 from fanfold.errors import FanfoldError, RecipeMismatch, UsageError
 from fanfold.images import Images, quantize
 from fanfold.images.cache import cache_dir
@@ -22,7 +23,6 @@ from fanfold.images.decode import View, decode
 from fanfold.images.model import ready
 from fanfold.images.quantize import MODELS, Quantized, calibrated, cosines, in_database, scales
 from fanfold.source import Source
-from fanfold.table import open_table
 
 SIDE = 32
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanfold.cli.images import query_vector
+from fanfold.database import open_table
 from fanfold.errors import UsageError
 from fanfold.images import Images, search
 from fanfold.images import duplicates as finding
 from fanfold.images import rows as rows_of_a_table
 from fanfold.ledger import Ledger
-from fanfold.table import open_table
 
 RANDOM = np.random.default_rng(3)
 

@@ -11,6 +11,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from fanfold.account import is_under_way
 from fanfold.aws import events
 from fanfold.aws.deployment import Deployment
 from fanfold.aws.events import Request
@@ -19,7 +20,7 @@ from fanfold.driver import Run, run
 from fanfold.errors import FanfoldError, MirrorMismatch, UsageError
 from fanfold.executors.aws_batch import CANCELLED, GIVEN_UP, AwsBatch
 from fanfold.images import Images, Provider
-from fanfold.ledger import is_under_way, unended
+from fanfold.ledger import unended
 from fanfold.runs import RunDirectory, find_run
 from fanfold.storage import exists
 from fanfold.table import Table

@@ -77,7 +77,7 @@ def runs(database: Database, /, *, json: Json = False) -> int:
 
     For example: `fanfold runs db`
     """
-    from fanfold.ledger import account
+    from fanfold.account import account
     from fanfold.runs import RunDirectory, list_runs
     from fanfold.storage import absolute
 
@@ -99,7 +99,7 @@ def report(
 
     For example: `fanfold report db`
     """
-    from fanfold.ledger import account
+    from fanfold.account import account
     from fanfold.runs import find_run
     from fanfold.storage import absolute
 
@@ -151,10 +151,10 @@ def mirror(
 
     For example: `fanfold mirror db dynamodb://vectors`
     """
+    from fanfold.database import check_name
     from fanfold.ledger import Ledger
     from fanfold.mirror import mirror_all
     from fanfold.storage import absolute
-    from fanfold.table import check_name
 
     check_name(table)
     ledger = Ledger.open(absolute(database), table)

@@ -9,11 +9,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fanfold import detached
+from fanfold.account import account
 from fanfold.cli import Database, Json, RunId, draw
 from fanfold.driver import Run
 from fanfold.executors import open_executor
 from fanfold.executors.local import Local
-from fanfold.ledger import account
 from fanfold.planner import Tally
 from fanfold.runs import RunDirectory, find_run
 from fanfold.storage import absolute

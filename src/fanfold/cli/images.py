@@ -15,6 +15,7 @@ import numpy as np
 from cyclopts import App, Parameter
 
 import fanfold
+from fanfold.account import account
 from fanfold.cli import Database, Json, draw
 from fanfold.cli.detached import leaving
 from fanfold.cli.planned import leaving_nothing, show_plan
@@ -26,7 +27,7 @@ from fanfold.images import search as searching
 from fanfold.images.model import MIN_COSINE, MODELS
 from fanfold.images.rows import dimension_of
 from fanfold.job import load
-from fanfold.ledger import account, check_recipe
+from fanfold.ledger import check_recipe
 from fanfold.plan import Options
 from fanfold.planner import Tally
 from fanfold.source import Ids, open_source, reader

@@ -30,6 +30,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
+from fanfold.database import free_name
 from fanfold.driver import addressed
 from fanfold.errors import FanfoldError, RecipeMismatch, UsageError
 from fanfold.images import Images
@@ -40,7 +41,7 @@ from fanfold.images.model import MIN_COSINE, Ready, ready
 from fanfold.images.work import read_ahead
 from fanfold.source import Several, Source, open_source
 from fanfold.storage import errors_of, exists, join, open_store
-from fanfold.table import Table, free_name
+from fanfold.table import Table
 
 SAMPLE = 96
 """Pictures looked at: one of three calibrates, the others are held back."""
