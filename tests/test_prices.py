@@ -132,3 +132,10 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="is not TOML"):
         prices.load(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/"])
+def test_what_is_no_file_is_no_table(path: str) -> None:
+    """A device, which might never end, and a folder are refused by name."""
+    with pytest.raises(UsageError, match=f"{path}: it is not a file"):
+        prices.load(path)

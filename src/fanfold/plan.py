@@ -52,6 +52,10 @@ _NEW, _CHANGED, _UNCHANGED, _FAILED, _UNREAD, _KEPT = range(6)
 _UNKNOWN = words([UNKNOWN])
 
 
+MOST_ITEMS = 10_000_000
+"""Items that a task may have."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How a run is done, whatever the job."""
@@ -75,6 +79,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.task_size < 1:
             raise UsageError(f"A task needs at least one item, not {self.task_size}.")
+        if self.task_size > MOST_ITEMS:
+            raise UsageError(
+                f"A task has at most {MOST_ITEMS:,} items, not {self.task_size:,}: a worker holds its list."
+            )
         if self.ids not in ("key", "stem"):
             raise UsageError(f"Items are named by key or by stem, not by {self.ids}.")
         if self.mirror:

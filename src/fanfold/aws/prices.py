@@ -96,6 +96,8 @@ class Prices:
 def load(file: str | Path | None = None) -> Prices:
     """The prices in a file, or ours. Raises UsageError that says what is wrong with it, and where."""
     path = Path(file or OURS)
+    if path.exists() and not path.is_file():  # a device may never end
+        raise UsageError(f"Cannot read the prices in {path}: it is not a file. A table that works is {OURS}.")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

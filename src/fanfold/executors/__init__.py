@@ -27,6 +27,10 @@ TaskProgress = Callable[[int, int, int], None]
 """Called with a task's number, and how many of its items are done and have failed so far."""
 
 
+MOST_WORKERS = 100_000
+"""More than any cluster has cores: whoever asks for more has mistyped it."""
+
+
 @dataclass(frozen=True)
 class Size:
     """How many workers an executor has, and how large each is. Its fields are command-line flags."""
@@ -40,6 +44,8 @@ class Size:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"A run needs at least one worker, not {self.workers}.")
+        if self.workers is not None and self.workers > MOST_WORKERS:
+            raise UsageError(f"A run has at most {MOST_WORKERS:,} workers, not {self.workers:,}.")
         if self.worker_cpus < 1:
             raise UsageError(f"A worker needs at least one core, not {self.worker_cpus}.")
         if not 0 <= self.worker_gpus < inf:
