@@ -255,7 +255,7 @@ def test_a_mismatch_of_ids_names_the_flag(embedded: str, shared_photos: Path) ->
     """A table whose keys are paths refuses stems, and says what to type."""
     done = fanfold("images", "embed", shared_photos, embedded, "--id", "stem")
     assert done.returncode == 2
-    assert "Add --id key to the command, or write to another table with: --table images_2" in done.stderr
+    assert "Ask with --id key, or write to another table with: --table images_2" in done.stderr
 
 
 @pytest.fixture(scope="module")

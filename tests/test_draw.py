@@ -98,7 +98,7 @@ def test_items_of_a_task_that_was_given_up_have_ended() -> None:
     """They are lost, and said to be: the line does not fall back to what it was before the task."""
     run = tally(1000, 100, under_way={3: (398, 1)})
     assert progress_line(run, 0.0) == "499 of 1,000 done, 1 failed"
-    run.count(Outcome(3, 3, 400, "unwritable", error="No space left on device"))
+    run.count(Outcome(3, 3, 400, "unusable", error="No space left on device"))
     assert progress_line(run, 0.0) == "500 of 1,000 done, 400 lost"
 
 

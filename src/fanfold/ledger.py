@@ -85,7 +85,7 @@ class Ledger:
         if metadata["fanfold.ids"] != ids:
             raise UsageError(
                 f"Table '{self.name}' has --id {metadata['fanfold.ids']}, not --id {ids}. "
-                f"Add --id {metadata['fanfold.ids']} to the command, or write to another table with: "
+                f"Ask with --id {metadata['fanfold.ids']}, or write to another table with: "
                 f"--table {free_name(self.database, self.name)}"
             )
         fitting = source.within(metadata["fanfold.root"])

@@ -98,8 +98,6 @@ class Outcome:
     worker died."""
     ok: int = 0
     failed: int = 0
-    unread: int = 0
-    """Of those that failed, the ones that could not be read: the next run tries them again."""
     rows: Sequence[dict[str, Any]] = ()
     """Uncommitted fragments of the job's table, as Lance describes them."""
     failures: Sequence[dict[str, Any]] = ()
@@ -112,6 +110,8 @@ class Outcome:
     worker: str = ""
     error: str = ""
     """Why the task failed; empty when it is done."""
+    unread: int = 0
+    """Of the items that failed, those that could not be read: the next run tries them again."""
 
 
 class RunDirectory:

@@ -269,7 +269,7 @@ def test_an_empty_table(database: str) -> None:
     """There is nothing to index in a table without rows."""
     made(database, np.empty((0, DIMENSION)))
     asked = command("index", database)
-    assert (asked.returncode, "no rows to index" in asked.stderr) == (UsageError.exit_code, True)
+    assert (asked.returncode, "there is nothing to index" in asked.stderr) == (UsageError.exit_code, True)
 
 
 def test_on_s3(bucket: str) -> None:
