@@ -73,5 +73,5 @@ class Network(Construct):
 
 
 def _through(actions: Sequence[str], resources: Sequence[str]) -> iam.PolicyStatement:
-    """What an endpoint lets pass, whoever asks: roles say who may do it."""
+    """What an endpoint lets pass for any caller; roles decide which callers may do it."""
     return iam.PolicyStatement(principals=[iam.AnyPrincipal()], actions=[*actions], resources=[*resources])

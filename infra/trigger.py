@@ -65,7 +65,7 @@ class Trigger(Construct):
         )
 
     def _on_failed_jobs(self, queue: str) -> events.Rule:
-        """Arrays and their children, which may fail by the thousand, are not told of: the job that waits for one is.
+        """The rule skips arrays and their children, which may fail by the thousand; the job that waits for one counts.
 
         AWS Batch fails it with the array. A person who cancels a run knows of it, and needs no alarm. The reason that
         they gave may get lost on a job that waits for another one, but that it was terminated is kept beside it.
