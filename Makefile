@@ -1,25 +1,34 @@
-# Everything a person needs, by name. The first target that needs an environment makes it in .venv.
+# Everything a developer needs, by name. The first target that needs the environment makes it in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
 
-.PHONY: demo test check lint docs bench lock clean
+# Some containers set it. Every worker would then compile all of its modules again, which doubles the time of the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test slowest check lint docs bench lock clean
 
 # Real pictures in, nearest neighbours out: a table in the terminal and a contact sheet in demo/.
 demo: $(VENV)/demo
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),"$(PHOTOS)")
 
-# Files of tests at a time. A third of their time is waiting, so `make test JOBS=3` is faster on two idle cores.
-JOBS ?= 2
+# Tests at a time. More than cores, because a third of their time is waiting.
+JOBS ?= 3
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --durations=60 --durations-min=1
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(PYTEST)
+
+# The suite, then the table of its slowest tests in CONTRIBUTING.md. From an earlier log: tests/slowest.py < LOG
+slowest: $(VENV)/dev
+	$(PYTEST) | tee /dev/stderr | $(BIN)/python tests/slowest.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 check: lint test
 
@@ -44,14 +53,14 @@ $(VENV)/demo: requirements/demo.lock pyproject.toml | $(VENV)/bin/python
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-# What deploying on AWS takes, and using what is deployed. Docker and Node.js are not of Python: see infra/README.md.
+# What you need to deploy on AWS and to use a deployment. Docker and Node.js are not included: see infra/README.md.
 $(VENV)/deploy: requirements/deploy.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (about half a minute) ..."
 	@test -e $(VENV)/dev || $(PIP) --no-deps --no-compile -r requirements/deploy.lock
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-# Without Node.js the tests of the deployment are skipped: the CDK and DynamoDB's double need it.
+# Without Node.js the tests of the deployment are skipped: the CDK and the DynamoDB emulator need it.
 $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (about a minute) ..."
 	@$(PIP) --no-deps --no-compile -r requirements/dev.lock
@@ -59,14 +68,14 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | 
 	@if command -v npm >/dev/null; then cd tests/npm && npm ci --silent --no-audit --no-fund; fi
 	@touch $@
 
-# Resolve the newest versions that pyproject.toml allows. scikit-image is wanted for its pictures alone.
+# Resolve the newest versions that pyproject.toml allows. Only the pictures of scikit-image are used.
 UNWANTED := scipy imageio lazy-loader
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --upgrade
 DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --group demo
 lock:
 	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
-	$(COMPILE) $(DEMO) --extra heic --extra tiff --extra aws --extra ray --extra cdk --group test --group lint \
+	$(COMPILE) $(DEMO) --extra evidence --extra heic --extra tiff --extra aws --extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
 	$(COMPILE) infra/worker.in --extra images --extra aws -o requirements/worker.lock

@@ -1,4 +1,4 @@
-"""Who takes part in benches/images.py, each at the settings that were best for it (see benches/tune.py)."""
+"""The candidates of benches/images.py, each with its best settings (see benches/tune.py)."""
 
 import json
 import shutil
@@ -12,10 +12,10 @@ import numpy as np
 import pictures
 
 WORK = pictures.DATA / "work"
-"""Where candidates leave their vectors, and fanfold its database."""
+"""The folder for the candidates' vectors and fanfold's database."""
 
 Settings = Mapping[str, int | str]
-"""Of a program; those in capitals are environment variables."""
+"""A program's settings; those in capitals are environment variables."""
 
 
 QUIET: Settings = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "DAFT_PROGRESS_BAR": "0"}
@@ -23,14 +23,14 @@ QUIET: Settings = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "DAFT_PROGRESS_BA
 
 @dataclass(frozen=True)
 class Task:
-    """What every candidate is given: the same pictures, the same weights."""
+    """The input of every candidate: the same pictures, the same weights."""
 
     folder: Path
     paths: list[Path]
 
     @property
     def list(self) -> Path:
-        """A file of the pictures' paths, one a line."""
+        """A file of the pictures' paths, one per line."""
         WORK.mkdir(parents=True, exist_ok=True)
         file = WORK / f"{self.folder.name}.paths"
         file.write_text("\n".join(map(str, self.paths)))
@@ -39,40 +39,40 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What a candidate took."""
+    """The time and memory of a candidate."""
 
     pictures: int
     seconds: float
-    """Of work: imports done and model loaded."""
+    """Seconds of work, after imports and loading the model."""
     wall: float
     cpu: float
     peak: int
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
+        """Pictures per second."""
         return self.pictures / self.seconds
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A program of benches/peers; see common.py there for how it is called."""
+    """A program of benches/peers; see common.py there for its command line."""
 
     name: str
     label: str
     program: str
     settings: Settings = field(default_factory=dict)
     others: tuple[Settings, ...] = ()
-    """Settings that were tried, too."""
+    """Other settings that were tried."""
 
     def run(self, task: Task, memory: bool = False, settings: Settings | None = None) -> Result:
-        """Have it embed the pictures. Its vectors are in `vectors` afterwards."""
+        """Embed the pictures; afterwards the vectors are in `vectors`."""
         chosen = {name: str(value) for name, value in (QUIET | self.settings | (settings or {})).items()}
         env = {name: value for name, value in chosen.items() if name.isupper()}
         command = [measure.PEERS / "python", measure.ROOT / "benches" / "peers" / self.program]
         command += [task.list, plain_model(), WORK / f"{self.name}.npy"]
         command += [f"{name}={value}" for name, value in chosen.items() if name not in env]
-        (WORK / f"{self.name}.started").unlink(missing_ok=True)  # of a run that was broken off
+        (WORK / f"{self.name}.started").unlink(missing_ok=True)  # left by an interrupted run
         took = measure.checked(measure.run(command, env, memory))
         seconds = json.loads(took.out.splitlines()[-1])["seconds"]
         return Result(len(task.paths), seconds, took.wall, took.cpu, took.peak)
@@ -95,7 +95,7 @@ class Fanfold:
 
     @property
     def database(self) -> Path:
-        """A folder."""
+        """A folder for the database."""
         return WORK / f"{self.name}.db"
 
     def run(self, task: Task, memory: bool = False, settings: Settings | None = None) -> Result:
@@ -110,7 +110,7 @@ class Fanfold:
         return Result(report["ok"], report["seconds"] - self._set_up(report["run"]), took.wall, took.cpu, took.peak)
 
     def _set_up(self, run: str) -> float:
-        """Seconds from the run's beginning until the first worker had its model and took its first task."""
+        """Seconds from the run's start until the first worker had its model and took its first task."""
         directory = self.database / "_runs" / run
         asked = json.loads((directory / "run.json").read_text())
         receipts = [json.loads(file.read_text()) for file in directory.glob("receipts/*.json")]
@@ -127,20 +127,20 @@ class Fanfold:
 
 
 def plain_model() -> Path:
-    """Lite0 as an ONNX file that takes normalised floats, as most do; fanfold makes the one it runs from it."""
+    """Lite0 as an ONNX file with normalised floats as input, as most programs need; fanfold makes its model from it."""
     file = WORK / "efficientnet-lite0.onnx"
     if not file.exists():
         import onnx
 
-        from fanfold.images import lite0
+        from fanfold.images.models import lite0
 
         WORK.mkdir(parents=True, exist_ok=True)
         onnx.save(lite0.build(lite0.load()), file)
     return file
 
 
-# glibc gives freed memory back to the system at once, and PyTorch's feature maps are large: on a CPU half of the time
-# goes into mapping pages anew. These settings keep them; jemalloc, which PyTorch's tuning guide advises, does the same.
+# glibc returns freed memory to the system at once, and PyTorch's feature maps are large: on a CPU half of the time is
+# spent on mapping pages again. These settings keep them; jemalloc, which PyTorch's tuning guide advises, does the same.
 _KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(10**11),
@@ -153,7 +153,7 @@ LOADER = Peer(
     "loader",
     "PyTorch DataLoader, 2 workers, batch 32",
     "torch_loader.py",
-    # Two threads for the network although the workers decode meanwhile: it is nine tenths of the work.
+    # Two threads for the network, although the workers decode meanwhile, because it is nine tenths of the work.
     {"workers": 2, "threads": 2, "batch": 32},
     others=({"threads": 1}, {"workers": 1}, {"batch": 8}, _NO_SPINNING),
 )

@@ -1,12 +1,12 @@
-"""Where the time goes between a picture's bytes and the square that the model looks at, format by format.
+"""The time between a picture's bytes and the model's input square, format by format.
 
     .venv/bin/python benches/decode.py [--rounds 9]
 
-    header    finding out format, size and orientation, and refusing bombs
-    pixels    the decoder (libjpeg-turbo at a fraction of the size, or Pillow's), and what is left: cutting out, turning
+    header    finding format, size and orientation, and refusing bombs
+    pixels    the decoder (libjpeg-turbo at a fraction of the size, or Pillow's), and the rest: cropping, rotating
     square    resizing the middle square
 
-CPU milliseconds of one thread, the least of several rounds: that is what the work takes when nothing disturbs it.
+CPU milliseconds of one thread, the minimum of several rounds: the time of undisturbed work.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def split(data: bytes, rounds: int) -> list[str]:
-    """Milliseconds for header, pixels, square, and in all, of the quickest round."""
+    """Milliseconds for header, pixels, square and total, from the quickest round."""
     out = np.empty((VIEW.size, VIEW.size, 3), np.uint8)
     resized, spent = pillow.resized, 0.0
 
@@ -78,7 +78,7 @@ def split(data: bytes, rounds: int) -> list[str]:
 
 
 def header(data: bytes) -> None:
-    """What is done before a decoder is asked."""
+    """Everything that is done before a decoder is called."""
     with pillow.settings():
         if data.startswith(png.SIGNATURE):
             png.Png(data).orientation()
@@ -90,7 +90,7 @@ def header(data: bytes) -> None:
 
 
 def took(work: Callable[[], object]) -> float:
-    """CPU seconds."""
+    """CPU seconds of a call."""
     started = time.process_time()
     work()
     return time.process_time() - started

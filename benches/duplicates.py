@@ -1,9 +1,9 @@
-"""Near-duplicates by partition: time, memory, and how many of the pairs and groups it finds.
+"""Near-duplicates by partition: time, memory, and the fraction of pairs and groups found.
 
     .venv/bin/python benches/duplicates.py [--rows 200000] [--dimension 1280] [--kind clustered] [--judged 50000]
 
-Over all rows, what is found is judged by the pairs planted (benches/vectors.py) whose cosine is 0.95 or more. Over the
-first --judged rows it is judged by a comparison of all with all, which finds also those that nobody planted.
+For all rows, the result is judged by the planted pairs (benches/vectors.py) with a cosine of 0.95 or more. For the
+first --judged rows it is judged by a brute-force comparison of all pairs, which also finds pairs that were not planted.
 """
 
 import argparse
@@ -20,13 +20,13 @@ import numpy as np
 import results
 import vectors
 
-from fanfold.images.rows import stream, unit
+from fanfold.images.search.rows import stream, unit
 
 THRESHOLD = 0.95
 
 FIND = """
 import json, sys, time, lance
-from fanfold.images import duplicates
+from fanfold.images.search import duplicates
 duplicates.EXACT_BELOW = 0
 began = time.perf_counter()
 found = duplicates.duplicates(lance.dataset(sys.argv[1]), exact=sys.argv[2] == "exact")
@@ -36,7 +36,7 @@ print(json.dumps({"seconds": seconds, "groups": [[int(key[:8]) for key in group.
 
 
 def find(table: Path, how: str) -> tuple[dict, measure.Measured]:
-    """The groups found by a process of its own, and what that took."""
+    """The groups found by a separate process, and its time and memory."""
     done = measure.run([sys.executable, "-c", FIND, table, how], memory=True)
     if done.code:
         raise SystemExit(done.err)
@@ -52,7 +52,7 @@ def labelled(groups: Iterable[list[int]], rows: int) -> np.ndarray:
 
 
 def planted(dataset: lance.LanceDataset) -> np.ndarray:
-    """The rows planted as near-duplicates of the row before them, whose cosine with it is high enough."""
+    """The rows planted as near-duplicates of the row before them, if the cosine is high enough."""
     kept, at = [], 0
     for block in stream(dataset, 0, dataset.count_rows()):
         directions = unit(block)
@@ -64,7 +64,7 @@ def planted(dataset: lance.LanceDataset) -> np.ndarray:
 
 
 def true_pairs(dataset: lance.LanceDataset) -> np.ndarray:
-    """All pairs of a small table that are alike enough. int64[pairs, 2]"""
+    """All sufficiently similar pairs of a small table. int64[pairs, 2]"""
     directions = np.concatenate([unit(block) for block in stream(dataset, 0, dataset.count_rows())])
     found = []
     for at in range(0, len(directions), 1024):
@@ -74,7 +74,7 @@ def true_pairs(dataset: lance.LanceDataset) -> np.ndarray:
 
 
 def judged(table: Path) -> tuple[float, float, int, dict, dict]:
-    """Shares of pairs and groups found in a small table, the pairs there are, and what both ways said."""
+    """Fractions of pairs and groups found in a small table, the number of pairs, and both results."""
     dataset = lance.dataset(table)
     told, _ = find(table, "partitions")
     exact, _ = find(table, "exact")

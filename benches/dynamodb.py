@@ -1,10 +1,10 @@
-"""How fast rows become items of a DynamoDB table: fanfold beside plain boto3.
+"""How fast rows become items of a DynamoDB table: fanfold compared with plain boto3.
 
     .venv/bin/python benches/dynamodb.py [--items 3000] [--rounds 3]
 
-The server is dynalite on this machine, in memory, a new table for every run. It is one thread of JavaScript, slower
-than any of its clients, and there is no network, so the rates say little about AWS; what a client spends on an item
-is its own. All ways write the same items, and what they wrote is read back and compared.
+The server is a local, in-memory dynalite with a new table for every run. It is one thread of JavaScript, slower than
+any of its clients, and there is no network, so the rates say little about AWS; the client's CPU time per item is its
+own. All ways write the same items, which are then read back and compared.
 """
 
 import argparse
@@ -26,7 +26,7 @@ sys.path.insert(0, str(measure.ROOT / "tests" / "aws"))
 
 from dynamo_servers import ABSENT, dynalite, environment
 
-from fanfold.aws.dynamodb import DynamoTable
+from fanfold.aws.dynamodb.table import DynamoTable
 
 DIMENSION = 512
 METADATA = {"fanfold.model": "resnet18", "fanfold.recipe": '{"model": "resnet18"}'}
@@ -34,7 +34,7 @@ CREATED = datetime(2026, 11, 22, 20, 18, 5, tzinfo=UTC)
 
 
 def rows(count: int) -> pa.Table:
-    """Rows as the job `images` makes them, with random vectors; the same every time."""
+    """Rows like those of the job `images`, with the same random vectors every time."""
     keys = [f"photos/{number:06d}.jpg" for number in range(count)]
     vectors = np.random.default_rng(0).standard_normal(count * DIMENSION, np.float32)
     columns: dict[str, Any] = {
@@ -54,26 +54,26 @@ def fanfold_put(table: DynamoTable, some: pa.Table) -> None:
 
 
 def fanfold_replace(table: DynamoTable, some: pa.Table) -> None:
-    """Every item is there already, so each is a call of its own with a condition."""
+    """Every item exists already, so each needs a separate call with a condition."""
     table.put(some, dict(zip(some["key"].to_pylist(), some["version"].to_pylist(), strict=True)))
 
 
 def put_item(table: DynamoTable, some: pa.Table) -> None:
-    """As the article does."""
+    """Write items as the article does."""
     plain = boto3.resource("dynamodb").Table(table.name)
     for row in some.to_pylist():
         plain.put_item(Item=article_item(row))
 
 
 def batch_writer(table: DynamoTable, some: pa.Table) -> None:
-    """As boto3's guide advises for many items."""
+    """Write items as boto3's guide advises for many items."""
     with boto3.resource("dynamodb").Table(table.name).batch_writer() as writer:
         for row in some.to_pylist():
             writer.put_item(Item=article_item(row))
 
 
 def article_item(row: dict[str, Any]) -> dict[str, Any]:
-    """An item as one writes it by hand."""
+    """An item as a user would write it by hand."""
     vector = np.array(row["vector"], np.float32)
     return {
         "ImageId": row["key"],
@@ -99,7 +99,7 @@ WAYS: dict[str, tuple[str, Callable[[DynamoTable, pa.Table], None]]] = {
 
 
 def write(way: str, count: int) -> None:
-    """Be one of the processes measured: write the items, check them, say how long the writing took."""
+    """Act as one of the measured processes: write the items, print the seconds, and check the items."""
     some = rows(count)
     table = DynamoTable.create(f"dynamodb://{way}", METADATA)
     if way == "replace":
@@ -111,14 +111,14 @@ def write(way: str, count: int) -> None:
 
 
 def check(table: DynamoTable, some: pa.Table) -> None:
-    """All the items must be there."""
+    """Check that all the items are there."""
     _, vectors, missing = table.get(some["key"].to_pylist())
     assert not missing
     assert vectors.tobytes() == some["vector"].combine_chunks().flatten().to_numpy().tobytes()
 
 
 def run(way: str, count: int) -> tuple[float, float, int]:
-    """Seconds, CPU seconds and the whole process's most bytes of memory, in a new server."""
+    """Seconds, CPU seconds and the process's peak memory in bytes, with a new server."""
     with dynalite() as address:
         command = [sys.executable, __file__, "--items", count, "--way", way]
         took = measure.checked(measure.run(command, env=environment(address), memory=True))

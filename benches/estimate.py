@@ -1,10 +1,10 @@
-"""Does `fanfold plan images` tell how long the run then takes? Estimated over actual seconds, for each input.
+"""How well does `fanfold plan images` predict a run's time? Estimated over actual seconds, for each input.
 
     .venv/bin/python benches/estimate.py [--inputs 500x375 12mp png small] [--rounds 3]
 
-Each round plans and then runs, one right after the other, since a machine's speed drifts. Actual is the whole command,
-from its start to its end. The folders repeat their pictures (as hard links) until a run takes some 20 seconds; `small`
-is a folder that is hardly more than the sample.
+Each round plans and then runs directly afterwards, since a machine's speed drifts. The actual time is that of the whole
+command, from start to end. The folders repeat their pictures (as hard links) until a run takes about 20 seconds;
+`small` is a folder that is hardly larger than the sample.
 """
 
 import argparse
@@ -27,7 +27,7 @@ INPUTS = {
     "png": ("png", 796, 2388),
     "small": ("500x375", 100, 100),
 }
-"""Pictures made, and files in the folder that is embedded."""
+"""Number of pictures made, and of files in the folder to embed."""
 
 
 @dataclass
@@ -41,12 +41,12 @@ class Round:
 
     @property
     def ratio(self) -> float:
-        """1 if the plan was right."""
+        """1 if the plan was exact."""
         return self.estimated / self.actual
 
 
 def repeated(name: str, made: int, files: int) -> Path:
-    """A folder of so many files: hard links to the pictures of an input, a directory each time round."""
+    """A folder of this many files: hard links to the pictures of an input, with a directory per repetition."""
     originals = pictures.in_folder(pictures.make(name, made))
     folder = WORK / f"estimate-{name}-{files}"
     shutil.rmtree(folder, ignore_errors=True)

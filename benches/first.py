@@ -1,10 +1,10 @@
-"""A folder of a million files: how long until the first vectors show, and does listing it all stay small?
+"""A folder of a million files: the time until the first vectors appear, and the memory while listing it all.
 
     .venv/bin/python benches/first.py [--files 1000000] [--rounds 3] [--stay 180]
 
-Starts the command line as a script would (progress on a pipe: a line a second at first), waits for the first line
-that tells of a vector done, and stops it. In a last round it goes on until everything is listed, or for `--stay`
-seconds, and memory is looked at.
+Starts the command line like a script (progress on a pipe: one line per second at first), waits for the first line with
+a finished vector, and stops it. A last round continues until everything is listed, or for `--stay` seconds, and
+measures memory.
 """
 
 import argparse
@@ -26,16 +26,16 @@ LINE = re.compile(r"^([\d,]+) of ([\d,]+)(\+?) done")
 
 @dataclass
 class Seen:
-    """What the progress lines told, in seconds since the start."""
+    """Facts from the progress lines, in seconds since the start."""
 
     first: float = 0.0
     """The first line with a vector done."""
     done: int = 0
-    """Vectors in that line."""
+    """Vectors done in that line."""
     listed: float = 0.0
-    """The first line that says the listing is complete; 0 if none did."""
+    """The first line with a complete listing; 0 if there was none."""
     planned: int = 0
-    """Items listed, in the last line seen."""
+    """Items listed, in the last line read."""
     peak: int = 0
     """Bytes of memory."""
 
@@ -59,7 +59,7 @@ def watch(folder: Path, database: Path, stay: float = 0.0) -> Seen:
 
 
 def _enough(seen: Seen, found: re.Match[str], now: float, stay: float) -> bool:
-    """Take a progress line down; say whether all that is wanted was seen."""
+    """Record a progress line; return whether everything needed was seen."""
     done, seen.planned = (int(number.replace(",", "")) for number in found.groups()[:2])
     if done and not seen.first:
         seen.first, seen.done = now, done

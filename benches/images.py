@@ -1,11 +1,11 @@
-"""Pictures to vectors: fanfold beside what people use instead. Same pictures, same weights, one command.
+"""Pictures to vectors: fanfold compared with its alternatives. Same pictures, same weights, one command.
 
     benches/peers.sh, once, for the programs to compare with, then:
     .venv/bin/python benches/images.py [--pictures 800] [--large 96] [--rounds 3] [--inputs 500x375,12mp,png]
 
-Every candidate is a process of its own. The first round warms the disk cache up and looks at memory; of the others,
-whose order rotates, medians count. The limit is what this machine could do if nothing but decoding and the model
-took time (see limit.py), measured in the same rounds.
+Every candidate is a separate process. The first round warms up the disk cache and measures memory; the results are
+medians of the other rounds, whose order rotates. The limit is this machine's speed if only decoding and the model took
+time (see limit.py), measured in the same rounds.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked."""
+    """The command-line arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=800, help="how many of 500 x 375 pixels")
     parser.add_argument("--large", type=int, default=96, help="how many of 12 megapixels")
@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
 
 
 def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """One input, all candidates, all rounds."""
+    """Measure one input with all candidates in all rounds."""
     folder = pictures.make(name, args.large if name == "12mp" else args.pictures)
     task = Task(folder, pictures.in_folder(folder))
     chosen = [candidate for candidate in CANDIDATES if not args.only or candidate.name in args.only]
@@ -75,13 +75,13 @@ def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def rotated(candidates: Sequence[Any], by: int) -> list[Any]:
-    """The candidates, beginning with another one each round."""
+    """The candidates, starting with another one in each round."""
     at = by % len(candidates)
     return [*candidates[at:], *candidates[:at]]
 
 
 def limit(part: str, task: Task) -> float:
-    """Pictures a second if this machine did nothing but this part."""
+    """Pictures per second if this machine did only this part."""
     took = measure.run([measure.OURS / "python", measure.ROOT / "benches" / "limit.py", part, task.list])
     told = json.loads(measure.checked(took).out)
     return told["pictures"] / told["seconds"]
@@ -94,7 +94,7 @@ def cosine(ones: np.ndarray, others: np.ndarray) -> float:
 
 
 def facts(label: str, rounds: Sequence[Result]) -> dict[str, Any]:
-    """What counts of a candidate's rounds: memory of the first, medians of the others."""
+    """The results of a candidate's rounds: memory of the first, medians of the others."""
     timed = rounds[1:] or rounds
     return {
         "label": label,
@@ -109,7 +109,7 @@ def facts(label: str, rounds: Sequence[Result]) -> dict[str, Any]:
 
 
 def whole(limits: dict[str, float]) -> float:
-    """Pictures a second of a machine that has to decode and to run the model."""
+    """Pictures per second of a machine that has to decode and to run the model."""
     return 1 / sum(1 / rate for rate in limits.values())
 
 
@@ -117,7 +117,7 @@ def whole(limits: dict[str, float]) -> float:
 
 
 def summary(everything: dict[str, Any]) -> str:
-    """The table for the README: pictures a second, and how many times as fast fanfold is."""
+    """The table for the README: pictures per second, and fanfold's speed relative to each candidate."""
     first = next(iter(everything.values()))
     head = ["pictures/s (fanfold is so many times as fast)", *(TITLES[name] for name in everything), "peak memory"]
     rows = [[first["candidates"][key]["label"], *_rates(everything, key)] for key in first["candidates"]]
@@ -168,14 +168,14 @@ def _detail(name: str, told: dict[str, Any]) -> str:
 
 
 def peers_versions() -> str:
-    """What the candidates are made of."""
+    """The versions of the candidates' libraries."""
     ours = measure.versions(measure.OURS / "python", "onnxruntime", "pillow", "simplejpeg", "pylance")
     peers = measure.versions(measure.PEERS / "python", "torch", "fastembed", "daft", "ray", "onnxruntime", "pillow")
     return f"here {ours}; peers {peers}"
 
 
 def say(text: str) -> None:
-    """Progress, on stderr."""
+    """Print progress on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,10 +1,10 @@
-"""How fast this machine could be at best: fanfold's own decoding and its own model, each alone on all cores.
+"""This machine's best possible speed: fanfold's own decoding and its own model, each alone on all cores.
 
-    python benches/limit.py decode LIST        read, decode, crop, resize: what comes before the model
+    python benches/limit.py decode LIST        read, decode, crop, resize: everything before the model
     python benches/limit.py model LIST         the model alone, on pictures decoded beforehand
 
-One process a core, one thread each, all starting at once. A core that does both needs the sum of the two times, so
-the limit is 1 / (1 / decode + 1 / model). Prints a JSON object: pictures and seconds.
+One process per core with one thread each, all starting at the same time. A core that does both needs the sum of the two
+times, so the limit is 1 / (1 / decode + 1 / model). Prints a JSON object: pictures and seconds.
 """
 
 import json
@@ -18,22 +18,22 @@ from typing import Any
 import numpy as np
 
 AT_LEAST = 128
-"""Pictures a process does at least, the same ones again if need be: shorter runs say little."""
+"""Minimum number of pictures per process, repeated if necessary, because shorter runs are unreliable."""
 
 
 def work(what: str, paths: list[str], barrier: Any, times: Any) -> None:
-    """What one process does: prepare, wait for the others, do its share."""
+    """Act as one process: prepare, wait for the others, and do a share of the work."""
     from fanfold.images import Images
     from fanfold.images.decode import View, decode
-    from fanfold.images.embed import Embedder
-    from fanfold.images.model import ready
+    from fanfold.images.models.embedder import Embedder
+    from fanfold.images.models.model import ready
 
     model = ready("efficientnet-lite0")
     view, batch = View(model.size, model.crop), Images().minibatch
     pixels = np.empty((batch, model.size, model.size, 3), np.uint8)
     embed = Embedder(model.file)
     for place, path in zip(pixels, paths, strict=False):
-        decode(Path(path).read_bytes(), place, view)  # also warms up: tables built, pages mapped
+        decode(Path(path).read_bytes(), place, view)  # also a warm-up: tables are built and pages mapped
     embed(pixels)
     barrier.wait()
     started = time.time()

@@ -1,8 +1,8 @@
-"""A bucket of a million objects that nobody had to upload: a proxy before an S3 server that makes up one prefix.
+"""A bucket of a million objects without an upload: a proxy in front of an S3 server that makes up one prefix.
 
     listing.py PORT SERVER KEYS
 
-`ListObjectsV2` of `pictures/` is answered from nothing, in pages of 1,000 as S3 has them, with continuation tokens;
+`ListObjectsV2` of `pictures/` gets made-up answers, in pages of 1,000 like S3's, with continuation tokens;
 everything else goes to SERVER (`http://127.0.0.1:8333`, which must not check signatures) byte for byte.
 """
 
@@ -17,7 +17,7 @@ _HEAD = "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\
 
 
 def page(start: int, keys: int) -> str:
-    """One page of the listing, as S3 writes it."""
+    """One page of the listing in S3's format."""
     entries = "".join(
         f"<Contents><Key>pictures/{n // 5000:04d}/{n:08d}.jpg</Key><LastModified>2026-01-01T00:00:00.000Z"
         f'</LastModified><ETag>"{n:032x}"</ETag><Size>{100_000 + n % 5000}</Size>'
@@ -34,7 +34,7 @@ def page(start: int, keys: int) -> str:
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """Where to forward, and how many keys to make up."""
+    """The address to forward to, and the number of keys to make up."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -44,12 +44,12 @@ class Proxy(socketserver.ThreadingTCPServer):
 
 
 class Connection(socketserver.StreamRequestHandler):
-    """One connection of a client, kept open for request after request."""
+    """One client connection, kept open for many requests."""
 
     server: Proxy
 
     def handle(self) -> None:
-        """Answer requests until the client goes."""
+        """Answer requests until the client disconnects."""
         while request := self._request():
             first = request.split(b"\r\n", 1)[0].decode()
             query = parse_qs(urlsplit(first.split(" ")[1]).query)
@@ -70,7 +70,7 @@ class Connection(socketserver.StreamRequestHandler):
         return head + (self.rfile.read(int(length[1])) if length else b"")
 
     def _forward(self, request: bytes) -> None:
-        """Send a request on, and its answer back; the connection ends with it."""
+        """Forward a request and return its answer; this ends the connection."""
         first, _, rest = request.partition(b"\r\n")
         with socket.create_connection(self.server.backend) as backend:
             backend.sendall(first + b"\r\nConnection: close\r\n" + rest)

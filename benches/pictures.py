@@ -1,12 +1,12 @@
-"""The pictures the benchmarks work on, made the same way everywhere from real photographs.
+"""The benchmarks' pictures, made from real photographs in the same way on every machine.
 
     500x375   JPEG quality 90, the size of ImageNet's photographs
-    12mp      JPEG quality 90 of 4000 x 3000 pixels, 3 to 6 MB each, as phones make them
+    12mp      JPEG quality 90 of 4000 x 3000 pixels, 3 to 6 MB each, like a phone's
     png       Debian's tuxpaint stamps: 796 labelled pictures of all sizes and modes, most with alpha
 
-The photographs are those that scikit-image ships; each picture is a crop of one, mirrored, lit and overlaid with a
-stamp at random (the seed is its number), so no two are alike. Scaling a photograph up leaves it smoother
-than a camera would, which makes files small and decoding cheap: noise like a sensor's makes up for that.
+The photographs come with scikit-image; each picture is a random crop of one, with random mirroring, brightness and
+stamp (the seed is its number), so no two are equal. A photograph that is scaled up is smoother than a camera's, which
+makes files small and decoding cheap: noise like a sensor's compensates for that.
 """
 
 import os
@@ -46,7 +46,7 @@ SHAPES = {"500x375": ((500, 375), 6.0), "12mp": ((4000, 3000), 8.0)}
 
 
 def make(name: str, count: int) -> Path:
-    """The folder of input `name` with `count` pictures (or as many stamps as there are), made unless it is there."""
+    """The folder of input `name` with `count` pictures (or all stamps, if fewer), made if it does not exist."""
     folder = DATA / f"{name}-{count}"
     if (folder / ".done").exists():
         return folder
@@ -64,12 +64,12 @@ def make(name: str, count: int) -> Path:
 
 
 def in_folder(folder: Path) -> list[Path]:
-    """The pictures of a folder made here, in order of their names."""
+    """The pictures of a folder, ordered by name."""
     return sorted(path for path in folder.rglob("*.*") if path.suffix in {".jpg", ".png"})
 
 
 def describe(paths: Iterable[Path]) -> str:
-    """How many pictures there are, and how large."""
+    """The number and size of the pictures."""
     sizes = [path.stat().st_size for path in paths]
     return f"{len(sizes)} pictures, {sum(sizes) / 1e6:.0f} MB, {sum(sizes) / len(sizes) / 1e3:.0f} kB each on average"
 
@@ -90,7 +90,7 @@ def _make_photo(job: tuple[str, int, Path]) -> None:
     random = np.random.default_rng(number)
     photo = _crop(_photograph(PHOTOGRAPHS[number % len(PHOTOGRAPHS)]), shape, random)
     pixels = np.asarray(_with_stamp(photo, random), np.float32) * random.uniform(0.8, 1.1)
-    # The same noise in all channels: sensors are noisy in brightness most, and JPEG drops most of the colour's.
+    # The same noise in all channels: sensor noise is mostly in brightness, and JPEG drops most of the colour's.
     grain = random.standard_normal(pixels.shape[:2], np.float32)[..., None] * noise
     Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8)).save(path, quality=90)
 
@@ -103,7 +103,7 @@ def _photograph(name: str) -> Image.Image:
 
 
 def _crop(photo: Image.Image, shape: tuple[int, int], random: np.random.Generator) -> Image.Image:
-    """A part of the photograph of the wanted shape, at least half as large as fits."""
+    """A random part of the photograph with this shape, at least half as large as fits."""
     largest = min(photo.width / shape[0], photo.height / shape[1])
     width, height = (side * largest * random.uniform(0.5, 1) for side in shape)
     left, top = random.uniform(0, photo.width - width), random.uniform(0, photo.height - height)
@@ -112,7 +112,7 @@ def _crop(photo: Image.Image, shape: tuple[int, int], random: np.random.Generato
 
 
 def _with_stamp(photo: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The photograph with a stamp on it, at most half as high; as it is, where there are no stamps."""
+    """The photograph with a stamp on it, at most half as high; unchanged without stamps."""
     stamps = _stamps()
     if not stamps:
         return photo
@@ -129,7 +129,7 @@ def _stamps() -> list[Path]:
 
 
 def many(count: int) -> Path:
-    """A folder of `count` files, 1,000 a directory: hard links to 100 pictures (ext4 allows 65,000 links a file)."""
+    """A folder of `count` files, 1,000 per directory: hard links to 100 pictures (ext4 allows 65,000 per file)."""
     folder = DATA / f"many-{count}"
     if (folder / ".done").exists():
         return folder

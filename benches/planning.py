@@ -1,11 +1,11 @@
-"""The Lambda's planning: keys a second and memory when it is invoked for a prefix of a million keys.
+"""The Lambda's planning: keys per second and memory for a prefix of a million keys.
 
     .venv/bin/python benches/planning.py [--keys 1000000] [--rounds 1]
 
-The handler runs in a process of its own against a real S3 server on loopback (SeaweedFS) that keeps the manifests;
-the listing is made up by a proxy before it (benches/listing.py), page by page over HTTP as S3 does. AWS Batch is
-moto's, which takes jobs and runs none. On loopback a page costs no round trip to speak of: on AWS it takes some
-50 to 100 ms more, which the last line adds up.
+The handler runs in a separate process with a real S3 server on loopback (SeaweedFS) for the manifests; a proxy in front
+of it (benches/listing.py) makes up the listing, page by page over HTTP like S3. AWS Batch is moto's, which accepts jobs
+and runs none. On loopback a page has almost no round trip: on AWS it takes about 50 to 100 ms more, which the last line
+adds.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import measure
 import results
 
 ROUND_TRIP = 0.075
-"""Seconds that S3 takes to answer a page of 1,000 keys within a region."""
+"""Seconds that S3 takes for a page of 1,000 keys within a region."""
 
 HANDLER = """
 import json, time
@@ -44,7 +44,7 @@ print(json.dumps({"seconds": time.perf_counter() - began, **told}))
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """A port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -52,7 +52,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(*command: object) -> Iterator[None]:
-    """A server, while the block runs."""
+    """Run a server during the block."""
     with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as one:
         try:
             yield
@@ -62,7 +62,7 @@ def serving(*command: object) -> Iterator[None]:
 
 @contextmanager
 def servers(folder: Path, keys: int) -> Iterator[dict[str, str]]:
-    """S3 with a bucket of `keys` pictures, and AWS Batch with a queue: the environment that leads to them."""
+    """S3 with a bucket of `keys` pictures, and AWS Batch with a queue; the environment for their clients."""
     ports = {name: free_port() for name in ("s3", "master", "volume", "filer", "proxy", "moto")}
     options = [f"-{name}.port={ports[name]}" for name in ("s3", "master", "volume", "filer")]
     options += [f"-{name}.port.grpc={free_port()}" for name in ("s3", "master", "volume", "filer")]
@@ -104,7 +104,7 @@ def _bucket(s3: str) -> None:
 
 
 def _deployment(port: int) -> Mapping[str, object]:
-    """A queue and job definitions at moto's AWS Batch, made known as `infra/` does."""
+    """A queue and job definitions in moto's AWS Batch, described like those of `infra/`."""
     import boto3
 
     at = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}

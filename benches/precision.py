@@ -1,10 +1,10 @@
-"""The model in float32 and in INT8: pictures a second, bytes, and how alike the vectors are.
+"""The model in float32 and in INT8: pictures per second, bytes, and the similarity of the vectors.
 
     .venv/bin/python benches/precision.py [--pictures 400] [--rounds 5]
 
-Speed is counted in CPU seconds of one thread, the precisions taking turns, so that other work on the machine matters
-little; decoding is not in it. Alikeness is measured on pictures that did not calibrate. The steps show what each
-part of quantize.py is worth. ResNet18 has random weights here, so it is there for its speed alone.
+Speed is measured in CPU seconds of one thread without decoding, and the precisions take turns, so that other work on
+the machine matters little. Similarity is measured on pictures that were not used for calibration. The steps show the
+effect of each part of quantize.py. ResNet18 has random weights here, so only its speed counts.
 """
 
 import argparse
@@ -22,14 +22,14 @@ import pictures
 import results
 from onnx import TensorProto, helper, numpy_helper
 
-from fanfold.images import quantize
 from fanfold.images.decode import View, decode
-from fanfold.images.embed import Embedder
-from fanfold.images.graph import prepare
-from fanfold.images.model import IMAGENET_DEVIATION, IMAGENET_MEAN, ready
+from fanfold.images.models import quantize
+from fanfold.images.models.embedder import Embedder
+from fanfold.images.models.graph import prepare
+from fanfold.images.models.model import IMAGENET_DEVIATION, IMAGENET_MEAN, ready
 
 CALIBRATED_ON = 32
-MINIBATCH = 2  # as workers do
+MINIBATCH = 2  # the workers' default
 Pixels = np.ndarray
 
 
@@ -58,7 +58,7 @@ def taken(name: str, count: int) -> list[Path]:
 
 
 def look(paths: Sequence[Path]) -> Pixels:
-    """uint8[n, 224, 224, 3], in an order of chance."""
+    """uint8[n, 224, 224, 3], in random order."""
     found = np.empty((len(paths), 224, 224, 3), np.uint8)
     for place, path in zip(found, paths, strict=True):
         decode(path.read_bytes(), place, View(224, 0.875))
@@ -69,7 +69,7 @@ def look(paths: Sequence[Path]) -> Pixels:
 
 
 def with_integers(model: bytes, calibration: Pixels) -> bytes:
-    """As `fanfold images quantize` does it."""
+    """Quantise like `fanfold images quantize`."""
     return quantize._with_integers(onnx.load_from_string(model), calibration, 1).SerializeToString()
 
 
@@ -124,7 +124,7 @@ STEPS: dict[str, Callable[[bytes, Pixels], bytes]] = {
 
 
 def speeds(models: dict[str, tuple[bytes, bytes]], shown: Pixels, rounds: int) -> list[list[str]]:
-    """A row a model: pictures per CPU second in float32, in INT8, and the ratio."""
+    """A row per model: pictures per CPU second in float32, in INT8, and the ratio."""
     rows = []
     for name, graphs in models.items():
         embedders = [Embedder(graph) for graph in graphs]
@@ -136,7 +136,7 @@ def speeds(models: dict[str, tuple[bytes, bytes]], shown: Pixels, rounds: int) -
 
 
 def timed(embed: Embedder, shown: Pixels) -> float:
-    """CPU seconds."""
+    """CPU seconds to embed the pictures."""
     started = time.process_time()
     vectors(embed, shown)
     return time.process_time() - started
@@ -148,7 +148,7 @@ def vectors(embed: Embedder, shown: Pixels) -> np.ndarray:
 
 
 def alikeness(base: bytes, kinds: dict[str, bytes], shown: Pixels) -> str:
-    """A table: what each way to quantise does to the vectors."""
+    """A table with the effect of each kind of quantisation on the vectors."""
     whole = vectors(Embedder(base), shown)
     rows = [["float32", "1", "1", "1", f"{len(base) / 1e6:.1f}"]]
     for name, graph in kinds.items():
@@ -163,7 +163,7 @@ def alikeness(base: bytes, kinds: dict[str, bytes], shown: Pixels) -> str:
 
 
 def neighbours(found: np.ndarray) -> np.ndarray:
-    """int[n]: the nearest other row of each."""
+    """int[n]: the nearest other row for each row."""
     unit = found / np.linalg.norm(found, axis=1, keepdims=True)
     alike = unit @ unit.T
     np.fill_diagonal(alike, -1)
@@ -174,7 +174,7 @@ def neighbours(found: np.ndarray) -> np.ndarray:
 
 
 def random_resnet18() -> bytes:
-    """Table 1 of https://arxiv.org/abs/1512.03385, with random weights; batch norms are taken as folded."""
+    """Table 1 of https://arxiv.org/abs/1512.03385, with random weights and batch norms already folded."""
     random, nodes, tensors = np.random.default_rng(0), [], []
 
     def conv(source: str, channels: tuple[int, int], kernel: int, stride: int, relu: bool) -> str:

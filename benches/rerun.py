@@ -1,9 +1,9 @@
-"""A second run over a large folder in which nothing changed: how long until fanfold knows that?
+"""A second run over a large folder without changes: the time until fanfold knows that.
 
     .venv/bin/python benches/rerun.py [--items 100000] [--rounds 3]
 
-The folder holds hard links to real pictures, spread over directories. The first run's table is filled by the
-library itself, tasks, receipts, commits and all, by a worker that makes up vectors instead of computing them.
+The folder has hard links to real pictures, spread over directories. The library itself fills the first run's table,
+with tasks, receipts and commits, but its worker makes up vectors instead of computing them.
 """
 
 import argparse
@@ -21,15 +21,15 @@ import pyarrow as pa
 import results
 
 import fanfold
-from fanfold.executors import TaskProgress
+from fanfold.core.executor import TaskProgress
+from fanfold.core.runs import Outcome, RunDirectory, Task
+from fanfold.core.worker import Worker
 from fanfold.images import Images
-from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.source import Source
-from fanfold.worker import Worker
 
 
 class MadeUp:
-    """The work of the job, but for the pictures: rows of random vectors. It is a `fanfold.job.Work`."""
+    """The job's work without the pictures: rows of random vectors. It is a `fanfold.job.Work`."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
@@ -56,16 +56,16 @@ class MadeUp:
 
 
 class Pretending:
-    """An executor whose one worker makes its rows up."""
+    """An executor whose only worker makes up its rows."""
 
     workers = 2
 
     def reach(self, job: Images, source: Source, database: str) -> Source:  # noqa: ARG002
-        """Whatever there is."""
+        """Accept any source."""
         return source
 
     def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
-        """Perform every task, here and now."""
+        """Perform every task at once, in this process."""
         worker = Worker(run.database, run.id)
         worker.work = MadeUp(worker.rows.dataset.schema)
         for task in tasks:

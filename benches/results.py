@@ -1,4 +1,4 @@
-"""Where results are kept: benches/RESULTS.md, newest first; and the README's table, made from it.
+"""Keep results in benches/RESULTS.md, newest first, and make the README's table from them.
 
     python benches/results.py        write the newest results into README.md, between the markers
 
@@ -14,7 +14,7 @@ from measure import ROOT, command_line, commit, machine, today
 RESULTS = ROOT / "benches" / "RESULTS.md"
 README = ROOT / "README.md"
 BENCHES = ("images", "precision", "first", "rerun", "scale", "search", "duplicates", "estimate", "planning")
-"""In the README's order."""
+"""The benches in the README's order."""
 
 _HEAD = """\
 # Results
@@ -24,7 +24,7 @@ What the benchmarks said, newest first. Written by the benchmarks; see each file
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table: the first column to the left, numbers to the right."""
+    """A table with the first column left-aligned and numbers right-aligned."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
@@ -39,7 +39,7 @@ def record(bench: str, readme: str, rest: str, notes: str = "") -> str:
 
 
 def newest() -> str:
-    """The newest README part of every bench, one below the other, with the commands that made them."""
+    """The newest README part of every bench, one after the other, with the commands that made them."""
     entries = RESULTS.read_text().split("\n## ")[1:]
     parts = [next((part for entry in entries if (part := _part(entry, bench))), "") for bench in BENCHES]
     return "\n\n".join(filter(None, parts))

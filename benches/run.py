@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, then the README's table: two and a half hours on two idle cores, 20 GB."""
+"""Run every benchmark in turn, then update the README's table: two and a half hours on two idle cores, 20 GB."""
 
 import subprocess
 import sys

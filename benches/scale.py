@@ -1,26 +1,31 @@
-"""What fanfold itself costs at a hundred thousand, a million, ten million items: seconds and memory, phase by phase.
+"""fanfold's own cost for a hundred thousand, a million, ten million items: seconds and memory, phase by phase.
 
     .venv/bin/python benches/scale.py [--items 100000 300000 1000000] [--s3 100000 ...] [--work FOLDER]
     .venv/bin/python benches/scale.py --items 100000 1000000 10000000 --s3 100000 1000000 10000000     23 min, 20 GB
 
-The listing is made up, and so are the rows (vectors of 8 values): all else is the real code, on disk and on a real S3
-server on loopback (SeaweedFS). Tasks are of 1,000 items. Every phase is a process of its own; its memory is the most
-it ever had resident (VmHWM; of the commands: PSS), some 110 MB of libraries included.
+The listing and the rows (vectors of 8 values) are made up: everything else is the real code, on disk and on a real S3
+server on loopback (SeaweedFS). Tasks have 1,000 items. Every phase is a separate process; its memory is its peak
+resident memory (VmHWM; for commands: PSS), including about 110 MB of libraries.
 
-    listing       the made-up listing alone: how much of `plan` and `rerun` is the bench's own
+    listing       the made-up listing alone: the bench's own part of `plan` and `rerun`
     plan          a new run of all items: list, compare, cut, write the manifests
     (then workers write fragments and receipts; that is not the driver's work, and not timed)
     commit_run    a run whose workers had done everything when it began to commit
-    at_once       all receipts published by one call, a million items a commit
-    recover       a driver died with everything to commit: the next one commits what the receipts say
-    commit_last   all but some receipts published by one call, then those one by one: what a commit of one fragment
-                  takes when there are as many fragments as that
-    commit_one    one commit a fragment, as when the workers take longer over a task than the driver over a commit; up
-                  to a million items, since each commit lists all fragments: a run commits the more rarely, the more
-                  there are (`fanfold.driver.PAUSE_PER_FRAGMENT`)
+    at_once       all receipts published by one call, half a million items per commit
+    recover       a driver died before its first commit: the next one commits what the receipts say
+    commit_last   all but some receipts published by one call, then those one by one: the time of a one-fragment commit
+                  to a table with that many fragments
+    commit_one    one commit per fragment, as if the workers took longer for a task than the driver for a commit; up
+                  to a million items, since each commit lists all fragments: a run commits less often, the more
+                  there are (`fanfold.core.run.PAUSE_PER_FRAGMENT`)
     rerun         a run with nothing to do, on the table that commit_one left, else commit_last
     runs, report, optimize        the commands, on the same
     rerun_joined  the run with nothing to do again, on the optimized table
+
+With details (`--details 1000x10000`: 1,000 items of 10,000 detail rows each), the phases of `detailed`:
+
+    write, publish    a worker writes them all, one after the other; a driver commits all receipts at once
+    rerun, optimize   as above, and the rerun once more on the optimized tables
 """
 
 import argparse
@@ -43,27 +48,30 @@ import results
 import synthetic
 from planning import free_port, serving
 
-from fanfold.driver import Run
-from fanfold.executors import TaskProgress
-from fanfold.ledger import Ledger
-from fanfold.plan import Options
-from fanfold.runs import Outcome, RunDirectory, Task, find_run
+from fanfold.core import recovery
+from fanfold.core.catalog import find_run
+from fanfold.core.executor import TaskProgress
+from fanfold.core.ledger import Ledger
+from fanfold.core.plan import Options
+from fanfold.core.run import Run
+from fanfold.core.runs import Outcome, RunDirectory, Task
+from fanfold.core.worker import Worker
 from fanfold.storage import is_url, join, open_store
-from fanfold.worker import Worker
 
 JOB = synthetic.MadeUp()
 WRITERS = 2
 LAST = 20
-"""Commits of one fragment to a table that has nearly all."""
+"""Commits of one fragment to a nearly complete table."""
 ONE_BY_ONE_UP_TO = 1_000_000
-"""Items, where every fragment gets a commit."""
+"""Limit in items up to which every fragment gets a commit."""
 
 
 def ledger_of(database: str) -> Ledger:
     return Ledger.open(database, JOB.name) or Ledger.create(database, JOB.name, JOB, "", "key")
 
 
-# -- the phases: each returns what it counted, besides seconds and memory ---------------------------------------------
+# -- the phases: each returns its counts, besides seconds and memory
+# ----------------------------------------------------
 
 
 def listing(_database: str, items: int) -> dict[str, Any]:
@@ -80,7 +88,7 @@ def plan(database: str, items: int) -> dict[str, Any]:
 
 
 def write(database: str, share: int) -> dict[str, Any]:
-    """Perform every second task, as a worker does."""
+    """Perform every second task, like a worker."""
     run = find_run(database, None)
     worker, tasks = Worker(database, run.id), (run.get("plan.json") or {})["tasks"]
     for number in range(share, tasks, WRITERS):
@@ -90,7 +98,7 @@ def write(database: str, share: int) -> dict[str, Any]:
 
 
 def commit_one(database: str, _items: int) -> dict[str, Any]:
-    """Publish receipt by receipt; say how long a commit takes at each tenth of the way."""
+    """Publish one receipt at a time; return the time per commit at each tenth of the way."""
     ledger, took = ledger_of(database), list[float]()
     for outcome in find_run(database, None).receipts():
         started = time.perf_counter()
@@ -102,7 +110,7 @@ def commit_one(database: str, _items: int) -> dict[str, Any]:
 
 
 def commit_last(database: str, items: int) -> dict[str, Any]:
-    """Publish all receipts but the last ones at once, then those one by one."""
+    """Publish all but the last receipts at once, and those one by one."""
     ledger, outcomes, took = ledger_of(database), list(find_run(database, None).receipts()), list[float]()
     ledger.publish(outcomes[:-LAST])
     for outcome in outcomes[-LAST:]:
@@ -114,7 +122,7 @@ def commit_last(database: str, items: int) -> dict[str, Any]:
 
 
 def commit_run(database: str, items: int) -> dict[str, Any]:
-    """Go on with a planned run whose workers have done everything."""
+    """Continue a planned run whose workers have done everything."""
     run, ledger = find_run(database, None), ledger_of(database)
     version = ledger.rows.dataset.version
     done = Run(JOB, synthetic.Listing(0), ledger, Idle(run), Options(), run)
@@ -133,7 +141,7 @@ def at_once(database: str, items: int) -> dict[str, Any]:
 
 def recover(database: str, items: int) -> dict[str, Any]:
     ledger = ledger_of(database)
-    ledger.recover()
+    recovery.recover(ledger)
     assert ledger.rows.dataset.count_rows() == items
     return {"commits": ledger.rows.dataset.version - 1}
 
@@ -147,7 +155,7 @@ def rerun(database: str, items: int) -> dict[str, Any]:
 
 
 class Idle:
-    """An executor with nothing to do, but to give the outcomes that a run's receipts tell."""
+    """An executor with nothing to do except to return the outcomes in a run's receipts."""
 
     workers = 2
 
@@ -160,18 +168,59 @@ class Idle:
         assert not list(tasks)
 
 
-_PHASES = (listing, plan, write, commit_one, commit_last, commit_run, at_once, recover, rerun)
+def details_write(database: str, items: int) -> dict[str, Any]:
+    """Plan all items and perform every task, like one worker."""
+    job, listing = _detailed(database), synthetic.Listing(items)
+    ledger = Ledger.open(database, job.name) or Ledger.create(database, job.name, job, "", "key")
+    run = Run(job, listing, ledger, Idle(), Options(task_size=100))
+    worker = Worker(database, run.id)
+    for number in range(run._plan_all(None) or 0):
+        outcome = worker.perform(Task(number, len(run.directory.read_manifest(number))))
+        assert outcome.status == "done", outcome.error
+    return {}
+
+
+def details_publish(database: str, items: int) -> dict[str, Any]:
+    """Commit everything at once."""
+    ledger = Ledger.open(database, _detailed(database).name)
+    assert ledger
+    ledger.publish(list(find_run(database, None).receipts()))
+    assert ledger.rows.dataset.count_rows() == items
+    return {"rows": ledger.details.tables["records"].dataset.count_rows()}
+
+
+def details_rerun(database: str, items: int) -> dict[str, Any]:
+    """A run with nothing to do."""
+    job = _detailed(database)
+    ledger = Ledger.open(database, job.name)
+    assert ledger
+    run = Run(job, synthetic.Listing(items), ledger, Idle(), Options())
+    for _ in run:
+        pass
+    assert run.report.unchanged == items, run.report
+    return {}
+
+
+def _detailed(database: str) -> synthetic.MadeUpDetails:
+    """The job with the number of rows per item that is in the database's name."""
+    return synthetic.MadeUpDetails(rows=int(database.rpartition("x")[2]))
+
+
+_PHASES = (
+    *(listing, plan, write, commit_one, commit_last, commit_run, at_once, recover, rerun),
+    *(details_write, details_publish, details_rerun),
+)
 PHASES: Mapping[str, Callable[[str, int], dict[str, Any]]] = {phase.__name__: phase for phase in _PHASES}
 
 
 def peak() -> int:
-    """Bytes: the most memory this process ever had resident."""
+    """This process's peak resident memory in bytes."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def perform(phase: str, database: str, number: int) -> None:
-    """Be the process of a phase."""
+    """Act as the process of a phase."""
     started, cpu = time.perf_counter(), time.process_time()
     told = PHASES[phase](database, number)
     seconds, spent = time.perf_counter() - started, time.process_time() - cpu
@@ -183,26 +232,26 @@ def perform(phase: str, database: str, number: int) -> None:
 
 @dataclass
 class Told:
-    """What the phases told, by phase and column."""
+    """The results of the phases, by phase and column."""
 
     columns: list[str] = field(default_factory=list)
     cells: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     items: dict[str, int] = field(default_factory=dict)
 
     def say(self, column: str, phase: str, told: dict[str, Any]) -> None:
-        """Keep what a phase told, and show it."""
+        """Keep and print a phase's result."""
         self.cells[phase, column] = told
         print(f"{column}  {phase:<13}{json.dumps(told)}", flush=True)
 
     def table(self) -> str:
-        """Seconds, microseconds of CPU an item and memory of every phase; how the seconds grow with the items."""
+        """Seconds, CPU microseconds per item and memory of every phase, and how the seconds grow with the items."""
         phases = list(dict.fromkeys(phase for phase, _ in self.cells))
         head = ["seconds; CPU \u00b5s an item; peak MB", *self.columns, "grows as"]
         rows = ([phase, *(self._cell(phase, at) for at in self.columns), self._slope(phase)] for phase in phases)
         return results.markdown(head, rows)
 
     def _slope(self, phase: str) -> str:
-        """The power of the number of items as which the seconds grow, from one column to the next of its kind."""
+        """The power of the number of items with which the seconds grow, between neighbouring columns of a kind."""
         kinds = {"": [at for at in self.columns if "S3" not in at], "S3 ": [at for at in self.columns if "S3" in at]}
         powers = []
         for kind, columns in kinds.items():
@@ -218,7 +267,7 @@ class Told:
         return f"{told['seconds']:,.1f}; {each:,.1f}; {told['peak'] / 1e6:,.0f}"
 
     def commits(self) -> str:
-        """Milliseconds of a commit at each tenth of the way, and what the versions take on disk."""
+        """Milliseconds per commit at each tenth of the way, and the size of the versions on disk."""
         lines = []
         for column in self.columns:
             if last := self.cells.get(("commit_last", column)):
@@ -236,20 +285,20 @@ class Told:
 
 
 def timed(phase: str, database: str, number: int) -> dict[str, Any]:
-    """What the process of a phase tells."""
+    """The result of a phase's process."""
     command = [measure.OURS / "python", __file__, "--phase", phase, database, number]
     told: dict[str, Any] = json.loads(measure.checked(measure.run(command)).out.splitlines()[-1])
     return told
 
 
 def commanded(*words: str) -> dict[str, Any]:
-    """What a command takes."""
+    """The time and memory of a command."""
     done = measure.checked(measure.run([measure.OURS / "python", "-m", "fanfold", *words], memory=True))
     return {"seconds": done.wall, "cpu": done.cpu, "peak": done.peak}
 
 
 def write_all(database: str) -> None:
-    """Have the planned tasks performed by several processes."""
+    """Perform the planned tasks with several processes."""
     command = [measure.OURS / "python", __file__, "--phase", "write", database]
     writers = [subprocess.Popen([*command, str(share)], stdout=subprocess.DEVNULL) for share in range(WRITERS)]
     if any(code for code in [writer.wait() for writer in writers]):
@@ -264,7 +313,7 @@ def sizes(database: str) -> dict[str, int]:
 
 
 def every_phase(items: int, work: str, column: str, told: Told) -> None:
-    """Measure this many items, with databases below `work`: on disk each a copy of one that is written."""
+    """Measure this many items with databases below `work`; on disk each is a copy of the first one."""
     told.columns.append(column)
     told.items[column] = items
     remote = is_url(work)
@@ -281,7 +330,7 @@ def every_phase(items: int, work: str, column: str, told: Told) -> None:
             timed("plan", database, items)
             write_all(database)
         else:
-            subprocess.run(["cp", "-al", first, database], check=True)  # hard links: nothing is written in place
+            subprocess.run(["cp", "-al", first, database], check=True)  # hard links: no file is changed in place
         told.say(column, phase, timed(phase, database, items))
         if phase != phases[-1] and not remote:
             shutil.rmtree(database)
@@ -292,9 +341,21 @@ def every_phase(items: int, work: str, column: str, told: Told) -> None:
     told.say(column, "rerun_joined", timed("rerun", database, items))
 
 
+def detailed(items: int, rows: int, work: str) -> str:
+    """Measure a job with details; return a table of results."""
+    database = join(work, f"x{rows}")
+    lines = [["phase", "seconds", "rows/s", "peak MB"]]
+    for phase in ("details_write", "details_publish", "details_rerun", "optimize", "details_rerun"):
+        told = commanded("optimize", database) if phase == "optimize" else timed(phase, database, items)
+        rate = items * rows / told["seconds"]
+        lines.append([phase, f"{told['seconds']:,.1f}", f"{rate:,.0f}", f"{told['peak'] / 1e6:,.0f}"])
+        print(f"{items:,} x {rows:,}  {phase:<16}{json.dumps(told)}", flush=True)
+    return results.markdown(lines[0], lines[1:])
+
+
 @contextmanager
 def s3_server(folder: Path) -> Iterator[str]:
-    """The URL of a bucket on a SeaweedFS server, whose address is in the environment while the block runs."""
+    """The URL of a bucket on a SeaweedFS server, whose address is in the environment during the block."""
     ports = {name: free_port() for name in ("s3", "master", "volume", "filer")}
     options = [f"-{name}.port={port}" for name, port in ports.items()]
     options += [f"-{name}.port.grpc={free_port()}" for name in ports]
@@ -316,11 +377,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
     parser.add_argument("--s3", type=int, nargs="*", default=[100_000])
+    parser.add_argument("--details", metavar="ITEMSxROWS", help="Measure these detail rows instead.")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--phase", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.phase:
         perform(args.phase[0], args.phase[1], int(args.phase[2]))
+        return
+    if args.details:
+        items, rows = map(int, args.details.split("x"))
+        with tempfile.TemporaryDirectory(prefix="fanfold-scale-", dir=args.work) as work:
+            print(detailed(items, rows, work))
         return
     busy, told = measure.idle(), Told()
     for items in args.items:

@@ -1,10 +1,10 @@
-"""Search with the vector index: time to build, milliseconds a query, and how many of the true neighbours it finds.
+"""Search with the vector index: build time, milliseconds per query, and the fraction of true neighbours found.
 
     .venv/bin/python benches/search.py [--rows 200000] [--dimension 1280] [--queries 200] [--kind clustered] [--alone]
 
-Recall@10 is against a look at every vector. The queries are made like the rows and are none of them. Warm: the same
-opened table, one query after the other; cold: `fanfold images search` as a command, start of Python included. Each of
-the peers (benches/peers/search.py) builds its own index over the same vectors; --alone leaves them out.
+Recall@10 is relative to a brute-force search. The queries are made like the rows, but are not among them. Warm: the
+same opened table, one query after the other; cold: `fanfold images search` as a command, including Python's start. Each
+peer (benches/peers/search.py) builds its own index over the same vectors; --alone leaves the peers out.
 """
 
 import argparse
@@ -23,12 +23,12 @@ import numpy as np
 import results
 import vectors
 
-from fanfold.images.rows import stream, unit
-from fanfold.images.search import nearest
+from fanfold.images.search.neighbours import nearest
+from fanfold.images.search.rows import stream, unit
 
 BUILD = """
 import sys, time, lance
-from fanfold.images import vector_index
+from fanfold.images.search import vector_index
 dataset = lance.dataset(sys.argv[1])
 began = time.perf_counter()
 vector_index.build(dataset)
@@ -37,7 +37,7 @@ print(time.perf_counter() - began)
 
 
 def truth(dataset: lance.LanceDataset, queries: np.ndarray, k: int = 10) -> np.ndarray:
-    """The rows nearest to each query, by a look at all. int64[queries, k]"""
+    """The rows nearest to each query, by brute-force search. int64[queries, k]"""
     asked, at = unit(queries), 0
     best, rows = np.full((len(queries), k), -2.0, np.float32), np.zeros((len(queries), k), np.int64)
     for block in stream(dataset, 0, dataset.count_rows()):
@@ -50,7 +50,7 @@ def truth(dataset: lance.LanceDataset, queries: np.ndarray, k: int = 10) -> np.n
 
 
 def recall(found: Sequence[Sequence[int]], true: np.ndarray) -> float:
-    """The share of the true neighbours that were found."""
+    """The fraction of the true neighbours that were found."""
     return sum(len(set(some) & set(all)) for some, all in zip(found, true.tolist(), strict=True)) / true.size
 
 
@@ -66,7 +66,7 @@ def ours(dataset: lance.LanceDataset, queries: np.ndarray, exact: bool = False) 
 
 
 def line(name: str, built: float, memory: int, found: list[list[int]], seconds: list[float], true: np.ndarray) -> list:
-    """A line of the table."""
+    """A row of the table."""
     ms = np.asarray(seconds) * 1000
     cells = [f"{built:.0f} s" if built else "none", f"{memory / 1e9:.1f} GB" if memory else ""]
     return [
@@ -79,7 +79,7 @@ def line(name: str, built: float, memory: int, found: list[list[int]], seconds: 
 
 
 def peer(which: str, given: Path, folder: Path, true: np.ndarray) -> list:
-    """A line of the table: a peer in its own environment."""
+    """A row of the table for a peer in its own environment."""
     script = measure.ROOT / "benches" / "peers" / "search.py"
     done = measure.run([measure.PEERS / "python", script, which, given, folder / "queries.npy"], memory=True)
     if done.code:
@@ -90,7 +90,7 @@ def peer(which: str, given: Path, folder: Path, true: np.ndarray) -> list:
 
 
 def as_array(dataset: lance.LanceDataset, path: Path) -> Path:
-    """The vectors at length 1 as an .npy file, written a block at a time."""
+    """The vectors at length 1 as an .npy file, written block by block."""
     shape = (dataset.count_rows(), dataset.schema.field("vector").type.list_size)
     array, at = np.lib.format.open_memmap(path, "w+", np.float32, shape), 0
     for block in stream(dataset, 0, len(array)):
@@ -130,8 +130,8 @@ def main() -> None:
         if done.code:
             raise SystemExit(done.err)
         dataset = lance.dataset(table)
-        os.sync()  # or the first queries wait for what the build has written
-        ours(dataset, vectors.queries(50, chosen.dimension, chosen.kind, seed=2))  # warm
+        os.sync()  # otherwise the first queries wait for the build's writes
+        ours(dataset, vectors.queries(50, chosen.dimension, chosen.kind, seed=2))  # warm-up
         indexed = line("fanfold", float(done.out), done.peak, *ours(dataset, queries), true)
         key = f"{chosen.rows // 2:08d}.jpg"
         search = [measure.OURS / "fanfold", "images", "search", folder / "db", key]

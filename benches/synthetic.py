@@ -1,6 +1,6 @@
 """Items and rows that are made up: a listing of any length, and a job that computes nothing.
 
-A module of its own, since workers and later runs import the job by name.
+This is a separate module, since workers and later runs import the job by name.
 """
 
 from collections import Counter
@@ -11,16 +11,16 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from fanfold import Item, Opener
-from fanfold.job import key_field
+from fanfold import Detail, Item, Opener
+from fanfold.job import detail_key_field, key_field
 
 DIMENSION = 8
-"""Of the vectors: few, so that what is measured is what a row costs whatever is in it."""
+"""Dimension of the vectors: small, so that the cost per row is measured and not its content."""
 
 
 @dataclass
 class Listing:
-    """So many pictures in folders of a million, as a bucket lists them. It is a `fanfold.source.Source`."""
+    """This many pictures in folders of a million, like a bucket's listing. It is a `fanfold.source.Source`."""
 
     items: int
     root: str = ""
@@ -40,6 +40,9 @@ class Listing:
 
     def read(self, item: Item, limit: int) -> bytes:
         raise OSError(f"there is no {item.key} of {limit} bytes")
+
+    def read_at(self, item: Item, offset: int, length: int) -> bytes:
+        return self.read(item, offset + length)
 
     def uri(self, item: Item) -> str:
         return f"s3://bucket/{item.key}"
@@ -86,3 +89,49 @@ class Work:
             vectors,
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+RECORDS = pa.schema(
+    [
+        detail_key_field(),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("number", pa.int64()),
+        pa.field("value", pa.float64()),
+    ]
+)
+AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class MadeUpDetails(MadeUp):
+    """The same, with this many detail rows of two numbers per item."""
+
+    name: ClassVar[str] = "made_up_details"
+
+    rows: int = 10_000
+
+    def details(self) -> dict[str, pa.Schema]:
+        return {"records": RECORDS}
+
+    def open(self) -> "Work":
+        return DetailedWork(self)
+
+
+class DetailedWork(Work):
+    """Yields details in batches, and then the row."""
+
+    def __init__(self, job: MadeUpDetails) -> None:
+        super().__init__(job.schema())
+        self.rows = job.rows
+
+    def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Detail]:  # type: ignore[override]
+        for item in items:
+            for start in range(0, self.rows, AT_ONCE):
+                yield Detail("records", self.records(item, start, min(AT_ONCE, self.rows - start)))
+            yield from super().__call__([item], source)
+
+    def records(self, item: Item, start: int, count: int) -> pa.RecordBatch:
+        """Some detail rows of an item."""
+        names = [pa.repeat(text, count) for text in (item.key, item.version)]
+        numbers = pa.array(np.arange(start, start + count))
+        return pa.RecordBatch.from_arrays([*names, numbers, pa.array(self.random.random(count))], schema=RECORDS)

@@ -1,4 +1,4 @@
-"""Tries every candidate's other settings, so that each can be shown at its best.
+"""Try every candidate's other settings, so that each can be shown at its best.
 
     .venv/bin/python benches/tune.py [--pictures 400] [--rounds 2] [--input 500x375] [--only tuned,daft]
 

@@ -1,10 +1,10 @@
-"""Tables of made-up vectors that lie as a model's do, or uniformly; written in slices, so of any size.
+"""Tables of any size with made-up vectors, distributed like a model's or uniformly; written in slices.
 
     clustered   a latent point of 48 dimensions near one of 10,000 centres (of very unequal sizes), through a random
                 layer with a rectifier and noise: non-negative, half zeros, cosine 0.3 between any two and 0.6 to 0.7
                 within a cluster. EfficientNet-Lite0's vectors of benches/pictures.py: 0.28, 0.39 zeros, 0.78 to the
                 nearest neighbour (crops of the same photograph)
-    uniform     directions without any structure: what no index can be good at, and no model makes
+    uniform     directions without any structure: hard for every index, and unlike any model's
 
 One row in ten is a near-duplicate of the row `before` it: their cosine is uniform between 0.94 and 1. The same
 picture saved again at quality 50 is at 0.93 to 0.98, brightened by 15 % at 0.97 to 1, cropped by 5 % at 0.94 to 0.97
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 SLICE = 8192
-"""Rows made at a time."""
+"""Rows per slice."""
 LATENT, CENTRES = 48, 10_000
 LEAST = 0.94
 """The lowest cosine of a planted near-duplicate."""
@@ -29,7 +29,7 @@ Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def make(path: Path, rows: int, dimension: int, kind: str = "clustered") -> lance.LanceDataset:
-    """The table at `path`, with columns as `fanfold images embed` writes them, as far as a search reads them."""
+    """The table at `path`, with those columns of `fanfold images embed` that a search reads."""
     schema = pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),
@@ -50,7 +50,7 @@ def make(path: Path, rows: int, dimension: int, kind: str = "clustered") -> lanc
 
 
 def block(number: int, rows: int, dimension: int, kind: str = "clustered") -> Matrix:
-    """Slice `number` of the table. float32[rows, dimension]; every tenth row is like the one before it."""
+    """Slice `number` of the table. float32[rows, dimension]; every tenth row is similar to the one before it."""
     random = np.random.default_rng([7, number])
     matrix = _fresh(random, rows, dimension, kind)
     copies = np.arange(9, rows, 10)
@@ -59,12 +59,12 @@ def block(number: int, rows: int, dimension: int, kind: str = "clustered") -> Ma
 
 
 def queries(count: int, dimension: int, kind: str = "clustered", seed: int = 1) -> Matrix:
-    """What is searched for: vectors made like the table's, of which none is in it. float32[count, dimension]."""
+    """The query vectors: made like the table's, and not in it. float32[count, dimension]."""
     return _fresh(np.random.default_rng([8, seed]), count, dimension, kind)
 
 
 def like(matrix: Matrix, cosines: Any, random: np.random.Generator) -> Matrix:
-    """For each row another one at this cosine (nearly: rectified again where it has no negative values)."""
+    """For each row another one at this cosine (approximately: rectified again if it has no negative values)."""
     noise = random.standard_normal(matrix.shape, np.float32)
     length = np.linalg.norm(matrix, axis=1, keepdims=True)
     noise *= length / np.linalg.norm(noise, axis=1, keepdims=True)
@@ -75,7 +75,7 @@ def like(matrix: Matrix, cosines: Any, random: np.random.Generator) -> Matrix:
 def _fresh(random: np.random.Generator, rows: int, dimension: int, kind: str) -> Matrix:
     if kind == "uniform":
         return random.standard_normal((rows, dimension), np.float32)
-    fixed = np.random.default_rng(6)  # the model and the world: the same for all slices
+    fixed = np.random.default_rng(6)  # the model and the data are the same for all slices
     layer = fixed.standard_normal((LATENT, dimension), np.float32) / np.sqrt(LATENT, dtype=np.float32)
     centres = fixed.standard_normal((CENTRES, LATENT), np.float32)
     share = fixed.lognormal(0, 1.5, CENTRES)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fanfold.cli import app
 from fanfold.images import Images
-from fanfold.images.model import MODELS
+from fanfold.images.models.model import MODELS
 
 INTRODUCTION = """# Command line
 
@@ -18,7 +18,7 @@ INTRODUCTION = """# Command line
 Results go to stdout, progress and errors to stderr.
 Exit codes: 0 all done, 1 the run failed, 2 the command was wrong, 3 finished with failed items, 130 stopped by
 Ctrl-C, 143 by SIGTERM.
-`--json` prints one JSON object a line.
+`--json` prints one JSON object per line.
 
 """
 

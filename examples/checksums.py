@@ -1,4 +1,4 @@
-"""A job in thirty lines: the SHA-256 of every file of a folder, in a table that is brought up to date by running again.
+"""A job in thirty lines: the SHA-256 of every file of a folder. Run it again to update the table.
 
 python examples/checksums.py FOLDER DATABASE
 """
@@ -17,7 +17,7 @@ from fanfold.job import key_field
 
 @dataclass(frozen=True)
 class Checksums:
-    """The digest of each file, whatever it is."""
+    """The digest of each file."""
 
     name: ClassVar[str] = "checksums"
     suffixes: ClassVar[frozenset[str]] = frozenset()  # every file is an item

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fanfold
-from fanfold.images.search import nearest, vectors
+from fanfold.images.search.neighbours import nearest, vectors
 
 QUERIES, NEIGHBOURS = 6, 5
 TILE, GAP, CAPTION = 150, 10, 34  # pixels
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def call(*command: str) -> int:
-    """Show a command, run it, and give its exit code."""
+    """Show a command, run it, and return its exit code."""
     print("$", shlex.join(command), flush=True)
     code = subprocess.call([str(Path(sys.executable).parent / command[0]), *command[1:]])
     print(flush=True)
@@ -70,7 +70,7 @@ def bundled_pictures() -> Path:
 
 
 def varied(dataset: lance.LanceDataset) -> list[str]:
-    """Keys of pictures unlike each other, each of which has a near neighbour to show.
+    """Keys of different pictures, each with a near neighbour to show.
 
     Farthest-point sampling among the third of (at most 2,000) pictures whose nearest neighbour is nearest.
     """
@@ -89,7 +89,7 @@ def varied(dataset: lance.LanceDataset) -> list[str]:
 
 
 def neighbours(dataset: lance.LanceDataset, key: str) -> list[Shown]:
-    """The picture itself and those most like it, nearest first."""
+    """The picture itself and those most similar to it, nearest first."""
     _, (vector,), _ = vectors(dataset, [key])
     found = [Shown(hit.key, hit.uri, hit.cosine) for hit in nearest(dataset, vector, NEIGHBOURS + 1)]
     itself = next((shown for shown in found if shown.key == key), found[0])
@@ -105,7 +105,7 @@ def print_table(rows: list[list[Shown]]) -> None:
 
 
 def draw(rows: list[list[Shown]]) -> Image.Image:
-    """A contact sheet: a row a query, the query framed, each neighbour with its cosine."""
+    """A contact sheet: a row per query, the query framed, each neighbour with its cosine."""
     width = GAP + max(map(len, rows)) * (TILE + GAP)
     sheet = Image.new("RGB", (width, GAP + len(rows) * (TILE + CAPTION + GAP)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
@@ -115,9 +115,9 @@ def draw(rows: list[list[Shown]]) -> Image.Image:
             sheet.paste(thumbnail(shown.uri), (x, y))
             if not column:
                 pen.rectangle((x - 3, y - 3, x + TILE + 2, y + TILE + 2), outline="#d33", width=3)
-            said = "query" if not column else f"{shown.cosine:.3f}"
+            caption = "query" if not column else f"{shown.cosine:.3f}"
             pen.text((x, y + TILE + 3), Path(shown.key).name[:22], "black", font)
-            pen.text((x, y + TILE + 17), said, "#d33" if not column else "#555", font)
+            pen.text((x, y + TILE + 17), caption, "#d33" if not column else "#555", font)
     return sheet
 
 

@@ -36,7 +36,7 @@ def build(app: App) -> tuple[Storage, Compute]:
     """
     settings = Settings.of(app.node)
     if settings.compute == "gpu":
-        check_region(os.environ.get("CDK_DEFAULT_REGION", ""))  # so the CDK's command line says where it will deploy
+        check_region(os.environ.get("CDK_DEFAULT_REGION", ""))  # set by the CDK's command line
     storage = Storage(app, settings)
     compute = Compute(app, settings, storage)
     Tags.of(app).add("fanfold", settings.name)
@@ -45,7 +45,7 @@ def build(app: App) -> tuple[Storage, Compute]:
 
 
 def main() -> None:
-    """Write the templates for the CDK's command line, or say in one line why not."""
+    """Write the templates for the CDK's command line, or show a one-line error."""
     app = App()
     try:
         build(app)

@@ -1,4 +1,4 @@
-"""The stack of what runs. Each process in it knows the deployment by one JSON object, which a laptop finds in SSM.
+"""The stack of everything that runs. Each process reads the settings from one JSON object, which a laptop finds in SSM.
 
                      ┌─ FANFOLD_DEPLOYMENT of the Lambda
     the deployment ──┼─ FANFOLD_DEPLOYMENT of every container       the same text in all of them
@@ -28,14 +28,14 @@ from infra.watch import Watch
 from infra.workflow import Workflow
 
 _DRIVER_HOURS = 24
-_WORKER_HOURS = 48  # a run says how long its own workers may take; this holds for jobs submitted by hand
+_WORKER_HOURS = 48  # for jobs submitted by hand; a run sets the limit of its own workers
 
 
 class Compute(Stack):
     """Network, machines, job definitions, trigger, alarms."""
 
     def __init__(self, scope: Construct, settings: Settings, storage: Storage) -> None:
-        super().__init__(scope, f"{settings.name}-Compute", description="fanfold: AWS Batch, and the Lambda before it")
+        super().__init__(scope, f"{settings.name}-Compute", description="fanfold: AWS Batch and the Lambda")
         self.add_stack_dependency(storage)
         self.settings = settings
         self.bucket = s3.Bucket.from_bucket_name(self, "Bucket", settings.bucket or storage.bucket)
@@ -51,7 +51,7 @@ class Compute(Stack):
             "Parameter",
             parameter_name=f"/fanfold/{settings.name}",
             string_value=self.deployment,
-            description="fanfold: what the deployment consists of",
+            description="fanfold: the settings of the deployment",
         )
         self._define_jobs()
         self.trigger = Trigger(
@@ -78,13 +78,19 @@ class Compute(Stack):
             "queue": self.machines.name,
             "worker": f"{settings.name}-worker",
             "driver": f"{settings.name}-driver",
-            "model": settings.model,
-            "provider": "cuda" if settings.compute == "gpu" else "cpu",
+            "job": settings.job,
+            "options": settings.job_options,
+            "gpus": self._gpus,
             "task_size": settings.task_size,
             "vcpus": settings.vcpus,
             "memory": settings.memory,
             "uploads": list(settings.uploads),
         }
+
+    @property
+    def _gpus(self) -> int:
+        """GPUs of a worker's container."""
+        return int(self.settings.compute == "gpu")
 
     def _define_jobs(self) -> None:
         bucket, settings = self.bucket, self.settings
@@ -94,7 +100,7 @@ class Compute(Stack):
             uri=self.image.uri,
             execution_role=self._role("Execution", [*pulling, *logging]),
             log_group=self.log.log_group_name,
-            # AWS tells a Lambda its region, and a container on Fargate, but none on EC2.
+            # AWS sets the region for a Lambda, and for a container on Fargate, but not on EC2.
             environment={"FANFOLD_DEPLOYMENT": self.deployment, "AWS_REGION": self.region},
         )
         working = [*may.reading(bucket), *may.writing(bucket)]
@@ -104,27 +110,27 @@ class Compute(Stack):
             self,
             "worker",
             worker,
-            Needs(settings.vcpus, settings.memory, gpus=int(settings.compute == "gpu"), hours=_WORKER_HOURS),
+            Needs(settings.vcpus, settings.memory, gpus=self._gpus, hours=_WORKER_HOURS),
         )
         container.define(
             self, "driver", driver, Needs(1, 4096 if settings.compute == "fargate" else 3584, hours=_DRIVER_HOURS)
         )
 
     def _driving(self) -> list[may.Permission]:
-        """What whoever plans or commits does beside reading and writing the bucket."""
+        """Permissions to plan and commit, beside those to read and write the bucket."""
         name = self.settings.name
         submitting = may.submitting(self, self.machines.queue.ref, [f"{name}-worker", f"{name}-driver"])
         return [*may.mirroring(self, self.table, name), *submitting]
 
     def _watching(self) -> list[may.Permission]:
-        """What the Lambda does for those who wait for a run to end."""
+        """Permissions of the Lambda to report the state of a run."""
         return [may.watching()] if self.settings.uploads or self.settings.workflow else []
 
     def _role(self, id: str, permissions: list[may.Permission]) -> iam.Role:
         return may.role(self, id, "ecs-tasks.amazonaws.com", permissions)
 
     def _machine_role(self, image: ContainerImage) -> iam.Role | None:
-        """Of the machines themselves, which Fargate does not show."""
+        """The role of the machines themselves, which Fargate does not show."""
         if self.settings.compute == "fargate":
             return None
         permissions = [*may.joining(self), *may.pulling(image.repository), *may.logging(self.log)]

@@ -1,5 +1,6 @@
 """The one container image, in which everything runs: workers, drivers, and the Lambda."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,15 +34,19 @@ def _built(scope: Construct, settings: Settings) -> ContainerImage:
         "ContainerImage",
         directory=str(ROOT),
         file="infra/Dockerfile",
-        platform=assets.Platform.LINUX_AMD64,  # as are the machines, whatever the one that builds it
-        build_args={"MODEL": settings.model, "PROCESSOR": "gpu" if settings.compute == "gpu" else "cpu"},
+        platform=assets.Platform.LINUX_AMD64,  # the machines' platform, not the one of the machine that builds
+        build_args={
+            "JOB": settings.job,
+            "OPTIONS": json.dumps(settings.job_options),
+            "PROCESSOR": "gpu" if settings.compute == "gpu" else "cpu",
+        },
     )
     return ContainerImage(asset.repository, asset.image_tag, asset.image_uri)
 
 
 def _given(scope: Construct, uri: str) -> ContainerImage:
     found = IMAGE.fullmatch(uri)
-    assert found is not None  # Settings has seen to it
+    assert found is not None  # Settings has checked it
     partition = "aws-cn" if found["region"].startswith("cn-") else "aws"
     repository = ecr.Repository.from_repository_attributes(
         scope,

@@ -1,4 +1,4 @@
-"""Job definitions: what a container of AWS Batch is given, and what becomes of one that does not end well.
+"""Job definitions: the settings of a container on AWS Batch, and what happens when a container fails.
 
 A job says what it is to do when it is submitted; the definition says where, as whom, and with what.
 """
@@ -15,11 +15,11 @@ from infra.settings import Settings
 
 USER = "10001"
 """The user that the Dockerfile makes."""
-_TMP_MIB = 256  # workers keep there what they said last, and little else
+_TMP_MIB = 256  # for the workers' output, and little else
 
 _Definition = batch.CfnJobDefinition
 _RULES = [
-    _Definition.EvaluateOnExitProperty(action="EXIT", on_exit_code="2"),  # a bad option stays one
+    _Definition.EvaluateOnExitProperty(action="EXIT", on_exit_code="2"),  # a bad option stays bad
     _Definition.EvaluateOnExitProperty(action="RETRY", on_status_reason="Host EC2*"),  # Spot took it, or it was lost
     _Definition.EvaluateOnExitProperty(action="RETRY", on_exit_code="*"),
 ]
@@ -37,11 +37,11 @@ class Needs:
     memory: int
     """MiB."""
     hours: int
-    """Until an attempt is taken to hang."""
+    """Time limit of an attempt."""
     gpus: int = 0
 
     def resources(self) -> list[batch.CfnJobDefinition.ResourceRequirementProperty]:
-        """As AWS Batch takes them."""
+        """The same in the form of AWS Batch."""
         amounts = {"VCPU": self.vcpus, "MEMORY": self.memory} | ({"GPU": self.gpus} if self.gpus else {})
         return [
             batch.CfnJobDefinition.ResourceRequirementProperty(type=kind, value=str(amount))
@@ -101,7 +101,7 @@ class Container:
         )
 
 
-# The init is process 1: it hands on SIGTERM, and buries what crashed workers leave behind.
+# The init is process 1: it passes SIGTERM on, and reaps the processes that crashed workers leave.
 
 
 def _ec2() -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _ec2() -> dict[str, Any]:
 
 
 def _fargate() -> dict[str, Any]:
-    """Fargate has no tmpfs, so the root stays writable; but each job has a machine of its own, used once."""
+    """Fargate has no tmpfs, so the root stays writable; but each job has its own machine, used once."""
     return {
         "readonly_root_filesystem": False,
         "linux_parameters": _Definition.LinuxParametersProperty(init_process_enabled=True),

@@ -1,4 +1,4 @@
-"""The machines of AWS Batch, which are there only while a run needs them, and the queue in front of them.
+"""The machines of AWS Batch, which exist only while a run needs them, and the queue in front of them.
 
     queue NAME-COMPUTE ──▶ compute environment ──▶ machines, 0 to max_vcpus
 
@@ -18,11 +18,11 @@ from infra.gpus import ABSENT, FAMILIES
 from infra.network import Network
 from infra.settings import Settings
 
-# AWS Batch chooses among those families of x86-64 that the region has: no family is in every one, and a list is refused
-# for a single one that is absent. Of machines with GPUs AWS Batch has no such choice, hence infra/gpus.py.
+# AWS Batch chooses among the x86-64 families that the region has: no family is in every region, and AWS Batch refuses a
+# list with an absent family. It has no such choice for machines with GPUs, hence infra/gpus.py.
 _CHOSEN_BY_AWS = ["default_x86_64"]
-# What AWS Batch can tell of a job that no machine comes for, and after how many seconds it cancels it: with what is
-# wrong and stays so after the least that it allows, and where others have the machines only after the most.
+# The reasons that AWS Batch gives for a job without a machine, and the seconds after which it cancels it: the least
+# that it allows for a mistake that stays, the most where other accounts have the machines.
 # docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable_time_limit_actions.html
 _GIVEN_UP_AFTER = {
     "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE": 600,
@@ -33,7 +33,7 @@ _DISK_GIB = {"spot": 40, "ec2": 40, "gpu": 100}  # CUDA's libraries make the con
 
 
 class Machines(Construct):
-    """A queue, and machines for what is in it."""
+    """A queue, and machines for its jobs."""
 
     def __init__(self, scope: Construct, settings: Settings, network: Network, machine: iam.Role | None) -> None:
         super().__init__(scope, f"Machines-{settings.compute}")

@@ -1,4 +1,4 @@
-"""The network that containers run in: public addresses, nothing that answers on them, and no way out but TLS.
+"""The network that containers run in: public addresses, no open port, and no way out but TLS.
 
     internet ◀── gateway ◀── subnet in zone a ── machines: a public address each, no port open
                         ◀── subnet in zone b ── machines
@@ -32,19 +32,19 @@ class Network(Construct):
             max_azs=2,
             nat_gateways=0,
             subnet_configuration=[ec2.SubnetConfiguration(name="public", subnet_type=ec2.SubnetType.PUBLIC)],
-            restrict_default_security_group=True,  # nobody uses it; a small Lambda of the CDK's empties it
+            restrict_default_security_group=True,  # it is not used; a small Lambda of the CDK's empties it
         )
         self._open_s3(bucket)
         self._open_dynamodb()
         self.security_group = ec2.SecurityGroup(
             self, "Closed", vpc=self.vpc, allow_all_outbound=False, description="fanfold: nothing comes in"
         )
-        # Every service that is talked to answers by TLS. The network's own names and clock need no rule.
+        # Every service that is used answers by TLS. The network's own names and clock need no rule.
         self.security_group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "TLS")
         self._log_rejected()
 
     def _open_s3(self, bucket: s3.IBucket) -> None:
-        """ECR keeps the layers of container images in S3, and pictures of a list may be in somebody's public bucket."""
+        """ECR keeps the layers of container images in S3, and a list may name pictures in other public buckets."""
         endpoint = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         endpoint.add_to_policy(_through(["s3:*"], [bucket.bucket_arn, bucket.arn_for_objects("*")]))
         endpoint.add_to_policy(_through(["s3:GetObject"], ["*"]))
@@ -60,7 +60,7 @@ class Network(Construct):
         return [subnet.subnet_id for subnet in self.vpc.public_subnets]
 
     def _log_rejected(self) -> None:
-        """Keep what was refused, for two weeks: it tells who knocks, and why a machine does not get through."""
+        """Log refused traffic, for two weeks: it shows who tried to connect, and why a machine is blocked."""
         group = logs.LogGroup(
             self, "Rejected", retention=logs.RetentionDays.TWO_WEEKS, removal_policy=RemovalPolicy.DESTROY
         )
@@ -73,5 +73,5 @@ class Network(Construct):
 
 
 def _through(actions: Sequence[str], resources: Sequence[str]) -> iam.PolicyStatement:
-    """What an endpoint lets pass for any caller; roles decide which callers may do it."""
+    """What an endpoint allows for all callers; roles decide which callers may do it."""
     return iam.PolicyStatement(principals=[iam.AnyPrincipal()], actions=[*actions], resources=[*resources])

@@ -1,4 +1,4 @@
-"""Who may do what: one role each, with a policy written by hand.
+"""The permissions: one role for each part, with a policy written by hand.
 
               S3 bucket                 DynamoDB tables     AWS Batch       else
     worker    list, read, write db/
@@ -38,7 +38,7 @@ class Permission:
 
 
 def role(scope: Construct, id: str, service: str, permissions: Sequence[Permission]) -> iam.Role:
-    """A role that a service takes on, and that may do just this."""
+    """A role for a service, with only these permissions."""
     made = iam.Role(scope, id, assumed_by=iam.ServicePrincipal(service))
     for permission in permissions:
         grant(made, permission)
@@ -46,14 +46,14 @@ def role(scope: Construct, id: str, service: str, permissions: Sequence[Permissi
 
 
 def grant(to: iam.Role, permission: Permission) -> None:
-    """Let a role do this, too, and tell cdk-nag why a resource is wide."""
+    """Add permissions to a role, with reasons for cdk-nag where a resource is wide."""
     to.add_to_policy(iam.PolicyStatement(actions=[*permission.actions], resources=[*permission.resources]))
     for resource in permission.resources if permission.because else ():
         acknowledge(to, f"AwsSolutions-IAM5[Resource::{_flat(Stack.of(to).resolve(resource))}]", permission.because)
 
 
 def acknowledge(scope: Construct, rule: str, reason: str) -> None:
-    """Say why a rule of cdk-nag does not hold here."""
+    """Record why a rule of cdk-nag does not apply here."""
     Validations.of(scope).acknowledge(Acknowledgment(id=rule, reason=reason))
 
 
@@ -68,7 +68,7 @@ def _flat(resource: Any) -> str:
 
 
 def reading(bucket: s3.IBucket) -> list[Permission]:
-    """List a bucket, without which S3 says "forbidden" of what is not there, and read its objects."""
+    """List a bucket and read its objects. Without the listing, S3 answers "forbidden" for a missing object."""
     because = "Pictures may lie under any prefix of the bucket that was deployed for them."
     return [
         Permission(["s3:ListBucket"], [bucket.bucket_arn]),
@@ -77,12 +77,12 @@ def reading(bucket: s3.IBucket) -> list[Permission]:
 
 
 def writing(bucket: s3.IBucket) -> list[Permission]:
-    """Write below db/, by parts if need be."""
+    """Write below db/, in parts if needed."""
     return [_below_db(["s3:PutObject", "s3:AbortMultipartUpload"], bucket)]
 
 
 def deleting(bucket: s3.IBucket) -> list[Permission]:
-    """Delete below db/, as `fanfold optimize` does; the bucket keeps what is deleted for a while."""
+    """Delete below db/, as `fanfold optimize` does; the bucket keeps deleted objects for a while."""
     return [_below_db(["s3:DeleteObject"], bucket)]
 
 
@@ -92,7 +92,7 @@ def _below_db(actions: Sequence[str], bucket: s3.IBucket) -> Permission:
 
 
 def mirroring(stack: Stack, table: dynamodb.ITable | None, deployment: str) -> list[Permission]:
-    """What `fanfold.aws.dynamodb` does to bring a table in step; Scan is of one item, to see whose it is.
+    """What `fanfold.aws.dynamodb.table` does to bring a table in sync; Scan reads one item, to see its owner.
 
     The deployment comes with the DynamoDB table of one Lance table. Runs make those of the others.
     """
@@ -110,7 +110,7 @@ def submitting(stack: Stack, queue: str, definitions: Sequence[str]) -> list[Per
     """Submit jobs of these definitions to the queue, with tags.
 
     A definition that is submitted by name alone is checked with its revision, says the AWS Batch user guide
-    ("Restrict to job definition prefix"), and without one, say people whom it was denied to (aws-sdk-js issue 4280).
+    ("Restrict to job definition prefix"), and also without one, according to aws-sdk-js issue 4280.
     So both are allowed.
     """
     known = [stack.format_arn(service="batch", resource="job-definition", resource_name=name) for name in definitions]
@@ -124,7 +124,7 @@ def submitting(stack: Stack, queue: str, definitions: Sequence[str]) -> list[Per
 
 
 def watching() -> Permission:
-    """See how jobs stand."""
+    """Read the states of jobs."""
     return Permission(["batch:DescribeJobs"], ["*"], "AWS Batch knows no resource for it.")
 
 
@@ -143,7 +143,7 @@ def logging(group: logs.ILogGroup) -> list[Permission]:
 
 
 def invoking(function_arn: str) -> Permission:
-    """Call one Lambda, whose newest version it is that has no number."""
+    """Call one Lambda, by its newest version, which has no number."""
     return Permission(["lambda:InvokeFunction"], [function_arn])
 
 
@@ -159,7 +159,7 @@ def delivering() -> Permission:
 
 
 def receiving(queue_arn: str) -> Permission:
-    """Be fed from an SQS queue."""
+    """Receive messages from an SQS queue."""
     actions = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
     return Permission([f"sqs:{action}" for action in actions], [queue_arn])
 

@@ -1,5 +1,6 @@
-"""What can be chosen about a deployment: the context values of `cdk deploy -c NAME=VALUE`, checked in one place."""
+"""The settings of a deployment: the context values of `cdk deploy -c NAME=VALUE`, checked in one place."""
 
+import json
 import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from constructs import Node
 
 from fanfold.errors import UsageError
+from fanfold.job import JOBS, load
 
 _EMAIL = r"[^@\s]+@[^@\s]+\.[^@\s]+"
 _ECR = r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<name>[a-z0-9._/-]+)"
@@ -22,7 +24,7 @@ _FARGATE = {
     8: range(16384, 61440 + 1, 4096),
     16: range(32768, 122880 + 1, 8192),
 }
-# MiB a vCPU. A compute-optimized machine has 2048, less what its system takes (about 1.8 GiB of the 2 are left).
+# MiB per vCPU. A compute-optimized machine has 2048, less what its system takes (about 1.8 GiB of the 2 are left).
 _MEMORY = {"spot": 1792, "ec2": 1792, "fargate": 2048, "gpu": 3584}
 _COMPUTE = tuple(_MEMORY)
 _TABLES = ("both", "lance")
@@ -30,55 +32,66 @@ _TABLES = ("both", "lance")
 
 @dataclass(frozen=True)
 class Settings:
-    """What was chosen. Raises UsageError for what cannot be deployed."""
+    """The settings. Raises UsageError for a deployment that is not possible."""
 
     name: str = "fanfold"
-    """Of the deployment: begins the stacks' names, and is what `--on aws-batch:NAME` takes."""
+    """The deployment's name: the stacks' names begin with it, and `--on aws-batch:NAME` takes it."""
     bucket: str = ""
     """An existing bucket, which is left as it is; a new one by default."""
     compute: str = "spot"
-    """`spot` (EC2 Spot), `ec2` (EC2 on demand), `fargate`, or `gpu` (EC2 Spot with an NVIDIA GPU a worker)."""
+    """`spot` (EC2 Spot), `ec2` (EC2 on demand), `fargate`, or `gpu` (EC2 Spot with an NVIDIA GPU per worker)."""
     vcpus: int = 0
-    """Of a worker's container, which has as many worker processes, or with a GPU one; 2 by default, 4 with a GPU."""
+    """vCPUs of a worker's container: as many worker processes, or with a GPU one; 2 by default, 4 with a GPU."""
     memory: int = 0
-    """Of a worker's container, in MiB; by default what machines have a vCPU."""
+    """Memory of a worker's container, in MiB; by default what machines have for each vCPU."""
     max_vcpus: int = 32
-    """Of all machines together; the account's quota may be lower."""
+    """vCPUs of all machines together; the account's quota may be lower."""
+    job: str = "images"
+    """The job: a name in `JOBS`, or module:Class, which the container image given as `image` must hold."""
+    options: str = ""
+    """The job's options, as a JSON object."""
     model: str = "efficientnet-lite0"
-    """The model that the container image is built with."""
+    """The option `model` of the job `images`, in short."""
     task_size: int = 1000
-    """Pictures a task at most."""
+    """Most items per task."""
     table: str = "both"
-    """`both`: the Lance table, and a DynamoDB table kept in step; `lance`: the Lance table alone."""
+    """`both`: the Lance table, and a DynamoDB table that mirrors it; `lance`: the Lance table alone."""
     image: str = ""
     """A container image in ECR to use; by default it is built from the Dockerfile."""
     uploads: tuple[str, ...] = ()
-    """Prefixes of the bucket, with commas between, to which an upload starts a run by itself."""
+    """Prefixes of the bucket, separated by commas, where an upload starts a run."""
     workflow: bool = False
-    """Whether there is a state machine of Step Functions that begins a run and waits for its end."""
+    """Whether to make a state machine of Step Functions that starts a run and waits for its end."""
     alarm_email: str = ""
-    """Who is told of alarms."""
+    """The e-mail address for alarms."""
     retain: bool = True
     """Whether `cdk destroy` leaves the new bucket and the DynamoDB table."""
 
+    @property
+    def job_options(self) -> dict[str, Any]:
+        """The options that the container image is built for."""
+        provider = "cuda" if self.compute == "gpu" else "cpu"
+        own = {"model": self.model, "provider": provider} if self.job == "images" else {}
+        return own | (_object(self.options) or {})
+
     @classmethod
     def of(cls, node: Node) -> "Settings":
-        """The settings in the context of an app. Raises UsageError, in one line, for what is not understood."""
+        """The settings in the context of an app. Raises UsageError, in one line, for a value that is not valid."""
         known = {field.name: field for field in fields(cls)}
         context = node.get_all_context()
         for name in context:  # the CDK's own names hold ':', '/' or '-'
             if re.fullmatch(r"\w+", name) and name not in known:
-                raise UsageError(f"There is no setting '{name}'. There are: {', '.join(known)}.")
+                raise UsageError(f"Unknown setting '{name}'. Use one of {', '.join(known)}.")
         given = {name: context[name] for name in known if context.get(name) is not None}
         return cls(**{name: _read(name, value, known[name].default) for name, value in given.items()})._completed()
 
     def __post_init__(self) -> None:
         for name, (holds, wanted) in self._rules().items():
             if not holds:
-                raise UsageError(f"-c {name}={_said(getattr(self, name))} is not possible: {wanted}.")
+                raise UsageError(f"-c {name}={_typed(getattr(self, name))} is not valid. Use {wanted}.")
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
-        """By the name of each setting: whether it can be, and what can."""
+        """By the name of each setting: whether its value is valid, and which values are."""
         prefixes = all(re.fullmatch(r"[^/*?]+(/[^/*?]+)*", prefix) for prefix in self.uploads)
         apart = not any(prefix.split("/")[0] == "db" for prefix in self.uploads)
         return {
@@ -86,12 +99,17 @@ class Settings:
             "bucket": (not self.bucket or _is(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.bucket), "a bucket's name"),
             "compute": (self.compute in _COMPUTE, f"one of {', '.join(_COMPUTE)}"),
             "vcpus": (0 <= self.vcpus <= 96, "a number from 1 to 96"),
-            "memory": (self.memory == 0 or self.memory >= 1024, "MiB, at least 1024"),
+            "memory": (self.memory == 0 or self.memory >= 1024, "at least 1024 MiB"),
             "max_vcpus": (self.max_vcpus >= max(1, self.vcpus), "at least a worker's vcpus"),
             "model": (
                 _is(r"[a-z0-9][a-z0-9.-]*|hf://[\w./-]+\.onnx(@\w+)?", self.model),
                 "a name from `fanfold images models`, or hf://org/repo/path.onnx@revision",
             ),
+            "job": (
+                self.job in JOBS or (":" in self.job and bool(self.image)),
+                f"one of {', '.join(JOBS)}, or module:Class together with -c image=...",
+            ),
+            "options": (_object(self.options) is not None, 'a JSON object such as {"model": "resnet18"}'),
             "task_size": (1 <= self.task_size <= 1_000_000, "a number from 1 to 1000000"),
             "table": (self.table in _TABLES, f"one of {', '.join(_TABLES)}"),
             "image": (
@@ -103,12 +121,23 @@ class Settings:
         }
 
     def _completed(self) -> "Settings":
-        """With the defaults that follow from other settings, and what they must keep to."""
+        """The settings with the defaults that follow from others, checked against each other."""
+        if self.job in JOBS and getattr(load(self.job, self.job_options), "gpus", 0) and self.compute != "gpu":
+            raise UsageError(f"-c options={self.options} needs a GPU. Add: -c compute=gpu")
         vcpus = self.vcpus or (4 if self.compute == "gpu" else 2)
         memory = self.memory or vcpus * _MEMORY[self.compute]
         if self.compute == "fargate" and memory not in _FARGATE.get(vcpus, ()):
-            raise UsageError(f"Fargate has no machine of {vcpus} vCPUs and {memory} MiB. It has {_fargate()}.")
+            raise UsageError(f"Fargate does not have {memory} MiB for {vcpus} vCPUs. It has {_fargate()}.")
         return replace(self, vcpus=vcpus, memory=memory)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object in a text, {} for an empty text; None if it is not a JSON object."""
+    try:
+        content = json.loads(text or "{}")
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _is(pattern: str, text: str) -> bool:
@@ -117,22 +146,22 @@ def _is(pattern: str, text: str) -> bool:
 
 def _read(name: str, value: Any, default: Any) -> Any:
     """A value of the command line, which is text, or of cdk.json, as the type of its default."""
-    text = _said(value)
+    text = _typed(value)
     if isinstance(default, bool):
         if text not in ("true", "false"):
-            raise UsageError(f"-c {name}={text} is not possible: true or false.")
+            raise UsageError(f"-c {name}={text} is not valid. Use true or false.")
         return text == "true"
     if isinstance(default, int):
         if not _is(r"[1-9]\d{0,8}", text):
-            raise UsageError(f"-c {name}={text} is not possible: a number from 1 up.")
+            raise UsageError(f"-c {name}={text} is not valid. Use a number from 1 up.")
         return int(text)
     return tuple(part.strip().strip("/") for part in text.split(",") if part.strip()) if default == () else text
 
 
-def _said(value: Any) -> str:
+def _typed(value: Any) -> str:
     """A value as it is typed."""
-    if isinstance(value, bool):
-        return str(value).lower()
+    if isinstance(value, (bool, dict)):
+        return json.dumps(value)
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

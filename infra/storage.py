@@ -1,4 +1,4 @@
-"""The stack of what stays: a bucket for pictures and database, and the DynamoDB table.
+"""The stack of everything that stays: a bucket for pictures and database, and the DynamoDB table.
 
 s3://BUCKET/images/...    pictures, under whatever prefix
             db/...        the database: tables, runs
@@ -35,7 +35,7 @@ class Storage(Stack):
         self._tell_of_teardown(settings)
 
     def _told(self, what: str, name: str, description: str) -> str:
-        """Say a name in the stack's outputs. Returns it, for use in another stack."""
+        """Put a name into the stack's outputs. Returns it, for use in another stack."""
         export = f"{self.stack_name}-{what}"
         CfnOutput(self, f"{what}Name", value=name, description=description.format(what.upper()), export_name=export)
         return Fn.import_value(export)
@@ -67,8 +67,8 @@ class Storage(Stack):
                 "NotificationConfiguration.EventBridgeConfiguration.EventBridgeEnabled", True
             )
         reason = (
-            "Server access logs would need a second bucket, and a line for each of a run's millions of requests. Who "
-            "must know who read what turns on CloudTrail's data events for this bucket."
+            "Server access logs would need a second bucket, and a line for each of a run's millions of requests. To "
+            "record who read what, turn on CloudTrail's data events for this bucket."
         )
         Validations.of(bucket).acknowledge(Acknowledgment(id="AwsSolutions-S1", reason=reason))
         return bucket
@@ -87,9 +87,9 @@ class Storage(Stack):
         )
 
     def _tell_of_teardown(self, settings: Settings) -> None:
-        """Outputs vanish with the stack, so infra/README.md says it, too."""
+        """Outputs vanish with the stack, so infra/README.md has this, too."""
         if settings.bucket:
-            left = f"the bucket, which was there before (its {DATABASE}/ is fanfold's)"
+            left = f"the bucket, which existed before (fanfold's database is in {DATABASE}/)"
         elif settings.retain:
             left = "the bucket with all versions of its objects"
         else:

@@ -1,6 +1,6 @@
-"""The Lambda that begins runs, and what calls it.
+"""The Lambda that starts runs, and its callers.
 
-somebody ──────────────────────────────────▶ Lambda ──▶ AWS Batch
+a person ──────────────────────────────────▶ Lambda ──▶ AWS Batch
 AWS Batch: a job has failed ──▶ rule ──────▶   ▲
 S3: an upload ──▶ rule ──▶ queue ──5 min───────┘          only with -c uploads=...
                    └─────────┴──▶ dead letters            what could not be delivered, or was given up; from all rules
@@ -14,17 +14,17 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from fanfold.executors.aws_batch import CANCELLED
+from fanfold.aws.batch import CANCELLED
 from infra.container import ContainerImage
 from infra.permissions import Permission, acknowledge, logging, role
 
 TIMEOUT = Duration.minutes(15)
 KEPT = Duration.days(14)
-"""How long a message may wait, and a dead letter lies: the longest that SQS has."""
+"""The time that a message may wait, and a dead letter is kept: the longest that SQS has."""
 
 
 class Trigger(Construct):
-    """The Lambda, and the rule that tells it of failed jobs."""
+    """The Lambda, and the rule that invokes it for failed jobs."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Trigger(Construct):
         self.function = lambda_.DockerImageFunction(
             self,
             "Function",
-            description="fanfold: begins runs over the bucket's pictures",
+            description="fanfold: begins runs",
             code=lambda_.DockerImageCode.from_ecr(
                 image.repository,
                 tag_or_digest=image.tag,

@@ -1,4 +1,4 @@
-"""Runs that uploads begin: for `-c uploads=PREFIX,...`.
+"""Runs that uploads start: for `-c uploads=PREFIX,...`.
 
     S3 ──▶ rule: below a prefix? ──▶ queue ──up to 5 minutes of messages at once──▶ Lambda ──▶ a run
                                        ▲  └── given up ──▶ dead letters              │
@@ -21,10 +21,10 @@ from infra.permissions import grant, receiving
 from infra.trigger import KEPT, TIMEOUT, Trigger
 
 _GATHERED = Duration.minutes(5)
-# At least six times the Lambda's time and what it gathers for, says AWS:
+# At least six times the Lambda's time limit plus its batching window, as AWS advises:
 # docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 _HIDDEN = Duration.seconds(6 * TIMEOUT.to_seconds() + _GATHERED.to_seconds())
-# A message sent back because a run is under way is hidden for so long again: this is some six days of waiting.
+# A message sent back because a run is under way is hidden for this time again: about six days of waiting in total.
 _RECEIVED_AT_MOST = 100
 
 

@@ -1,4 +1,4 @@
-"""What a person is told: alarms and stuck jobs by e-mail, and a dashboard.
+"""Messages to people: alarms and stuck jobs by e-mail, and a dashboard.
 
     alarm: a job failed, the Lambda failed, dead letters ──▶ topic ──▶ e-mail
     AWS Batch: jobs wait in vain ──▶ rule ─────────────────────▲
@@ -48,19 +48,21 @@ class Watch(Construct):
         failed = _called(trigger.failed_jobs)
         errors = trigger.function.metric_errors(period=_EVERY)
         lost = trigger.lost.metric_approximate_number_of_messages_visible(period=_EVERY, statistic="Maximum")
-        self._alarm("FailedJobs", failed, "an AWS Batch job failed. fanfold report says more.")
-        self._alarm("FailedCalls", errors, "the Lambda failed. Its log says why.")
-        self._alarm("DeadLetters", lost, "an event reached nobody, or uploads began no run: see the dead-letter queue.")
-        waiting = _called(self._tell_of_waiting(queue, trigger))
+        self._alarm("FailedJobs", failed, "an AWS Batch job failed. Type: fanfold report DATABASE")
+        self._alarm("FailedCalls", errors, "the Lambda failed. See its log.")
+        self._alarm(
+            "DeadLetters", lost, "an event was not delivered, or uploads began no run. See the dead-letter queue."
+        )
+        waiting = _called(self._report_waiting(queue, trigger))
         trouble = {"failed jobs": failed, "failed calls": errors, "jobs that wait in vain": waiting}
         self._show(table, trigger, log, [metric.with_(label=label) for label, metric in trouble.items()])
 
     def _new_key(self) -> kms.Key:
-        """CloudWatch's alarms cannot use the key that SNS has of its own accord; one of ours can let them."""
+        """CloudWatch's alarms cannot use the default key of SNS; a key of our own can allow them."""
         key = kms.Key(
             self,
             "Key",
-            description=f"fanfold {self.name}: what the alarms say, until it is sent",
+            description=f"fanfold {self.name}: encrypts the messages of alarms",
             enable_key_rotation=True,
             removal_policy=RemovalPolicy.DESTROY,
             pending_window=Duration.days(7),
@@ -69,12 +71,12 @@ class Watch(Construct):
         return key
 
     def _new_topic(self, email: str) -> sns.Topic:
-        """A topic with a policy of its own, as that for TLS is, must also name who may publish."""
+        """A topic that has a policy (for TLS) must also name its publishers."""
         topic = sns.Topic(self, "Alarms", enforce_ssl=True, master_key=self.key)
         topic.add_to_resource_policy(self._for_alarms(["sns:Publish"], topic.topic_arn))
         if email:
             sns.Subscription(self, "Email", topic=topic, protocol=sns.SubscriptionProtocol.EMAIL, endpoint=email)
-        CfnOutput(Stack.of(self), "AlarmTopic", value=topic.topic_arn, description="Subscribe to be told of alarms")
+        CfnOutput(Stack.of(self), "AlarmTopic", value=topic.topic_arn, description="Subscribe to get alarms")
         return topic
 
     def _for_alarms(self, actions: Sequence[str], resource: str) -> iam.PolicyStatement:
@@ -86,15 +88,15 @@ class Watch(Construct):
             conditions={"StringEquals": {"aws:SourceAccount": Stack.of(self).account}},
         )
 
-    def _tell_of_waiting(self, queue: str, trigger: Trigger) -> events.Rule:
-        """AWS Batch tells of jobs that no machine comes for, and of why, as far as it knows.
+    def _report_waiting(self, queue: str, trigger: Trigger) -> events.Rule:
+        """AWS Batch sends events about jobs that no machine comes for, with the reason as far as it knows.
 
         docs.aws.amazon.com/batch/latest/userguide/batch-job-queue-blocked-events.html
         """
         job, why = events.EventField.from_path("$.detail.jobName"), events.EventField.from_path("$.detail.statusReason")
         text = (
-            f"fanfold {self.name}: jobs wait, and no machine comes for them. The first of them is {job}. "
-            f"AWS Batch says: {why} - what that means, and what to do: 'Jobs that wait' in infra/README.md."
+            f"fanfold {self.name}: jobs wait, but no machine comes for them. The first job is {job}. "
+            f"The reason from AWS Batch: {why}. What to do: see 'Jobs that wait' in infra/README.md."
         )
         sender = role(self, "Sender", "events.amazonaws.com", publishing(self.topic.topic_arn, self.key.key_arn))
         return events.Rule(
@@ -144,7 +146,7 @@ class Watch(Construct):
             written = table.metric_consumed_write_capacity_units(period=_EVERY, label="write units")
             throttled = table.metric("WriteThrottleEvents", period=_EVERY, statistic="Sum", label="throttled")
             rows.insert(1, [_graph("DynamoDB: written", [written]), _graph("DynamoDB: throttled", [throttled])])
-        # Alone of all names here, a dashboard's is one of the whole account and not of a region.
+        # Unlike all other names here, a dashboard's name belongs to the whole account, not to a region.
         name = f"{self.name}-{Stack.of(self).region}"
         cloudwatch.Dashboard(self, "Dashboard", dashboard_name=name, widgets=rows)
 
@@ -166,7 +168,7 @@ def _graph(title: str, metrics: Sequence[cloudwatch.IMetric]) -> cloudwatch.Grap
 
 def _log_of(group: logs.LogGroup) -> cloudwatch.LogQueryWidget:
     return cloudwatch.LogQueryWidget(
-        title="What containers said last",
+        title="Latest output of containers",
         log_group_names=[group.log_group_name],
         query_lines=["fields @timestamp, @logStream, @message", "sort @timestamp desc", "limit 50"],
         width=24,

@@ -1,11 +1,11 @@
-"""A state machine that begins a run and ends with it: for `-c workflow=true`, and for systems that wait for a run.
+"""A state machine that starts a run and ends with it: for `-c workflow=true`, and for systems that wait for a run.
 
     Begin ──▶ has a run begun? ──▶ Ask ──▶ how does it stand? ──▶ Succeeded, with its report
                     │               ▲             │    └────────▶ Failed, with a cause
                     ▼               └── Wait ◀────┘
               NothingBegun
 
-The Lambda does it all: it is asked how the run stands, and says when to ask again (`fanfold.aws.standing`). An
+The Lambda does it all: it answers with the state of the run, and when to ask again (`fanfold.aws.standing`). An
 execution has 25,000 events at most. Three states are nine of them, and a week of asking every five minutes 18,000.
 """
 
@@ -23,7 +23,7 @@ _LONGEST = Duration.days(7)  # of a run: planning, workers and waiting for machi
 _ANSWERED_WITHIN = Duration.minutes(3)
 # docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html
 _BUSY = ["Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AWSLambdaException"]
-# After these the Lambda may have run all the same. To ask twice does no harm; to begin twice makes two runs.
+# After these the Lambda may have run all the same. Asking twice does no harm; starting twice makes two runs.
 _UNANSWERED = ["Lambda.ClientExecutionTimeoutException", "Lambda.SdkClientException", "States.Timeout", "StorageError"]
 
 

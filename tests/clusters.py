@@ -1,6 +1,6 @@
-"""A little cluster of processes of this machine: a detached executor, as real as one can be here.
+"""A small cluster of local processes: a detached executor, as realistic as possible on one machine.
 
-Run as a script it is that cluster, or the command line with it among the executors:
+As a script it is that cluster, or the command line with the cluster among its executors:
 
     python clusters.py serve DATABASE RUN SHARES TRIES ENDING     what `Subprocesses.submit` starts
     python clusters.py report DATABASE --follow                   fanfold
@@ -20,12 +20,13 @@ from pathlib import Path
 
 import psutil
 
-from fanfold import detached
-from fanfold.driver import Run
-from fanfold.executors import EXECUTORS, Size
+from fanfold.core import detached
+from fanfold.core.executor import Size
+from fanfold.core.mirror import MIRRORS
+from fanfold.core.run import Run
+from fanfold.core.runs import RunDirectory
+from fanfold.executors import EXECUTORS
 from fanfold.job import Job
-from fanfold.mirror import MIRRORS
-from fanfold.runs import RunDirectory
 from fanfold.source import Source
 
 HERE = Path(__file__).parent
@@ -37,12 +38,12 @@ detached.POLL = 0.1  # seconds: processes here end sooner than machines elsewher
 
 
 class Subprocesses:
-    """Performs runs in processes that go on when the caller goes away."""
+    """Performs runs in processes that continue without their caller."""
 
     def __init__(self, log: Path, shares: int = 2, tries: int = 2, ending: str = "commit") -> None:
         self.log, self.shares, self.tries = log, shares, tries
         self.ending = ending
-        """What comes after the shares: `commit`, or `nothing`, as when the job that commits never begins."""
+        """The step after the shares: `commit`, or `nothing`, as if the committing job never started."""
 
     @classmethod
     def open(cls, where: str, size: Size) -> "Subprocesses":
@@ -91,17 +92,17 @@ class Subprocesses:
                 stderr=log,
                 start_new_session=True,
             )
-        threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay as a zombie
+        threading.Thread(target=process.wait, daemon=True).start()  # otherwise it would stay as a zombie
         jobs = [*self._groups(run), process.pid]
         run.put("jobs.json", {"executor": self.name, "jobs": jobs})
 
     def _groups(self, run: RunDirectory) -> list[int]:
-        """The process groups of what was submitted: the first process of a group gives it its id."""
+        """The process groups of what was submitted; a group has the id of its first process."""
         return list((run.get("jobs.json") or {"jobs": []})["jobs"])
 
 
 def members(group: int) -> Iterator[psutil.Process]:
-    """The processes of a group that live."""
+    """The living processes of a group."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
@@ -109,7 +110,7 @@ def members(group: int) -> Iterator[psutil.Process]:
 
 
 def serve(database: str, run: str, shares: str, tries: str, ending: str) -> int:
-    """Be the cluster: perform all shares, two at a time, failed ones again; then commit, if all went well."""
+    """Act as the cluster: perform all shares, two at a time, retry failed ones, and commit if all succeeded."""
 
     def perform(share: int) -> bool:
         command = ["work", database, run, "--share", str(share), "--of", shares]
@@ -128,12 +129,12 @@ def plan(database: str, run: str, executor: str) -> int:
 
 
 def fanfold(*words: object, **options: int) -> "subprocess.Popen[str]":
-    """Start the command line in a process of its own."""
+    """Start the command line in a separate process."""
     return subprocess.Popen([sys.executable, "-m", "fanfold", *map(str, words)], env=ENVIRONMENT, text=True, **options)
 
 
-def until(ready: Callable[[], object], within: float = 40) -> None:
-    """Wait until something holds."""
+def until(ready: Callable[[], object], within: float = 240) -> None:
+    """Wait until a condition holds."""
     deadline = time.monotonic() + within
     while not ready():
         assert time.monotonic() < deadline, "waited in vain"
@@ -142,7 +143,7 @@ def until(ready: Callable[[], object], within: float = 40) -> None:
 
 @contextlib.contextmanager
 def cluster(log: Path, shares: int = 2, tries: int = 2, ending: str = "commit") -> Iterator[Subprocesses]:
-    """A cluster that ends with the block, and in which no process may have met what it did not expect."""
+    """A cluster that ends with the block; no process may have had an unexpected error."""
     processes = Subprocesses(log, shares, tries, ending)
     try:
         yield processes

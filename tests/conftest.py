@@ -1,4 +1,4 @@
-"""Fixtures: folders of small files, and a real S3 server on loopback."""
+"""Which tests run, where and when; fixtures for folders of small files and a real S3 server on loopback."""
 
 import json
 import os
@@ -19,38 +19,93 @@ import pytest
 from fanfold.storage import open_store
 from helpers import free_port
 
-sys.path.insert(0, str(Path(__file__).parent))  # for jobs.py, here and (by way of PYTHONPATH) in workers
+sys.path.insert(0, str(Path(__file__).parent))  # for jobs.py, here and (through PYTHONPATH) in workers
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-# A shell that runs this in the background has it ignore Ctrl-C, and with it every command that the tests interrupt.
+# A shell that runs this in the background makes it, and every command that the tests interrupt, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Ray reads it when it is imported, by whichever file of tests is the first: clusters on loopback are joined there.
+# Some containers set this, and then every command and worker of a test would compile all its modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Ray reads this at its import, in whichever test file comes first: some tests join clusters on loopback.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
-# For the tests that import ONNX Runtime before fanfold does.
+# Ten tests wait for a store that is gone, but not for as long as users do.
+os.environ["FANFOLD_RETRY_SECONDS"] = "5"
+
+# For tests that import ONNX Runtime before fanfold.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-# No deadlines: how long an example takes says how busy the machine is. The same examples every time.
+# No deadlines, since an example's time depends on how busy the machine is. The same examples every time.
 hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("fanfold")
 
 
 FIRST = (
     "executors/test_ray.py",
+    "executors/test_ray_nodes.py",
     "executors/test_ray_clusters.py",
     "aws/test_end_to_end.py",
-    "test_faults.py",
+    "infra/",
+    "aws/",
+    "executors/",
     "test_docs.py",
+    "core/test_faults.py",
 )
-"""Files that take minutes: begun last, one of them would keep everybody waiting."""
+"""The slowest tests, and those that stay together; if one of them started last, everything would wait for it."""
+
+SHARED = ("synthesise", "stacks")
+"""Session fixtures that are so slow that one worker of pytest-xdist makes them, for all tests."""
+
+KILLS = 6
+"""Seeds of `test_killed_at_any_moment` without `--all-seeds`: each kind of victim, twice."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first; the workers of pytest-xdist take whole files, in this order."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for tests that only a change to the core needs."""
+    parser.addoption("--all-seeds", action="store_true", help="try every seed of the tests that kill at random")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out seeds that were not requested, group the tests by what they share, and put the slowest first."""
+    if not config.getoption("--all-seeds"):
+        left_out = [item for item in items if item.get_closest_marker("seeds") and _seed(item) >= KILLS]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+    for item in items:
+        if (name := _group(item)) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(name))
     here = Path(__file__).parent
-    place = {here / name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: place.get(item.path, len(FIRST)))
+    items.sort(key=lambda item: _place(item.path.relative_to(here).as_posix()))
+
+
+def _seed(item: pytest.Item) -> int:
+    """The seed that a test is parametrized by."""
+    seed: int = item.callspec.params["seed"]  # type: ignore[attr-defined]
+    return seed
+
+
+def _group(item: pytest.Item) -> str:
+    """What a test shares with others, so that one worker takes them all: the machine's cores (two of Ray's clusters at
+    once would slow each other down), one of `SHARED`, or its module's fixtures."""
+    if item.path.name.startswith("test_ray"):
+        return "ray"
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    if any(value == "ray" for value in parameters if isinstance(value, str)):
+        return "ray"
+    fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    if any(name in fixtures for name in SHARED):
+        return SHARED[0]
+    own = {name for name, found in fixtures.items() if found[-1].scope == "module"} - {"_end_of_ray"}
+    return item.nodeid.partition("::")[0].replace("/", ".") if own else ""
+
+
+def _place(path: str) -> int:
+    """The position of a test file among all."""
+    return next((number for number, start in enumerate(FIRST) if path.startswith(start)), len(FIRST))
 
 
 @pytest.fixture
@@ -66,13 +121,22 @@ def texts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:
-    """Where a database may be made."""
+    """A path for a new database."""
     return str(tmp_path / "db")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A separate cache for all workers of pytest-xdist: models are made once, and the user's cache is not touched."""
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FANFOLD_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _end_of_ray() -> Iterator[None]:
-    """A Ray cluster, or a connection to one, ends with the file of tests that made it."""
+    """A Ray cluster, or a connection to one, ends with the test file that made it."""
     yield
     if ray := sys.modules.get("ray"):
         ray.shutdown()
@@ -106,7 +170,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         yield _ready(f"http://127.0.0.1:{ports['s3']}", server, folder / "log")
     finally:
-        server.kill()  # a polite end takes it half a minute
+        server.kill()  # a clean shutdown takes half a minute
         server.wait(timeout=30)
         log.close()
 
@@ -114,7 +178,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _ready(address: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
     """Wait until the server stores an object."""
     os.environ.update(_credentials(address))
-    for _ in range(120):
+    for _ in range(600):
         if server.poll() is not None:
             raise RuntimeError(log.read_text()[-2000:])
         try:
@@ -124,9 +188,9 @@ def _ready(address: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
                 open_store("s3://tests").put("ready", b"yes")
                 return address
             except Exception:
-                time.sleep(0.5)
+                time.sleep(0.2)
         except OSError:
-            time.sleep(0.5)
+            time.sleep(0.2)
     raise RuntimeError("the S3 server did not start: " + log.read_text()[-2000:])
 
 
@@ -141,7 +205,8 @@ def _credentials(address: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def bucket(s3_server: str, request: pytest.FixtureRequest) -> str:
-    """The URL of an empty prefix of its own on the S3 server, whose address and keys are in the environment."""
-    os.environ.update(_credentials(s3_server))
+def bucket(s3_server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new, empty prefix on the S3 server, whose address and keys are in the environment."""
+    for name, value in _credentials(s3_server).items():
+        monkeypatch.setenv(name, value)
     return f"s3://tests/{abs(hash(request.node.nodeid)):x}-{time.time_ns():x}"

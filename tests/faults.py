@@ -1,6 +1,6 @@
-"""What the fault tests share: drivers as processes, moments to break them at, and what must hold afterwards.
+"""Shared helpers of the fault tests: drivers as processes, moments to break them, and what must hold afterwards.
 
-Run as a script it is such a driver: `python faults.py SOURCE DATABASE OPTIONS`, with the options as JSON.
+As a script it is such a driver: `python faults.py SOURCE DATABASE OPTIONS`, with the options as JSON.
 """
 
 import json
@@ -21,25 +21,33 @@ import lance
 import psutil
 
 import fanfold
-import fanfold.driver
-from fanfold import FanfoldError, Report, ledger
-from fanfold.executors import Size, open_executor
+import fanfold.core.run
+from fanfold import FanfoldError, Report
+from fanfold.core.executor import Size
+from fanfold.core.optimize import optimize
+from fanfold.executors import open_executor
 from fanfold.source import open_source
 from fanfold.storage import join, open_store
-from jobs import Scripted
+from jobs import Detailed, Scripted, detail_rows
+
+JOBS: dict[str, type[Scripted]] = {"plain": Scripted, "details": Detailed}
+"""The jobs under test."""
+kind = "plain"
+"""The job of drivers and reruns now."""
 
 TABLE = "scripted"
 SCRIPTED = ("pause", "memory", "open_error", "failing", "recipe_name")
 
 
 def main(source: str, database: str, options: dict[str, Any]) -> int:
-    """Be a driver; exit as the command line does."""
+    """Act as a driver and exit as the command line does."""
+    job = JOBS[options.pop("kind", "plain")]
     script = {name: options.pop(name) for name in SCRIPTED if name in options}
-    fanfold.driver.COMMIT_EVERY = options.pop("commit_every", fanfold.driver.COMMIT_EVERY)
+    fanfold.core.run.COMMIT_EVERY = options.pop("commit_every", fanfold.core.run.COMMIT_EVERY)
     try:
         if on := options.pop("on", ""):
             options["executor"] = open_executor(on, Size(options.pop("workers"), options.pop("worker_cpus", 1)))
-        run = fanfold.run(Scripted(**script), source=source, database=database, **options)
+        run = fanfold.run(job(**script), source=source, database=database, **options)
         for outcome in run:
             sys.stderr.write(f"task {outcome.task}: {outcome.ok} ok, {outcome.failed} failed\n")
     except FanfoldError as error:
@@ -53,7 +61,7 @@ def main(source: str, database: str, options: dict[str, Any]) -> int:
 
 @dataclass
 class Driver:
-    """A driver in a process of its own."""
+    """A driver in a separate process."""
 
     database: str
     process: "subprocess.Popen[str]"
@@ -72,8 +80,8 @@ class Driver:
             with suppress(psutil.NoSuchProcess):
                 rng.choice(workers).kill()
 
-    def end(self, timeout: float = 90) -> tuple[int, str, str]:
-        """Wait for the end: exit code, stdout, stderr. Whatever happened, there must be no traceback."""
+    def end(self, timeout: float = 300) -> tuple[int, str, str]:
+        """Wait for the end and return exit code, stdout and stderr; there must never be a traceback."""
         try:
             out, err = self.process.communicate(timeout=timeout)
         finally:
@@ -84,8 +92,8 @@ class Driver:
 
 
 def drive(source: Path | str, database: str, powerless: bool = False, **options: Any) -> Driver:
-    """Start a driver; a powerless one is bound by file permissions even when it is root."""
-    options = {"workers": 2, "task_size": 6, **options}
+    """Start a driver; a powerless one is bound by file permissions even as root."""
+    options = {"kind": kind, "workers": 2, "task_size": 6, **options}
     powers = "-dac_override,-dac_read_search"
     command = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if powerless else []
     command += [sys.executable, __file__, str(source), database, json.dumps(options)]
@@ -94,7 +102,7 @@ def drive(source: Path | str, database: str, powerless: bool = False, **options:
 
 
 def fill(folder: Path, count: int, salt: str = "", failing: int = 7) -> None:
-    """`count` small files in two folders, every `failing`-th of which is to fail."""
+    """Make `count` small files in two folders; every `failing`-th of them fails."""
     for number in range(count):
         file = folder / "ab"[number % 2] / f"{number:03d}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,17 +124,18 @@ MOMENTS = {
     "manifest": "_runs/*/tasks/*.parquet",
     "fragment": "*.lance/data/*",
     "receipt": "_runs/*/receipts/*.json",
+    "details": f"{TABLE}_words.lance/_versions/*.manifest",
     "commit": f"{TABLE}.lance/_versions/*.manifest",
     "deletion": "*.lance/_deletions/*",
     "failures": "failures.lance/_versions/*.manifest",
     "report": "_runs/*/report.json",
 }
-"""What a driver can be seen doing, and the file that shows it."""
+"""The moments of a driver's work, and the files that show them."""
 
 
 @dataclass(frozen=True)
 class Kill:
-    """Who dies, and when: `delay` seconds after the `nth` sign of a moment."""
+    """The victim and the time of a kill: `delay` seconds after the `nth` sign of a moment."""
 
     victim: str
     moment: str
@@ -135,7 +144,7 @@ class Kill:
 
 
 def kills(seed: int) -> list[Kill]:
-    """The kills of a seed, one driver each: every moment and every kind of victim takes its turn."""
+    """The kills of a seed, one driver each; every moment and every kind of victim has its turn."""
     rng = random.Random(seed)
     moments, victims = list(MOMENTS), ["driver", "both", "worker"]
     return [
@@ -150,7 +159,7 @@ def kills(seed: int) -> list[Kill]:
 
 
 def strike(driver: Driver, kill: Kill, before: set[Path], rng: random.Random) -> None:
-    """Wait for the moment, or for the driver's end, and kill."""
+    """Wait for the moment, or for the driver's end, and then kill."""
     pattern = MOMENTS[kill.moment]
     while pattern and driver.process.poll() is None and len(signs(driver.database, pattern) - before) < kill.nth:
         time.sleep(0.001)
@@ -170,8 +179,9 @@ def signs(database: str, pattern: str) -> set[Path]:
 
 
 def settle(source: Path | str, database: str, **options: Any) -> Report:
-    """A clean rerun, after which every listed item must be in exactly one table, exactly once."""
-    run = fanfold.run(Scripted(), source=str(source), database=database, **{"workers": 2, "task_size": 20, **options})
+    """Do a clean rerun; after it every listed item must be in exactly one table, exactly once."""
+    options = {"workers": 2, "task_size": 20, **options}
+    run = fanfold.run(JOBS[kind](), source=str(source), database=database, **options)
     for _ in run:
         pass
     report = run.report
@@ -179,16 +189,28 @@ def settle(source: Path | str, database: str, **options: Any) -> Report:
     assert (report.lost, report.complete, report.listed) == (0, True, len(listed))
     rows, failures = held(database, listed)
     assert (report.unchanged + report.ok, report.failed) == (len(rows), len(failures))
+    if kind == "details":
+        agree(database)
     return report
 
 
+def agree(database: str) -> None:
+    """Check that every row has all its details, once, and that there are no others."""
+    rows = lance.dataset(join(database, f"{TABLE}.lance")).to_table(["key", "version", "text"]).to_pylist()
+    expected = [detail_rows(row["key"], row["version"], row["text"]) for row in rows]
+    for place, name in enumerate(("words", "letters")):
+        found = lance.dataset(join(database, f"{TABLE}_{name}.lance")).to_table().to_pylist()
+        wanted = [detail for details in expected for detail in details[place]]
+        assert Counter(tuple(row.items()) for row in found) == Counter(tuple(row.items()) for row in wanted)
+
+
 def listed_of(source: Path | str) -> dict[str, str]:
-    """Key -> version of the items of a source, as it is now."""
+    """Key -> version of a source's current items."""
     return {item.key: item.version for item in open_source(str(source)).list(Scripted.suffixes)}
 
 
 def held(database: str, listed: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What the two tables hold of the listed items, key -> version; every one must be there, and none twice."""
+    """The listed items in the two tables, key -> version; each item must be there, and none twice."""
     rows = once(database, TABLE)
     failures = once(database, "failures")
     assert not rows.keys() & failures.keys()
@@ -212,9 +234,9 @@ def texts_of(database: str) -> dict[str, str]:
 
 
 def assert_clean(database: str) -> None:
-    """After cleaning up, every data file belongs to the current version of its table, and none is missing."""
-    ledger.optimize(database, keep=timedelta(0))
-    for table in (TABLE, "failures"):
+    """Check that after a cleanup every data file belongs to its table's current version, and none is missing."""
+    optimize(database, keep=timedelta(0))
+    for table in (TABLE, "failures", *([f"{TABLE}_words", f"{TABLE}_letters"] if kind == "details" else [])):
         fragments = lance.dataset(join(database, f"{table}.lance")).get_fragments()
         current = {file.path for fragment in fragments for file in fragment.metadata.files}
         assert data_files(database, table) == current
@@ -230,17 +252,23 @@ def workers_of(database: str) -> Iterator[psutil.Process]:
     """The worker processes of a database's runs."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if "fanfold.executors.hand" in (words := process.cmdline()) and database in words:
+            if "fanfold.executors.process" in (words := process.cmdline()) and database in words:
                 yield process
 
 
-def assert_no_workers(database: str, within: float = 10) -> None:
-    """Workers of dead drivers end by themselves."""
+def assert_no_workers(database: str, within: float = 60) -> None:
+    """Check that workers of dead drivers end by themselves."""
     wait_for(lambda: not any(workers_of(database)), within)
 
 
-def wait_for(ready: Callable[[], object], within: float = 30) -> None:
-    """Wait until something holds."""
+def hold(source: Path, free: int, until: Path) -> None:
+    """Make all but the first items of a listing wait for a file, so that the test is never too late."""
+    for key in [*listed_of(source)][free:]:
+        (source / key).write_text(f"wait {until}")
+
+
+def wait_for(ready: Callable[[], object], within: float = 240) -> None:
+    """Wait until a condition holds. The limit is generous, since a busy machine may take long for anything."""
     deadline = time.monotonic() + within
     while not ready():
         assert time.monotonic() < deadline, "waited in vain"

@@ -1,6 +1,6 @@
-"""A TCP proxy in front of an S3 server that makes it fail now and then, by a plan that a seed fixes.
+"""A TCP proxy in front of an S3 server that makes some requests fail, by a plan with a fixed seed.
 
-Requests pass byte for byte but for one unsigned header, so their signatures (made for the proxy's address) hold.
+Requests pass unchanged except for one unsigned header, so their signatures (for the proxy's address) stay valid.
 """
 
 import random
@@ -14,28 +14,30 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+import pytest
+
 FAULTS = ("500 before", "503 before", "reset before", "500 after", "503 after", "reset after", "cut", "stall")
-"""Before or after the server has done what was asked; `cut` ends the answer in its middle."""
+"""Before or after the server has done the request; `cut` ends the answer in its middle."""
 
 
 @dataclass
 class Plan:
-    """Which request meets which fault: by its words and how often it was made, so in whatever order they come."""
+    """Which request gets which fault, by its first line and how often it was made, in any order of requests."""
 
     seed: int
     rate: float = 0.1
-    """The share of requests that fail."""
+    """The fraction of requests that fail."""
     faults: tuple[str, ...] = FAULTS
     always: Mapping[str, str] = field(default_factory=dict)
-    """Requests whose first line contains this text always meet this fault."""
+    """Requests whose first line contains this text always get this fault."""
     stall: float = 0.5
-    """Seconds."""
+    """Seconds that a stalled request waits."""
     met: Counter[str] = field(default_factory=Counter)
     _asked: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault(self, request: str) -> str:
-        """The fault that this request meets, or none."""
+        """The fault for this request, or none."""
         with self._lock:
             self._asked[request] += 1
             rng = random.Random(f"{self.seed} {request} {self._asked[request]}")
@@ -46,7 +48,7 @@ class Plan:
 
 
 class BreaksOffTwice(Plan):
-    """Every request's connection breaks: at first before the server has done what is asked, then after."""
+    """Every request's connection breaks first before the server has done the request, and then after."""
 
     def fault(self, request: str) -> str:
         with self._lock:
@@ -58,13 +60,16 @@ class BreaksOffTwice(Plan):
 
 @contextmanager
 def flaky(server: str, plan: Plan) -> Iterator[str]:
-    """Run the proxy; the address to use instead of the server's."""
+    """Run the proxy; the address to use instead of the server's. Meanwhile requests are retried for as long as users'
+    requests."""
     proxy = _Proxy(("127.0.0.1", 0), _Connection)
     proxy.host, port = server.removeprefix("http://").split(":")
     proxy.port, proxy.plan = int(port), plan
     threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("FANFOLD_RETRY_SECONDS", raising=False)
+            yield f"http://127.0.0.1:{proxy.server_address[1]}"
     finally:
         proxy.shutdown()
         proxy.server_close()
@@ -79,7 +84,7 @@ class _Proxy(socketserver.ThreadingTCPServer):
 
 
 class _Connection(socketserver.BaseRequestHandler):
-    """One connection, which serves one request."""
+    """A connection, which serves one request."""
 
     server: _Proxy
 
@@ -94,13 +99,13 @@ class _Connection(socketserver.BaseRequestHandler):
         kind, _, when = fault.partition(" ")
         if kind == "stall":
             time.sleep(self.server.plan.stall)
-        # Without this the server would keep the connection open, and only a parser could tell the answer's end.
+        # Without this the server would keep the connection open, and only a parser could find the answer's end.
         answer = b"" if when == "before" else self._forward(first + b"\r\nConnection: close\r\n" + rest)
         if kind.isdigit():
             answer = b"HTTP/1.1 %s Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % kind.encode()
         elif kind == "cut":
             answer = answer[: len(answer) // 2]
-        if kind in ("reset", "cut"):  # lingering for no time makes the close a reset
+        if kind in ("reset", "cut"):  # a linger time of zero makes the close a reset
             self.request.sendall(answer if kind == "cut" else b"")
             self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.request.close()
@@ -114,7 +119,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 def _request(connection: socket.socket) -> bytes:
-    """One whole request: its head, and as much as its Content-Length says."""
+    """A whole request: its head, and a body of its Content-Length."""
     data = b""
     while b"\r\n\r\n" not in data:
         if not (more := connection.recv(1 << 16)):

@@ -1,11 +1,14 @@
-"""What the core's tests share: running a job to its end, looking at the tables, and doing things at the same time."""
+"""Shared helpers of the core's tests: running a job to its end, reading the tables, and doing things concurrently."""
 
 import contextlib
+import fcntl
 import functools
 import http.server
 import multiprocessing
 import os
+import random
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -16,28 +19,46 @@ import pyarrow as pa
 
 import fanfold
 from fanfold import Report
-from fanfold.executors import TaskProgress
+from fanfold.core.executor import TaskProgress
+from fanfold.core.ledger import Ledger
+from fanfold.core.runs import Outcome, RunDirectory, Task
+from fanfold.core.table import Table
+from fanfold.core.worker import Worker
 from fanfold.job import Job, spec
-from fanfold.ledger import Ledger
-from fanfold.runs import Outcome, RunDirectory, Task
 from fanfold.source import Folder, Source
-from fanfold.table import Table
-from fanfold.worker import Worker
 from jobs import SCHEMA, Scripted
 
 TXT = frozenset({".txt"})
 
 
+_HELD: list[Any] = []
+"""The locks of the ports that this process holds until it ends."""
+
+
 def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free port, which stays free, for a server that cannot choose one by itself and report it.
+
+    It is below the ports that the system assigns automatically, and locked against other processes that use this
+    function, so that it is still free when the server starts.
+    """
+    locks = Path(tempfile.gettempdir(), f"fanfold-ports-{os.getuid()}")
+    locks.mkdir(exist_ok=True)
+    for port in random.SystemRandom().sample(range(12_000, 32_000), 1000):
+        lock = (locks / str(port)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+        else:
+            _HELD.append(lock)
+            return port
+    raise RuntimeError("no port is free")
 
 
 class Here:
-    """The simplest executor: tasks are performed in this process, one after the other."""
+    """The simplest executor: it performs tasks in this process, one after the other."""
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
@@ -52,7 +73,7 @@ class Here:
 
 
 def begun(folder: Path, database: str, tasks: list[list[str]], job: Scripted | None = None) -> RunDirectory:
-    """A run whose tasks have items with these texts; an item's text is what happens to its worker."""
+    """A run whose tasks have items with these texts, which script what happens to the worker."""
     job = job or Scripted()
     for task, items in enumerate(tasks):
         for number, text in enumerate(items):
@@ -75,7 +96,7 @@ def tasks_of(tasks: list[list[str]]) -> Iterator[Task]:
 
 
 def ignore(*_: object) -> None:
-    """Nobody looks at the progress."""
+    """Ignore the progress."""
 
 
 def embed(source: object, database: str, job: Any = None, **options: Any) -> Report:
@@ -110,30 +131,30 @@ def batch(some: dict[str, str], version: str = "1") -> pa.RecordBatch:
 
 
 def written(table: Table, some: dict[str, str], version: str = "1") -> list[dict[str, Any]]:
-    """The fragments of keys and texts, written and not committed."""
+    """The uncommitted fragments of keys and texts."""
     return table.write(iter([batch(some, version)]))
 
 
 def together(what: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
-    """Call `what` with each of the arguments at once, each in a fresh process; all must end well."""
+    """Call `what` with each of the arguments at the same time, each in a new process; all must succeed."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(len(arguments))
     processes = [context.Process(target=_started, args=(barrier, what, some)) for some in arguments]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
 def _started(barrier: Any, what: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    barrier.wait(60)
+    barrier.wait(300)
     what(*arguments)
 
 
 @contextlib.contextmanager
 def watching(look: Callable[[], object]) -> Iterator[list[object]]:
-    """Look again and again in a thread; what was seen is complete when the block has ended."""
+    """Look repeatedly in a thread; the list is complete when the block has ended."""
     seen: list[object] = []
     done = threading.Event()
 
@@ -152,7 +173,7 @@ def watching(look: Callable[[], object]) -> Iterator[list[object]]:
 
 @contextlib.contextmanager
 def web_server(folder: Path) -> Iterator[str]:
-    """The address of a web server that shows a folder."""
+    """The address of a web server for a folder."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
@@ -169,17 +190,17 @@ def web_server(folder: Path) -> Iterator[str]:
 
 
 def workers_of(run: str) -> list[psutil.Process]:
-    """The processes that work for a run, whoever their parent is."""
+    """The processes that work for a run, whatever their parent is."""
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is none, either
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie does not count, either
             if run in process.cmdline():
                 found.append(process)
     return found
 
 
 def changed(file: Path, text: str) -> None:
-    """Give a file another content, and a modification time that differs from its last."""
+    """Change a file's content, and give it a new modification time."""
     before = file.stat().st_mtime_ns
     file.write_text(text)
     os.utime(file, ns=(before + 1_000_000, before + 1_000_000))

@@ -1,4 +1,4 @@
-"""A job whose items script their own faults: what a file says is what happens to the worker that reads it."""
+"""A job whose items script their own faults: a file's text is what happens to the worker that reads it."""
 
 import os
 import resource
@@ -14,11 +14,24 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from fanfold import Failure, FanfoldError, Item, Opener
-from fanfold.job import key_field
+from fanfold import Detail, Failure, FanfoldError, Item, Opener
+from fanfold.job import detail_key_field, key_field
 
 SCHEMA = pa.schema(
     [key_field(), pa.field("version", pa.string(), nullable=False), pa.field("text", pa.string())],
+)
+
+
+WORDS = pa.schema(
+    [
+        detail_key_field(),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("place", pa.int32()),
+        pa.field("word", pa.string()),
+    ]
+)
+LETTERS = pa.schema(
+    [detail_key_field(), pa.field("version", pa.string(), nullable=False), pa.field("letter", pa.string())]
 )
 
 
@@ -31,14 +44,14 @@ class Scripted:
 
     recipe_name: str = "plain"
     pause: float = 0.0
-    """Seconds an item takes."""
+    """Seconds per item."""
     open_error: str = ""
-    """What `open` raises, if anything."""
+    """The error that `open` raises, if any."""
     reason: str = "told to fail"
     failing: bool = False
     """Whether every item fails."""
     memory: int = 0
-    """Bytes that a worker may take beyond what it has when it opens the job; 0 for all there are."""
+    """Bytes that a worker may use beyond its memory when it opens the job; 0 for no limit."""
 
     def schema(self) -> pa.Schema:
         return SCHEMA
@@ -60,11 +73,23 @@ class Scripted:
 
 
 @dataclass(frozen=True)
+class Detailed(Scripted):
+    """The same with two detail tables: a row per word, and a row per letter of texts with an even number of words."""
+
+    def details(self) -> dict[str, pa.Schema]:
+        return {"words": WORDS, "letters": LETTERS}
+
+    def open(self) -> "Work":
+        super().open()
+        return DetailedWork(self)
+
+
+@dataclass(frozen=True)
 class Marked(Scripted):
-    """The same, which writes down who opens it."""
+    """The same, but it records which process opens it."""
 
     marks: str = ""
-    """A file: a line with a process's id for every time."""
+    """A file with the process's id on a line for each time."""
 
     def open(self) -> "Work":
         with open(self.marks, "a") as file:  # noqa: PTH123
@@ -121,7 +146,7 @@ class Work:
                     open(marker, "w").close()  # noqa: PTH123
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield row
-            case ["wait", marker]:  # until the test has done what it has to do meanwhile
+            case ["wait", marker]:  # until the test has finished its part
                 while not os.path.exists(marker):  # noqa: PTH110
                     time.sleep(0.02)
                 yield row
@@ -136,8 +161,36 @@ class Work:
                 yield row
 
 
+class DetailedWork(Work):
+    """Gives the details, in two parts, before any answer."""
+
+    def _answer(self, item: Item, text: str) -> Iterator[pa.RecordBatch | Failure]:
+        yield from details_of_text(item.key, item.version, text)  # type: ignore[misc]
+        yield from super()._answer(item, text)
+
+
+def details_of_text(key: str, version: str, text: str) -> Iterator[Detail]:
+    """The details of an item whose row has this text."""
+    words, letters = detail_rows(key, version, text)
+    half = len(words) // 2
+    for part in (words[:half], words[half:]):
+        yield Detail("words", pa.RecordBatch.from_pylist(part, schema=WORDS))
+    yield Detail("letters", pa.RecordBatch.from_pylist(letters, schema=LETTERS))
+
+
+def detail_rows(key: str, version: str, text: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """The rows of both detail tables that belong to a text."""
+    known = {"key": key, "version": version}
+    words = text.split()
+    letters = text if len(words) % 2 == 0 else ""
+    return (
+        [known | {"place": place, "word": word} for place, word in enumerate(words)],
+        [known | {"letter": letter} for letter in letters],
+    )
+
+
 def swell() -> None:
-    """Take memory until something ends this process, or 12 GiB."""
+    """Use up memory until the process is ended, or 12 GiB."""
     hoard = []
     for _ in range(192):
         hoard.append(bytearray(b"x") * (64 << 20))
@@ -145,7 +198,7 @@ def swell() -> None:
 
 
 def end_with_parent() -> None:
-    """Its end of the pipe is gone when it is."""
+    """End this process when the parent's end of the pipe is closed."""
     sys.stdin.read()
     os._exit(1)
 

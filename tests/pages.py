@@ -1,28 +1,26 @@
-"""A web server whose pages behave as servers do out there: one manner a page, named by the page's first part.
+"""A web server whose pages behave like real servers: one manner per page, named by the first part of its path.
 
-`/HEAD 405/x` answers HEAD by 405, `/chunked/x` does not say how long it is, and so on: see `Manners`.
+`/HEAD 405/x` answers HEAD with 405, `/chunked/x` does not announce its length, and so on: see `Manners`.
 """
 
 import gzip
 import http.server
 import itertools
 import os
+import re
 import socket
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import quote, unquote
 
 LAST_MODIFIED = "Mon, 02 Nov 2026 10:00:00 GMT"
-HANG = 1.0
-"""Seconds for which `hang` says nothing; clients of the tests wait for less."""
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """Shows one text under every address."""
+    """Serves one text at every address."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -30,12 +28,16 @@ class Site(http.server.ThreadingHTTPServer):
     def __init__(self, text: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Manners)
         self.text = text
+        self.modified = LAST_MODIFIED
+        """The modification time of pages of the manner `ranges`."""
         self.asked: list[str] = []
-        """Every request as it came: method and target, byte for byte."""
+        """Every request as received: method and target, byte for byte."""
         self.heads: list[dict[str, str]] = []
-        """The headers of each, by name in small letters."""
+        """The headers of each request, with lower-case names."""
         self.times: Counter[str] = Counter()
         self.numbers = itertools.count()
+        self.over = threading.Event()
+        """Set when the tests are done with the server, to release hanging requests."""
 
     def handle_error(self, *_: object) -> None: ...
 
@@ -55,7 +57,7 @@ class Manners(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        target = self.raw_requestline.decode("latin-1").split(" ")[1]  # self.path has lost doubled slashes
+        target = self.raw_requestline.decode("latin-1").split(" ")[1]  # self.path has lost double slashes
         self.server.asked.append(f"{self.command} {target}")
         self.server.heads.append({name.lower(): value for name, value in self.headers.items()})
         self.server.times[f"{self.command} {target}"] += 1
@@ -81,18 +83,18 @@ class Manners(http.server.BaseHTTPRequestHandler):
             self.wfile.write(self.server.text if body is None else body)
 
     def _HEAD(self, status: str, time: int) -> None:
-        """HEAD is answered by a status."""
+        """HEAD is answered with a status."""
         if self.command == "HEAD":
             self._answer(int(status), {"Content-Length": "0"})
         else:
             self._plain(status, time)
 
     def _GET(self, status: str, _time: int) -> None:
-        """Everything is answered by a status."""
+        """Every request is answered with a status."""
         self._answer(int(status), {"Content-Length": "0"}, b"")
 
     def _chunked(self, _more: str, _time: int) -> None:
-        """The answer does not say how long it is."""
+        """The answer does not announce its length."""
         text = self.server.text
         self._answer(200, {"Transfer-Encoding": "chunked"}, b"%x\r\n%s\r\n0\r\n\r\n" % (len(text), text))
 
@@ -102,13 +104,29 @@ class Manners(http.server.BaseHTTPRequestHandler):
         self._answer(200, {"Connection": "close"})
 
     def _etag(self, more: str, _time: int) -> None:
-        """The ETag differs with every answer; so does Last-Modified, or there is none, if asked."""
+        """The ETag differs with every answer; on request, so does Last-Modified, or it is absent."""
         modified = {"": LAST_MODIFIED, "alone": "", "now": self.date_time_string()}[more]
         self._plain(ETag=f'"{next(self.server.numbers)}"', Last_Modified=modified)
 
     def _tagged(self, tag: str, _time: int) -> None:
-        """An ETag, and a Last-Modified that is the time of the answer."""
+        """An ETag, with the time of the answer as Last-Modified."""
         self._plain(ETag=f'"{tag}"', Last_Modified=self.date_time_string())
+
+    def _ranges(self, more: str, time: int) -> None:
+        """Serves ranges: with `cut TIMES` the first answers break off, with `shift` they start elsewhere."""
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        size = len(self.server.text)
+        if not asked:
+            self._plain(Last_Modified=self.server.modified)
+        elif (first := int(asked[1]) + (more == "shift")) >= size:
+            self._answer(416, {"Content-Range": f"bytes */{size}", "Content-Length": "0"}, b"")
+        else:
+            part = self.server.text[first : int(asked[2]) + 1]
+            said = {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{size}", "Content-Length": str(len(part))}
+            is_cut = more.startswith("cut") and time <= int(more.split()[1])
+            self._answer(206, said | {"Last-Modified": self.server.modified}, part[:1] if is_cut else part)
+            if is_cut:
+                self._reset("1", 0)
 
     def _short(self, _more: str, _time: int) -> None:
         """The body is shorter than announced."""
@@ -116,7 +134,7 @@ class Manners(http.server.BaseHTTPRequestHandler):
         self._answer(200, {"Content-Length": str(len(self.server.text) + 1)})
 
     def _cut(self, times: str, time: int) -> None:
-        """The body breaks off in its middle, the first times."""
+        """The body breaks off in the middle, the first times."""
         if self.command == "GET" and time <= int(times):
             self._answer(200, {"Content-Length": str(len(self.server.text))}, self.server.text[:3])
             self._reset("1", 0)
@@ -124,12 +142,12 @@ class Manners(http.server.BaseHTTPRequestHandler):
             self._plain()
 
     def _gzip(self, _more: str, _time: int) -> None:
-        """The body is packed, though nobody asked for that."""
+        """The body is compressed, although that was not requested."""
         packed = gzip.compress(self.server.text)
         self._answer(200, {"Content-Length": str(len(packed)), "Content-Encoding": "gzip"}, packed)
 
     def _busy(self, more: str, time: int) -> None:
-        """Answers 503 and how many seconds to wait, the first times: `busy TIMES SECONDS`."""
+        """Answers 503 with the seconds to wait, the first times: `busy TIMES SECONDS`."""
         times, _, seconds = more.partition(" ")
         if time <= int(times):
             self._answer(503, {"Content-Length": "0", "Retry-After": seconds}, b"")
@@ -140,24 +158,22 @@ class Manners(http.server.BaseHTTPRequestHandler):
         """Resets the connection, the first times."""
         if time > int(times or 1 << 30):
             self._plain()
-        else:  # lingering for no time makes the close a reset
+        else:  # a linger time of zero makes the close a reset
             self.close_connection = True
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.wfile.flush()
             os.close(self.connection.detach())
 
     def _hang(self, _more: str, _time: int) -> None:
-        """Says nothing."""
-        time.sleep(HANG)
+        """Never answers."""
+        self.server.over.wait(60)
         self.close_connection = True
 
     def _drip(self, _more: str, _time: int) -> None:
-        """Sends a byte now and then, for ever."""
+        """Sends a byte from time to time, for ever."""
         self._answer(200, {"Content-Length": "1000000"}, b"")
-        if self.command == "GET":
-            for _ in range(200):
-                self.wfile.write(b"x")
-                time.sleep(0.02)
+        while self.command == "GET" and not self.server.over.wait(0.02):
+            self.wfile.write(b"x")
 
     def _to(self, address: str, _time: int) -> None:
         """Redirects to an address, or to itself."""
@@ -173,6 +189,7 @@ def site(text: bytes = b"text") -> Iterator[Site]:
     try:
         yield server
     finally:
+        server.over.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -1,4 +1,4 @@
-"""What processes do to one table at the same time. Apart from the tests, so that they start fast."""
+"""What processes do to one table at the same time. Apart from the tests, so that they start quickly."""
 
 import time
 from datetime import timedelta
@@ -6,7 +6,8 @@ from datetime import timedelta
 import lance
 import pyarrow as pa
 
-from fanfold.table import Table
+from fanfold.core.optimize import optimize_table
+from fanfold.core.table import Table
 from helpers import batch, written
 from jobs import SCHEMA
 
@@ -17,13 +18,13 @@ def commit(table: Table, what: dict[str, str], version: str = "1") -> None:
 
 
 def create_and_commit(database: str, name: str) -> None:
-    """Be one of several drivers that start at the same time on nothing."""
+    """Act as one of several drivers that start at the same time without a database."""
     table = Table.create(database, "scripted", SCHEMA)
     commit(table, {name: "x"})
 
 
 def race(database: str, name: str, seconds: float) -> None:
-    """Commit the same keys as others do, again and again, cut differently."""
+    """Commit the same keys as the others repeatedly, cut differently."""
     table = Table.open(database, "scripted")
     assert table is not None
     until = time.monotonic() + seconds
@@ -45,11 +46,11 @@ def merge(database: str, name: str) -> None:
 
 
 def compact(database: str, seconds: float) -> None:
-    """Compact again and again."""
+    """Compact repeatedly."""
     table = Table.open(database, "scripted")
     until = time.monotonic() + seconds
     while table and time.monotonic() < until:
-        table.optimize(timedelta(hours=1), sweep=False)
+        optimize_table(table, timedelta(hours=1), lambda: False)
 
 
 def act(what: str, database: str, seconds: float) -> None:

@@ -1,6 +1,6 @@
-"""Be another node of a cluster on loopback, which `ray start` refuses: `python ray_node.py ADDRESS`.
+"""Act as another node of a cluster on loopback, which `ray start` refuses: `python ray_node.py ADDRESS`.
 
-Imports nothing of fanfold: a node may have another one, or none.
+It does not import fanfold: a node may have another version, or none.
 """
 
 import signal
@@ -11,7 +11,7 @@ from ray._private.node import Node
 from ray._private.parameter import RayParams
 
 BARE = (ray._private.utils, "get_dashboard_dependency_error", lambda: ImportError("not wanted"))
-"""What makes Ray start its nodes as if `ray[default]` were not installed: in two thirds of the time."""
+"""Makes Ray start its nodes as if `ray[default]` were not installed, in two thirds of the time."""
 
 if __name__ == "__main__":
     setattr(*BARE)

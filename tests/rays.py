@@ -1,4 +1,4 @@
-"""Ray clusters for tests: of a single node, shared by the tests of a file, and of several nodes on loopback."""
+"""Ray clusters for tests: a single node that a test file shares, and several nodes on loopback."""
 
 import logging
 import os
@@ -12,29 +12,30 @@ from pathlib import Path
 import psutil
 import pytest
 
-# Without the first, several nodes on one machine wait for each other for ever; Ray reads it when it is imported.
-# The last is for nodes that are started one by one: since 2.59 local clusters have a token, each its own.
+# Without the first, several nodes on one machine wait for each other for ever; Ray reads it at its import. The last is
+# for nodes that are started one by one: since 2.59 local clusters have a token, each its own.
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 - its name
 
 import ray
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 import ray_node
-from fanfold.executors.ray import At, Board, Ray
-from faults import MOMENTS, Driver, signs, wait_for
+from fanfold.executors.ray import Ray
+from faults import MOMENTS, Driver, drive, signs, wait_for
 
 HERE = Path(__file__).parent
 ITEMS = 72
 TASK = 6  # items
 OURS = {"FANFOLD_TEST_CLUSTER": str(os.getpid())}
-"""In the environment of all processes that this one starts, those of its clusters included."""
+"""A mark in the environment of all processes that this one starts, including those of its clusters."""
 
 os.environ |= OURS
 
 
 def on_ray(workers: int) -> Ray:
-    """An executor that uses this process's cluster; that is started for the first one, and ended by `end`."""
+    """An executor on this process's cluster, which is started for the first one and ended by `end`."""
     if not ray.is_initialized():
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
@@ -45,9 +46,9 @@ def on_ray(workers: int) -> Ray:
 
 @contextmanager
 def several(nodes: int, **head: object) -> Iterator[Cluster]:
-    """A cluster of so many nodes of one CPU on loopback, whose workers find the tests' jobs; the first has options.
+    """A cluster of this many one-CPU nodes on loopback, whose workers find the tests' jobs; the first has options.
 
-    Without a dashboard they are as if `ray[default]` were not installed: they start in two thirds of the time.
+    Without a dashboard they start as if `ray[default]` were not installed, in two thirds of the time.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
@@ -64,13 +65,13 @@ def several(nodes: int, **head: object) -> Iterator[Cluster]:
 
 
 def add(cluster: Cluster, **options: object) -> Node:
-    """Another node."""
+    """Add another node."""
     return cluster.add_node(**{"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False, **options})
 
 
 @contextmanager
 def joined(cluster: Cluster) -> Iterator[None]:
-    """This process as a driver on a cluster."""
+    """Join a cluster with this process as a driver."""
     ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
@@ -78,31 +79,18 @@ def joined(cluster: Cluster) -> Iterator[None]:
         ray.shutdown()
 
 
-class Deaf(Board):
-    """A board that cannot be reached, once, while a hand is at a task."""
-
-    failed = False
-
-    def beat(self, hand: str, at: At) -> bool:
-        """Fail when the first items of a task are done."""
-        if at[2] and not self.failed:
-            self.failed = True
-            raise ConnectionError("told to fail")
-        return super().beat(hand, at)
-
-
 def kill(cluster: Cluster, node: Node) -> None:
-    """End a node as a Spot machine ends: at once."""
+    """End a node at once, like a Spot machine."""
     (raylet,) = node.all_processes["raylet"]
     raylet.process.kill()
-    raylet.process.wait()  # Ray's worker processes take one that nobody has waited for to be alive, and stay
+    raylet.process.wait()  # without this, Ray's worker processes consider it alive, and stay
     cluster.worker_nodes.remove(node)
 
 
 @contextmanager
 def stranger(cluster: Cluster, folder: Path, path: str = "", **variables: str) -> Iterator[None]:
-    """A node that has another file system where this machine has `folder`, `path` before all else to import, and
-    other variables in its environment."""
+    """A node with another file system in place of `folder`, `path` first on its import path, and other environment
+    variables."""
     mount = f"mount -t tmpfs none {folder} && exec {sys.executable} {HERE}/ray_node.py {cluster.address}"
     environment = os.environ | variables
     if path:
@@ -130,24 +118,29 @@ def ray_nodes(cluster: Cluster) -> list[object]:
 
 
 def busy() -> list[psutil.Process]:
-    """The Ray worker processes that are still an actor of ours, or at a task; idle ones Ray keeps for whoever comes."""
-    return [process for name in ("Board", "Deaf", "perform", "missing") for process in titled(f"ray::{name}")]
+    """The Ray worker processes that are still an actor of this process."""
+    return [*titled("ray::NodeWorker")]
 
 
 def titled(name: str) -> Iterator[psutil.Process]:
-    """The processes of this one's clusters whose title begins so."""
+    """The processes of this one's clusters whose title begins like this."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if " ".join(process.cmdline()).startswith(name) and OURS.items() <= process.environ().items():
                 yield process
 
 
+def rerun(source: Path | str, database: Path | str, on: str, **options: object) -> tuple[int, str, str]:
+    """A whole run in a separate process: exit code, stdout, stderr."""
+    return drive(source, str(database), on=on, **{"workers": None, **options}).end(240)
+
+
 def wait_for_receipts(driver: Driver, count: int) -> None:
-    """Wait until so many tasks are done."""
+    """Wait until this many tasks are done."""
     wait_for(lambda: driver.process.poll() is not None or done(driver.database) >= count, 240)
     assert driver.process.poll() is None, driver.end(240)
 
 
 def done(database: str) -> int:
-    """How many tasks are done."""
+    """The number of finished tasks."""
     return len(signs(database, MOMENTS["receipt"]))

@@ -14,7 +14,7 @@ import pyarrow as pa
 T = TypeVar("T")
 
 MOST = 60
-"""Characters of a text at most: a longer row is refused."""
+"""The maximum number of characters in a text; a longer row is refused."""
 
 
 class Shelf:
@@ -25,9 +25,9 @@ class Shelf:
         self.refused: dict[str, str] = {}
         self.spent: dict[str, float] = {"written": 0}
         self.unasked = unasked
-        """Whether a row whose key was not seen is written over whatever is there by then, as DynamoDB's batches are."""
+        """Whether a row with an unseen key overwrites whatever is there by then, as DynamoDB's batches do."""
         self.meanwhile: Callable[[str], None] = lambda _moment: None
-        """What others do at a moment: after a look (`looked`), before and after a write (`writing`, `written`)."""
+        """What others do at a moment: after a read (`looked`), before and after a write (`writing`, `written`)."""
 
     def versions(self, keys: Sequence[str]) -> dict[str, str]:
         found = {key: self.held[key][0] for key in keys if key in self.held}
@@ -57,7 +57,7 @@ class Shelf:
 
 
 class FileShelf(Shelf):
-    """The same in an SQLite file: `shelf://PATH`; with `?dies=FILE`, who looks dies once FILE is there."""
+    """The same in an SQLite file: `shelf://PATH`; with `?dies=FILE`, a reader dies once FILE exists."""
 
     @classmethod
     def open(cls, address: str, _metadata: Mapping[str, str]) -> "FileShelf":
@@ -82,7 +82,7 @@ class FileShelf(Shelf):
         self._locked(lambda: super(FileShelf, self).delete(seen))
 
     def _locked(self, act: Callable[[], T]) -> T:
-        """Act on what the file holds while nobody else does."""
+        """Act on the file's content under an exclusive lock."""
         with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as file:
             file.execute("BEGIN EXCLUSIVE")
             file.execute("CREATE TABLE IF NOT EXISTS held (key TEXT PRIMARY KEY, version TEXT, text TEXT)")
@@ -95,7 +95,7 @@ class FileShelf(Shelf):
 
 
 def held(path: Path) -> dict[str, tuple[str, str]]:
-    """What the file of a `FileShelf` holds: key -> (version, text)."""
+    """The content of a `FileShelf`'s file: key -> (version, text)."""
     shelf = FileShelf(f"shelf://{path}")
     shelf.versions([])
     return shelf.held

@@ -1,4 +1,4 @@
-"""The documentation is run: its commands, its Python, its includes."""
+"""The documentation is executed: its commands, its Python, its includes."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from cyclopts import App
 from PIL import Image
 
+from commands import fanfold
+from event_logs import Event, write_log
 from fanfold.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +32,7 @@ NOT_HERE = (
     "aws",
     "npm",
     "ray",
-)  # commands CI runs elsewhere, or that set a machine up
+)  # commands that CI runs elsewhere, or that set up a machine
 
 
 def blocks(page: Path, kind: str) -> list[str]:
@@ -39,7 +42,7 @@ def blocks(page: Path, kind: str) -> list[str]:
 
 @pytest.fixture
 def playground(tmp_path: Path) -> Path:
-    """A folder as the docs assume it: some photos, and the example job."""
+    """A folder like the one in the docs: some photos and the example job."""
     spec = find_spec("skimage")
     assert spec is not None
     assert spec.origin is not None
@@ -48,9 +51,12 @@ def playground(tmp_path: Path) -> Path:
         shutil.copy(Path(spec.origin).parent / "data" / name, tmp_path / "photos" / name)
     shutil.copy(tmp_path / "photos" / "chelsea.png", tmp_path / "photos" / "cat.png")
     shutil.copy(tmp_path / "photos" / "chelsea.png", tmp_path / "cat.png")
-    for number in range(3):  # more than INT8 needs to be calibrated
+    for number in range(3):  # more than INT8 needs for calibration
         shutil.copytree(tmp_path / "photos", tmp_path / "pictures" / str(number))
     shutil.copy(ROOT / "examples" / "checksums.py", tmp_path)
+    write_log(
+        tmp_path / "logs" / "Security.evtx", [Event(n, 4625, datetime(2021, 5, 23, tzinfo=UTC)) for n in range(1, 20)]
+    )
     return tmp_path
 
 
@@ -77,11 +83,11 @@ def test_every_command_and_snippet_runs(page: Path, playground: Path) -> None:
         assert done.returncode in (0, 3), f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_each_block_of_python_runs_alone(number: int, tmp_path: Path) -> None:
     """A block of docs/python.md, pasted into a file by itself, runs in a folder that has only pictures."""
     found = blocks(ROOT / "docs" / "python.md", "python")
-    assert len(found) == 3
+    assert len(found) == 4
     (tmp_path / "photos").mkdir()
     for name, colour in (("red", (200, 30, 30)), ("green", (30, 200, 30)), ("blue", (30, 30, 200))):
         Image.new("RGB", (64, 48), colour).save(tmp_path / "photos" / f"{name}.png")
@@ -95,7 +101,7 @@ def _needs_aws(command: list[str]) -> bool:
 
 
 def test_console_blocks_name_commands_that_exist() -> None:
-    """The pages show at least every verb once."""
+    """The pages show every verb at least once."""
     shown = " ".join(block for page in PAGES for block in blocks(page, "console"))
     for verb in (
         "images embed",
@@ -105,14 +111,18 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "images models",
         "images quantize",
         "plan images",
+        "evidence scan",
+        "evidence events",
+        "evidence coverage",
+        "evidence show",
     ):
         assert f"fanfold {verb}" in shown
-    for verb in ("runs", "report", "failures", "optimize", "repair", "mirror", "doctor"):
+    for verb in ("run", "plan", "runs", "report", "failures", "optimize", "repair", "mirror", "doctor"):
         assert f"fanfold {verb}" in shown
 
 
 def test_generated_pages_are_what_the_code_says(tmp_path: Path) -> None:
-    """The parts that docs/generate.py writes are what it writes today; `make docs` renews them."""
+    """The generated parts of the docs match docs/generate.py; `make docs` renews them."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     done = call([sys.executable, "docs/generate.py"], tmp_path)
     assert done.returncode == 0, done.stderr
@@ -121,7 +131,7 @@ def test_generated_pages_are_what_the_code_says(tmp_path: Path) -> None:
 
 
 def verbs(parent: App, *path: str) -> Iterator[tuple[str, ...]]:
-    """Every command that does something, as its words."""
+    """Every command that does something, as a tuple of words."""
     for name in parent:
         if name not in ("--help", "-h", "--version"):
             below = list(verbs(parent[name], *path, name))
@@ -130,7 +140,7 @@ def verbs(parent: App, *path: str) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", list(verbs(app)), ids=" ".join)
 def test_every_command_says_what_it_does_and_gives_an_example(path: tuple[str, ...]) -> None:
-    """The help of a command has a sentence and an example, and the example is one of that command."""
+    """The help of every command has a sentence and an example of that command."""
     command = app
     for name in path:
         command = command[name]
@@ -140,7 +150,7 @@ def test_every_command_says_what_it_does_and_gives_an_example(path: tuple[str, .
     words = shlex.split(example)
     assert tuple(words[: len(path)]) == path
     app.parse_args(words, exit_on_error=False, print_error=False)
-    shown = call(["fanfold", *path, "--help"], ROOT)
+    shown = fanfold(*path, "--help")
     assert f"For example: fanfold {example}" in shown.stdout
 
 

@@ -1,4 +1,4 @@
-"""What a machine offers, by what machines of several kinds have said of themselves."""
+"""What a machine offers, from the reports of several kinds of machines."""
 
 import os
 from pathlib import Path
@@ -53,12 +53,12 @@ def test_processors(text: str, model: str, features: tuple[str, ...]) -> None:
 
 
 def test_no_cpuinfo() -> None:
-    """Where there is no /proc/cpuinfo, as on macOS, nothing is claimed."""
+    """Without /proc/cpuinfo, as on macOS, no features are claimed."""
     assert processor_of("").features == ()
 
 
 def test_an_arm_of_unknown_make() -> None:
-    """A maker that is not known is told by its number."""
+    """An unknown maker is named by its number."""
     assert processor_of("CPU implementer\t: 0x99\nCPU part\t: 0x1").model == "Arm, maker 0x99, part 0x1"
 
 
@@ -72,7 +72,7 @@ def limits(folder: Path, **groups: str) -> Path:
 
 
 def test_the_least_limit_counts(tmp_path: Path) -> None:
-    """A limit of any group above the process's own is a limit of the process."""
+    """A limit of any group above the process's own applies to the process."""
     groups = limits(tmp_path, a="3000\n", a_b="max\n", a_b_c="8000\n")
     assert memory_limit(groups, "0::/a/b/c\n") == 3000
 
@@ -83,7 +83,7 @@ def test_in_a_container_its_group_is_at_the_top(tmp_path: Path) -> None:
 
 
 def test_no_limit(tmp_path: Path) -> None:
-    """`max`, version 1's enormous number, and no control groups at all all mean none."""
+    """`max`, version 1's enormous number, and missing control groups all mean no limit."""
     assert memory_limit(limits(tmp_path / "two", root="max\n"), "0::/\n") is None
     one = tmp_path / "one" / "memory"
     one.mkdir(parents=True)
@@ -100,7 +100,7 @@ def test_a_limit_of_version_1(tmp_path: Path) -> None:
 
 
 def test_gpus() -> None:
-    """Each line of nvidia-smi is a GPU; what it says when there is none is not."""
+    """Each line of nvidia-smi is a GPU, except its message without any."""
     assert (
         gpus_of("NVIDIA L4, 23034, 550.54.15\nNVIDIA L4, 23034, 550.54.15\n")
         == (Gpu("NVIDIA L4", 23034 << 20, "550.54.15"),) * 2
@@ -109,7 +109,7 @@ def test_gpus() -> None:
 
 
 def test_gpus_by_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """nvidia-smi is asked where there is one, and one that fails means no GPU."""
+    """nvidia-smi is used if it is installed, and no GPU is found if it fails."""
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'Tesla T4, 15360, 535.1'\n")
     tool.chmod(0o755)
@@ -120,7 +120,7 @@ def test_gpus_by_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_this_machine() -> None:
-    """The machine the tests run on has cores and memory, and says whether AMX may be used only if it has it."""
+    """The test machine has cores and memory, and reports permission for AMX only if it has AMX."""
     here = look()
     assert 1 <= here.cores <= here.all_cores == os.cpu_count()
     assert here.memory is None or here.memory > 1 << 28
@@ -130,5 +130,5 @@ def test_this_machine() -> None:
 
 
 def test_room_where_a_folder_would_be(tmp_path: Path) -> None:
-    """The free space of a folder that is not there yet is that of the nearest one above it."""
+    """The free space of a folder that does not exist yet is that of the nearest folder above it."""
     assert machine.free_space(tmp_path / "not" / "yet")

@@ -1,4 +1,4 @@
-"""The package: what it says it has, it has; and what it says of its jobs is true of every one."""
+"""The package has everything it declares, and its declarations about jobs are true for every job."""
 
 import ast
 import dataclasses
@@ -30,7 +30,7 @@ def imported_by(code: str) -> set[str]:
 
 
 def test_every_public_name_can_be_imported() -> None:
-    """Each name of `__all__` is there, and belongs to the module that is said to hold it."""
+    """Each name in `__all__` exists, and belongs to a module of fanfold."""
     assert fanfold.__all__ == sorted(set(fanfold.__all__))
     for name in fanfold.__all__:
         found = getattr(fanfold, name)
@@ -39,7 +39,7 @@ def test_every_public_name_can_be_imported() -> None:
 
 
 def test_all_is_what_there_is() -> None:
-    """`__all__`, the lazy imports, and the imports that type checkers see name the same things."""
+    """`__all__`, the lazy imports, and the imports for type checkers have the same names."""
     tree = ast.parse((ROOT / "src" / "fanfold" / "__init__.py").read_text())
     seen = [alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
     assert sorted(set(seen) - {"TYPE_CHECKING", "Any"}) == fanfold.__all__ == sorted(fanfold._HOMES)
@@ -54,7 +54,7 @@ def test_star_import() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """A name that is not there fails as in any module."""
+    """A missing name fails as in any module."""
     with pytest.raises(AttributeError, match="'fanfold' has no attribute 'nothing'"):
         fanfold.nothing  # noqa: B018
     with pytest.raises(ImportError):
@@ -67,13 +67,13 @@ def test_importing_fanfold_imports_nothing_heavy() -> None:
 
 
 def test_the_core_does_not_import_the_jobs() -> None:
-    """Driving, planning and committing need nothing of the extras, nor of the terminal."""
-    loaded = imported_by("import fanfold.driver, fanfold.worker, fanfold.executors.local")
+    """Driving, planning and committing need no extras and no terminal libraries."""
+    loaded = imported_by("import fanfold.core.run, fanfold.core.worker, fanfold.executors.local")
     assert not loaded & {"PIL", "onnxruntime", "onnx", "rich", "cyclopts", "lancedb"}
 
 
 def test_the_version_is_in_one_place() -> None:
-    """The metadata's version is the package's own, and it is one."""
+    """The metadata's version is the package's own, and is a valid version."""
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert importlib.import_module("importlib.metadata").version("fanfold") == fanfold.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+", fanfold.__version__)
@@ -87,13 +87,13 @@ def test_types_are_shipped() -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_every_job_is_complete(name: str) -> None:
     """A job has a frozen dataclass, an extra, a page in the docs, an example and a row in the README."""
-    module, _, attribute = JOBS[name].partition(":")
+    module, _, attribute = JOBS[name].address.partition(":")
     cls = getattr(importlib.import_module(module), attribute)
     assert dataclasses.is_dataclass(cls)
     assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
     assert cls.name == name
     assert isinstance(cls(), Job)
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in cls.suffixes)
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in getattr(cls, "suffixes", ()))
     assert [field.name for field in cls().schema()][:2] == ["key", "version"]
     assert name in PROJECT["project"]["optional-dependencies"]
     assert (ROOT / "docs" / f"{name}.md").exists()
@@ -103,14 +103,14 @@ def test_every_job_is_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_every_option_of_a_job_has_help(name: str) -> None:
-    """The dataclass's fields are the options, each with the sentence that the help and the docs show."""
-    module, _, attribute = JOBS[name].partition(":")
+    """The dataclass's fields are the options, each with a sentence for the help and the docs."""
+    module, _, attribute = JOBS[name].address.partition(":")
     for field in dataclasses.fields(getattr(importlib.import_module(module), attribute)):
         assert field.metadata["help"], field.name
 
 
 def test_every_error_pickles() -> None:
-    """Errors cross processes with their facts and their sentence."""
+    """Errors keep their facts and their message across processes."""
     facts = ("table", "theirs", "ours", "free")
     found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.FanfoldError)]
     assert len(found) >= 6
@@ -128,7 +128,7 @@ def test_every_error_pickles() -> None:
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
-    """The drawing at the top of errors.py names every error, with the exit code it has."""
+    """The drawing at the top of errors.py names every error, and each has the right exit code."""
     assert errors.__doc__ is not None
     for name, kind in vars(errors).items():
         if isinstance(kind, type) and issubclass(kind, errors.FanfoldError):
@@ -137,7 +137,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 
 def test_an_absent_extra_is_named() -> None:
-    """Without its dependencies a job says which extra to install; with a broken one the error is its own."""
+    """Without its dependencies a job names the extra to install."""
     program = """
 import sys
 from fanfold.errors import MissingExtra
@@ -153,7 +153,7 @@ except MissingExtra as error:
 
 
 def test_an_executor_without_its_extra_says_so() -> None:
-    """Without Ray, `--on ray` names the extra; whoever works elsewhere needs none of it."""
+    """Without Ray, `--on ray` names the extra, and other executors do not need it."""
     program = """
 import sys
 sys.modules["ray"] = None
@@ -167,3 +167,10 @@ except MissingExtra as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "The executor 'ray' needs the extra 'ray'. Install it with: pip install 'fanfold[ray]'\n"
+
+
+@pytest.mark.xdist_group("itself")
+def test_the_groups_of_tests_are_in_force(request: pytest.FixtureRequest, worker_id: str) -> None:
+    """With several workers of pytest-xdist, a test's id names its group: some pairs of versions ignore groups, and then
+    the suite takes three times as long."""
+    assert request.node.nodeid.endswith("@itself" if worker_id != "master" else "in_force")

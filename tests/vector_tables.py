@@ -1,4 +1,4 @@
-"""Tables of vectors in a database, made by fanfold's own commits; and what other processes do to them."""
+"""Tables of vectors in a database, made by fanfold's own commits, and what other processes do to them."""
 
 import sys
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from fanfold.images.vector_index import build
-from fanfold.table import Table
+from fanfold.core.optimize import optimize_table
+from fanfold.core.table import Table
+from fanfold.images.search.vector_index import build
 
 DIMENSION = 32
 SCHEMA = pa.schema(
@@ -46,18 +47,18 @@ def made(database: str, matrix: np.ndarray) -> Table:
 
 
 def keep_committing(database: str, rounds: int) -> None:
-    """Add a row, change another, and now and then compact, as runs do."""
+    """Add a row, change another, and compact from time to time, as runs do."""
     table = Table.open(database, "images")
     assert table is not None
     for round, vector in enumerate(clustered(rounds, 9)):
         commit(table, [f"round{round}"], vector[None])
         commit(table, [f"k{round}"], clustered(1, 100 + round), version="2")
         if round % 10 == 9:
-            table.optimize(timedelta(0), sweep=True)
+            optimize_table(table, timedelta(0), lambda: True)
 
 
 def keep_building(database: str) -> None:
-    """Make the index again and again, having said so."""
+    """Print a line, then rebuild the index repeatedly."""
     sys.stdout.write("begun\n")
     sys.stdout.flush()
     while True:

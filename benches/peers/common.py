@@ -1,10 +1,10 @@
-"""What every peer does alike: read the list of pictures, prepare one as Lite0 wants it, and hand in the vectors.
+"""The common part of all peers: reading the list of pictures, preparing a picture for Lite0, saving the vectors.
 
-A peer is a small program written as its users write it:
+A peer is a small program like its users would write:
 
     python benches/peers/NAME.py LIST MODEL OUT [setting=value ...]
 
-LIST holds a path a line, MODEL is the ONNX file (the PyTorch peers take the same weights from their package), OUT
+LIST has one path per line, MODEL is the ONNX file (the PyTorch peers take the same weights from their package), OUT
 receives the vectors in the order of LIST. Its last line is a JSON object: seconds of work, imports and model excluded.
 """
 
@@ -19,13 +19,13 @@ import numpy as np
 from PIL import Image
 
 SIZE = 224
-"""Side of the square the model looks at, in pixels."""
+"""Side of the model's input square, in pixels."""
 CROP = 224 / 256
-"""The share of a picture's short side that is looked at."""
+"""The fraction of a picture's short side that is used."""
 
 
 class Bench:
-    """The command line of a peer, and its stop-watch."""
+    """A peer's command line and stopwatch."""
 
     def __init__(self, **settings: int) -> None:
         pictures, self.model, self.out, *given = sys.argv[1:]
@@ -37,12 +37,12 @@ class Bench:
         return self.settings[name]
 
     def start(self) -> None:
-        """Imports are done and a model is loaded: work begins. Of several calls, in any process, the first counts."""
+        """Mark the start of work, after imports and loading a model; the first call in any process counts."""
         with suppress(FileExistsError), self.started_file.open("x") as file:
             file.write(str(time.time()))
 
     def finish(self, vectors: np.ndarray) -> None:
-        """All vectors are there."""
+        """Save the vectors and print the time."""
         seconds = time.time() - float(self.started_file.read_text())
         self.started_file.unlink()
         np.save(self.out, np.asarray(vectors, np.float32))

@@ -1,9 +1,9 @@
-"""Search by a peer, in a process of its own: its index is built, then asked each query alone. Prints JSON.
+"""Search by a peer in a separate process: build its index, then run each query alone. Prints JSON.
 
     python benches/peers/search.py faiss VECTORS.npy QUERIES.npy      IVF-Flat of FAISS, in memory
     python benches/peers/search.py lancedb DATABASE QUERIES.npy       the index LanceDB makes by default, as it searches
 
-FAISS looks into a sixteenth of its partitions. The rows found come as numbers, so that the caller can judge them.
+FAISS searches a sixteenth of its partitions. The rows found are numbers, so that the caller can judge them.
 """
 
 import json
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def faiss_index(path: str):
-    """Build it; return how it is asked."""
+    """Build the index; return a function that queries it."""
     import faiss
 
     vectors = np.load(path, mmap_mode="r")
@@ -33,7 +33,7 @@ def faiss_index(path: str):
 
 
 def lancedb_index(path: str):
-    """Build it; return how it is asked."""
+    """Build the index; return a function that queries it."""
     import lancedb
 
     table = lancedb.connect(path).open_table("images")
@@ -47,14 +47,14 @@ def lancedb_index(path: str):
 
 
 def main() -> None:
-    """Build, ask, tell."""
+    """Build, query, and print the results."""
     which, path, asked = sys.argv[1:]
     began = time.perf_counter()
     ask = {"faiss": faiss_index, "lancedb": lancedb_index}[which](path)
     built = time.perf_counter() - began
     found, seconds = [], []
     queries = np.load(asked)
-    for query in [*queries[:20], *queries]:  # the first warm it up
+    for query in [*queries[:20], *queries]:  # the first ones are a warm-up
         at = time.perf_counter()
         found.append(ask(query))
         seconds.append(time.perf_counter() - at)

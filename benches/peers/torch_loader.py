@@ -1,4 +1,4 @@
-"""What people write next: a PyTorch DataLoader whose workers decode while the main process runs the network."""
+"""The usual next step: a PyTorch DataLoader whose workers decode while the main process runs the network."""
 
 import torch
 import torch_model
@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Pictures(Dataset):
-    """The pictures of the list, each as a tensor."""
+    """The pictures of the list as tensors."""
 
     def __init__(self, paths: list[str], draft: bool) -> None:
         self.paths, self.draft = paths, draft
@@ -29,7 +29,7 @@ if bench["frozen"]:  # batch norms folded into the convolutions, and operators f
     network = torch.jit.optimize_for_inference(torch.jit.trace(network, example))
 if bench["compiled"]:
     network = torch.compile(network)
-    with torch.inference_mode():  # compiles now, which takes a minute; a smaller last batch would compile once more
+    with torch.inference_mode():  # compiles now, which takes a minute; a smaller last batch would compile again
         network(example)
 loader = DataLoader(Pictures(bench.paths, bool(bench["draft"])), bench["batch"], num_workers=bench["workers"])
 bench.start()

@@ -7,7 +7,7 @@ from efficientnet_lite_pytorch import EfficientNet
 
 
 def load() -> torch.nn.Module:
-    """The network, ready to infer. float32[n, 3, 224, 224] -> float32[n, 1280]"""
+    """The network, ready for inference. float32[n, 3, 224, 224] -> float32[n, 1280]"""
     path = EfficientnetLite0ModelFile.get_model_file_path()
     network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
     network._dropout = network._fc = torch.nn.Identity()
@@ -15,6 +15,6 @@ def load() -> torch.nn.Module:
 
 
 def transform(path: str, draft: bool = False) -> torch.Tensor:
-    """A picture as the network wants it. float32[3, 224, 224]"""
+    """A picture as the network's input. float32[3, 224, 224]"""
     pixels = torch.from_numpy(crop_and_resize(open_rgb(path, draft)).copy())
     return (pixels.permute(2, 0, 1).float() - 127) / 128

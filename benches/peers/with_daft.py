@@ -18,7 +18,7 @@ bench = Bench(rust=0, batch=16, threads=1, instances=2, process=1)
 
 @daft.cls(max_concurrency=bench["instances"], use_process=bool(bench["process"]))
 class Embedder:
-    """Holds the session, as Daft's guide to batch inference has it."""
+    """Holds the session, like the example in Daft's guide to batch inference."""
 
     def __init__(self) -> None:
         options = ort.SessionOptions()

@@ -32,11 +32,11 @@ CONFIG = {
     "image_std": [128 / 255] * 3,
 }
 
-# At import, since fastembed's worker processes import this file anew.
+# At import, since fastembed's worker processes import this file again.
 supported_onnx_models.append(
     DenseModelDescription(
         model=NAME,
-        sources=ModelSource(hf=NAME),  # never fetched: the folder is given
+        sources=ModelSource(hf=NAME),  # never downloaded, because the folder is given
         model_file="model.onnx",
         description="EfficientNet-Lite0",
         license="apache-2.0",
@@ -47,7 +47,7 @@ supported_onnx_models.append(
 
 
 def folder_of(model: str) -> str:
-    """A folder as fastembed wants it: the model and its preprocessing."""
+    """A folder in fastembed's layout: the model and its preprocessing."""
     folder = Path(model).with_suffix(".fastembed")
     folder.mkdir(exist_ok=True)
     shutil.copyfile(model, folder / "model.onnx")
@@ -59,7 +59,7 @@ _embed = OnnxImageEmbedding.onnx_embed
 
 
 def _timed(self: OnnxImageEmbedding, images: list[str], **kwargs: Any) -> Any:
-    bench.start()  # by the first worker that has its model: starting workers is not work
+    bench.start()  # the first worker with a model starts the clock, because starting workers is not work
     return _embed(self, images, **kwargs)
 
 
@@ -67,7 +67,7 @@ OnnxImageEmbedding.onnx_embed = _timed
 
 
 def main() -> None:
-    """Embed the pictures of the list; parallel=0 stands for ONNX Runtime's own threads in one process."""
+    """Embed the pictures of the list; parallel=0 means ONNX Runtime's own threads in one process."""
     folder, parallel = folder_of(bench.model), bench["parallel"] or None
     model = ImageEmbedding(NAME, threads=bench["threads"], lazy_load=bool(parallel), specific_model_path=folder)
     vectors = list(model.embed(bench.paths, batch_size=bench["batch"], parallel=parallel))

@@ -1,6 +1,6 @@
 """Ray Data: files are read in tasks, and embedded by a pool of actors with ONNX Runtime, on a cluster of this machine.
 
-An actor a core with one thread each, as Ray's guide to offline batch inference has it.
+One actor per core with one thread each, like the example in Ray's guide to offline batch inference.
 """
 
 import io
@@ -34,7 +34,7 @@ class Embedder:
 ray.init(log_to_driver=False, logging_level="error")
 ray.data.DataContext.get_current().enable_progress_bars = False
 files = ray.data.read_binary_files(bench.paths, include_paths=True, override_num_blocks=bench["blocks"] or None)
-# A tenth of a core is asked for: the actors compute all the time, and reading must find a place beside them.
+# A tenth of a core is requested: the actors compute all the time, and reading needs a place beside them.
 pool = ray.data.ActorPoolStrategy(size=bench["actors"])
 result = files.map_batches(Embedder, batch_size=bench["batch"], compute=pool, num_cpus=0.1)
 vectors = {row["path"]: row["vector"] for row in result.iter_rows()}

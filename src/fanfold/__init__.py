@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "Detail",
     "Failure",
     "FanfoldError",
     "Item",
@@ -20,6 +21,7 @@ __all__ = [
     "StorageError",
     "UsageError",
     "Work",
+    "fold",
     "open_table",
     "preview",
     "run",
@@ -27,29 +29,33 @@ __all__ = [
 
 # Name -> module. Imported when first used: `import fanfold` alone takes a millisecond, and pyarrow alone 100.
 _HOMES = {
+    "Detail": "job",
     "FanfoldError": "errors",
     "Failure": "job",
     "Item": "job",
     "Job": "job",
     "MissingExtra": "errors",
     "Opener": "job",
-    "Outcome": "runs",
-    "Preview": "estimate",
+    "Outcome": "core.runs",
+    "Preview": "estimate.preview",
     "RecipeMismatch": "errors",
-    "Report": "report",
-    "Run": "driver",
+    "Report": "core.report",
+    "Run": "core.run",
     "SourceMismatch": "errors",
     "StorageError": "errors",
     "UsageError": "errors",
     "Work": "job",
-    "open_table": "database",
-    "preview": "estimate",
-    "run": "driver",
+    "fold": "api",
+    "open_table": "api",
+    "preview": "api",
+    "run": "api",
 }
 
 if TYPE_CHECKING:
-    from fanfold.database import open_table
-    from fanfold.driver import Run, run
+    from fanfold.api import fold, open_table, preview, run
+    from fanfold.core.report import Report
+    from fanfold.core.run import Run
+    from fanfold.core.runs import Outcome
     from fanfold.errors import (
         FanfoldError,
         MissingExtra,
@@ -58,10 +64,8 @@ if TYPE_CHECKING:
         StorageError,
         UsageError,
     )
-    from fanfold.estimate import Preview, preview
-    from fanfold.job import Failure, Item, Job, Opener, Work
-    from fanfold.report import Report
-    from fanfold.runs import Outcome
+    from fanfold.estimate.preview import Preview
+    from fanfold.job import Detail, Failure, Item, Job, Opener, Work
 
 
 def __getattr__(name: str) -> Any:

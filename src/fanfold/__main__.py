@@ -1,21 +1,22 @@
-"""Where `fanfold` and `python -m fanfold` start: the command line, once its libraries have loaded."""
+"""The entry point of `fanfold` and `python -m fanfold`: loads the libraries, then runs the command line."""
 
 import sys
 from typing import NoReturn
 
-from fanfold.limits import advice
+from fanfold.limits import advice, check_memory
 
 
 def main() -> NoReturn:
-    """Run the command line and exit. Libraries that do not load for want of memory end it with a sentence, too."""
+    """Run the command line and exit. If there is too little memory to load the libraries, show an error."""
     try:
+        check_memory()
         from fanfold.cli import main as command_line
     except KeyboardInterrupt:
         sys.exit(130)
-    except BaseException as error:  # MemoryError, or what libraries make of it
-        if not (said := advice(error)):
+    except BaseException as error:  # MemoryError, or a library's form of it
+        if not (message := advice(error)):
             raise
-        sys.stderr.write(f"fanfold: {said}\n")
+        sys.stderr.write(f"fanfold: {message}\n")
         sys.exit(1)
     command_line()
 

@@ -1,11 +1,10 @@
-"""Damaged tables: how they differ from what merely cannot be reached, and what can be done about them.
+"""Damaged tables: how to tell them from tables that cannot be reached, and what to do.
 
     what Lance raises ──reading──▶ Damaged        a file is gone, empty, cut off, or full of something else
                                    StorageError   anything else: no network, no permission, no room
 
-Lance keeps no sums, so what is noticed is what cannot be read. A power cut leaves such files: neither Lance nor
-obstore waits until a file of this machine is on its disk (fanfold waits for those of its fragments, see
-`Uncommitted.sealed`).
+Lance keeps no checksums, so only files that cannot be read are noticed. A power cut leaves such files: neither Lance
+nor obstore waits until a local file is on the disk (fanfold waits for its fragments, see `Uncommitted.sealed`).
 """
 
 import re
@@ -22,37 +21,37 @@ from fanfold.storage import broke_off, errors_of, first_line, is_panic
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SIGNS = re.compile(  # of what Lance, object_store and Arrow raise over such files
+_SIGNS = re.compile(  # in errors that Lance, object_store and Arrow raise for such files
     "corrupt|invalid magic|failed to fill whole buffer|correct footer|invalid seek|file size is too small|invalid range"
     "|range was invalid|sufficient data|schema error|panicked|before end of stream|not found: |object at location"
     "|version not found|index proto",
     re.IGNORECASE,
 )
-_DECODERS = re.compile(r"rust/lance-(file|encoding)/src")  # where in its source Lance says that it raised an error
-_OUTSIDE = re.compile(r"Generic \w+ error|os error")  # what a store or this machine had to say, wherever it was noticed
+_DECODERS = re.compile(r"rust/lance-(file|encoding)/src")  # the place in Lance's source
+_OUTSIDE = re.compile(r"Generic \w+ error|os error")  # an error of a store or of this machine, wherever Lance met it
 
 
 @contextmanager
 def reading(uri: str) -> Iterator[None]:
-    """Turn any failure to read a table into a StorageError that names it: Damaged, if its files are torn or gone."""
+    """Turn any failure to read a table into a StorageError that names it: Damaged, if its files are damaged or gone."""
     try:
         with errors_of(uri):
             yield
     except StorageError as error:
         cause = error.__cause__
-        if cause is None or isinstance(error, Damaged) or not _tells_of_damage(cause):
+        if cause is None or isinstance(error, Damaged) or not _is_damage(cause):
             raise
         raise damaged(uri, first_line(cause)) from cause
 
 
-def _tells_of_damage(error: BaseException) -> bool:
-    said = str(error)
-    is_decoding = _DECODERS.search(said) and not _OUTSIDE.search(said)
-    return not broke_off(error) and bool(is_panic(error) or is_decoding or _SIGNS.search(said))
+def _is_damage(error: BaseException) -> bool:
+    text = str(error)
+    is_decoding = _DECODERS.search(text) and not _OUTSIDE.search(text)
+    return not broke_off(error) and bool(is_panic(error) or is_decoding or _SIGNS.search(text))
 
 
 def of_table(look: Callable[Concatenate[LanceDataset, P], T]) -> Callable[Concatenate[LanceDataset, P], T]:
-    """Have what looks at a dataset, its first argument, raise errors as `reading` does."""
+    """Make a function of a dataset raise errors as `reading` does. The dataset is its first argument."""
 
     @wraps(look)
     def guarded(dataset: LanceDataset, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -63,15 +62,15 @@ def of_table(look: Callable[Concatenate[LanceDataset, P], T]) -> Callable[Concat
 
 
 def damaged(uri: str, why: str) -> Damaged:
-    """The error of a table that cannot be read as what it is, with what to do about it."""
+    """The error for a damaged table, with the command that repairs it."""
     database, _, name = uri.rpartition("/")
     return Damaged(
         f"Table '{name.removesuffix('.lance')}' in {database} is damaged: {why}. "
-        f"Take out what cannot be read with: fanfold repair {database}"
+        f"Remove the unreadable data with: fanfold repair {database}"
     )
 
 
 def is_gone(error: StorageError) -> bool:
-    """Whether a file was missing: perhaps one of a version that somebody has replaced, and removed, meanwhile."""
-    said = str(error.__cause__).lower()
-    return "not found: " in said or "object at location" in said
+    """Whether a file was missing. It may belong to a version that was replaced and removed meanwhile."""
+    text = str(error.__cause__).lower()
+    return "not found: " in text or "object at location" in text

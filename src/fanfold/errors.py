@@ -2,8 +2,8 @@
 
     FanfoldError                       1  the run failed
     ├── StorageError                      the database or the source cannot be read or written
-    │   ├── Damaged                       a file of the database is there, and is not what it should be
-    │   └── SourceGone                    the source as a whole is not there any more
+    │   ├── Damaged                       a file of the database is there but its content is wrong
+    │   └── SourceGone                    the source as a whole has gone
     └── UsageError                     2  the command was wrong; its message says what to type
         ├── MissingExtra                  an optional dependency is needed and absent
         ├── RecipeMismatch                the table holds vectors of another recipe
@@ -14,6 +14,8 @@ Exit code 0 means all done, 3 means finished with failed items: those are facts 
 
 Errors cross processes, so each keeps its facts in `args` and makes its sentence in `__str__`.
 """
+
+from typing import Any
 
 
 class FanfoldError(Exception):
@@ -27,22 +29,22 @@ class StorageError(FanfoldError):
 
 
 class Damaged(StorageError):
-    """A file of the database is there, and is not what it should be: cut off by a power cut, say."""
+    """A file of the database is there but its content is wrong: cut off by a power cut, say."""
 
 
 class SourceGone(StorageError):
-    """The source as a whole is not there any more: no item's fault. `args`: its address, what is wrong with it."""
+    """The source as a whole has gone, which is not an item's fault. `args`: its address, what is wrong with it."""
 
     def __str__(self) -> str:
         address, why = self.args
         return (
             f"The source {address} is not there any more: {why}. "
-            "Run the same command again once it is back: what is done stays done."
+            "Run the same command again when it is back. Finished work is kept."
         )
 
 
 class UsageError(FanfoldError):
-    """What was asked cannot be done as asked."""
+    """The command, or the call, is wrong; the message says what to type."""
 
     exit_code = 2
 
@@ -61,8 +63,8 @@ class RecipeMismatch(UsageError):
     def __str__(self) -> str:
         table, theirs, ours, free = self.args
         return (
-            f"Table '{table}' was made by {theirs}, and this run is {ours}. "
-            f"Results of different recipes do not mix. Write to another table with: --table {free}"
+            f"Table '{table}' was made by {theirs}, but this run is {ours}. "
+            f"A table holds the results of one recipe only. Write to another table with: --table {free}"
         )
 
 
@@ -72,17 +74,32 @@ class SourceMismatch(UsageError):
     def __str__(self) -> str:
         table, theirs, ours, free = self.args
         return (
-            f"Table '{table}' holds the items of {theirs}, and {ours} is not inside it, so equal names would "
-            f"collide. Write to another table with: --table {free}, or start a table from a common parent folder."
+            f"Table '{table}' holds the items of {theirs}, but {ours} is not inside it. Equal names would collide. "
+            f"Write to another table with: --table {free}. Or make a table of a parent folder of both."
         )
 
 
 class MirrorMismatch(UsageError):
-    """The mirror holds rows of another table, or of another recipe. `args`: the mirror's address, what is wrong, the
-    command that gives the mirror to this table."""
+    """The mirror holds rows of another table or recipe. `args`: its address, what is wrong, the command that gives it
+    to this table."""
 
     def __str__(self) -> str:
         address, wrong, command = self.args
-        return (
-            f"{wrong} Use another one, such as {address}-2. Or give it to this table, which empties it first: {command}"
-        )
+        return f"{wrong} Use another one, such as {address}-2. Or empty it and use it for this table: {command}"
+
+
+def problem_of(error: Any) -> str:
+    """The first problem of pydantic's ValidationError, in our words: uploads[1]: it should be a valid string, not 7."""
+    problem = error.errors(include_url=False)[0]
+    path = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+    match problem["type"]:
+        case "missing":
+            wrong = "it is missing"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            wrong = "there is no such setting"
+        case "value_error":
+            wrong = problem["msg"].removeprefix("Value error, ")
+        case _:
+            value = repr(problem["input"])
+            wrong = f"it {problem['msg'][problem['msg'].find('should') :]}, not {value[:100]}"
+    return f"{path.lstrip('.')}: {wrong}".removeprefix(": ")

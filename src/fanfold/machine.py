@@ -1,10 +1,10 @@
-"""What this machine offers to the work: processor, memory, disks, GPUs. It looks, and changes nothing.
+"""The hardware of this machine: processor, memory, disks, GPUs.
 
     /proc/cpuinfo ──┐
-    cgroup limits ──┼──▶ Machine ──▶ `fanfold doctor`, and whoever chooses by it
+    cgroup limits ──┼──▶ Machine ──▶ `fanfold doctor`
     nvidia-smi ─────┘
 
-What cannot be found out (another system than Linux, no rights) is None or empty, never an error.
+A fact that cannot be found out (another system than Linux, no rights) is None or empty, never an error.
 """
 
 import ctypes
@@ -17,8 +17,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from fanfold.executors.local import cores
 
 FEATURES = {
     "avx2": "AVX2",
@@ -33,7 +31,7 @@ FEATURES = {
     "i8mm": "i8mm",
     "sve": "SVE",
 }
-"""The instruction sets that matter to a model: the kernel's name in /proc/cpuinfo, and the one people use."""
+"""The instruction sets that matter to a model: the name in /proc/cpuinfo, and the common name."""
 
 # arch/x86/include/uapi/asm/prctl.h; https://docs.kernel.org/arch/x86/xstate.html
 _SYS_ARCH_PRCTL = 158
@@ -45,16 +43,16 @@ _ARM_MAKERS = {"0x41": "Arm", "0x61": "Apple", "0xc0": "Ampere", "0x51": "Qualco
 
 @dataclass(frozen=True)
 class Processor:
-    """What /proc/cpuinfo tells."""
+    """The processor, from /proc/cpuinfo."""
 
     model: str
     features: tuple[str, ...]
-    """Of FEATURES, in its order, by the names people use."""
+    """Its instruction sets among FEATURES, by their common names."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A graphics processor, as nvidia-smi tells."""
+    """A graphics processor, from nvidia-smi."""
 
     name: str
     memory: int
@@ -64,14 +62,14 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is, and how much of it this process may use."""
+    """A machine, and the part of it that this process may use."""
 
     system: str
     processor: Processor
     amx: bool | None
     """Whether the kernel lets programs use the processor's AMX; None where the processor has none."""
     cores: int
-    """What this process may use: affinity and the control group's quota."""
+    """Cores that this process may use, by its affinity and its control group's quota."""
     all_cores: int
     memory: int | None
     """Bytes, of the whole machine."""
@@ -101,27 +99,37 @@ def look() -> Machine:
     )
 
 
+def cores() -> int:
+    """The number of cores that this process may use: its affinity, limited by its control group's quota (Linux)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return count
+
+
 def processor_of(cpuinfo: str) -> Processor:
-    """The processor that a text of /proc/cpuinfo describes; x86 calls its instruction sets flags, Arm features."""
+    """The processor that the text of /proc/cpuinfo describes. x86 calls its instruction sets flags, Arm features."""
     lines = [line.partition(":") for line in cpuinfo.splitlines()]
-    said = {name.strip().lower(): value.strip() for name, _, value in reversed(lines)}  # the first core's counts
-    there = set(f"{said.get('flags', '')} {said.get('features', '')}".split())
-    model = said.get("model name") or _arm_model(said) or platform.processor() or "unknown"
+    values = {name.strip().lower(): value.strip() for name, _, value in reversed(lines)}  # of the first core
+    there = set(f"{values.get('flags', '')} {values.get('features', '')}".split())
+    model = values.get("model name") or _arm_model(values) or platform.processor() or "unknown"
     return Processor(model, tuple(name for flag, name in FEATURES.items() if flag in there))
 
 
-def _arm_model(said: dict[str, str]) -> str:
-    """Arm kernels give numbers only: the maker's, as https://developer.arm.com lists them, and the part's."""
-    if "cpu implementer" not in said:
+def _arm_model(values: dict[str, str]) -> str:
+    """Arm kernels give only two numbers: the maker's, as https://developer.arm.com lists them, and the part's."""
+    if "cpu implementer" not in values:
         return ""
-    maker = _ARM_MAKERS.get(said["cpu implementer"], f"Arm, maker {said['cpu implementer']}")
-    return f"{maker}, part {said.get('cpu part', '?')}"
+    maker = _ARM_MAKERS.get(values["cpu implementer"], f"Arm, maker {values['cpu implementer']}")
+    return f"{maker}, part {values.get('cpu part', '?')}"
 
 
 def amx_granted() -> bool:
     """Whether Linux lets this process use AMX: since 5.16 a program has to ask for the tiles' registers first.
 
-    ONNX Runtime asks for itself. The permission is of no consequence to a process that has no use for it.
+    ONNX Runtime asks by itself. The permission does not affect processes that do not use AMX.
     """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return False
@@ -130,14 +138,14 @@ def amx_granted() -> bool:
 
 
 def memory_limit(groups: Path, membership: str) -> int | None:
-    """Bytes: the least limit among this process's control group and those above it; None if there is none.
+    """Bytes: the lowest limit of this process's control group and those above it; None without a limit.
 
     `groups` is where the groups are mounted, `membership` the text of /proc/self/cgroup. In a container its own
-    group is mounted at the top, so a path that is not there is no mistake.
+    group is mounted at the top, so a missing path is not an error.
     """
     limits = [int(text) for file in _limit_files(groups, membership) if (text := _text(file).strip()).isdecimal()]
     least = min(limits, default=None)
-    return None if least is None or least >= 1 << 60 else least  # version 1 says "none" by an enormous number
+    return None if least is None or least >= 1 << 60 else least  # in version 1 an enormous number means none
 
 
 def _limit_files(groups: Path, membership: str) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Addresses: what is a local path, what is a URL, and the object store behind each.
+"""Addresses: local paths, URLs, and the object store behind each.
 
 One spelling for all: a folder (`photos`, `/data/db`) or a URL (`s3://bucket/db`, `gs://`, `az://`, `http(s)://`).
 Credentials and endpoints come from the environment, as obstore and Lance both read them (`AWS_ACCESS_KEY_ID`,
@@ -6,14 +6,17 @@ Credentials and endpoints come from the environment, as obstore and Lance both r
 `aws configure` and `aws sso login` wrote down, with the extra `aws`.
 """
 
+import importlib
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -29,8 +32,13 @@ Answer = TypeVar("Answer")
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
 
-# Throttled and failing servers are waited for this long per request, with growing pauses between tries.
-_RETRY: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
+CREDENTIALS = "fanfold.aws.credentials"
+"""The module that finds credentials for S3 where obstore does not look. By name, since it builds on this one."""
+
+RETRY_VARIABLE, RETRY_SECONDS = "FANFOLD_RETRY_SECONDS", 90.0
+"""How long a request is repeated, with growing pauses, when a store is throttled, down or gone: the environment
+variable for the seconds, and its default."""
+
 _NO_CREDENTIALS = (
     "there are no credentials for S3. Export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or type: aws configure "
     "(its files are read with the extra 'aws': pip install 'fanfold[aws]')"
@@ -39,7 +47,7 @@ _CREATE_PAUSES = (0.1, 0.3, 1.0, 3.0, None)  # seconds between tries to create a
 
 
 class TooLarge(OSError):
-    """What is asked for is larger than the asker cares to read."""
+    """The content is larger than the limit of the read."""
 
 
 def is_url(address: str) -> bool:
@@ -54,7 +62,7 @@ def is_web(address: str) -> bool:
 
 
 def page_of(address: str) -> str:
-    """The address of the page that `address` leads to: less the fragment, which is the reader's business.
+    """The address of the page that `address` leads to, without its fragment.
 
     Bytes of a list that are not UTF-8 are percent-encoded.
     """
@@ -62,20 +70,18 @@ def page_of(address: str) -> str:
 
 
 def absolute(address: str) -> str:
-    """The one spelling of an address: URLs of stores without a closing slash, `file://` and `~` and links resolved.
+    """The full form of an address: store URLs without a closing slash; `file://`, `~` and links resolved.
 
-    Raises UsageError for a scheme that is not known.
+    Raises UsageError for an unknown scheme.
     """
     if not address.strip():
-        raise UsageError("An address is empty. If it came from a variable, that is not set.")
+        raise UsageError("An address is empty. If it came from a shell variable, that variable is not set.")
     if is_web(address):
         return address
     if is_url(address):
         return address.rstrip("/")
     if address[:7].lower() == "file://" and not (address := path_of(spelled := address)):
-        raise UsageError(
-            f"Cannot open {spelled}: behind file:// comes a full path of this machine: file:///data/photos"
-        )
+        raise UsageError(f"Cannot open {spelled}: file:// needs a full path, such as file:///data/photos.")
     if scheme := re.match(r"([a-z][a-z0-9+.-]*)://", address):
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(f"Cannot open {address}: fanfold knows folders and {known}, not {scheme[1]}://.")
@@ -93,13 +99,13 @@ def absolute(address: str) -> str:
 
 
 def path_of(address: str) -> str:
-    """The path that a `file://` address of this machine spells; nothing for any other address."""
+    """The path in a `file://` address of this machine; empty for any other address."""
     spelled = re.fullmatch(r"file://(?:localhost)?(/.*|~.*|)", address, re.DOTALL | re.IGNORECASE)
     return os.fsdecode(unquote_to_bytes(os.fsencode(spelled[1]))) if spelled else ""
 
 
 def join(address: str, *parts: str) -> str:
-    """`address` and what is below it, with one slash between."""
+    """`address` and the parts below it, with single slashes between."""
     return "/".join([address.rstrip("/"), *(part for part in parts if part)])
 
 
@@ -116,10 +122,10 @@ def open_store(address: str, *, create: bool = False) -> ObjectStore:
 
 
 def create(store: ObjectStore, name: str, data: bytes) -> bool:
-    """Write an object unless there is one; whether the one that is there now is this one.
+    """Write an object unless it exists. Returns whether the object that exists now has this content.
 
-    A connection may break when the server has done what was asked, so stores repeat by themselves only what does no
-    harm twice. Here the content tells whose the object is. Raises whatever obstore raises.
+    A connection may break after the server has written the object, so obstore does not repeat such a request. This
+    repeats it, since the content shows who wrote the object. Raises what obstore raises.
     """
     for pause in _CREATE_PAUSES:
         try:
@@ -135,7 +141,7 @@ def create(store: ObjectStore, name: str, data: bytes) -> bool:
 
 
 def broke_off(error: BaseException) -> bool:
-    """Whether a request's connection broke: what was asked is done or not, and may be asked for again."""
+    """Whether a request's connection broke. The request may have been done, and can be repeated."""
     return "HTTP error" in str(error)  # as the `object_store` crate words it, below obstore and Lance alike
 
 
@@ -148,82 +154,97 @@ def exists(address: str) -> bool:
             return any(chunk for chunk in open_store(address).list(chunk_size=1))
         except BaseError as error:
             if unlisted(error):
-                return True  # there is something, though no store can list it
+                return True  # something is there, though no store can list it
             raise
 
 
 def unlisted(error: BaseError) -> str:
-    """The key that a listing ended at because no store can name it; nothing for other errors."""
+    """The key that ended a listing because the store cannot represent it; empty for other errors."""
     found = re.search(r'object with invalid path:.*?Path "(.*?)"(?: contained|: Enc)', str(error), re.DOTALL)
     return found[1] if found else ""
 
 
-def read_url(url: str) -> bytes:
-    """The content of one object or web page. Raises OSError when it cannot be had."""
-    if is_web(url):
-        from fanfold.web import Web
-
-        return Web().read(url)
-    from fanfold.objects import Objects
-
-    with os_errors(url):
-        base, key = split_url(url)
-        return Objects(base).get(key).content()
-
-
 def side_by_side(look: Callable[[Asked], Answer], asked: Sequence[Asked], threads: int) -> list[Answer]:
-    """`look` at each of what is asked, by several threads; the answers in order. Raises what `look` raises.
+    """Call `look` with each of `asked`, in several threads. Returns the answers in order; raises what `look` raises.
 
-    Not multiprocessing's ThreadPool, which needs a semaphore that AWS Lambda does not have; nor an executor of
-    concurrent.futures, whose threads a process waits for before it ends: one that waits for a dead server must not
-    keep a stopped command alive.
+    Not by multiprocessing's ThreadPool, which needs a semaphore that AWS Lambda does not have. Not by
+    concurrent.futures either: a process waits for its threads before it ends, and a thread that waits for a dead
+    server must not keep a stopped command alive.
     """
-    futures: list[Future[Answer]] = [Future() for _ in asked]
-    waiting = SimpleQueue[tuple[Future[Answer], Asked]]()
-    for pair in zip(futures, asked, strict=True):
-        waiting.put(pair)
+    return list(looking_ahead(look, asked, threads, len(asked)))
+
+
+def looking_ahead(
+    look: Callable[[Asked], Answer], asked: Iterable[Asked], threads: int, ahead: int
+) -> Iterator[Answer]:
+    """Like `side_by_side`, for any number of questions: at most `ahead` of them are in memory at a time."""
+    pending: deque[Future[Answer]] = deque()
+    waiting = SimpleQueue[tuple[Future[Answer], Asked] | None]()
 
     def work() -> None:
+        while pair := waiting.get():
+            future, one = pair
+            try:
+                future.set_result(look(one))
+            except BaseException as error:
+                future.set_exception(error)
+
+    def ask(stream: Iterator[Asked]) -> None:
+        for one in stream:
+            pending.append(Future())
+            waiting.put((pending[-1], one))
+
+    stream = iter(asked)
+    ask(islice(stream, ahead))
+    started = min(threads, len(pending))
+    for _ in range(started):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        while pending:
+            answer = pending.popleft().result()
+            ask(islice(stream, 1))
+            yield answer
+    finally:
         with suppress(Empty):
             while True:
-                future, one = waiting.get_nowait()
-                try:
-                    future.set_result(look(one))
-                except BaseException as error:
-                    future.set_exception(error)
-
-    for _ in range(min(threads, len(asked))):
-        threading.Thread(target=work, daemon=True).start()
-    return [future.result() for future in futures]
+                waiting.get_nowait()
+        for _ in range(started):
+            waiting.put(None)
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """The URL of an address's bucket or host, and what follows its slash: a key is what it is, slashes and all."""
+    """The URL of an address's bucket or host, and what follows the slash, unchanged: keys may have any slashes."""
     found = re.match(r"(\w+://[^/?#]+)/?(.*)", url, re.DOTALL)
     if not found:
-        raise ValueError(f"{url} names no bucket and no host")
+        raise ValueError(f"{url} has neither a bucket nor a host")
     return found[1], found[2]
 
 
 def open_url(url: str) -> ObjectStore:
-    """The store rooted at a URL. Raises whatever obstore raises."""
+    """The store rooted at a URL. Raises what obstore raises."""
     if is_web(url):
-        raise UsageError(f"{url} is on a web server, which can be read from, page by page, and nothing else.")
+        raise UsageError(f"{url} is on a web server. Its pages can be read, but it cannot hold a database.")
     if url.lower().startswith("s3://"):
-        from fanfold.aws.profile import credentials
+        provider = importlib.import_module(CREDENTIALS).credentials()
+        return S3Store.from_url(url, retry_config=_retries(), credential_provider=provider)
+    return from_url(url, retry_config=_retries())
 
-        return S3Store.from_url(url, retry_config=_RETRY, credential_provider=credentials())
-    return from_url(url, retry_config=_RETRY)
+
+def _retries() -> Any:
+    seconds = os.environ.get(RETRY_VARIABLE) or f"{RETRY_SECONDS}"
+    if not re.fullmatch(r"\d{1,9}(\.\d*)?", seconds):
+        raise UsageError(f"{RETRY_VARIABLE} must be a number of seconds, not '{seconds}'.")
+    return {"max_retries": 8, "retry_timeout": timedelta(seconds=float(seconds))}
 
 
 @contextmanager
 def os_errors(address: str) -> Iterator[None]:
-    """Turn the store's errors into OSError, in one line, so that readers know one family of errors."""
+    """Turn the store's errors into OSError, in one line, so that readers need to catch only that."""
     try:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"not found: {address}") from error
-    except (NotFoundError, BaseError, ValueError) as error:  # ValueError: an address that is none
+    except (NotFoundError, BaseError, ValueError) as error:  # ValueError: not a valid address
         raise OSError(first_line(error)) from error
 
 
@@ -231,7 +252,7 @@ def os_errors(address: str) -> Iterator[None]:
 def errors_of(address: str) -> Iterator[None]:
     """Turn any failure to use `address` into a StorageError that names it.
 
-    A ValueError is about an address that does not exist; Lance raises it, too, and RuntimeError, for damaged files.
+    A ValueError means a wrong address. Lance raises it, and RuntimeError, also for damaged files.
     """
     try:
         yield
@@ -250,9 +271,9 @@ def is_panic(error: BaseException) -> bool:
 
 
 def sync(*files: str) -> None:
-    """Wait until these files of this machine are on its disk, with their names: object stores do so by themselves.
+    """Wait until these local files are on the disk, with their names (fsync of each file and its folder).
 
-    A name is put on the disk with its folder. Raises OSError.
+    Object stores need no such call. Raises OSError.
     """
     for path in dict.fromkeys([*files, *(os.path.dirname(file) for file in files)]):  # noqa: PTH120
         descriptor = os.open(path, os.O_RDONLY)
@@ -263,11 +284,11 @@ def sync(*files: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the debug dump that storage libraries append."""
+    """The message of an error in one line, without the debug output that storage libraries append."""
     text = str(error).split("\n\nDebug source")[0]
-    if "169.254.169.254" in text:  # where a machine of EC2 would have its role's
+    if "169.254.169.254" in text:  # the address that gives EC2 machines their credentials
         return _NO_CREDENTIALS
-    if said := re.search(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", text, re.DOTALL):  # S3's own words
-        text = f"{said[1]}: {said[2]}"
-    text = re.sub(r",? /\S+/rust/\S+", "", text)  # Lance appends where in its source it was raised
+    if answer := re.search(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", text, re.DOTALL):  # S3's own words
+        text = f"{answer[1]}: {answer[2]}"
+    text = re.sub(r",? /\S+/rust/\S+", "", text)  # Lance appends the place in its source
     return " ".join(text.split())[:600] or type(error).__name__

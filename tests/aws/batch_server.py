@@ -1,8 +1,8 @@
-"""A test tool: an AWS Batch endpoint that runs its jobs as processes of this machine.
+"""A test tool: an AWS Batch endpoint that runs its jobs as local processes.
 
-boto3 reaches it by AWS_ENDPOINT_URL_BATCH and speaks to it as to AWS (the REST JSON of botocore's service model):
-SubmitJob, DescribeJobs, ListJobs, TerminateJob, CancelJob. Every other call goes on to another endpoint (moto's), from
-where the job definitions come, too. States, retries, arrays and dependencies are those of the AWS Batch user guide.
+boto3 finds it through AWS_ENDPOINT_URL_BATCH and uses it like AWS (the REST JSON of botocore's service model):
+SubmitJob, DescribeJobs, ListJobs, TerminateJob, CancelJob. Every other call is forwarded to another endpoint (moto's),
+which also has the job definitions. States, retries, arrays and dependencies are those of the AWS Batch user guide.
 
     SUBMITTED ─▶ PENDING ─▶ RUNNABLE ─▶ RUNNING ─▶ SUCCEEDED           an array's children go from RUNNABLE on;
                     │ a dependency failed   │ ▲ retry                  their parent is PENDING until all have ended
@@ -36,7 +36,7 @@ TIMED_OUT = "Job attempt duration exceeded timeout"
 
 
 class Refused(Exception):
-    """A request that AWS Batch would not take."""
+    """A request that AWS Batch would refuse."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Job:
     lost: bool = False
     """Whether its host was taken away."""
     terminated: str = ""
-    """Why somebody ended it."""
+    """The reason, if the job was terminated."""
     created: int = field(default_factory=lambda: _now())
     started: int = 0
     stopped: int = 0
@@ -66,19 +66,19 @@ class Job:
 
     @property
     def seconds(self) -> float | None:
-        """The longest an attempt may take."""
+        """The longest time that an attempt may take."""
         timeout = self.asked.get("timeout") or self.definition.get("timeout") or {}
         return timeout.get("attemptDurationSeconds")
 
     def command(self) -> list[str]:
-        """The container's command, parameters put in."""
+        """The container's command with its parameters filled in."""
         given = {**self.definition.get("parameters", {}), **self.asked.get("parameters", {})}
         words = self.asked.get("containerOverrides", {}).get("command")
         words = words or self.definition["containerProperties"].get("command", [])
         return [str(given.get(word[5:], word)) if word.startswith("Ref::") else word for word in words]
 
     def environment(self) -> dict[str, str]:
-        """What the container's environment adds to that of the machine."""
+        """The variables that the container adds to the machine's environment."""
         listed = [
             *self.definition["containerProperties"].get("environment", []),
             *self.asked.get("containerOverrides", {}).get("environment", []),
@@ -89,9 +89,9 @@ class Job:
         return {pair["name"]: pair["value"] for pair in listed} | own
 
     def repeats(self, code: int | None, why: str) -> bool:
-        """Whether an attempt that failed so is followed by another."""
+        """Whether another attempt follows one that failed like this."""
         if self.terminated or why == TIMED_OUT or len(self.attempts) >= self.retry.get("attempts", 1):
-            return False  # user guide, "Job timeouts": what was ended for taking too long is not retried
+            return False  # user guide, "Job timeouts": a job that is ended by its timeout is not retried
         for rule in self.retry.get("evaluateOnExit", []):
             seen = {"onExitCode": "" if code is None else str(code), "onStatusReason": why, "onReason": ""}
             if all(fnmatch.fnmatchcase(seen[on].lower(), rule[on].lower()) for on in seen if on in rule):
@@ -99,7 +99,7 @@ class Job:
         return True
 
     def told(self) -> dict[str, Any]:
-        """The job as DescribeJobs tells it."""
+        """The job as DescribeJobs returns it."""
         told = {
             "jobId": self.id,
             "jobArn": f"arn:aws:batch:us-east-1:{0:012}:job/{self.id}",
@@ -134,9 +134,9 @@ class BatchServer:
         self.forward_to, self.concurrency = forward_to, concurrency
         self.entrypoint = list(entrypoint or [sys.executable, "-m", "fanfold"])
         self.jobs: dict[str, Job] = {}
-        """By id, children included, in the order of their submission."""
+        """By id, in the order of submission, children included."""
         self.on_failed: Callable[[dict[str, Any]], Any] = dict
-        """Told of each job and array that fails, as EventBridge tells it, before `wait` ends; not to ask the server."""
+        """Called with the EventBridge event of a failed job or array before `wait` ends; may not call the server."""
         self.grace = 30.0
         """Seconds between a SIGTERM and a SIGKILL."""
         self._changed = threading.Condition()
@@ -167,23 +167,23 @@ class BatchServer:
         """The status of a job, or of a child as `ID:INDEX`."""
         return self.jobs[id].status
 
-    def wait(self, id: str, timeout: float = 60.0) -> str:
-        """Wait until a job has ended; its status then."""
+    def wait(self, id: str, timeout: float = 600.0) -> str:
+        """Wait until a job has ended; return its status."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.jobs[id].status in ENDED, timeout), self.output(id)
         return self.jobs[id].status
 
     def output(self, id: str, index: int | None = None) -> str:
-        """What all attempts of a job or of a child said."""
+        """The output of all attempts of a job or of a child."""
         name = id if index is None else f"{id}:{index}"
         return "".join(file.read_text() for file in sorted(Path(self._folder.name).glob(f"{name}.*")))
 
     def kill(self, id: str, index: int | None, number: signal.Signals) -> None:
-        """Send a signal to a running attempt: to the container's first process, as a container's runtime does."""
+        """Send a signal to a running attempt's first process, as a container runtime does."""
         self._signal(self._running(id, index), number)
 
     def lose_host(self, id: str, index: int | None = None) -> None:
-        """End an attempt as when its machine is taken away: all its processes at once, and no exit code."""
+        """End an attempt as if its machine were taken away: all its processes at once, without an exit code."""
         job = self._running(id, index)
         job.lost = True
         assert job.process
@@ -192,7 +192,7 @@ class BatchServer:
     def _running(self, id: str, index: int | None) -> Job:
         job = self.jobs[id if index is None else f"{id}:{index}"]
         with self._changed:
-            assert self._changed.wait_for(lambda: job.process or job.status in ENDED, 60)
+            assert self._changed.wait_for(lambda: job.process or job.status in ENDED, 600)
         assert job.process, f"{job.id} has {job.status}"
         return job
 
@@ -204,7 +204,7 @@ class BatchServer:
     # -- what AWS Batch does ------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Be one of the machines: take a job that is runnable, and run it."""
+        """Act as one of the machines: take a runnable job and run it."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._runnable())
@@ -255,7 +255,7 @@ class BatchServer:
                 self._end(job, "SUCCEEDED" if code == 0 and not job.terminated else "FAILED", job.terminated or why)
 
     def _end(self, job: Job, status: str, why: str) -> None:
-        """A job has ended: so may its array, and what waits for it."""
+        """End a job, and perhaps its array and the jobs that depend on it."""
         job.status, job.reason, job.stopped = status, why, _now()
         if status == "FAILED" and job.index is None:
             self._tell(job)
@@ -267,7 +267,7 @@ class BatchServer:
         self._settle()
 
     def _settle(self) -> None:
-        """Let begin, or fail, what has waited for others."""
+        """Start or fail the jobs that have waited for others."""
         for job in list(self.jobs.values()):
             if job.status == "PENDING" and job.index is None and not any(c.status != "PENDING" for c in job.children):
                 waits = [self.jobs[one["jobId"]].status for one in job.asked.get("dependsOn", [])]
@@ -357,7 +357,7 @@ class BatchServer:
         return {}
 
     def _definition(self, name: str) -> Mapping[str, Any]:
-        """A job definition, by name, name:revision or ARN, from where they are registered."""
+        """A job definition by name, name:revision or ARN, from the endpoint where it is registered."""
         stem, _, revision = name.rpartition("/")[2].partition(":")
         asked = {"jobDefinitionName": stem, "status": "ACTIVE"}
         listed = json.loads(self.forward("/v1/describejobdefinitions", json.dumps(asked).encode(), {})[1])
@@ -368,7 +368,7 @@ class BatchServer:
         return definition
 
     def forward(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Ask the other endpoint."""
+        """Send a request to the other endpoint."""
         kept = {name: value for name, value in headers.items() if name.lower() in ("authorization", "content-type")}
         request = urllib.request.Request(self.forward_to + path, body, kept or _SIGNED, method="POST")
         try:
@@ -379,11 +379,11 @@ class BatchServer:
 
 
 _NAME = "".join(map(chr, itertools.chain(range(48, 58), range(65, 91), range(97, 123)))) + "-_"
-# moto tells by the signature which service and region is meant; it checks none.
+# moto reads service and region from the signature and does not verify it.
 _SCOPE = "Credential=key/20260101/us-east-1/batch/aws4_request"
 _SIGNED = {
     "Authorization": f"AWS4-HMAC-SHA256 {_SCOPE}, SignedHeaders=host, Signature=0",
-    "Content-Type": "application/json",  # moto takes what urllib says otherwise for a form, and tells all definitions
+    "Content-Type": "application/json",  # moto takes urllib's default type for a form, and returns all definitions
 }
 
 
@@ -421,5 +421,5 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
 
 
 def _now() -> int:
-    """Milliseconds, as AWS counts them."""
+    """The time in milliseconds, like AWS."""
     return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""What the tests of the AWS side share: AWS's APIs as moto has them, and an AWS Batch that runs its jobs."""
+"""Shared fixtures of the AWS tests: the APIs of AWS from moto, and an AWS Batch that runs its jobs."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ RETRIES = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache for these tests alone: models are made once, and the user's cache stays as it is."""
+    """A separate cache for these tests: models are made once, and the user's cache is not touched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FANFOLD_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -44,7 +44,7 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def deployed(moto: str) -> Iterator[Callable[[str], AbstractContextManager[BatchServer]]]:
-    """Makes a deployment with a mirror that lasts as long as the tests of a module."""
+    """A factory of a deployment with a mirror, which lasts for the tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
         reach(moto, patch)
         yield lambda mirror: deployment(moto, patch, mirror)
@@ -52,19 +52,19 @@ def deployed(moto: str) -> Iterator[Callable[[str], AbstractContextManager[Batch
 
 @pytest.fixture
 def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Lets every client of AWS reach moto; its address."""
+    """Point every AWS client at moto; its address."""
     return reach(moto, monkeypatch)
 
 
 @pytest.fixture
 def batch(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
-    """An AWS Batch that runs its jobs, with queue, definitions and a bucket: a deployment, as the environment tells."""
+    """An AWS Batch that runs its jobs, with queue, definitions and bucket, as a deployment in the environment."""
     with deployment(aws, monkeypatch) as server:
         yield server
 
 
 def reach(moto: str, patch: pytest.MonkeyPatch) -> str:
-    """Set the environment by which every client of AWS reaches moto."""
+    """Set the environment variables that point every AWS client at moto."""
     settings = {
         "AWS_ENDPOINT_URL": moto,
         "AWS_ACCESS_KEY_ID": "key",
@@ -83,7 +83,7 @@ def reach(moto: str, patch: pytest.MonkeyPatch) -> str:
 
 @contextmanager
 def deployment(aws: str, patch: pytest.MonkeyPatch, mirror: str = "") -> Iterator[BatchServer]:
-    """A deployment without the CDK, and the AWS Batch that works for it."""
+    """A deployment without the CDK, and its AWS Batch."""
     name = f"tests-{uuid.uuid4().hex[:8]}"
     boto3.client("s3").create_bucket(Bucket=name)
     with BatchServer(aws) as server:
@@ -95,7 +95,8 @@ def deployment(aws: str, patch: pytest.MonkeyPatch, mirror: str = "") -> Iterato
                 containerProperties={"image": "none", "vcpus": 1, "memory": 512, "command": ["--help"]},
                 retryStrategy=RETRIES,
             )
-        told: dict[str, Any] = {"name": "fanfold", "bucket": name, "database": f"s3://{name}/db", "queue": "fanfold"}
-        told |= {"worker": f"{name}-worker", "driver": f"{name}-driver", "task_size": 50, "mirror": mirror}
-        patch.setenv("FANFOLD_DEPLOYMENT", json.dumps(told))
+        settings: dict[str, Any] = {"name": "fanfold", "bucket": name, "database": f"s3://{name}/db"}
+        settings |= {"queue": "fanfold", "worker": f"{name}-worker", "driver": f"{name}-driver", "mirror": mirror}
+        settings |= {"job": "images", "options": {}, "task_size": 50}
+        patch.setenv("FANFOLD_DEPLOYMENT", json.dumps(settings))
         yield server

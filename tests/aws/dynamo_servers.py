@@ -2,21 +2,20 @@
 
 dynalite     the limits (25 items, 400 KB, 16 MB) and capacity units of the real one; no point-in-time recovery
 moto         most operations, few of the limits
-throttled    in front of either: leaves items of a call over, and declines calls, by a plan that a seed fixes
+throttled    in front of either: leaves items of a call over, and declines calls, by a plan with a fixed seed
 """
 
 import json
 import math
 import os
 import random
+import re
 import shutil
-import socket
 import subprocess
 import sysconfig
+import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,34 +23,65 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 NODE = shutil.which("node")
 DYNALITE = Path(__file__).parent.parent / "npm" / "node_modules" / "dynalite" / "cli.js"
 ABSENT = "" if NODE and DYNALITE.exists() else "needs Node.js; install it, then: cd tests/npm && npm ci"
-"""Why dynalite cannot be started, if it cannot."""
+"""The reason why dynalite cannot be started, or an empty string."""
+
+
+_LISTEN = """
+const [index, options] = process.argv.slice(1);
+const server = require(index)(JSON.parse(options)).listen(0, "127.0.0.1", function () {
+  console.log("http://127.0.0.1:" + server.address().port);
+});
+"""
 
 
 @contextmanager
-def dynalite(*options: str) -> Iterator[str]:
-    """A DynamoDB in memory; its address. Tables are ready at once."""
-    port = _free_port()
-    where = ("--host", "127.0.0.1", "--port", str(port), "--createTableMs", "0", "--deleteTableMs", "0")
-    with _process([str(NODE), str(DYNALITE), *where, *options]):
-        yield _ready(f"http://127.0.0.1:{port}")
+def dynalite(**options: int) -> Iterator[str]:
+    """An in-memory DynamoDB whose tables are ready at once; its address."""
+    settings = json.dumps({"createTableMs": 0, "deleteTableMs": 0, **options})
+    with started([str(NODE), "-e", _LISTEN, str(DYNALITE.with_name("index.js")), settings]) as address:
+        yield address
 
 
 @contextmanager
-def moto() -> Iterator[str]:
-    """A server of many of AWS's APIs; its address."""
-    port = _free_port()
+def moto(**variables: str) -> Iterator[str]:
+    """A server for many of AWS's APIs; its address. `variables` are added to its environment."""
     server = shutil.which("moto_server", path=sysconfig.get_path("scripts")) or "moto_server"
-    with _process([server, "-H", "127.0.0.1", "-p", str(port)]):
-        yield _ready(f"http://127.0.0.1:{port}")
+    with started([server, "-H", "127.0.0.1", "-p", "0"], **variables) as address:
+        yield address
+
+
+@contextmanager
+def started(command: list[str], **variables: str) -> Iterator[str]:
+    """A server that chooses its own port, so that nothing else can take it, and prints its address."""
+    environment = os.environ | {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"} | variables
+    with tempfile.TemporaryFile("w+") as out:
+        server = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+        try:
+            yield _printed(server, out)
+        finally:
+            server.kill()
+            server.wait(timeout=30)
+
+
+def _printed(server: "subprocess.Popen[bytes]", out: IO[str]) -> str:
+    """Wait for the printed address."""
+    deadline = time.monotonic() + 120
+    while server.poll() is None and time.monotonic() < deadline:
+        out.seek(0)
+        if found := re.search(r"http://127\.0\.0\.1:\d+", out.read()):
+            return found[0]
+        time.sleep(0.05)
+    out.seek(0)
+    raise RuntimeError(f"no server came up: {out.read()[-2000:]}")
 
 
 def environment(address: str) -> dict[str, str]:
-    """The variables by which boto3 finds a server as DynamoDB, and nothing else."""
+    """The variables that point boto3 at a server as DynamoDB, and at nothing else."""
     return {
         "AWS_ENDPOINT_URL_DYNAMODB": address,
         "AWS_ACCESS_KEY_ID": "key",
@@ -62,53 +92,21 @@ def environment(address: str) -> dict[str, str]:
     }
 
 
-@contextmanager
-def _process(command: list[str]) -> Iterator[None]:
-    server = subprocess.Popen(
-        command, env=os.environ | {"NO_COLOR": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        server.kill()
-        server.wait(timeout=30)
-
-
-def _ready(address: str) -> str:
-    """Wait until the server answers, whatever it answers."""
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(address, timeout=1).close()
-            return address
-        except urllib.error.HTTPError:
-            return address
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"no server came up at {address}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @dataclass
 class Throttle:
-    """How a table without capacity behaves."""
+    """The behaviour of a table without capacity."""
 
     seed: int = 0
     left_over: float = 0.3
-    """The share of a call's items that are left over."""
+    """The fraction of a call's items that are left over."""
     declined: float = 0.2
-    """The share of calls that are declined as a whole."""
+    """The fraction of calls that are declined as a whole."""
     rate: float = math.inf
-    """Items a second, of calls on several, that get through; the rest is left over, too."""
+    """Items per second, of calls with several, that get through; the rest is left over as well."""
     after: int = 0
-    """Calls that are not declined before that begins."""
+    """The number of calls before the first may be declined."""
     calls: Counter[str] = field(default_factory=Counter)
-    """Calls that came, by operation; and how many of them were `declined`, or had items `left over`."""
+    """Received calls by operation, and how many of them were `declined` or had items `left over`."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _free: float = field(default_factory=time.monotonic)
     _came: int = 0
@@ -126,7 +124,7 @@ class Throttle:
             return declined, left
 
     def _granted(self) -> bool:
-        """Whether there is capacity for an item now; none is saved up."""
+        """Whether there is capacity for an item now; unused capacity is not saved."""
         now = time.monotonic()
         if now < self._free:
             return False
@@ -171,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(400, {"__type": kind, "message": "The level of configured throughput is exceeded."})
         kept = [item for item, over in zip(items, left, strict=True) if not over]
         over = [item for item, over in zip(items, left, strict=True) if over]
-        if over and not kept:  # an empty call is none
+        if over and not kept:  # DynamoDB refuses an empty call
             answer: dict[str, Any] = {"Responses": {table: []}}
         else:
             _set(operation, asked, table, kept)
@@ -203,14 +201,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _items(operation: str, asked: dict[str, Any]) -> tuple[str, list[Any]]:
-    """The table and the items of a call on several."""
+    """The table and the items of a call with several items."""
     for table, items in asked.get("RequestItems", {}).items():
         return table, items["Keys"] if operation == "BatchGetItem" else items
     return "", []
 
 
 def _set(operation: str, asked: dict[str, Any], table: str, items: list[Any]) -> None:
-    """Cut a call down to these items."""
+    """Reduce a call to these items."""
     if operation == "BatchGetItem":
         asked["RequestItems"][table]["Keys"] = items
     elif table:

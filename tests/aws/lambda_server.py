@@ -1,7 +1,7 @@
 """A test tool: a Lambda endpoint that calls our handler in this process, and a Step Functions that calls the endpoint.
 
-moto interprets a state machine's definition when it is asked to, and looks for Lambda at the address of itself: at
-localhost, at the port that MOTO_PORT names. There is this endpoint.
+moto runs a state machine's definition on request, and looks for Lambda at its own address: localhost and the port in
+MOTO_PORT. This endpoint listens there.
 """
 
 import json
@@ -19,7 +19,7 @@ Handler = Callable[[Any, Any], dict[str, Any]]
 
 
 class Context:
-    """What AWS gives a handler, as far as ours looks."""
+    """The part of AWS's context that our handler uses."""
 
     def __init__(self, seconds: float = 900.0) -> None:
         self.seconds = seconds
@@ -29,14 +29,14 @@ class Context:
 
 
 class LambdaServer:
-    """The endpoint: Invoke, for every function's name; a context manager."""
+    """The endpoint: Invoke, for any function name; a context manager."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.heard: list[Any] = []
-        """What it was invoked with, in order."""
+        """The events that it was invoked with, in order."""
         self.declines: list[tuple[int, str]] = []
-        """Status and error of the next answers, while there are any, instead of an invocation."""
+        """Status and error of the next answers, which replace an invocation."""
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _requests(self))
         self.port = int(self._http.server_address[1])
 
@@ -49,7 +49,7 @@ class LambdaServer:
         self._http.server_close()
 
     def invoke(self, event: Any) -> tuple[dict[str, str], Any]:
-        """Headers and content of an answer: what the handler returns, or as Lambda has it, what it raised."""
+        """Headers and content of an answer: the handler's result, or its exception in Lambda's form."""
         self.heard.append(event)
         try:
             return {}, json.loads(json.dumps(self.handler(event, Context())))
@@ -85,7 +85,7 @@ def _requests(server: LambdaServer) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def step_functions(functions: LambdaServer) -> Iterator[str]:
-    """A server of Step Functions whose executions run, and call that endpoint; its address."""
+    """A Step Functions server that runs executions and calls that endpoint; its address."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_PORT", str(functions.port))
         with dynamo_servers.moto() as address:

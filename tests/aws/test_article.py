@@ -1,4 +1,4 @@
-"""What the article's code loses and fanfold does not: a test a point of docs/article.md; the 7th is end to end."""
+"""What the article's code loses and fanfold keeps: one test per point of docs/article.md; the 7th is end to end."""
 
 import io
 import json
@@ -15,26 +15,26 @@ from PIL import Image
 
 import fanfold
 from fanfold.aws.deployment import Deployment
-from fanfold.aws.dynamodb import DynamoTable
+from fanfold.aws.dynamodb.table import DynamoTable
 from fanfold.aws.trigger import handler
-from fanfold.runs import RunDirectory
+from fanfold.core.runs import RunDirectory
 
 TASK_SIZE = 4
 
 
 class Context:
-    """What AWS gives a handler, as far as ours looks."""
+    """The part of AWS's context that our handler uses."""
 
     def get_remaining_time_in_millis(self) -> int:
         return 900_000
 
 
 def photo(suffix: str, seed: int, orientation: int = 1) -> bytes:
-    """A picture of noise, as a file; turned as its EXIF orientation says."""
+    """A picture of noise as a file, rotated as its EXIF orientation says."""
     pixels = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), np.uint8)
     upright = Image.fromarray(pixels).resize((320, 240), Image.Resampling.BICUBIC)
     exif = Image.Exif()
-    exif[0x0112] = orientation  # 6: the camera was turned, so what it stored is to be turned by 90 degrees clockwise
+    exif[0x0112] = orientation  # 6: the camera was turned, so the stored picture must be rotated 90 degrees clockwise
     stored = upright.transpose(Image.Transpose.ROTATE_90) if orientation == 6 else upright
     file = io.BytesIO()
     stored.save(file, "PNG" if suffix == "png" else "JPEG", quality=98, exif=exif)
@@ -42,7 +42,7 @@ def photo(suffix: str, seed: int, orientation: int = 1) -> bytes:
 
 
 def trap() -> dict[str, bytes]:
-    """A bucket in which the article's code loses something at every turn."""
+    """A bucket in which the article's code loses something at every step."""
     files = {f"images/cats/{n:03d}.jpg": photo("jpg", n) for n in range(6)}
     files |= {f"more/dogs/{n:03d}.jpg": photo("jpg", 100 + n) for n in range(6)}
     files |= {"images/a.jpeg": photo("jpg", 200), "images/b.JPG": photo("jpg", 201), "images/c.png": photo("png", 202)}
@@ -52,7 +52,7 @@ def trap() -> dict[str, bytes]:
 
 @dataclass
 class Done:
-    """A run over the trap, and what it left."""
+    """A run over the trap, and its results."""
 
     told: dict[str, Any]
     deployment: Deployment
@@ -68,7 +68,7 @@ class Done:
 
 @pytest.fixture(name="done", scope="module")
 def _done(deployed: Callable[[str], AbstractContextManager[BatchServer]]) -> Iterator[Done]:
-    """The Lambda was asked for both paths, and AWS Batch has done its work."""
+    """The Lambda was asked for both paths, and AWS Batch has finished."""
     mirror = "dynamodb://article"
     DynamoTable.create(mirror)
     with deployed(mirror) as batch:
@@ -76,7 +76,7 @@ def _done(deployed: Callable[[str], AbstractContextManager[BatchServer]]) -> Ite
         for key, content in trap().items():
             boto3.client("s3").put_object(Bucket=deployment.bucket, Key=key, Body=content)
         told = handler({"Paths": ["images", "more"], "TaskSize": TASK_SIZE}, Context())
-        assert batch.wait(told["Jobs"]["commit"], 180) == "SUCCEEDED", batch.output(told["Jobs"]["commit"])
+        assert batch.wait(told["Jobs"]["commit"]) == "SUCCEEDED", batch.output(told["Jobs"]["commit"])
         yield Done(told, deployment, batch)
 
 
@@ -88,7 +88,7 @@ def test_article_1_two_paths(done: Done) -> None:
 
 
 def test_article_2_equal_names(done: Done) -> None:
-    """Pictures of one name in two folders are two rows, each with its own vector; as stems they are refused by name."""
+    """Pictures of the same name in two folders are two rows with their own vectors; as stems they are refused."""
     items = done.items
     one, two = items["images/cats/001.jpg"], items["more/dogs/001.jpg"]
     assert not np.array_equal(one["Vector"], two["Vector"])
@@ -104,7 +104,7 @@ def _listed_by_stem(deployment: Deployment) -> None:
 
 
 def test_article_3_a_bad_picture(done: Done) -> None:
-    """A picture that cannot be decoded fails alone, once; its task's others are done, and no child was repeated."""
+    """A picture that cannot be decoded fails alone, once; its task's others are done, and no child is repeated."""
     failures = fanfold.open_table(done.deployment.database, "failures").to_table().to_pylist()
     assert [(row["key"], row["stage"]) for row in failures] == [("images/cats/bad.jpg", "decode")]
     assert len(done.items) == len(trap()) - 2
@@ -114,7 +114,7 @@ def test_article_3_a_bad_picture(done: Done) -> None:
 
 
 def test_article_4_what_became_of_them(done: Done) -> None:
-    """The report counts what was written, not what was asked for."""
+    """The report counts what was written, not what was requested."""
     report = RunDirectory(done.deployment.database, done.told["Run"]).get("report.json")
     assert report
     pictures = len(trap()) - 1
@@ -123,13 +123,13 @@ def test_article_4_what_became_of_them(done: Done) -> None:
 
 
 def test_article_5_endings(done: Done) -> None:
-    """Pictures are known by any of their endings; what is passed over is counted."""
+    """Pictures are recognised by any of their suffixes, and other files are counted."""
     assert done.items.keys() >= {"images/a.jpeg", "images/b.JPG", "images/c.png"}
     assert done.told["Counts"]["left_out"] == {"other type": 1}
 
 
 def test_article_6_the_recipe(done: Done) -> None:
-    """The crop is square, pictures are seen upright, and every row says what made it."""
+    """The crop is square, pictures are turned upright, and every row names its model and recipe."""
     items = done.items
     upright, turned = items["more/upright.jpg"], items["more/turned.jpg"]
     cosine = upright["Vector"] @ turned["Vector"]

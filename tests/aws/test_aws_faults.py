@@ -1,4 +1,4 @@
-"""S3 and DynamoDB that fail now and then, under a run on AWS Batch with a mirror: nothing lost, nothing twice."""
+"""A run on AWS Batch with a mirror loses and duplicates nothing while S3 and DynamoDB sometimes fail."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,12 +11,12 @@ from test_article import Context, photo
 
 import fanfold
 from fanfold.aws.deployment import Deployment
-from fanfold.aws.dynamodb import DynamoTable
+from fanfold.aws.dynamodb.table import DynamoTable
 from fanfold.aws.trigger import handler
 from flaky import Plan, flaky
 
 FAULTS = ("500 before", "503 before", "reset before", "500 after", "503 after", "stall")
-"""Not `reset after` and `cut`: a listing cut in its middle ends a run (and the next goes on), which others test."""
+"""`reset after` and `cut` are left out: a listing that is cut ends a run (and the next continues); others test that."""
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -26,7 +26,7 @@ def test_servers_that_fail(
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
-    """Errors before and after the deed, resets and stalls, in one request of ten, of planning, work and commit."""
+    """Errors before and after an operation, resets and stalls hit one request in ten of planning, work and commit."""
     mirror, pictures = f"dynamodb://faults-{seed}", 24
     DynamoTable.create(mirror)
     with deployed(mirror) as batch, flaky(moto, plan := Plan(seed, 0.1, FAULTS, stall=0.3)) as failing:
@@ -34,9 +34,9 @@ def test_servers_that_fail(
         for number in range(pictures):
             content = photo("jpg", number) if number != 7 else b"no picture"
             boto3.client("s3").put_object(Bucket=deployment.bucket, Key=f"images/{number:02d}.jpg", Body=content)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", failing)  # containers have it, too
+        monkeypatch.setenv("AWS_ENDPOINT_URL", failing)  # containers use it, too
         told = handler({"Paths": ["images"], "TaskSize": 8}, Context())
-        assert batch.wait(told["Jobs"]["commit"], 240) == "SUCCEEDED", batch.output(told["Jobs"]["commit"])
+        assert batch.wait(told["Jobs"]["commit"]) == "SUCCEEDED", batch.output(told["Jobs"]["commit"])
         monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
         rows = fanfold.open_table(deployment.database).to_table(columns=["key", "vector"]).to_pylist()
         items = {item["ImageId"]: item["Vector"] for item in DynamoTable.open(mirror).scan()}

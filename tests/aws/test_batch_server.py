@@ -1,4 +1,4 @@
-"""The AWS Batch that other tests rely on does what AWS's does, as far as they rely on it; asked by boto3."""
+"""The AWS Batch of the tests behaves like the real one, as far as other tests rely on it, as seen through boto3."""
 
 import signal
 import sys
@@ -23,7 +23,7 @@ Submit = Callable[..., str]
 
 @pytest.fixture(name="server")
 def _server(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
-    """A server whose containers run a line of Python, with `marks` for a folder to leave marks in."""
+    """A server whose containers run a line of Python."""
     entrypoint = [sys.executable, "-c", "import os, sys, time; from pathlib import Path; exec(sys.argv[1])"]
     with BatchServer(aws, entrypoint=entrypoint) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_BATCH", server.url)
@@ -32,7 +32,7 @@ def _server(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
 
 @pytest.fixture(name="submit")
 def _submit(server: BatchServer) -> Submit:  # noqa: ARG001 - it sets the environment
-    """Submits a job that runs a line of Python; its id."""
+    """Submit a job that runs a line of Python; return its id."""
     name = f"line-{uuid.uuid4().hex[:8]}"
     boto3.client("batch").register_job_definition(
         jobDefinitionName=name,
@@ -55,13 +55,13 @@ def _submit(server: BatchServer) -> Submit:  # noqa: ARG001 - it sets the enviro
 
 
 def described(*ids: str) -> list[dict[str, Any]]:
-    """What DescribeJobs tells."""
+    """The result of DescribeJobs."""
     jobs: list[dict[str, Any]] = boto3.client("batch").describe_jobs(jobs=list(ids))["jobs"]
     return jobs
 
 
 def test_a_job_runs_its_command(server: BatchServer, submit: Submit) -> None:
-    """Parameters are put in, the definition's environment is there, and what it says is kept."""
+    """Parameters are filled in, the definition's environment is set, and the output is kept."""
     id = submit("print(os.environ['COLOUR'], os.environ['AWS_BATCH_JOB_ATTEMPT'])")
     assert server.wait(id) == "SUCCEEDED"
     assert server.output(id) == "blue 1\n"
@@ -71,7 +71,7 @@ def test_a_job_runs_its_command(server: BatchServer, submit: Submit) -> None:
 
 
 def test_children_know_their_index(server: BatchServer, submit: Submit) -> None:
-    """Each child of an array has its own, and the parent counts them."""
+    """Each child of an array has its own index, and the parent counts the children."""
     id = submit("print(os.environ['AWS_BATCH_JOB_ARRAY_INDEX'])", arrayProperties={"size": 3})
     assert server.wait(id) == "SUCCEEDED"
     assert [server.output(id, index) for index in range(3)] == ["0\n", "1\n", "2\n"]
@@ -85,14 +85,14 @@ def test_children_know_their_index(server: BatchServer, submit: Submit) -> None:
 
 @pytest.mark.parametrize(("code", "attempts"), [(1, 3), (2, 1)])
 def test_rules_decide_on_retries(server: BatchServer, submit: Submit, code: int, attempts: int) -> None:
-    """An exit code is repeated or not as the definition's rules say, and no more often than it says."""
+    """The definition's rules decide whether an exit code is retried, and how often."""
     id = submit(f"sys.exit({code})")
     assert server.wait(id) == "FAILED"
     assert [attempt["container"]["exitCode"] for attempt in described(id)[0]["attempts"]] == [code] * attempts
 
 
 def test_lost_hosts_and_kills(server: BatchServer, submit: Submit) -> None:
-    """A lost host leaves no exit code, a signal 128 and its number; both are repeated."""
+    """A lost host leaves no exit code, and a signal leaves 128 plus its number; both are retried."""
     id = submit("int(os.environ['AWS_BATCH_JOB_ATTEMPT']) < 3 and time.sleep(60)")
     server.lose_host(id)
     while len(described(id)[0]["attempts"]) < 1:
@@ -105,7 +105,7 @@ def test_lost_hosts_and_kills(server: BatchServer, submit: Submit) -> None:
 
 
 def test_dependencies(server: BatchServer, submit: Submit, tmp_path: Path) -> None:
-    """A job waits for all children of what it depends on, and fails without beginning if that fails."""
+    """A job waits for all children of its dependency, and fails without starting if the dependency fails."""
     heard: list[dict[str, Any]] = []
     server.on_failed = heard.append
     mark = f"Path({str(tmp_path)!r}, os.environ['AWS_BATCH_JOB_ARRAY_INDEX']).touch()"
@@ -123,9 +123,9 @@ def test_dependencies(server: BatchServer, submit: Submit, tmp_path: Path) -> No
 
 
 def test_terminating(server: BatchServer, submit: Submit) -> None:
-    """What runs gets a SIGTERM, what waits never begins, and nothing is repeated."""
+    """Running jobs get a SIGTERM, waiting jobs never start, and nothing is retried."""
     array = submit("time.sleep(60)", arrayProperties={"size": 4})
-    server.kill(array, 0, signal.SIGCONT)  # waits until it runs
+    server.kill(array, 0, signal.SIGCONT)  # this waits until it runs
     boto3.client("batch").terminate_job(jobId=array, reason="enough")
     assert server.wait(array) == "FAILED"
     children = described(*(f"{array}:{index}" for index in range(4)))
@@ -134,7 +134,7 @@ def test_terminating(server: BatchServer, submit: Submit) -> None:
 
 
 def test_timeouts(server: BatchServer, submit: Submit) -> None:
-    """An attempt that takes too long is killed, and its job is not tried again, whatever its rules say."""
+    """An attempt that exceeds its timeout is killed, and its job is not retried, whatever its rules are."""
     id = submit("time.sleep(60)", timeout={"attemptDurationSeconds": 1})
     assert server.wait(id) == "FAILED"
     (job,) = described(id)
@@ -142,7 +142,7 @@ def test_timeouts(server: BatchServer, submit: Submit) -> None:
 
 
 def test_each_job_has_the_definition_it_names(server: BatchServer, submit: Submit) -> None:
-    """Among others, with more revisions, a job runs what was registered under its name, its revision or its ARN."""
+    """A job runs the definition of its name, its revision or its ARN, among others with more revisions."""
     stem, told = f"said-{uuid.uuid4().hex[:8]}", {}
     for name, line in (("a", "print(1)"), ("b", "print(2)"), ("a", "print(3)"), ("a", "print(4)")):
         container = {"image": "none", "vcpus": 1, "memory": 128, "command": [line]}
@@ -161,6 +161,6 @@ def test_each_job_has_the_definition_it_names(server: BatchServer, submit: Submi
     "more", [{"arrayProperties": {"size": 1}}, {"arrayProperties": {"size": 10_001}}, {"jobName": "no name!"}]
 )
 def test_what_aws_would_refuse(submit: Submit, more: dict[str, Any]) -> None:
-    """Arrays have 2 to 10,000 children, names few characters."""
+    """Arrays must have 2 to 10,000 children, and names only certain characters."""
     with pytest.raises(ClientError):
         submit("pass", **more)

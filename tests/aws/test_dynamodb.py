@@ -1,4 +1,4 @@
-"""The DynamoDB table, against servers that speak its API, and proxies that make them fail."""
+"""The DynamoDB table, tested with servers that speak its API and with proxies that make them fail."""
 
 import os
 import subprocess
@@ -21,11 +21,11 @@ from dynamo_servers import ABSENT, Throttle, dynalite, environment, moto, thrott
 
 import fanfold.aws.client
 from fanfold import StorageError, UsageError
-from fanfold.aws.dynamodb import DynamoTable
-from fanfold.aws.items import ITEM_BYTES, Item, size_of
-from fanfold.index import digests, words
-from fanfold.mirror import bring_in_step, open_mirror
-from fanfold.table import Drop, Table
+from fanfold.aws.dynamodb.items import ITEM_BYTES
+from fanfold.aws.dynamodb.table import DynamoTable
+from fanfold.core.index import digests, words
+from fanfold.core.mirror import bring_in_step, open_mirror
+from fanfold.core.table import Drop, Table
 from flaky import FAULTS, Plan, flaky
 
 METADATA = {"fanfold.model": "resnet18", "fanfold.recipe": '{"model": "resnet18"}'}
@@ -43,7 +43,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """A function that makes DynamoDB be at an address from now on."""
+    """A function that sets the address of DynamoDB."""
 
     def point(address: str) -> None:
         for name, value in environment(address).items():
@@ -54,7 +54,7 @@ def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.fixture
 def address(server: str, reach: Callable[[str], None]) -> str:
-    """Where a table may be made in dynalite, where DynamoDB is."""
+    """The address of a table that can be created in dynalite."""
     reach(server)
     return f"dynamodb://{uuid.uuid4().hex}"
 
@@ -66,7 +66,7 @@ def table(address: str) -> DynamoTable:
 
 
 def rows(count: int, version: str = "1", dimension: int = DIMENSION, start: int = 0) -> pa.Table:
-    """Rows like those of the job `images`, with vectors that a version fixes."""
+    """Rows like those of the job `images`, with vectors that depend on the version."""
     keys = [f"a/{number:05d}.jpg" for number in range(start, start + count)]
     rng = np.random.default_rng([int(version), start])
     vectors = rng.standard_normal(count * dimension, np.float32)
@@ -93,7 +93,7 @@ def keys_of(some: pa.Table) -> list[str]:
 
 
 def check_holds(table: DynamoTable, some: pa.Table) -> None:
-    """The table must hold these rows, each once, bit for bit, and no others."""
+    """Check that the table has these rows, each once, bit for bit, and no others."""
     found, vectors, missing = table.get(keys_of(some))
     assert (found, missing) == (keys_of(some), [])
     assert vectors.tobytes() == some["vector"].combine_chunks().flatten().to_numpy().astype("<f4").tobytes()
@@ -103,7 +103,7 @@ def check_holds(table: DynamoTable, some: pa.Table) -> None:
 
 
 def plain(name: str) -> Any:
-    """The table as boto3 gives it, with nothing of ours."""
+    """The table through plain boto3."""
     return boto3.resource("dynamodb").Table(name)
 
 
@@ -111,7 +111,7 @@ def plain(name: str) -> Any:
 
 
 def test_rows_come_back_bit_for_bit(table: DynamoTable) -> None:
-    """What was put is there once, at its version, in the order asked; keys that are not there are told."""
+    """Rows that were put are there once, at their version, in the order asked; missing keys are listed."""
     some = rows(333)
     table.put(some, {})
     check_holds(table, some)
@@ -121,7 +121,7 @@ def test_rows_come_back_bit_for_bit(table: DynamoTable) -> None:
 
 
 def test_the_articles_reader_works_unchanged(table: DynamoTable) -> None:
-    """Plain boto3 and the two lines that the article reads a vector with give back what was put."""
+    """Plain boto3 and the article's two lines of reading code return the vectors that were put."""
     some = rows(30)
     table.put(some, {})
     for key, expected in zip(keys_of(some), some["vector"].to_pylist(), strict=True):
@@ -146,7 +146,7 @@ def test_the_articles_reader_works_unchanged(table: DynamoTable) -> None:
 
 def test_what_was_spent_is_what_dynamodb_says(table: DynamoTable) -> None:
     """A write unit is 1 KB of an item, a read unit 4 KB read consistently; dynalite counts as DynamoDB does."""
-    some = rows(60, dimension=600)  # 2.5 KB an item
+    some = rows(60, dimension=600)  # 2.5 KB per item
     table.put(some, {})
     assert table.spent == {"written": 60, "write_units": 60 * 3, "read_units": 0, "throttled": 0}
     table.get(keys_of(some))
@@ -164,25 +164,25 @@ def test_of_two_rows_with_one_key_the_last_is_put(table: DynamoTable) -> None:
 
 
 def test_a_newer_row_is_never_replaced_by_an_older(table: DynamoTable) -> None:
-    """Who has looked before others wrote leaves what they wrote, also among rows that are new, and that is no error."""
+    """A writer with stale versions leaves newer rows alone, even among new rows, and without an error."""
     table.put(rows(40), {})
     stale = table.versions(keys_of(rows(40)))
     table.put(rows(40, "3"), stale)
     written = table.spent["written"]
     table.put(rows(50, "2"), stale)
-    assert table.spent["written"] == written + 10  # the ten that nobody had
+    assert table.spent["written"] == written + 10  # the ten that were new
     check_holds(table, pa.concat_tables([rows(40, "3"), rows(50, "2").slice(40)]))
 
 
 def test_a_row_is_replaced_where_it_was_seen(table: DynamoTable) -> None:
-    """A changed row takes the place of the one that was looked at."""
+    """A changed row replaces the row that was seen."""
     table.put(rows(40), {})
     table.put(rows(40, "2"), table.versions(keys_of(rows(40))))
     check_holds(table, rows(40, "2"))
 
 
 def test_an_item_without_a_version_is_replaced(table: DynamoTable) -> None:
-    """What somebody put there by hand counts as seen at no version, and gives way."""
+    """An item that was put there by hand counts as seen without a version, and is replaced."""
     plain(table.name).put_item(Item={"ImageId": "a/00000.jpg"})
     seen = table.versions(["a/00000.jpg"])
     assert seen == {"a/00000.jpg": ""}
@@ -191,7 +191,7 @@ def test_an_item_without_a_version_is_replaced(table: DynamoTable) -> None:
 
 
 def test_only_what_was_seen_is_deleted(table: DynamoTable) -> None:
-    """A key goes if it still has the version that was looked at; deleting what has gone is no error."""
+    """A key is deleted if it still has the version that was seen; deleting a missing key is not an error."""
     table.put(rows(60), {})
     seen = table.versions(keys_of(rows(60)))
     table.put(rows(10, "2"), seen)
@@ -201,14 +201,14 @@ def test_only_what_was_seen_is_deleted(table: DynamoTable) -> None:
 
 
 def test_it_follows_a_lance_table(table: DynamoTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a mirror it gets what was added and changed, loses what was removed, and drivers that overlap end in step."""
-    monkeypatch.setattr("fanfold.mirror._AT_ONCE", 100)
+    """As a mirror it gets added and changed rows and loses removed ones, and overlapping drivers leave it in sync."""
+    monkeypatch.setattr("fanfold.core.mirror._AT_ONCE", 100)
     truth = Table.create(str(tmp_path), "images", rows(1).schema)
     keys = keys_of(rows(250))
     mirrors = [open_mirror(f"dynamodb://{table.name}", METADATA) for _ in range(3)]
     for version, count in (("1", 250), ("2", 120), ("3", 30)):
         truth.commit(truth.write(iter(rows(count, version).to_batches())))
-        with ThreadPoolExecutor(3) as pool:  # each looks at a table of its own, and at all the keys
+        with ThreadPoolExecutor(3) as pool:  # each has its own view of the table, and all the keys
             tables = [found for _ in mirrors if (found := Table.open(str(tmp_path), "images"))]
             list(pool.map(bring_in_step, tables, mirrors, [keys, keys[::-1], keys]))
     gone = keys[:10] + keys[-10:]
@@ -223,31 +223,30 @@ def test_it_follows_a_lance_table(table: DynamoTable, tmp_path: Path, monkeypatc
 
 
 def test_rows_it_cannot_hold_are_refused_by_name(table: DynamoTable) -> None:
-    """Items over 400 KB and keys over 2048 bytes are told, with their size, and all others are written."""
+    """Items over 400 KB and keys over 2048 bytes are named, with the reason, and all others are written."""
     good = {f"{number}": "x" for number in range(30)} | {"é" * 1024: "x"}
-    bad = {"big": "x" * 409_600, "é" * 1025: "x", "": "x"}
+    bad = {"big": "x" * ITEM_BYTES, "huge": "x" * 20_000_000, "é" * 1025: "x", "": "x"}
     table.put(texts(good | bad), {})
     assert set(table.refused) == set(bad)
-    assert table.refused["big"] == "it has 409,657 bytes; a DynamoDB item has 409,600 at most"
-    assert table.refused["é" * 1025] == "its key has 2,050 bytes; DynamoDB takes 1 to 2,048"
+    assert "Item size" in table.refused["big"]
+    assert table.refused["huge"] == "it is far larger than 400 KB, the limit of an item"
+    assert table.refused["é" * 1025] == "its key does not have 1 to 2,048 bytes of UTF-8"
     assert {item["ImageId"] for item in table.scan()} == set(good)
-    table.put(texts({"1": "x" * 409_600}), table.versions(["1"]))  # one that is there already
+    table.put(texts({"1": "x" * 409_600}), table.versions(["1"]))  # one that exists already
     assert "1" in table.refused
 
 
-def test_our_limit_is_the_servers(table: DynamoTable) -> None:
-    """dynalite, which counts as DynamoDB does, takes an item that we measure at 400 KB, and none of a byte more."""
-    item: Item = {"ImageId": {"S": "k"}, "N": {"N": "-120.5"}, "Flag": {"BOOL": True}, "Text": {"S": ""}}
-    client = boto3.client("dynamodb")
-    room = ITEM_BYTES - size_of(item)
-    client.put_item(TableName=table.name, Item=item | {"Text": {"S": "x" * room}})
-    with pytest.raises(client.exceptions.ClientError, match="Item size"):
-        client.put_item(TableName=table.name, Item=item | {"Text": {"S": "x" * (room + 1)}})
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e126, 1e-131])
+def test_numbers_that_dynamodb_does_not_have(table: DynamoTable, number: float) -> None:
+    """The row is refused with DynamoDB's reason, and the row beside it is written."""
+    table.put(pa.table({"key": ["bad", "good"], "version": ["1", "1"], "score": [number, 1.5]}), {})
+    assert list(table.refused) == ["bad"]
+    assert [item["Score"] for item in table.scan()] == [1.5]
 
 
 def test_what_only_the_server_refuses_costs_that_row_alone(reach: Callable[[str], None]) -> None:
-    """When DynamoDB declines a call for one of its items, the others are written, and the one is told."""
-    with dynalite("--maxItemSizeKb", "1") as address:
+    """If DynamoDB declines a call because of one item, the others are written and that one is reported."""
+    with dynalite(maxItemSizeKb=1) as address:
         reach(address)
         table = DynamoTable.create("dynamodb://small", METADATA)
         table.put(texts({f"{number}": "x" for number in range(30)} | {"big": "x" * 1100}), {})
@@ -258,12 +257,12 @@ def test_what_only_the_server_refuses_costs_that_row_alone(reach: Callable[[str]
 
 
 def test_a_call_stays_within_16_mb(table: DynamoTable) -> None:
-    """Rows near the limit go several calls apart, also when JSON makes them six times as large; and come back so."""
+    """Rows near the limit are split over several calls, even if JSON makes them six times as large, and can be read."""
     large = texts({f"{number}": "\x01" * 400_000 for number in range(8)})  # 19 MB of JSON
     table.put(large, {})
     assert table.refused == {}
     assert table.spent["written"] == 8
-    vectors = rows(44, dimension=99_000)  # 17 MB to read, where an answer has 16 at most
+    vectors = rows(44, dimension=99_000)  # 17 MB to read; an answer has at most 16
     table.put(vectors, {})
     assert table.get(keys_of(vectors))[0] == keys_of(vectors)
     assert table.spent["throttled"] == 0
@@ -276,7 +275,7 @@ def test_a_call_stays_within_16_mb(table: DynamoTable) -> None:
 def test_nothing_is_lost_to_throttling(
     server: str, reach: Callable[[str], None], table: DynamoTable, seed: int
 ) -> None:
-    """Items left over and calls declined are tried again until all is done: put, replaced, read and removed."""
+    """Items left over and declined calls are retried until all is done: put, replaced, read and deleted."""
     plan = Throttle(seed)
     with throttled(server, plan) as address:
         reach(address)
@@ -293,9 +292,19 @@ def test_nothing_is_lost_to_throttling(
     assert slow.spent["throttled"] >= plan.calls["declined"]
 
 
+def test_a_table_is_emptied_under_a_throttle(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
+    """Each page of a table is retried until it is read and deleted, even after other pages were."""
+    table.put(rows(160, dimension=8192), {})
+    with throttled(server, Throttle(declined=0.5)) as address:
+        slow = _at(address, reach, table)
+        slow.clear()
+        assert list(slow.scan()) == []
+    assert slow.spent["throttled"]
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_nothing_is_lost_to_faults(server: str, reach: Callable[[str], None], table: DynamoTable, seed: int) -> None:
-    """Errors, resets, cut answers and stalls, before and after the server did what was asked, change nothing."""
+    """Errors, resets, cut answers and stalls, before and after the server did the request, change nothing."""
     plan = Plan(seed, rate=0.3, stall=0.2)
     with flaky(server, plan) as address:
         reach(address)
@@ -314,7 +323,7 @@ def test_nothing_is_lost_to_faults(server: str, reach: Callable[[str], None], ta
 def test_a_call_that_hangs_is_made_again(
     server: str, reach: Callable[[str], None], table: DynamoTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that takes a call and does not answer is given up after a while, and asked again."""
+    """A call that gets no answer times out and is made again."""
     monkeypatch.setattr(fanfold.aws.client, "READ_TIMEOUT", 0.2)
     plan = Plan(1, rate=0.3, faults=("stall",), stall=60)
     with flaky(server, plan) as address:
@@ -331,7 +340,7 @@ def test_a_call_that_hangs_is_made_again(
 def test_a_throttle_that_does_not_end_is_an_error(
     server: str, reach: Callable[[str], None], table: DynamoTable, plan: Throttle
 ) -> None:
-    """After a while without any progress the error says what is throttled, and the command that raises its capacity."""
+    """After a while without progress the error says what is throttled and which command raises its capacity."""
     with throttled(server, plan) as address:
         stuck = _at(address, reach, table)
         stuck.patience = 0.5
@@ -344,13 +353,13 @@ def test_a_throttle_that_does_not_end_is_an_error(
 
 
 def _at(address: str, reach: Callable[[str], None], table: DynamoTable) -> DynamoTable:
-    """The same table by another way, which need not work yet."""
+    """The same table at another address, which need not work yet."""
     reach(address)
     return DynamoTable(f"dynamodb://{table.name}", METADATA)
 
 
 def test_slow_progress_is_progress(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
-    """What takes longer than the patience is no error as long as some of it gets done all the time."""
+    """Work that takes longer than the patience is not an error as long as it makes progress."""
     with throttled(server, Throttle(left_over=0, declined=0, rate=20)) as address:
         slow = _at(address, reach, table)
         slow.patience = 1.0
@@ -361,8 +370,8 @@ def test_slow_progress_is_progress(server: str, reach: Callable[[str], None], ta
 
 
 def test_a_server_out_of_reach_is_an_error(reach: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the table and what could not be reached."""
-    monkeypatch.setattr("fanfold.aws.dynamodb._SOON", 0.3)
+    """The message names the table and the address that could not be reached."""
+    monkeypatch.setattr("fanfold.aws.dynamodb.table._SOON", 0.3)
     reach("http://127.0.0.1:9")
     with pytest.raises(StorageError, match=r"table 'images': .*http://127\.0\.0\.1:9/.*0\.3 s"):
         DynamoTable.open("dynamodb://images")
@@ -373,7 +382,7 @@ def test_a_server_out_of_reach_is_an_error(reach: Callable[[str], None], monkeyp
 
 @pytest.mark.parametrize("segments", [1, 4, 7])
 def test_a_scan_gives_every_item_once(table: DynamoTable, segments: int) -> None:
-    """Whatever the number of segments, and over several pages each, with values as plain Python."""
+    """A scan yields every item once, for any number of segments of several pages, with plain Python values."""
     some = rows(160, dimension=8192)  # 5 MB: pages are 1 MB
     table.put(some, {})
     items = {item["ImageId"]: item for item in table.scan(segments)}
@@ -387,33 +396,38 @@ def test_a_scan_gives_every_item_once(table: DynamoTable, segments: int) -> None
 
 
 def test_a_scan_may_be_left(table: DynamoTable) -> None:
-    """Closing it early ends its threads, and the rest is not read."""
+    """Closing a scan early ends its threads, and the rest is not read."""
     table.put(rows(330, dimension=8192), {})
-    before = set(threading.enumerate())
+    assert not _pool_threads()
     with closing(table.scan(2)) as items:
         first = next(items)
-        assert set(threading.enumerate()) > before
+        assert _pool_threads()
     assert first["ImageId"].startswith("a/")
-    assert set(threading.enumerate()) == before
+    assert not _pool_threads()
     assert table.spent["read_units"] < 330 * 8 / 2
 
 
+def _pool_threads() -> list[str]:
+    """The threads of executors; servers' threads come and go by themselves."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+
 def test_a_scan_may_be_left_under_a_throttle(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
-    """What waits for another try when a scan is closed waits no more."""
+    """Closing a scan ends its wait for a retry."""
     table.put(rows(160, dimension=8192), {})
     with throttled(server, Throttle(declined=1, after=1)) as address:
         slow = _at(address, reach, table)
         slow.patience = 60
         with closing(slow.scan(1)) as items:
             next(items)
-            while slow.spent["throttled"] < 4:  # by now the pauses are long
+            while slow.spent["throttled"] < 4:  # by then the pauses are long
                 time.sleep(0.05)
             started = time.monotonic()
     assert time.monotonic() - started < 10
 
 
 def test_a_scan_goes_on_after_a_reader_was_slow(server: str, reach: Callable[[str], None], table: DynamoTable) -> None:
-    """The time a reader takes over a page is not DynamoDB's, so a throttle after it is waited for as ever."""
+    """The time that a reader takes for a page does not count as time without progress."""
     table.put(rows(160, dimension=8192), {})
     with throttled(server, Throttle(declined=0.4)) as address:
         slow = _at(address, reach, table)
@@ -430,7 +444,7 @@ def test_a_scan_goes_on_after_a_reader_was_slow(server: str, reach: Callable[[st
 
 
 def test_no_table_is_told_with_the_command_that_makes_it(address: str) -> None:
-    """Opening makes nothing; the message is what to type."""
+    """Opening does not create a table, and the message has the command to type."""
     with pytest.raises(UsageError, match=r"no DynamoDB table '\w+'.* aws dynamodb create-table --table-name \w+ "):
         DynamoTable.open(address)
 
@@ -440,26 +454,26 @@ def test_no_table_is_told_with_the_command_that_makes_it(address: str) -> None:
     [{"Name": ("HASH", "S")}, {"ImageId": ("HASH", "N")}, {"ImageId": ("HASH", "S"), "Page": ("RANGE", "N")}],
 )
 def test_another_key_is_refused(address: str, keys: dict[str, tuple[str, str]]) -> None:
-    """A table whose key is not a string ImageId alone is somebody else's."""
+    """A table whose key is not the string ImageId alone is refused."""
     boto3.client("dynamodb").create_table(
         TableName=address.removeprefix("dynamodb://"),
         KeySchema=[{"AttributeName": name, "KeyType": kind} for name, (kind, _) in keys.items()],
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": type} for name, (_, type) in keys.items()],
         BillingMode="PAY_PER_REQUEST",
     )
-    with pytest.raises(UsageError, match=rf"is {' and '.join(keys)}, where fanfold's is ImageId alone"):
+    with pytest.raises(UsageError, match=rf"is {' and '.join(keys)}, but fanfold needs ImageId alone"):
         DynamoTable.create(address)
 
 
 def test_vectors_of_two_recipes_never_mix(table: DynamoTable) -> None:
-    """A table that holds rows of one recipe is refused to another, by model and recipe, and open to all readers."""
+    """A table with rows of one recipe is refused to another, by model and recipe, and open to all readers."""
     other = METADATA | {"fanfold.model": "lite0", "fanfold.recipe": '{"model": "lite0"}'}
     address = f"dynamodb://{table.name}"
     DynamoTable.open(address, other)  # nothing is in it
     table.put(rows(2), {})
     for metadata in (other, {}):
         with pytest.raises(
-            UsageError, match=rf"model resnet18, recipe \w+, .* are of model .*dynamodb://{table.name}-2"
+            UsageError, match=rf"model resnet18, recipe \w+, .* holds results of model .*dynamodb://{table.name}-2"
         ):
             DynamoTable.open(address, metadata)
     check_holds(DynamoTable.open(address, METADATA), rows(2))
@@ -467,14 +481,14 @@ def test_vectors_of_two_recipes_never_mix(table: DynamoTable) -> None:
 
 
 def test_a_reader_does_not_write(table: DynamoTable) -> None:
-    """Rows need the metadata that tells their recipe, so without it nothing is written."""
-    with pytest.raises(UsageError, match="for reading only"):
+    """Rows need the metadata of their recipe, so nothing is written without it."""
+    with pytest.raises(UsageError, match="open for reading only"):
         DynamoTable.open(f"dynamodb://{table.name}").put(rows(2), {})
     assert list(table.scan()) == []
 
 
 def test_a_table_is_made_once(address: str) -> None:
-    """Of many that make it at once one does, and all have it; making it again changes nothing that is in it."""
+    """If many create a table at once, all get the same one; creating it again changes none of its content."""
     with ThreadPoolExecutor(6) as pool:
         made = list(pool.map(lambda _: DynamoTable.create(address, METADATA), range(6)))
     made[0].put(rows(3), {})
@@ -482,7 +496,7 @@ def test_a_table_is_made_once(address: str) -> None:
 
 
 def test_a_table_is_recoverable_and_costs_nothing_idle(reach: Callable[[str], None]) -> None:
-    """It is billed on demand and has point-in-time recovery; and works on moto as on dynalite."""
+    """A table is billed on demand and has point-in-time recovery; it works on moto as on dynalite."""
     with moto() as address:
         reach(address)
         table = DynamoTable.create("dynamodb://images", METADATA)
@@ -501,14 +515,14 @@ def test_a_table_is_recoverable_and_costs_nothing_idle(reach: Callable[[str], No
 @pytest.mark.parametrize("address", ["dynamodb://", "dynamodb://ab", "dynamodb://a/b", "s3://bucket", "images"])
 def test_addresses_that_name_no_table_are_refused(address: str) -> None:
     """The message says what a name may be."""
-    with pytest.raises(UsageError, match=r"names no DynamoDB table.*dynamodb://NAME"):
+    with pytest.raises(UsageError, match=r"is not the address of a DynamoDB table.*dynamodb://NAME"):
         DynamoTable.open(address)
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": ""}, "Which region .* export AWS_REGION="),
+        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": ""}, "The region of .* is not set.* export AWS_REGION="),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "No credentials .* aws configure"),
         ({"AWS_PROFILE": "nobody"}, "No credentials .*nobody"),
         ({"AWS_ENDPOINT_URL_DYNAMODB": "here"}, "here.*AWS_ENDPOINT_URL"),
@@ -517,7 +531,7 @@ def test_addresses_that_name_no_table_are_refused(address: str) -> None:
 def test_a_wrong_environment_is_told(
     address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, str], said: str
 ) -> None:
-    """No region, no credentials, no such profile or no real endpoint: each in a line, with what to type."""
+    """A missing region, credentials or profile, or a bad endpoint, is one line that says what to type."""
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     for name, value in settings.items():
@@ -529,7 +543,7 @@ def test_a_wrong_environment_is_told(
 def test_either_variable_names_the_region_and_the_endpoint(
     server: str, table: DynamoTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS_REGION alone will do, as for S3, and so will AWS_DEFAULT_REGION; AWS_ENDPOINT_URL holds for DynamoDB, too."""
+    """AWS_REGION or AWS_DEFAULT_REGION alone is enough, as for S3, and AWS_ENDPOINT_URL applies to DynamoDB, too."""
     monkeypatch.delenv("AWS_ENDPOINT_URL_DYNAMODB")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     for unset, other in (("AWS_REGION", "AWS_DEFAULT_REGION"), ("AWS_DEFAULT_REGION", "AWS_REGION")):
@@ -539,13 +553,13 @@ def test_either_variable_names_the_region_and_the_endpoint(
 
 
 def test_without_boto3_the_extra_is_named() -> None:
-    """Whoever lacks the extra `aws` is told how to install it."""
+    """Without the extra `aws`, the error says how to install it."""
     program = """
 import sys
 from fanfold import MissingExtra
 sys.modules["boto3"] = None
 try:
-    import fanfold.aws.dynamodb
+    import fanfold.aws.dynamodb.table
 except MissingExtra as error:
     print(error)
 """

@@ -1,4 +1,4 @@
-"""A deployment that gets another model, and its first one back: each has its Lance table and its DynamoDB table.
+"""A deployment that gets another model, and then its first one again: each has a Lance table and a DynamoDB table.
 
 S3 is a real server, DynamoDB is dynalite, and AWS Batch runs its jobs as processes here.
 """
@@ -24,13 +24,13 @@ from test_article import Context, photo
 import fanfold
 from fanfold import UsageError
 from fanfold.aws.deployment import Deployment
-from fanfold.aws.dynamodb import DynamoTable
+from fanfold.aws.dynamodb.table import DynamoTable
 from fanfold.aws.trigger import handler
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 DEFAULT = "efficientnet-lite0"
 FIRST = "dynamodb://fanfold-Storage-Vectors"
-"""The DynamoDB table that the deployment comes with."""
+"""The DynamoDB table that the deployment starts with."""
 
 
 @pytest.fixture
@@ -50,12 +50,12 @@ def batch(
 
 @pytest.fixture
 def other(tmp_path: Path) -> str:
-    """A model of 512 numbers a picture, as the article's has, in a file."""
+    """A model file with 512 numbers per picture, like the article's model."""
     return small_resnet18(tmp_path)
 
 
 def small_resnet18(folder: Path) -> str:
-    """Make the file; a model of that name which need not be fetched."""
+    """Make the file; a model of this name that need not be downloaded."""
     weights = np.random.default_rng(0).standard_normal((512, 3, 8, 8)).astype(np.float32)
     nodes = [
         helper.make_node("Conv", ["x", "weights"], ["seen"], strides=[8, 8]),
@@ -78,15 +78,16 @@ def upload(number: int) -> None:
 
 
 def deploy(patch: pytest.MonkeyPatch, model: str) -> None:
-    """Deploy again with another model: that changes the container image, and one word of what it is told."""
-    patch.setenv("FANFOLD_DEPLOYMENT", json.dumps(json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"model": model}))
+    """Deploy again with another model, which changes the container image and one option in the settings."""
+    settings = json.loads(os.environ["FANFOLD_DEPLOYMENT"]) | {"options": {"model": model}}
+    patch.setenv("FANFOLD_DEPLOYMENT", json.dumps(settings))
 
 
 def invoke(batch: BatchServer, **request: Any) -> dict[str, Any]:
-    """Ask the Lambda for a run, and wait for its end."""
+    """Ask the Lambda for a run and wait for its end."""
     told = handler({"Paths": ["images"], **request}, Context())
     if told["Jobs"]:
-        assert batch.wait(told["Jobs"]["commit"], 120) == "SUCCEEDED", batch.output(told["Jobs"]["commit"])
+        assert batch.wait(told["Jobs"]["commit"]) == "SUCCEEDED", batch.output(told["Jobs"]["commit"])
     return told
 
 
@@ -97,7 +98,7 @@ def vectors(table: str) -> dict[str, np.ndarray]:
 
 
 def check_in_step(table: str, mirror: str, dimension: int, count: int) -> None:
-    """A Lance table and its DynamoDB table must hold the same, of one model."""
+    """Check that a Lance table and its DynamoDB table have the same content, of one model."""
     held, seen = vectors(table), {item["ImageId"]: item["Vector"] for item in DynamoTable.open(mirror).scan()}
     assert len(held) == count
     assert {len(vector) for vector in held.values()} == {dimension}
@@ -105,7 +106,7 @@ def check_in_step(table: str, mirror: str, dimension: int, count: int) -> None:
 
 
 def read(mirror: str, key: str) -> list[float]:
-    """A vector as `fanfold images vectors` gives it."""
+    """A vector from `fanfold images vectors`."""
     command = [sys.executable, "-m", "fanfold", "images", "vectors", mirror, key, "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -114,7 +115,7 @@ def read(mirror: str, key: str) -> list[float]:
 
 
 def test_another_model_and_back(batch: BatchServer, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each model goes on with its own two tables, and does only what is new; readers find both."""
+    """Each model continues with its own two tables and does only what is new; readers find both."""
     first = invoke(batch)
     assert (first["Table"], first["Mirror"], first["Counts"]["planned"]) == ("images", FIRST, 4)
     deploy(monkeypatch, other)
@@ -136,7 +137,7 @@ def test_another_model_and_back(batch: BatchServer, other: str, monkeypatch: pyt
 
 
 def test_the_first_model_keeps_the_first_table(batch: BatchServer, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever model that was: a deployment that began with another one gives the default a table of its own."""
+    """A deployment that began with another model gives the default model a separate table."""
     deploy(monkeypatch, other)
     assert invoke(batch)["Table"] == "images"
     deploy(monkeypatch, DEFAULT)
@@ -149,7 +150,7 @@ def test_the_first_model_keeps_the_first_table(batch: BatchServer, other: str, m
 def test_from_a_laptop_the_same_tables_are_filled(
     batch: BatchServer, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--on aws-batch` takes the table of the deployment's model, and says which table that is to who names another."""
+    """`--on aws-batch` uses the table of the deployment's model, and names that table if another is asked for."""
     invoke(batch)
     deploy(monkeypatch, other)
     there = Deployment.load()
@@ -164,7 +165,7 @@ def test_from_a_laptop_the_same_tables_are_filled(
 
 
 def test_every_table_has_a_mirror_of_its_own(batch: BatchServer) -> None:
-    """Two tables of one model do not meet in DynamoDB, unless somebody wants that, who is told what else there is."""
+    """Two tables of one model have separate mirrors; a shared one is refused with the alternatives."""
     upload(0)
     told = invoke(batch, Table="s1", Ids="stem", Paths=["images/0.jpg"])
     assert told["Mirror"] == "dynamodb://fanfold.s1"
@@ -176,7 +177,7 @@ def test_every_table_has_a_mirror_of_its_own(batch: BatchServer) -> None:
     assert not np.array_equal(vectors("s1")["0"], vectors("s2")["0"])
     with pytest.raises(UsageError) as refused:
         invoke(batch, Table="s2", Paths=["more"], Mirror="dynamodb://fanfold.s1")
-    assert 'Ask with "Mirror": "dynamodb://fanfold.s2-2". Or give it' in str(refused.value)
+    assert 'Send "Mirror": "dynamodb://fanfold.s2-2". Or empty it' in str(refused.value)
     assert "--table s2 --replace" in str(refused.value)
     told = invoke(batch, Table="s2", Paths=["more"], Mirror="dynamodb://fanfold.again")
     assert (told["Mirror"], told["Counts"]["unchanged"]) == ("dynamodb://fanfold.again", 1)

@@ -1,4 +1,4 @@
-"""Whose a DynamoDB table is: two Lance tables never share one, whoever comes first, and however they come."""
+"""Owners of DynamoDB tables: two Lance tables never share one, in whatever order they arrive."""
 
 import os
 import shutil
@@ -15,10 +15,10 @@ import pytest
 from dynamo_servers import ABSENT, dynalite, environment
 
 import fanfold
-from fanfold.aws.dynamodb import DynamoTable
+from fanfold.aws.dynamodb.table import DynamoTable
+from fanfold.core.ledger import Ledger
+from fanfold.core.mirror import bring_in_step, mirror_all
 from fanfold.errors import MirrorMismatch
-from fanfold.ledger import Ledger
-from fanfold.mirror import bring_in_step, mirror_all
 from helpers import changed, embed, rows, written
 from jobs import Scripted
 
@@ -43,7 +43,7 @@ def mirror(_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def folder(tmp_path: Path, name: str, *files: str) -> Path:
-    """A folder of files, each with a text that says where it is."""
+    """A folder of files, each with a text that names its place."""
     made = tmp_path / name
     made.mkdir(exist_ok=True)
     for file in files:
@@ -68,14 +68,14 @@ def fill(database: str, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def ledger_of(database: str, table: str = "scripted") -> Ledger:
-    """The ledger of a table that is there."""
+    """The ledger of an existing table."""
     found = Ledger.open(database, table)
     assert found is not None
     return found
 
 
 def test_equal_stems_of_two_tables_do_not_overwrite_each_other(mirror: str, database: str, tmp_path: Path) -> None:
-    """The second table's run is refused before it does anything, by both tables' names and what to do instead."""
+    """The second table's run is refused before it does anything, with both tables' names and what to do instead."""
     embed(folder(tmp_path, "a", "1", "2"), database, table="s1", ids="stem", mirror=mirror)
     with pytest.raises(MirrorMismatch) as raised:
         embed(folder(tmp_path, "b", "1", "2"), database, table="s2", ids="stem", mirror=mirror)
@@ -91,7 +91,7 @@ def test_equal_stems_of_two_tables_do_not_overwrite_each_other(mirror: str, data
 
 
 def test_a_run_of_the_same_table_goes_on(mirror: str, database: str, tmp_path: Path) -> None:
-    """New and changed items are written, from whichever part of the source."""
+    """New and changed items are written, from any part of the source."""
     source = folder(tmp_path, "a", "1", "2")
     embed(source, database, mirror=mirror)
     changed(source / "1.txt", "other")
@@ -101,7 +101,7 @@ def test_a_run_of_the_same_table_goes_on(mirror: str, database: str, tmp_path: P
 
 
 def test_a_mirror_is_given_to_another_table(mirror: str, database: str, tmp_path: Path) -> None:
-    """The command of the error empties and fills it; then it is the other table's, and the first one is refused."""
+    """The error's command empties and refills the mirror; then the other table owns it, and the first is refused."""
     embed(folder(tmp_path, "a", *map(str, range(60))), database, table="s1", mirror=mirror)
     embed(folder(tmp_path, "b", "1", "x"), database, table="s2")
     done = fill(database, mirror, "--table", "s2", "--replace")
@@ -114,7 +114,7 @@ def test_a_mirror_is_given_to_another_table(mirror: str, database: str, tmp_path
 
 
 def test_a_database_that_is_moved_or_copied_keeps_its_mirror(mirror: str, database: str, tmp_path: Path) -> None:
-    """A table's id lies in it: a backup restored elsewhere goes on with the mirror, and fills an empty one."""
+    """A table's id is inside it: a restored backup continues with the mirror and fills an empty one."""
     source = folder(tmp_path, "a", "1", "2")
     embed(source, database, mirror=mirror)
     moved = str(tmp_path / "moved")
@@ -129,12 +129,12 @@ def test_a_database_that_is_moved_or_copied_keeps_its_mirror(mirror: str, databa
 
 
 def test_a_table_made_again_is_another_one(mirror: str, database: str, tmp_path: Path) -> None:
-    """A database that was deleted and made again at its old place finds its old mirror, and is told of it."""
+    """A database that was deleted and made again at the same path is refused its old mirror, with the reason."""
     source = folder(tmp_path, "a", "1", "2")
     embed(source, database, mirror=mirror)
     shutil.rmtree(database)
     (source / "1.txt").unlink()
-    with pytest.raises(MirrorMismatch, match=r"a table that was at .*scripted\.lance before. The one there now is ano"):
+    with pytest.raises(MirrorMismatch, match=r"an earlier table at .*scripted\.lance. The table there now is a diff"):
         embed(source, database, mirror=mirror)
     embed(source, database)
     assert fill(database, mirror, "--table", "scripted", "--replace").returncode == 0
@@ -142,7 +142,7 @@ def test_a_table_made_again_is_another_one(mirror: str, database: str, tmp_path:
 
 
 def test_two_databases_with_tables_of_one_name(mirror: str, tmp_path: Path) -> None:
-    """A name is not enough: each database has a table called so."""
+    """A table name is not enough to own a mirror, because each database has a table of that name."""
     source = folder(tmp_path, "a", "1")
     embed(source, str(tmp_path / "one"), mirror=mirror)
     with pytest.raises(MirrorMismatch, match=r"one/scripted\.lance, not .*two/scripted\.lance"):
@@ -150,14 +150,14 @@ def test_two_databases_with_tables_of_one_name(mirror: str, tmp_path: Path) -> N
 
 
 def without_owner(mirror: str) -> None:
-    """Make a mirror as it was before items said whose they are."""
+    """Make a mirror like one from before items had owners."""
     table: Any = boto3.resource("dynamodb").Table(mirror.removeprefix("dynamodb://"))
     for item in table.scan()["Items"]:
         table.put_item(Item={name: value for name, value in item.items() if name not in ("MirrorOf", "TableId")})
 
 
 def test_a_mirror_from_before_there_were_owners(mirror: str, database: str, tmp_path: Path) -> None:
-    """Runs go on; `fanfold mirror` makes every item say whose it is, and from then on others are refused."""
+    """Runs continue; `fanfold mirror` sets the owner of every item, and from then on other tables are refused."""
     source = folder(tmp_path, "a", "1", "2", "3")
     embed(source, database, mirror=mirror)
     without_owner(mirror)
@@ -172,7 +172,7 @@ def test_a_mirror_from_before_there_were_owners(mirror: str, database: str, tmp_
 
 
 def test_a_table_from_before_there_were_ids(mirror: str, database: str, tmp_path: Path) -> None:
-    """Such a table is told from others by its name, and by what its keys mean."""
+    """A table without an id is identified by its name and by what its keys mean."""
     source = folder(tmp_path, "a", "1")
     embed(source, database, table="one")
     embed(source, database, table="two")
@@ -190,7 +190,7 @@ def test_a_table_from_before_there_were_ids(mirror: str, database: str, tmp_path
 
 
 def test_a_dead_run_whose_mirror_is_another_tables_by_now(mirror: str, database: str, tmp_path: Path) -> None:
-    """The next run ends it, and leaves the mirror alone: nothing will ever be written there for it."""
+    """The next run ends the dead run and leaves the mirror alone, since nothing can be written there for it."""
     source = folder(tmp_path, "a", "1")
     run = fanfold.run(Scripted(), source=str(source), database=database, mirror=mirror)
     (theirs,) = ledgers(tmp_path, x="theirs")
@@ -204,11 +204,11 @@ def test_a_dead_run_whose_mirror_is_another_tables_by_now(mirror: str, database:
     assert items(mirror) == {"x": "theirs"}
 
 
-# -- two that come at once --------------------------------------------------------------------------------------------
+# -- two at the same time -------------------------------------------------------------------------------------------
 
 
 def ledgers(tmp_path: Path, **texts: str) -> list[Ledger]:
-    """Databases with a table of one row each: key and text, which also names the database."""
+    """Databases with a table of one row each: key and text, which is also the database's name."""
     made = []
     for key, text in texts.items():
         ledger = Ledger.create(str(tmp_path / text), "scripted", Scripted(), "", "key")
@@ -218,7 +218,7 @@ def ledgers(tmp_path: Path, **texts: str) -> list[Ledger]:
 
 
 def test_a_mirror_that_another_table_took_since_the_run_began(mirror: str, tmp_path: Path) -> None:
-    """A run may last for hours before its first commit: what it found empty then is looked at again."""
+    """A mirror that was empty when a run began is checked again before the first commit, which may be hours later."""
     first, second = ledgers(tmp_path, a="one", b="two")
     waiting = second.mirror(mirror)
     mirror_all(first.rows, first.mirror(mirror))
@@ -231,25 +231,25 @@ def test_a_mirror_that_another_table_took_since_the_run_began(mirror: str, tmp_p
 def test_two_tables_that_find_a_mirror_empty_at_once(
     mirror: str, tmp_path: Path, keys: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One writes between the other's look and its first write: at least one of them is told, whatever the keys."""
+    """If one table writes between the other's check and first write, at least one gets an error, for any keys."""
     first, second = ledgers(tmp_path, **dict(zip(keys, ("one", "two"), strict=True)))
     mirrors = [first.mirror(mirror), second.mirror(mirror)]
-    empty = DynamoTable._is_empty
+    look = DynamoTable._check_first_item
     waiting = [lambda: mirror_all(second.rows, mirrors[1])]
 
     def meanwhile(table: DynamoTable, *arguments: Any) -> bool:
-        found = empty(table, *arguments)
+        found = look(table, *arguments)
         if waiting:
             waiting.pop()()
         return found
 
-    monkeypatch.setattr(DynamoTable, "_is_empty", meanwhile)
+    monkeypatch.setattr(DynamoTable, "_check_first_item", meanwhile)
     with pytest.raises(MirrorMismatch, match=r"mirrors .*two/scripted\.lance, not .*one/scripted\.lance"):
         mirror_all(first.rows, mirrors[0])
 
 
 def test_an_item_of_another_table_is_never_replaced(mirror: str, tmp_path: Path) -> None:
-    """Whatever was seen when the mirror was opened, every look at its items is a look at whose they are."""
+    """Every read of a mirror's items checks their owner again, whatever was seen when the mirror was opened."""
     first, second = ledgers(tmp_path, a="one", b="two")
     mirror_all(first.rows, first.mirror(mirror))
     second.rows.commit(written(second.rows, {"a": "two"}, "2"))
@@ -262,7 +262,7 @@ def test_an_item_of_another_table_is_never_replaced(mirror: str, tmp_path: Path)
 
 
 def test_rows_that_are_of_no_lance_table(mirror: str) -> None:
-    """A script that puts rows of its own is asked for their recipe alone."""
+    """A script that puts rows without a Lance table needs only their recipe."""
     metadata = {"fanfold.recipe": "r", "fanfold.model": "m"}
     table = DynamoTable.open(mirror, metadata)
     table.put(pa.table({"key": ["k"], "version": ["1"], "text": ["t"]}), {})

@@ -1,4 +1,4 @@
-"""The pages about AWS are run like the others: on a deployment, with its names put in."""
+"""The pages about AWS are run like the others, on a deployment whose names are filled in."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from test_article import Context, photo
 from test_models import DEFAULT, deploy, small_resnet18
 
 from fanfold.aws.deployment import Deployment
-from fanfold.aws.dynamodb import DynamoTable
+from fanfold.aws.dynamodb.table import DynamoTable
 from fanfold.aws.trigger import handler
 from test_docs import ROOT, blocks, call, commands
 
@@ -28,14 +28,14 @@ def test_what_pages_say_of_aws(
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every fanfold command runs, `cdk deploy` chooses the model, the Lambda gets what is shown; then the Python."""
+    """Every fanfold command runs, `cdk deploy` sets the model, the Lambda gets the payload shown; then the Python."""
     page = ROOT / name
     mirror = f"dynamodb://pages-{page.stem}"
     DynamoTable.create(mirror)
     with deployed(mirror) as batch:
         deployment = Deployment.load()
         boto3.client("s3").put_object(Bucket=deployment.bucket, Key=KEY, Body=photo("jpg", 1))
-        if name == "docs/article.md":  # which reads what the other has made
+        if name == "docs/article.md":  # this page reads what the other one makes
             _invoke(batch, '{"Paths": ["images"]}')
         models = {"model=resnet18": small_resnet18(tmp_path)}
         ran = []
@@ -51,7 +51,7 @@ def test_what_pages_say_of_aws(
 
 
 def _run(command: list[str], deployment: Deployment, batch: BatchServer, folder: Path) -> bool:
-    """Run one that is about AWS, if it can be run here. Returns whether it was."""
+    """Run a command about AWS, if it can be run here; return whether it was."""
     if command[:3] == ["aws", "lambda", "invoke"]:
         _invoke(batch, command[command.index("--payload") + 1])
         return True
@@ -65,7 +65,7 @@ def _run(command: list[str], deployment: Deployment, batch: BatchServer, folder:
 
 def _invoke(batch: BatchServer, payload: str) -> None:
     told = handler(json.loads(payload), Context())
-    assert batch.wait(told["Jobs"]["commit"], 120) == "SUCCEEDED"
+    assert batch.wait(told["Jobs"]["commit"]) == "SUCCEEDED"
 
 
 def _with_names(text: str, deployment: Deployment) -> str:

@@ -1,4 +1,4 @@
-"""The state machine: its definition, run by an interpreter whose Lambda is our handler."""
+"""The state machine's definition, run by an interpreter whose Lambda is our handler."""
 
 import json
 import sys
@@ -15,12 +15,13 @@ from batch_server import BatchServer
 from lambda_server import LambdaServer, step_functions
 from PIL import Image
 
-from fanfold import detached
 from fanfold.aws import standing
+from fanfold.aws.batch import CANCELLED
 from fanfold.aws.deployment import Deployment
 from fanfold.aws.trigger import handler
-from fanfold.executors.aws_batch import CANCELLED
-from fanfold.runs import RunDirectory
+from fanfold.core import detached
+from fanfold.core.runs import RunDirectory
+from fanfold.executors import executor_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "infra"))
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # for `infra`
@@ -34,21 +35,21 @@ BUSY = (429, "TooManyRequestsException")
 
 @dataclass
 class Machine:
-    """The state machine at work."""
+    """The running state machine."""
 
     client: Any
     arn: str
     functions: LambdaServer
 
     def start(self, **given: Any) -> str:
-        """Start an execution with this input; its ARN."""
-        name = uuid.uuid4().hex  # which AWS would make up
+        """Start an execution with this input; return its ARN."""
+        name = uuid.uuid4().hex  # AWS would make one up
         answer = self.client.start_execution(stateMachineArn=self.arn, name=name, input=json.dumps(given))
         return str(answer["executionArn"])
 
     def wait(self, execution: str) -> dict[str, Any]:
-        """What has become of an execution."""
-        deadline = time.monotonic() + 180
+        """Wait for an execution; return how it ended."""
+        deadline = time.monotonic() + 600
         while (found := self.client.describe_execution(executionArn=execution))["status"] == "RUNNING":
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -56,12 +57,12 @@ class Machine:
         return told
 
     def run(self, **given: Any) -> dict[str, Any]:
-        """What becomes of an execution with this input."""
+        """Run an execution with this input; return how it ended."""
         return self.wait(self.start(**given))
 
 
 def defined() -> str:
-    """The state machine's definition as AWS gets it."""
+    """The state machine's definition as AWS receives it."""
     from aws_cdk import App, Stack, assertions, aws_lambda
     from infra.workflow import Workflow
 
@@ -74,7 +75,7 @@ def defined() -> str:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Machine]:
-    """The definition, unchanged, where executions run."""
+    """The unchanged definition in a server that runs executions."""
     with LambdaServer(handler) as functions, step_functions(functions) as address:
         client = boto3.client(
             "stepfunctions",
@@ -91,7 +92,7 @@ def running() -> Iterator[Machine]:
 
 @pytest.fixture
 def machine(running: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """The same, of which nobody has heard yet, and which asks every second."""
+    """The same machine with an empty log, which asks every second."""
     monkeypatch.setattr(standing, "SOONEST", 1)
     running.functions.heard.clear()
     return running
@@ -99,7 +100,7 @@ def machine(running: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def upload(batch: BatchServer, tmp_path: Path) -> Callable[..., None]:  # noqa: ARG001 - it sets the environment
-    """Puts a picture under some keys of the bucket."""
+    """Put a picture under the given keys of the bucket."""
     Image.effect_noise((64, 48), 80).convert("RGB").save(tmp_path / "0.jpg")
 
     def upload(*keys: str) -> None:
@@ -110,7 +111,7 @@ def upload(batch: BatchServer, tmp_path: Path) -> Callable[..., None]:  # noqa: 
 
 
 def test_an_execution_ends_with_the_report_of_its_run(machine: Machine, upload: Callable[..., None]) -> None:
-    """It begins one run though Lambda is busy at first, asks until the end, and succeeds with failed items, too."""
+    """It starts one run although Lambda is busy at first, asks until the end, and succeeds even with failed items."""
     upload("images/0.jpg", "images/1.jpg")
     boto3.client("s3").put_object(Bucket=Deployment.load().bucket, Key="images/bad.jpg", Body=b"no picture")
     machine.functions.declines = [BUSY, (500, "ServiceException")]
@@ -129,25 +130,25 @@ def test_an_execution_ends_with_the_report_of_its_run(machine: Machine, upload: 
 def test_a_run_that_is_cancelled_fails_its_execution_and_raises_no_alarm(
     machine: Machine, upload: Callable[..., None], batch: BatchServer
 ) -> None:
-    """The cause says so; each event of AWS Batch about it but the array's has the reason that no alarm goes by."""
+    """The cause says so; every event of AWS Batch about it, except the array's, has the reason that raises no alarm."""
     events: list[dict[str, Any]] = []
     batch.on_failed = events.append
     batch.entrypoint = [sys.executable, "-c", "import time; time.sleep(600)"]
     upload("images/0.jpg", "images/1.jpg", "images/2.jpg")
     execution = machine.start(Paths=["images"], TaskSize=1)
     run = _asked_about(machine)
-    detached.cancel(run, detached.executor_of(run))
+    detached.cancel(run, executor_of(run))
     ended = machine.wait(execution)
     assert (ended["status"], ended["error"]) == ("FAILED", "RunFailed")
-    assert ended["cause"].startswith(f"Run {run.id} was cancelled:")
+    assert ended["cause"].startswith(f"Run {run.id} was cancelled.")
     assert {event["detail"]["jobName"].split("-")[1] for event in events} == {"work", "commit"}
     alone = [event["detail"] for event in events if "arrayProperties" not in event["detail"]]
     assert {job["statusReason"] for job in alone} == {CANCELLED}
 
 
 def _asked_about(machine: Machine) -> RunDirectory:
-    """The run that an execution has begun, and asks about by now."""
-    deadline = time.monotonic() + 60
+    """The run that an execution has started and now asks about."""
+    deadline = time.monotonic() + 600
     while not any("Run" in event for event in machine.functions.heard):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -156,18 +157,18 @@ def _asked_about(machine: Machine) -> RunDirectory:
 
 @pytest.mark.usefixtures("batch")
 def test_what_begins_no_run_fails_at_once(machine: Machine) -> None:
-    """A mistake is not tried again, and its sentence is the cause; so is what the Lambda answers without a run."""
+    """A mistake is not retried, and its sentence is the cause; so is an answer of the Lambda without a run."""
     ended = machine.run(Paths=["images"], Tabel="x")
     assert (ended["status"], ended["error"]) == ("FAILED", "UsageError")
     assert "did you mean Table?" in json.loads(ended["cause"])["errorMessage"]
     assert len(machine.functions.heard) == 1
     ended = machine.run(source="aws.s3", detail={})
     assert (ended["status"], ended["error"]) == ("FAILED", "NothingBegun")
-    assert "No prefix is watched" in json.loads(ended["cause"])["Ignored"]
+    assert "Uploads do not start runs here" in json.loads(ended["cause"])["Ignored"]
 
 
 def test_a_report_that_names_many_refused_rows_is_shortened(machine: Machine, upload: Callable[..., None]) -> None:
-    """An output holds 256 KiB: how many rows a mirror refused is said, and the first of them are named."""
+    """An output holds 256 KiB, so it has the number of rows that a mirror refused, and names only the first ones."""
     upload("images/0.jpg")
     told = json.loads(machine.run(Paths=["images"])["output"])
     run = RunDirectory(told["Database"], told["Run"])

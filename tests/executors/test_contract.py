@@ -1,4 +1,4 @@
-"""The contract of executors: the same cases for every executor there is, their failures scripted as data."""
+"""The contract of executors: the same cases for every executor, with failures scripted as data."""
 
 import subprocess
 import sys
@@ -10,25 +10,25 @@ from pathlib import Path
 import pytest
 
 from fanfold import FanfoldError, UsageError
-from fanfold.executors import Executor
+from fanfold.core.executor import Executor
+from fanfold.core.runs import Task
 from fanfold.executors.local import Local
-from fanfold.runs import Task
 from helpers import begun, ignore, tasks_of, workers_of
-from jobs import Scripted
+from jobs import Detailed, Scripted
 from rays import on_ray
 
 EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": Local, "ray": on_ray}
-"""Every executor there is, made for a number of workers."""
+"""Every executor, made for a number of workers."""
 
 
 @pytest.fixture(params=EXECUTORS)
 def make(request: pytest.FixtureRequest) -> Callable[[int], Executor]:
-    """How to make the executor under test."""
+    """A factory of the executor under test."""
     return EXECUTORS[request.param]
 
 
 SCRIPTS: dict[str, tuple[list[list[str]], list[tuple[str, int, int]]]] = {
-    # tasks with their items' texts -> of each task: status, ok, failed
+    # tasks with their items' texts -> for each task: status, ok, failed
     "all good": ([["a", "b"], ["c"], ["d", "e", "f"]], [("done", 2, 0), ("done", 1, 0), ("done", 3, 0)]),
     "failed items": ([["a", "fail"], ["fail"]], [("done", 1, 1), ("done", 0, 1)]),
     "forgotten items": ([["a", "forget"]], [("done", 1, 1)]),
@@ -38,31 +38,42 @@ SCRIPTS: dict[str, tuple[list[list[str]], list[tuple[str, int, int]]]] = {
     "a worker that is killed": ([["a", "kill"], ["b"]], [("crashed", 0, 0), ("done", 1, 0)]),
     "a worker that exits": ([["exit"], ["b"]], [("crashed", 0, 0), ("done", 1, 0)]),
     "crash after crash": ([["crash"], ["kill"], ["exit"]], [("crashed", 0, 0)] * 3),
-    "no tasks": ([], []),
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("job", [Scripted(), Detailed()], ids=["plain", "details"])
 def test_exactly_one_outcome_a_task(
-    make: Callable[[int], Executor], script: str, tmp_path: Path, database: str
+    make: Callable[[int], Executor], job: Scripted, tmp_path: Path, database: str
 ) -> None:
-    """Whatever happens to a task or to its worker is that task's one outcome."""
-    tasks, expected = SCRIPTS[script]
-    run = begun(tmp_path / "source", database, tasks)
+    """A task has exactly one outcome, whatever happens to it or to its worker, with details or without."""
+    tasks = [task for some, _ in SCRIPTS.values() for task in some]
+    expected = [(name, *outcome) for name, (_, some) in SCRIPTS.items() for outcome in some]
+    run = begun(tmp_path / "source", database, tasks, job)
     outcomes = sorted(make(2).map(run, tasks_of(tasks), ignore), key=lambda outcome: outcome.task)
     assert [outcome.task for outcome in outcomes] == list(range(len(tasks)))
-    assert [(outcome.status, outcome.ok, outcome.failed) for outcome in outcomes] == expected
+    assert expected == [
+        (name, outcome.status, outcome.ok, outcome.failed)
+        for (name, *_), outcome in zip(expected, outcomes, strict=True)
+    ]
     for outcome, items in zip(outcomes, tasks, strict=True):
         assert outcome.items == len(items)
         assert outcome.attempt == 1
         assert outcome.started <= outcome.ended
         assert bool(outcome.error) == (outcome.status != "done")
         assert (run.receipt(outcome.task) is not None) == (outcome.status == "done")
+        assert bool(outcome.details.get("words")) == (outcome.ok > 0 and isinstance(job, Detailed))
+    assert not workers_of(run.id)
+
+
+def test_no_tasks_at_all(make: Callable[[int], Executor], tmp_path: Path, database: str) -> None:
+    """A run with nothing to do has no outcomes and ends."""
+    run = begun(tmp_path / "source", database, [])
+    assert list(make(2).map(run, tasks_of([]), ignore)) == []
     assert not workers_of(run.id)
 
 
 def test_an_attempt_is_repeated_as_asked(make: Callable[[int], Executor], tmp_path: Path, database: str) -> None:
-    """A task handed out again is tried again, and its outcome says which attempt it was."""
+    """A task that is handed out again is tried again, and its outcome has the attempt's number."""
     tasks = [[f"crash-once {tmp_path}/marker"]]
     run = begun(tmp_path / "source", database, tasks)
     again = iter([Task(0, 1, attempt=1), Task(0, 1, attempt=2)])
@@ -81,7 +92,7 @@ def test_how_a_worker_died_is_said(make: Callable[[int], Executor], tmp_path: Pa
 
 
 def test_tasks_are_taken_as_they_can_be_done(make: Callable[[int], Executor], tmp_path: Path, database: str) -> None:
-    """Tasks stay where they are until a worker is free, so that planning need not be far ahead."""
+    """Tasks are not taken until a worker is free, so that planning need not be far ahead."""
     tasks = [["x"] for _ in range(24)]
     run = begun(tmp_path / "source", database, tasks)
     ahead: list[int] = []
@@ -96,7 +107,7 @@ def test_tasks_are_taken_as_they_can_be_done(make: Callable[[int], Executor], tm
 
 
 class Guarded:
-    """A generator that several threads may ask."""
+    """A generator that several threads may use."""
 
     def __init__(self, tasks: Iterator[Task]) -> None:
         self.tasks, self.lock = tasks, threading.Lock()
@@ -110,7 +121,7 @@ class Guarded:
 
 
 def test_an_outcome_comes_while_others_work(make: Callable[[int], Executor], tmp_path: Path, database: str) -> None:
-    """Outcomes come as tasks end: a fast task is not held back by a slow one, nor by a source of tasks that waits."""
+    """Outcomes come as tasks end: neither a slow task nor a waiting source of tasks holds back a fast one."""
     run = begun(tmp_path / "source", database, [["x"]])
     goon = threading.Event()
 
@@ -125,7 +136,7 @@ def test_an_outcome_comes_while_others_work(make: Callable[[int], Executor], tmp
 
 
 def test_progress_is_passed_on(make: Callable[[int], Executor], tmp_path: Path, database: str) -> None:
-    """While a task is under way its number, and how many items are done and failed, are told."""
+    """While a task is in progress, its number and its counts of done and failed items are reported."""
     tasks = [["x", "fail"] + ["x"] * 10]
     run = begun(tmp_path / "source", database, tasks, Scripted(pause=0.1))
     told: list[tuple[int, int, int]] = []
@@ -137,7 +148,7 @@ def test_progress_is_passed_on(make: Callable[[int], Executor], tmp_path: Path, 
 
 @pytest.mark.parametrize("moment", ["while a worker starts", "while all work"])
 def test_closing_stops_all_work(make: Callable[[int], Executor], moment: str, tmp_path: Path, database: str) -> None:
-    """Closing the iterator ends every worker at once, and none comes up afterwards."""
+    """Closing the iterator ends every worker at once, and none starts afterwards."""
     tasks = [["x"], ["x"] * 200, ["x"] * 200]
     run = begun(tmp_path / "source", database, tasks, Scripted(pause=0.05))
     go_on, at_work = threading.Event(), set()
@@ -161,7 +172,7 @@ def test_closing_stops_all_work(make: Callable[[int], Executor], moment: str, tm
 
 
 def test_a_backend_that_cannot_go_on_raises(make: Callable[[int], Executor], tmp_path: Path, database: str) -> None:
-    """When no worker can ever start, the iterator raises what the job raised, and leaves nobody behind."""
+    """If no worker can ever start, the iterator raises the job's error and leaves no worker behind."""
     run = begun(tmp_path / "source", database, [["x"], ["x"]], Scripted(open_error="no model"))
     with pytest.raises(FanfoldError, match="no model"):
         list(make(2).map(run, tasks_of([["x"], ["x"]]), ignore))
@@ -172,7 +183,7 @@ def test_a_backend_that_cannot_go_on_raises(make: Callable[[int], Executor], tmp
 def test_workers_that_die_while_starting(
     make: Callable[[int], Executor], error: str, tmp_path: Path, database: str
 ) -> None:
-    """Workers that never come up are no endless loop, but an error that says how they ended."""
+    """Workers that never start cause an error that says how they ended, not an endless loop."""
     run = begun(tmp_path / "source", database, [["x"]], Scripted(open_error=error))
     with pytest.raises(FanfoldError, match="SIGKILL" if error == "kill" else "exit code 7"):
         list(make(1).map(run, tasks_of([["x"]]), ignore))
@@ -181,14 +192,14 @@ def test_workers_that_die_while_starting(
 def test_what_workers_print_is_nobodys_output(
     make: Callable[[int], Executor], tmp_path: Path, database: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A crash, with its dump, does not reach the terminal."""
+    """A crash and its dump do not reach the terminal."""
     run = begun(tmp_path / "source", database, [["crash"], ["x"]])
     list(make(1).map(run, tasks_of([["crash"], ["x"]]), ignore))
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_worker_count_of_nothing_is_refused(make: Callable[[int], Executor]) -> None:
-    """An executor without workers would never end."""
+    """An executor without workers is refused, because it would never end."""
     for workers in (0, -1):
         with pytest.raises(UsageError, match="at least one worker"):
             make(workers)
@@ -198,7 +209,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 import fanfold
-from jobs import Scripted
+from jobs import Detailed, Scripted
 from rays import on_ray
 {helpers}
 run = fanfold.run(Scripted(), source={source!r}, database={database!r}, executor={executor})
@@ -208,12 +219,12 @@ IN_SCRIPTS = {
     "local": ("from fanfold.executors.local import Local", "Local(2)"),
     "ray": ("from fanfold.executors.ray import Ray", "Ray(workers=2)"),
 }
-"""How a script makes each executor."""
+"""The code that makes each executor in a script."""
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_a_script_needs_no_main_guard(name: str, texts: Path, database: str, tmp_path: Path) -> None:
-    """A script that just runs, as notebooks do, is neither imported again nor run twice, wherever it is called from."""
+    """A script without a main guard, like a notebook, is neither imported again nor run twice, from any folder."""
     imports, makes = IN_SCRIPTS[name]
     script = tmp_path / "script.py"
     tests = str(Path(__file__).parent.parent)
@@ -224,7 +235,7 @@ def test_a_script_needs_no_main_guard(name: str, texts: Path, database: str, tmp
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_a_program_from_a_pipe_works(name: str, texts: Path, database: str) -> None:
-    """So does a program that is in no file at all."""
+    """A program that is not in a file works the same way."""
     imports, makes = IN_SCRIPTS[name]
     tests = str(Path(__file__).parent.parent)
     program = SCRIPT.format(tests=tests, helpers=imports, source=str(texts), database=database, executor=makes)

@@ -1,4 +1,4 @@
-"""Ray clusters of a test's own: jobs that are submitted to one, one short of memory, one whose centre dies."""
+"""Ray clusters for single tests: one with submitted jobs, one short of memory, one whose head dies."""
 
 import json
 import re
@@ -7,40 +7,53 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from ray.cluster_utils import Cluster
+from ray.job_submission import JobSubmissionClient
 
 import fanfold
 import rays
-from fanfold.executors import memory
+from commands import FANFOLD
+from fanfold.core.tasks import TRIES
 from fanfold.executors.ray import Ray
-from faults import assert_clean, assert_no_workers, drive, fill, settle, wait_for
+from faults import assert_clean, assert_no_workers, drive, fill, hold, settle, wait_for
 from helpers import failures, free_port
+from image_files import make_photos
 from jobs import Scripted
 from rays import ITEMS, TASK
-from test_cli import FANFOLD, make_photos
 
 RAY = str(Path(sys.executable).parent / "ray")
 
 
 @pytest.fixture(scope="module")
 def job_server() -> Iterator[str]:
-    """The address of the job server of a cluster of two nodes."""
+    """The job server's address of a cluster with two nodes."""
     port = free_port()
+    address = f"http://127.0.0.1:{port}"
     with rays.several(2, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=port):
-        yield f"http://127.0.0.1:{port}"
+        wait_for(lambda: takes_jobs(address), 120)
+        yield address
+
+
+def takes_jobs(job_server: str) -> bool:
+    """Whether a job server has the agent that starts jobs, which comes up after the nodes."""
+    with suppress(RuntimeError):
+        return bool(JobSubmissionClient(job_server).submit_job(entrypoint="true"))
+    return False
 
 
 def submit(job_server: str, name: str, *words: str) -> "subprocess.Popen[str]":
-    """What docs/ray.md says to type, under a name."""
+    """Run the command in docs/ray.md under a submission id."""
     command = [RAY, "job", "submit", "--address", job_server, "--submission-id", name, "--", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
 
 
 def ended(job: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Exit code and output."""
+    """The job's exit code and output."""
     try:
         out, _ = job.communicate(timeout=240)
     finally:
@@ -49,14 +62,14 @@ def ended(job: "subprocess.Popen[str]") -> tuple[int, str]:
 
 
 def status(job_server: str, name: str) -> str:
-    """What the job server says of a job."""
+    """The job server's status of a job."""
     told = subprocess.run([RAY, "job", "status", "--address", job_server, name], capture_output=True, text=True)
     return told.stdout
 
 
 def test_a_job_is_submitted(job_server: str, tmp_path: Path, database: str) -> None:
-    """`ray job submit` runs a command on the cluster and shows its progress and report; an item that fails is a failed
-    job, unless the entry point says otherwise."""
+    """`ray job submit` runs a command on the cluster and shows its progress and report. A failed item fails the job,
+    unless the entry point says otherwise."""
     photos = make_photos(tmp_path / "photos")
     (photos / "bad.jpg").write_bytes(b"not a picture at all")
     entry = [sys.executable, "-m", "fanfold", "images", "embed", str(photos), database, "--on", "ray:auto"]
@@ -73,7 +86,7 @@ def test_a_job_is_submitted(job_server: str, tmp_path: Path, database: str) -> N
 
 
 def test_a_job_is_stopped(job_server: str, tmp_path: Path, database: str) -> None:
-    """`ray job stop` ends a run's workers with it; the same job, submitted again, does the rest."""
+    """`ray job stop` ends a run and its workers; the same job, submitted again, does the rest."""
     fill(tmp_path / "source", ITEMS)
     options = {"on": "ray:auto", "workers": 2, "task_size": TASK, "pause": 0.1}
     entry = [sys.executable, str(rays.HERE / "faults.py"), str(tmp_path / "source"), database, json.dumps(options)]
@@ -85,37 +98,36 @@ def test_a_job_is_stopped(job_server: str, tmp_path: Path, database: str) -> Non
     assert_no_workers(database, within=60)
     wait_for(lambda: not rays.busy(), 60)
     _, out = ended(submit(job_server, "again", *entry))
-    assert "exit code 3" in status(job_server, "again"), out  # some items are to fail
+    assert "exit code 3" in status(job_server, "again"), out  # some items fail on purpose
     assert settle(tmp_path / "source", database).ok == 0
     assert_clean(database)
 
 
 @pytest.fixture
 def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A cluster of one node with four CPUs, to which some gigabytes are all the memory there is."""
-    used, total = memory.in_use()
-    limit = (used + (4 << 30)) / memory.NEARLY  # Ray itself takes one of them; other tests take and leave memory
-    assert limit < total, "this needs some five gigabytes of memory that nobody uses"
-    monkeypatch.setenv("RAY_memory_usage_threshold", f"{limit / total:.4f}")
+    """A cluster of one node with four CPUs that sees only a few gigabytes of memory."""
+    memory = psutil.virtual_memory()
+    limit = memory.total - memory.available + (4 << 30)  # Ray itself takes one of them; other tests take and free some
+    assert limit < memory.total, "this needs some five gigabytes of memory that nobody uses"
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{limit / memory.total:.4f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
     monkeypatch.setenv("RAY_task_oom_retry_delay_base_ms", "50")
     with rays.several(1, num_cpus=4) as cluster, rays.joined(cluster):
         yield cluster
 
 
-@pytest.mark.parametrize(("text", "task_size", "why"), [("swell", 4, "of its node's"), ("bear", 1, "again and again")])
+@pytest.mark.parametrize(("text", "task_size"), [("swell", 4), ("bear", 1)])
 def test_a_node_runs_out_of_memory(
     short_of_memory: Cluster,  # noqa: ARG001
     text: str,
     task_size: int,
-    why: str,
     tmp_path: Path,
     database: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The item that uses up a node's memory is found and counted as failed, and all others are done: whether its worker
-    is ended in time, or, since it is a child of it that has the memory, Ray ends whoever is there until we give up."""
-    monkeypatch.setattr("fanfold.executors.ray.RETRIES", 1)
+    """An item that uses up a node's memory, in its worker process or in a child of it, is found and fails, and all
+    others are done."""
+    monkeypatch.setitem(TRIES, "lost", 2)
     source = tmp_path / "source"
     source.mkdir()
     for number in range(8):
@@ -127,24 +139,26 @@ def test_a_node_runs_out_of_memory(
     assert (run.report.ok, run.report.failed, run.report.lost) == (7, 1, 0)
     ((key, failure),) = failures(database).items()
     assert (key, failure["stage"]) == ("5.txt", "crash")
-    assert why in failure["message"]
+    assert "Ray worker process died" in failure["message"]
     assert_no_workers(database)
     assert_clean(database)
 
 
 def test_a_cluster_that_is_gone(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the cluster's centre dies, the run ends in one line that says so; a rerun goes on."""
+    """If the cluster's head dies, the run ends with one line that says so, and a rerun continues."""
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
-    with rays.several(1) as cluster:
+    with rays.several(1, num_cpus=4) as cluster:
         fill(tmp_path / "source", ITEMS)
-        options = {"workers": None, "task_size": TASK, "pause": 1.0}  # far more than it takes to notice
+        hold(tmp_path / "source", 12, until=tmp_path / "noticed")  # however long that takes, there is more to do
+        options = {"workers": None, "task_size": TASK}
         driver = drive(tmp_path / "source", database, on=f"ray:{cluster.address}", **options)
         rays.wait_for_receipts(driver, 1)
         cluster.head_node.kill_gcs_server(False)
         code, out, err = driver.end(240)
         assert (code, out) == (1, "")
         assert "The Ray cluster is gone" in err
-        assert "goes on from here" in err
+        assert "Run the same command again" in err
+    (tmp_path / "noticed").touch()
     assert_no_workers(database)
     settle(tmp_path / "source", database)
 
@@ -159,13 +173,14 @@ def test_the_command_line_says_the_same(tmp_path: Path, database: str) -> None:
         finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
         assert finished.returncode == 3
         assert all(" of 5 done" in line for line in finished.stderr.splitlines()), finished.stderr
-        told.append([line for line in finished.stdout.splitlines() if not re.search("Run |/s|Where|Database", line)])
+        other = re.compile("Run |/s|Time of the workers|Database")
+        told.append([line for line in finished.stdout.splitlines() if not other.search(line)])
     assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_driver_takes_its_cluster_with_it(number: signal.Signals, tmp_path: Path, database: str) -> None:
-    """However a command ends, the cluster it started ends as well."""
+    """The cluster that a command started ends with the command, even if it is killed."""
     fill(tmp_path / "source", ITEMS)
     driver = drive(tmp_path / "source", database, on="ray", workers=1, task_size=TASK, pause=0.1)
     rays.wait_for_receipts(driver, 1)

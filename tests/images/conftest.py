@@ -1,6 +1,6 @@
-"""What the tests of the job `images` share: real pictures, a cache of their own, a folder as a source."""
+"""Shared fixtures of the tests of the job `images`: real pictures, and a folder as a source."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,18 +12,9 @@ from fanfold.images.work import Embedding
 from fanfold.job import Item
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache for these tests alone: models are made once, and the user's cache stays as it is."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FANFOLD_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(name="photos", scope="session")
 def _photos() -> dict[str, Path]:
-    """The pictures that ship inside scikit-image, by name (found without importing it: that would need SciPy)."""
+    """The pictures inside scikit-image, by name (found without importing it, which would need SciPy)."""
     spec = find_spec("skimage")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -34,18 +25,18 @@ def _photos() -> dict[str, Path]:
 
 @pytest.fixture(name="work", scope="session")
 def _work() -> Embedding:
-    """A worker's hold of the default model."""
+    """A worker's instance of the default model."""
     return Images().open()
 
 
 @pytest.fixture(name="picture", scope="session")
 def _picture(photos: dict[str, Path]) -> Image.Image:
-    """A real picture that no turning or mirroring leaves as it is, 450 x 300 pixels."""
+    """A real picture of 450 x 300 pixels that every rotation or reflection changes."""
     return Image.open(photos["chelsea"]).convert("RGB").resize((450, 300))
 
 
 class Folder:
-    """A folder as an `Opener`: the least that the job needs of a source."""
+    """A folder as an `Opener`, with only what the job needs of a source."""
 
     parallel_reads = 2
 
@@ -68,7 +59,7 @@ class Folder:
 
 @pytest.fixture(name="folder")
 def _folder(tmp_path: Path) -> Callable[..., Folder]:
-    """Makes a folder of the files given by name."""
+    """Make a folder of the given files."""
 
     def make(**files: bytes) -> Folder:
         for name, content in files.items():

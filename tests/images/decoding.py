@@ -1,4 +1,4 @@
-"""What the tests of decoding share: files made by hand, and what a model sees of them."""
+"""Shared helpers of the decoding tests: files made by hand, and what a model sees of them."""
 
 import io
 import struct
@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fanfold.images.decode import Facts, Pixels, View, decode
 
@@ -14,20 +14,20 @@ VIEW = View(size=64, crop=0.875)
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    """The picture as a file of a format."""
+    """The picture as a file of this format."""
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
 
 
 def seen(data: bytes, view: View = VIEW) -> tuple[Pixels, Facts]:
-    """What the model sees of a file, and what its row says."""
+    """The pixels that the model sees of a file, and the facts for its row."""
     out = np.empty((view.size, view.size, 3), np.uint8)
     return out, decode(data, out, view)
 
 
 def reference(image: Image.Image, view: View = VIEW) -> Pixels:
-    """The same square by Pillow alone: full size, antialiased bicubic."""
+    """The same square from Pillow alone: full size, antialiased bicubic."""
     side = min(image.size) * view.crop
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
@@ -35,8 +35,21 @@ def reference(image: Image.Image, view: View = VIEW) -> Pixels:
 
 
 def apart(one: Pixels, two: Pixels) -> float:
-    """Mean difference of two squares, in 0..255."""
+    """The mean difference of two squares, in 0..255."""
     return float(np.abs(one.astype(int) - two.astype(int)).mean())
+
+
+def ycck(image: Image.Image) -> Image.Image:
+    """The picture in four channels that, saved as a JPEG, are those of a YCCK file without its marker.
+
+    Pillow inverts the channels of a CMYK JPEG. YCCK is the inverted C, M and Y turned into YCbCr as if they were the
+    inverse of RGB, beside the inverted K.
+    """
+    rgb = np.asarray(image, float)
+    brightest = rgb.max(axis=2, keepdims=True)  # all that black ink leaves
+    inks = Image.fromarray(np.uint8(np.round(255 - 255 * rgb / np.maximum(brightest, 1))))
+    black = Image.fromarray(np.uint8(255 - brightest[..., 0]))
+    return Image.merge("CMYK", [*(ImageOps.invert(part) for part in inks.convert("YCbCr").split()), black])
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -45,12 +58,12 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(*chunks: bytes) -> bytes:
-    """A PNG of these chunks and an end."""
+    """A PNG of these chunks and an end chunk."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def png_of_depth_16(pixels: Pixels) -> bytes:
-    """A PNG of 16 bits a channel whose high bytes are `pixels`, uint8[height, width, 3]."""
+    """A PNG of 16 bits per channel whose high bytes are `pixels`, uint8[height, width, 3]."""
     height, width, _ = pixels.shape
     deep = (pixels.astype(">u2") << 8).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in deep)

@@ -1,4 +1,4 @@
-"""What becomes of a picture's bytes: the square and the facts."""
+"""Decoding a picture's bytes into the square and the facts."""
 
 import io
 import struct
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from decoding import apart, encoded, interlaced_png, png_of_depth_16, reference, seen
+from decoding import apart, encoded, interlaced_png, png_of_depth_16, reference, seen, ycck
 from PIL import Image, ImageOps, PngImagePlugin
 
 from fanfold.images.decode import Facts, View
@@ -29,7 +29,7 @@ LOSSLESS = {
 
 @pytest.mark.parametrize(("form", "options"), LOSSLESS.values(), ids=LOSSLESS)
 def test_lossless_formats(picture: Image.Image, form: str, options: dict[str, Any]) -> None:
-    """A lossless file is seen exactly as Pillow alone would show it."""
+    """A lossless file is decoded to exactly what Pillow alone would show."""
     square, facts = seen(encoded(picture, form, **options))
     assert np.array_equal(square, reference(picture))
     assert facts == Facts(450, 300, form, False)
@@ -47,7 +47,7 @@ LOSSY = {
 
 @pytest.mark.parametrize(("form", "options"), LOSSY.values(), ids=LOSSY)
 def test_lossy_formats(picture: Image.Image, form: str, options: dict[str, Any]) -> None:
-    """A lossy file is seen within two levels of the original."""
+    """A lossy file is decoded to within two levels of the original."""
     square, facts = seen(encoded(picture, form, **options))
     assert apart(square, reference(picture)) < 2
     assert facts == Facts(450, 300, form, False)
@@ -63,24 +63,25 @@ def test_greyscale(picture: Image.Image, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "TIFF"])
 def test_cmyk(picture: Image.Image, form: str) -> None:
-    """CMYK becomes RGB, whether Adobe's inversion is in the file or not."""
+    """CMYK becomes RGB, with or without Adobe's inversion in the file."""
     square, facts = seen(encoded(picture.convert("CMYK"), form))
     assert apart(square, reference(picture)) < 6
     assert facts.format == form
 
 
 def test_ycck(picture: Image.Image) -> None:
-    """A YCCK JPEG, which only Adobe's marker tells from CMYK, becomes RGB."""
-    data = encoded(picture.convert("CMYK"), "JPEG", quality=95)
+    """A YCCK JPEG, which only Adobe's marker distinguishes from CMYK, has the colours of the same picture as RGB."""
+    data = encoded(ycck(picture), "JPEG", quality=95)
     at = data.index(b"Adobe") + 11  # the marker's last byte is the transform: 0 CMYK, 2 YCCK
     assert data[at] == 0
+    assert apart(seen(data)[0], reference(picture)) > 30
     square, facts = seen(data[:at] + b"\x02" + data[at + 1 :])
-    assert square.shape == (64, 64, 3)
-    assert facts.format == "JPEG"
+    assert apart(square, reference(picture)) < 2
+    assert facts == Facts(450, 300, "JPEG", False)
 
 
 def test_large_cmyk(picture: Image.Image) -> None:
-    """A large CMYK JPEG, which simplejpeg cannot do, is scaled while decoding and lands on the same pixels."""
+    """A large CMYK JPEG, which simplejpeg cannot decode, is scaled while decoding and gives the same pixels."""
     large = picture.resize((1801, 1201))
     square, facts = seen(encoded(large.convert("CMYK"), "JPEG", quality=95))
     assert apart(square, reference(large)) < 6
@@ -89,7 +90,7 @@ def test_large_cmyk(picture: Image.Image) -> None:
 
 @pytest.mark.parametrize("size", [(450, 300), (1000, 1000), (1801, 1201), (2400, 3203), (64, 64), (50, 37), (3, 700)])
 def test_scaled_decoding(picture: Image.Image, size: tuple[int, int]) -> None:
-    """Decoding a JPEG at a fraction of its size lands on the same pixels, whatever its proportions."""
+    """Decoding a JPEG at a fraction of its size gives the same pixels for any aspect ratio."""
     large = picture.resize(size)
     square, facts = seen(encoded(large, "JPEG", quality=95))
     assert apart(square, reference(large)) < 3
@@ -97,7 +98,7 @@ def test_scaled_decoding(picture: Image.Image, size: tuple[int, int]) -> None:
 
 
 def test_fast_is_close(picture: Image.Image) -> None:
-    """Decoding at 1x shows almost the same picture."""
+    """Decoding at 1x gives almost the same picture."""
     data = encoded(picture.resize((1800, 1200)), "JPEG", quality=95)
     exact, _ = seen(data, View(224, 0.875))
     quick, _ = seen(data, View(224, 0.875, fast=True))
@@ -105,7 +106,7 @@ def test_fast_is_close(picture: Image.Image) -> None:
 
 
 def test_palette(picture: Image.Image) -> None:
-    """A palette becomes colours before resizing, not after."""
+    """A palette is converted to colours before resizing, not after."""
     image = picture.quantize(32)
     for form in ("PNG", "GIF", "BMP", "TIFF"):
         square, _ = seen(encoded(image, form))
@@ -113,7 +114,7 @@ def test_palette(picture: Image.Image) -> None:
 
 
 def test_one_bit(picture: Image.Image) -> None:
-    """Black and white becomes grey where it is shrunk."""
+    """Black and white becomes grey when it is shrunk."""
     image = picture.convert("1")
     for form in ("PNG", "TIFF", "BMP"):
         square, _ = seen(encoded(image, form))
@@ -124,7 +125,7 @@ def test_one_bit(picture: Image.Image) -> None:
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
 def test_alpha_over_white(picture: Image.Image, mode: str, form: str) -> None:
-    """What is transparent shows white, whatever colour hides under it."""
+    """Transparent pixels are white, whatever colour is under them."""
     image = picture.convert("RGBA")
     image.putalpha(Image.new("L", image.size, 0))
     image = image.quantize(16) if mode == "P" else image.convert(mode)
@@ -133,7 +134,7 @@ def test_alpha_over_white(picture: Image.Image, mode: str, form: str) -> None:
 
 
 def test_half_alpha(picture: Image.Image) -> None:
-    """Half transparent means half way to white."""
+    """Half transparent pixels are half way to white."""
     image = picture.copy()
     image.putalpha(128)
     square, _ = seen(encoded(image, "PNG"))
@@ -143,7 +144,7 @@ def test_half_alpha(picture: Image.Image) -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_sixteen_bit_grey(picture: Image.Image, form: str) -> None:
-    """Sixteen bits a pixel scale to eight; they are not cut off at 255."""
+    """Sixteen bits per pixel are scaled to eight; they are not cut off at 255."""
     grey = np.asarray(picture.convert("L"))
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
     square, _ = seen(encoded(deep, form))
@@ -151,13 +152,13 @@ def test_sixteen_bit_grey(picture: Image.Image, form: str) -> None:
 
 
 def test_sixteen_bit_colour(picture: Image.Image) -> None:
-    """A PNG of 16 bits a channel is seen as its 8-bit twin is."""
+    """A PNG of 16 bits per channel looks like its 8-bit twin."""
     square, _ = seen(png_of_depth_16(np.asarray(picture)))
     assert np.array_equal(square, reference(picture))
 
 
 def test_float_tiff(picture: Image.Image) -> None:
-    """Floats of 0..1 scale to 0..255; measured values stretch from their darkest to their lightest."""
+    """Floats in 0..1 scale to 0..255; measured values stretch from their darkest to their lightest."""
     grey = np.asarray(picture.convert("L"), np.float32)
     unit, _ = seen(encoded(Image.fromarray(grey / 255), "TIFF"))
     measured, _ = seen(encoded(Image.fromarray(grey * 1000 - 7e4), "TIFF"))
@@ -168,20 +169,20 @@ def test_float_tiff(picture: Image.Image) -> None:
 
 @pytest.mark.parametrize(("value", "kind"), [(-9999, np.float32), (70000, np.int32), (0, np.float32)])
 def test_a_tiff_of_one_value(value: int, kind: type, picture: Image.Image) -> None:
-    """A tile of nothing but "no data" has no darkest and lightest value; it is as black as any."""
+    """A tile that is only "no data" has no darkest and lightest value, and is black."""
     flat, _ = seen(encoded(Image.fromarray(np.full(picture.size, value, kind)), "TIFF"))
     assert not flat.any()
 
 
 def test_interlaced_png(picture: Image.Image) -> None:
-    """An interlaced PNG, whose rows come in seven passes, is seen like any other."""
+    """An interlaced PNG, whose rows come in seven passes, looks like any other."""
     square, _ = seen(interlaced_png(np.asarray(picture.resize((64, 64)))))
     assert np.array_equal(square, reference(picture.resize((64, 64))))
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_first_frame(form: str) -> None:
-    """Of an animated picture, or one of several pages, the first is seen."""
+    """The first frame of an animation, or the first of several pages, is used."""
     red, blue = Image.new("RGB", (90, 60), "red"), Image.new("RGB", (80, 50), "blue").resize((90, 60))
     data = encoded(red, form, save_all=True, append_images=[blue], **({"lossless": True} if form == "WEBP" else {}))
     square, facts = seen(data)
@@ -190,7 +191,7 @@ def test_first_frame(form: str) -> None:
 
 
 def test_multi_picture_jpeg(picture: Image.Image) -> None:
-    """Of a phone's JPEG that holds several, the first is seen."""
+    """The first picture is used if a phone's JPEG holds several."""
     other = Image.new("RGB", picture.size, "blue")
     square, facts = seen(encoded(picture, "MPO", save_all=True, append_images=[other]))
     assert apart(square, reference(picture)) < 4
@@ -198,7 +199,7 @@ def test_multi_picture_jpeg(picture: Image.Image) -> None:
 
 
 def test_heic(picture: Image.Image) -> None:
-    """HEIC is read where the extra is installed."""
+    """HEIC is read if the extra is installed."""
     heif = pytest.importorskip("pillow_heif", reason="needs the extra 'heic'")
     file = io.BytesIO()
     heif.from_pillow(picture).save(file, quality=95)
@@ -208,7 +209,7 @@ def test_heic(picture: Image.Image) -> None:
 
 
 def test_content_decides(picture: Image.Image, tmp_path: Path) -> None:
-    """The name plays no part: bytes are all that is given."""
+    """The content decides the format; a file's name plays no part."""
     (tmp_path / "really-a-png.jpg").write_bytes(encoded(picture, "PNG"))
     _, facts = seen((tmp_path / "really-a-png.jpg").read_bytes())
     assert facts.format == "PNG"
@@ -218,7 +219,7 @@ def test_content_decides(picture: Image.Image, tmp_path: Path) -> None:
 
 
 def with_orientation(image: Image.Image, form: str, value: int) -> bytes:
-    """The picture with that EXIF orientation."""
+    """The picture with this EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = value
     return encoded(image, form, exif=exif, **({"quality": 95} if form in ("JPEG", "AVIF") else {}))
@@ -227,7 +228,7 @@ def with_orientation(image: Image.Image, form: str, value: int) -> bytes:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("value", range(1, 9))
 def test_orientation(picture: Image.Image, form: str, value: int) -> None:
-    """Each of the eight orientations is seen, and measured, as it is displayed."""
+    """Each of the eight orientations is decoded, and measured, as it is displayed."""
     data = with_orientation(picture, form, value)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     square, facts = seen(data)
@@ -237,7 +238,7 @@ def test_orientation(picture: Image.Image, form: str, value: int) -> None:
 
 @pytest.mark.parametrize("kind", ["eXIf behind the pixels", "XMP", "text"])
 def test_orientation_wherever_a_png_keeps_it(picture: Image.Image, kind: str) -> None:
-    """A PNG's orientation is found in its EXIF chunk, even the last, in its XMP, and where ImageMagick put it once."""
+    """A PNG's orientation is found in its EXIF chunk, even the last, in its XMP, or in ImageMagick's old text chunk."""
     info = PngImagePlugin.PngInfo()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -256,7 +257,7 @@ def test_orientation_wherever_a_png_keeps_it(picture: Image.Image, kind: str) ->
 
 
 def test_a_png_is_decoded_once(picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A PNG that holds no orientation is not decoded in search of one."""
+    """A PNG without an orientation is not decoded again to look for one."""
     ends = []
     original = PngImagePlugin.PngImageFile.load_end
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load_end", lambda self: (ends.append(1), original(self))[1])
@@ -276,7 +277,7 @@ def test_absurd_orientation(picture: Image.Image, value: int) -> None:
     "exif", [b"Exif\0\0", b"Exif\0\0MM", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 99]
 )
 def test_broken_exif(picture: Image.Image, exif: bytes) -> None:
-    """Broken EXIF never costs a picture."""
+    """Broken EXIF never loses a picture."""
     data = encoded(picture, "JPEG", quality=95)
     app1 = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
     square, facts = seen(data[:2] + app1 + data[2:])

@@ -1,4 +1,4 @@
-"""Pictures that are more, or less, than their canvas: crops, and frames that do not fill it."""
+"""Pictures that are larger or smaller than their canvas: crops, and frames that do not fill it."""
 
 import io
 import struct
@@ -12,9 +12,9 @@ from fanfold.images.decode import avif
 
 
 def with_clap(data: bytes, *numbers: int, turned: bytes = b"") -> bytes:
-    """The AVIF with a crop: width, height, and offset of its middle from the picture's, and a further property.
+    """The AVIF with a crop: width, height, offset of its middle from the picture's, and a further property.
 
-    https://aomediacodec.github.io/av1-avif/, 2.3.1. The boxes before the pixels grow, so what points to them moves.
+    https://aomediacodec.github.io/av1-avif/, 2.3.1. The boxes before the pixels grow, so pointers to the pixels change.
     """
     top = {kind: span for kind, *span in avif.boxes(data, 0, len(data))}
     start, end = top[b"meta"]
@@ -51,7 +51,7 @@ CROPS = {
 def test_avif_crop(
     picture: Image.Image, numbers: tuple[int, ...], part: tuple[int, int, int, int], turn: bytes
 ) -> None:
-    """Of an AVIF with a crop only that part is seen, and measured, upright."""
+    """Only the cropped part of an AVIF is decoded, and measured, upright."""
     data = with_clap(encoded(picture, "AVIF", quality=95), *numbers, turned=turn)
     shown = picture.crop(part)
     shown = shown.rotate(90, expand=True) if turn else shown
@@ -62,7 +62,7 @@ def test_avif_crop(
 
 @pytest.mark.parametrize("numbers", [(900, 150, 0, 0), (200, 150, 300, 0), (0, 0, 0, 0)])
 def test_avif_with_an_absurd_crop(picture: Image.Image, numbers: tuple[int, ...]) -> None:
-    """A crop that is not within the picture changes nothing."""
+    """A crop outside the picture changes nothing."""
     data = encoded(picture, "AVIF", quality=95)
     square, facts = seen(with_clap(data, *numbers))
     assert np.array_equal(square, seen(data)[0])
@@ -70,7 +70,7 @@ def test_avif_with_an_absurd_crop(picture: Image.Image, numbers: tuple[int, ...]
 
 
 def partial_gif(picture: Image.Image, transparent: bool) -> tuple[bytes, Image.Image]:
-    """A GIF whose only frame covers a part of the canvas, and what is to be seen."""
+    """A GIF whose only frame covers a part of the canvas, and the expected picture."""
     part = picture.crop((112, 75, 337, 225)).quantize(63)
     options = {"transparency": 255} if transparent else {}
     data = bytearray(encoded(part, "GIF", interlace=0, **options))
@@ -85,7 +85,7 @@ def partial_gif(picture: Image.Image, transparent: bool) -> tuple[bytes, Image.I
 
 @pytest.mark.parametrize("transparent", [False, True])
 def test_gif_frame_smaller_than_its_canvas(picture: Image.Image, transparent: bool) -> None:
-    """Where the first frame of a GIF does not cover the canvas, white is seen."""
+    """The canvas around the first frame of a GIF is white."""
     data, shown = partial_gif(picture, transparent)
     square, facts = seen(data)
     assert apart(square, seen(encoded(shown, "PNG"))[0]) < 1
@@ -94,7 +94,7 @@ def test_gif_frame_smaller_than_its_canvas(picture: Image.Image, transparent: bo
 
 @pytest.mark.parametrize("form", ["WEBP", "PNG", "GIF"])
 def test_first_frame_with_transparent_parts(picture: Image.Image, form: str) -> None:
-    """What is transparent in the first frame of an animation shows white."""
+    """Transparent parts of an animation's first frame are white."""
     frame = picture.convert("RGBA")
     frame.putalpha(Image.new("L", frame.size, 255))
     frame.paste((0, 0, 0, 0), (100, 50, 350, 250))
@@ -106,7 +106,7 @@ def test_first_frame_with_transparent_parts(picture: Image.Image, form: str) -> 
 
 
 def test_grey_with_alpha_in_jpeg2000(picture: Image.Image) -> None:
-    """Grey with alpha is laid over white in JPEG 2000, too."""
+    """Grey with alpha is blended with white in JPEG 2000, too."""
     image = picture.convert("LA")
     image.putalpha(128)
     square, _ = seen(encoded(image, "JPEG2000"))

@@ -1,4 +1,4 @@
-"""Bytes at random, and pictures with some changed: a row or a DecodeError, and nothing else."""
+"""Random bytes, and pictures with changed bytes: a row or a DecodeError, and nothing else."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from fanfold.images.decode import DecodeError, View
 
 
 def row_or_refusal(data: bytes) -> None:
-    """Decode, and let nothing but a DecodeError pass."""
+    """Decode, and ignore only a DecodeError."""
     try:
         _, facts = seen(data, View(16, 0.875, max_pixels=1 << 20))
     except DecodeError:
@@ -36,7 +36,7 @@ MAGICS = [
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([b"", *MAGICS]), st.binary(max_size=400))
 def test_random_bytes(magic: bytes, rest: bytes) -> None:
-    """Random bytes, behind the first bytes of any format, are a row or a DecodeError."""
+    """Random bytes after the first bytes of any format are a row or a DecodeError."""
     row_or_refusal(magic + rest)
 
 
@@ -54,7 +54,7 @@ SEEDS: list[tuple[str, dict[str, Any], str]] = [
     ("AVIF", {}, "RGB"),
     ("PPM", {}, "RGB"),
 ]
-"""Small pictures to be damaged: format, how it is written, mode."""
+"""Small pictures to damage: format, options, mode."""
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -64,7 +64,7 @@ SEEDS: list[tuple[str, dict[str, Any], str]] = [
     st.floats(0, 1),
 )
 def test_mutated_pictures(picture: Image.Image, seed: int, flips: list[tuple[float, int]], keep: float) -> None:
-    """Real pictures with bytes overwritten and their end cut off are a row or a DecodeError."""
+    """Real pictures with overwritten bytes and a missing end are a row or a DecodeError."""
     form, options, mode = SEEDS[seed]
     data = bytearray(encoded(picture.resize((40, 30)).convert(mode), form, **options))
     for place, value in flips:

@@ -1,4 +1,4 @@
-"""PNGs: metadata is never worth a picture, what is transparent shows white, large ones are seen strip by strip."""
+"""PNGs: bad metadata never loses a picture, transparency is white, and large pictures are decoded in strips."""
 
 import struct
 import zlib
@@ -16,7 +16,7 @@ LARGE_TEXT = zlib.compress(b"x" * 3_000_000)
 
 
 def wrong(part: bytes) -> bytes:
-    """The chunk with another checksum."""
+    """The chunk with a wrong checksum."""
     return part[:-1] + bytes([part[-1] ^ 1])
 
 
@@ -42,7 +42,7 @@ ODD = {
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("part", ODD.values(), ids=ODD)
 def test_metadata_never_costs_a_picture(picture: Image.Image, part: bytes, behind: bool) -> None:
-    """Whatever is wrong with a PNG's text, profile or other metadata, before or behind the pixels, it is whole."""
+    """A PNG with bad text, profile or other metadata, before or after the pixels, is decoded whole."""
     data = encoded(picture, "PNG")
     at = len(data) - 12 if behind else HEADER
     square, facts = seen(data[:at] + part + data[at:], View(64, 0.875, truncated="fail"))
@@ -51,7 +51,7 @@ def test_metadata_never_costs_a_picture(picture: Image.Image, part: bytes, behin
 
 
 def test_a_file_that_broke_off_behind_the_pixels(picture: Image.Image) -> None:
-    """A PNG that lacks its end, or part of a text behind the pixels, lacks none of them."""
+    """A PNG that lacks its end, or part of a text after the pixels, has all its pixels."""
     data = encoded(picture, "PNG")
     text = chunk(b"tEXt", b"Comment\0hello")
     for ending in (b"", text[:-6], text, text[:3], b"no chunk at all"):
@@ -64,7 +64,7 @@ def test_a_file_that_broke_off_behind_the_pixels(picture: Image.Image) -> None:
 
 
 def grey_png(values: np.ndarray[tuple[int, int], np.dtype[np.int64]], bits: int, transparent: int) -> bytes:
-    """A grey PNG one value of which is transparent."""
+    """A grey PNG with one transparent value."""
     height, width = values.shape
     places = np.arange(bits - 1, -1, -1)
     rows = np.packbits((values[..., None] >> places & 1).reshape(height, -1).astype(np.uint8), axis=1)
@@ -76,7 +76,7 @@ def grey_png(values: np.ndarray[tuple[int, int], np.dtype[np.int64]], bits: int,
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_a_transparent_grey_shows_white(picture: Image.Image, bits: int) -> None:
-    """The one value of a grey PNG that is transparent shows white, at every depth."""
+    """The transparent value of a grey PNG is white, at every depth."""
     most = (1 << bits) - 1
     values = np.round(np.asarray(picture.convert("L")) * (most / 255)).astype(np.int64)
     clear = int(values[150, 225])
@@ -86,7 +86,7 @@ def test_a_transparent_grey_shows_white(picture: Image.Image, bits: int) -> None
 
 
 def test_a_transparent_colour_of_sixteen_bits_shows_white(picture: Image.Image) -> None:
-    """The one colour of a PNG of 16 bits a channel that is transparent shows white."""
+    """The transparent colour of a PNG of 16 bits per channel is white."""
     pixels = np.asarray(picture).copy()
     pixels[100:200, 100:300] = (10, 20, 30)
     data = png_of_depth_16(pixels)
@@ -98,7 +98,7 @@ def test_a_transparent_colour_of_sixteen_bits_shows_white(picture: Image.Image) 
 # -- strip by strip -------------------------------------------------------------------------------------------------
 
 STRIPS = View(64, 0.875, max_pixels=1 << 24)
-"""With which a picture of 16 megapixels is decoded in strips."""
+"""The view in which a picture of 16 megapixels is decoded in strips."""
 
 
 @pytest.fixture(name="large", scope="module")
@@ -108,14 +108,14 @@ def _large(picture: Image.Image) -> Image.Image:
 
 @pytest.fixture(name="_short")
 def _short_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strips of a few rows, hence many."""
+    """Strips of a few rows, and so many of them."""
     monkeypatch.setattr(decode.png, "_ROWS", 1 << 18)
 
 
 @pytest.mark.usefixtures("_short")
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "I;16"])
 def test_strips_are_the_same_picture(large: Image.Image, mode: str) -> None:
-    """A PNG decoded in strips is seen as it is at once, in every mode."""
+    """A PNG looks the same decoded in strips and at once, in every mode."""
     image = large.convert("RGB")
     if mode in ("RGBA", "LA"):
         image.putalpha(image.getchannel("G"))
@@ -131,7 +131,7 @@ def test_strips_are_the_same_picture(large: Image.Image, mode: str) -> None:
 
 @pytest.mark.usefixtures("_short")
 def test_strips_that_break_off(large: Image.Image) -> None:
-    """What is there of half a large PNG is seen, and flagged."""
+    """The available part of half a large PNG is decoded and flagged."""
     data = encoded(large, "PNG", compress_level=1)
     whole, _ = seen(data, STRIPS)
     square, facts = seen(data[: len(data) // 2], STRIPS)
@@ -149,14 +149,14 @@ WITHOUT = {
 
 @pytest.mark.parametrize(("change", "said"), WITHOUT.values(), ids=WITHOUT)
 def test_a_png_that_cannot_be_seen(picture: Image.Image, change: object, said: str) -> None:
-    """A PNG without a sound header or without pixels fails as a PNG, and says what is wrong."""
+    """A PNG without a good header or without pixels fails as a PNG, with what is wrong."""
     assert callable(change)
     with pytest.raises(DecodeError, match=said):
         seen(change(encoded(picture, "PNG")))
 
 
 def test_a_damaged_palette_is_flagged(picture: Image.Image) -> None:
-    """A wrong checksum in a chunk that changes pixels is damage."""
+    """A wrong checksum in a chunk that affects pixels is damage."""
     data = encoded(picture, "PNG")
     _, facts = seen(data[:HEADER] + wrong(chunk(b"tRNS", b"\0\1\0\2\0\3")) + data[HEADER:])
     assert facts.truncated

@@ -1,4 +1,4 @@
-"""TIFFs of every depth, order and layout are seen as the same picture saved plainly."""
+"""TIFFs of every depth, order and layout look like the same picture saved plainly."""
 
 import io
 import subprocess
@@ -18,24 +18,24 @@ HALF = 128
 
 
 def tiff(pixels: Array, **options: Any) -> bytes:
-    """A TIFF of these pixels, as they are."""
+    """A TIFF of these pixels, unchanged."""
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, metadata=None, **options)
     return file.getvalue()
 
 
 def wide(pixels: Pixels) -> Array:
-    """The same in 16 bits."""
+    """The same pixels in 16 bits."""
     return pixels.astype(np.uint16) * 257
 
 
 def planes(pixels: Array) -> Array:
-    """A plane a colour, not a colour after the other."""
+    """One plane per colour, instead of interleaved colours."""
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def with_alpha(pixels: Array, premultiplied: bool) -> Array:
-    """Half transparent."""
+    """The pixels, half transparent."""
     most = np.iinfo(pixels.dtype).max
     alpha = np.full(pixels.shape[:2], HALF * (most // 255), pixels.dtype)
     colours = np.round(pixels * (HALF / 255)).astype(pixels.dtype) if premultiplied else pixels
@@ -81,13 +81,13 @@ ORDERS = [{"byteorder": order, "bigtiff": big} for order in "<>" for big in (Fal
 @pytest.mark.parametrize("packed", [None, "zlib", "lzw"])
 @pytest.mark.parametrize("kind", [*COLOUR, *SINGLE])
 def test_deep_and_odd_tiffs(picture: Image.Image, kind: str, packed: str | None, order: dict[str, Any]) -> None:
-    """Depth, order, layout and packing of a TIFF change nothing in what is seen; what cannot be decoded says so."""
+    """Depth, order, layout and compression of a TIFF do not change the picture; an unsupported kind says so."""
     change, options = {**COLOUR, **SINGLE}[kind]
     plain = picture if kind in COLOUR else picture.convert("L")
     if packed and ("bitspersample" in options or (kind == "float16" and packed == "lzw")):
         packed = None  # tifffile cannot write these
     if "bitspersample" in options:
-        order = {**order, "byteorder": "<"}  # nor these right
+        order = {**order, "byteorder": "<"}  # it writes these wrong, too
     data = tiff(change(np.asarray(plain)), compression=packed, **options, **order)
     if kind.startswith("cmyk") and order == {"byteorder": ">", "bigtiff": True}:
         with pytest.raises(DecodeError, match=r"a TIFF of 450 x 300 x 4 .*colours \(SEPARATED\) cannot be decoded"):
@@ -102,7 +102,7 @@ def test_deep_and_odd_tiffs(picture: Image.Image, kind: str, packed: str | None,
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("mode", ["L", "RGB", "planar"])
 def test_tiffs_with_alpha(picture: Image.Image, mode: str, deep: bool, extra: str) -> None:
-    """Half transparent is half way to white, whether the colours were multiplied by it or not."""
+    """Half transparent is half way to white, with or without premultiplied colours."""
     plain = picture.convert("L" if mode == "L" else "RGB")
     pixels = np.asarray(plain)
     pixels = with_alpha(wide(pixels) if deep else pixels, premultiplied=extra == "assocalpha")
@@ -115,7 +115,7 @@ def test_tiffs_with_alpha(picture: Image.Image, mode: str, deep: bool, extra: st
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("white", ["minisblack", "miniswhite"])
 def test_tiffs_of_few_bits(picture: Image.Image, bits: int, white: str) -> None:
-    """One, two and four bits a pixel are seen, and white is white whichever value means it."""
+    """TIFFs with one, two and four bits per pixel are decoded, and white is white whichever value stands for it."""
     most = (1 << bits) - 1
     values = np.round(np.asarray(picture.convert("L")) * (most / 255)).astype(np.uint8)
     stored = values if white == "minisblack" else most - values
@@ -127,7 +127,7 @@ def test_tiffs_of_few_bits(picture: Image.Image, bits: int, white: str) -> None:
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_floats_that_are_no_numbers(picture: Image.Image, odd: float, kind: type) -> None:
-    """Infinite values, and those that are no number, do not count for what is black and white."""
+    """Infinite values and NaN do not affect which values are black and white."""
     grey = (np.asarray(picture.convert("L")) * 3.0 - 5).astype(kind)
     whole, _ = seen(tiff(grey, **GREY))
     grey[100, 200:202] = odd
@@ -137,13 +137,13 @@ def test_floats_that_are_no_numbers(picture: Image.Image, odd: float, kind: type
 
 
 def nodata(mark: object) -> dict[str, Any]:
-    """GDAL's tag, which says what marks no data."""
+    """GDAL's tag for the value that marks no data."""
     return {**GREY, "extratags": [(42113, 2, 0, str(mark), True)]}
 
 
 @pytest.mark.parametrize("mark", [-9999, -3.4028234663852886e38, 1e20, 9999, 255, "nan"])
 def test_nodata(picture: Image.Image, mark: float) -> None:
-    """The value that GDAL marks no data with does not count either, and shows as the darkest."""
+    """GDAL's no-data value does not affect the range either, and looks like the darkest value."""
     grey = (np.asarray(picture.convert("L")) * 3.0 - 5.5).astype(np.float32)
     whole, _ = seen(tiff(grey, **GREY))
     grey[100:103, 200:203] = float(mark)
@@ -153,7 +153,7 @@ def test_nodata(picture: Image.Image, mark: float) -> None:
 
 @pytest.mark.parametrize("mark", [-9999, -3.4028234663852886e38, 1e20, -32768])
 def test_nodata_without_a_tag(picture: Image.Image, mark: float) -> None:
-    """Values by which programs commonly mark no data do not count, if they lie far from all others."""
+    """Values that programs commonly use for no data are ignored if they lie far from all others."""
     grey = np.asarray(picture.convert("L")).astype(np.float32)
     whole, _ = seen(tiff(grey, **GREY))
     grey[100:103, 200:203] = mark
@@ -162,13 +162,13 @@ def test_nodata_without_a_tag(picture: Image.Image, mark: float) -> None:
 
 @pytest.mark.parametrize(("value", "options"), [(np.nan, GREY), (np.inf, GREY), (-9999, nodata(-9999))])
 def test_nothing_but_nodata(value: float, options: dict[str, Any]) -> None:
-    """A float TIFF none of whose values counts fails, and says so."""
-    with pytest.raises(DecodeError, match="infinite, no number, or marks no data"):
+    """A float TIFF without usable values fails and says so."""
+    with pytest.raises(DecodeError, match="infinite, not a number, or marks no data"):
         seen(tiff(np.full((90, 90), value, np.float32), **options))
 
 
 def test_a_narrow_range_is_stretched() -> None:
-    """Measured values of a narrow range, wherever it lies, become black to white."""
+    """Measured values in a narrow range, anywhere, are stretched from black to white."""
     slope = np.tile(np.linspace(130, 140, 300, dtype=np.float32), (300, 1))
     square, _ = seen(tiff(slope, **GREY))
     assert square.min() < 25
@@ -176,7 +176,7 @@ def test_a_narrow_range_is_stretched() -> None:
 
 
 def test_complex_numbers() -> None:
-    """What of complex numbers is to be seen is not known, and the failure says so."""
+    """There is no defined way to show complex numbers, and the failure says so."""
     with pytest.raises(DecodeError, match="complex numbers"):
         seen(tiff(np.ones((90, 90), np.complex64), **GREY))
 
@@ -184,7 +184,7 @@ def test_complex_numbers() -> None:
 @pytest.mark.parametrize("layout", [{"rowsperstrip": 16}, {"tile": (64, 64)}])
 @pytest.mark.parametrize("kind", ["rgb16 planar", "float32 rgb", "float64 tiled", "int32 of small values"])
 def test_deep_tiffs_that_broke_off(picture: Image.Image, kind: str, layout: dict[str, Any]) -> None:
-    """Of a deep TIFF that lacks its last strips or tiles the others are seen, and it is flagged."""
+    """A deep TIFF that lacks its last strips or tiles shows the others and is flagged."""
     change, options = {**COLOUR, **SINGLE}[kind]
     plain = picture if kind in COLOUR else picture.convert("L")
     options = {**{name: value for name, value in options.items() if name != "planarconfig"}, **layout}
@@ -198,7 +198,7 @@ def test_deep_tiffs_that_broke_off(picture: Image.Image, kind: str, layout: dict
 
 
 def test_a_packed_float_needs_an_extra() -> None:
-    """Without the extra 'tiff', what needs it fails, and says what to install."""
+    """Without the extra 'tiff', a file that needs it fails with what to install."""
     program = """
 import io, sys
 sys.modules["imagecodecs"] = None

@@ -1,4 +1,4 @@
-"""`fanfold doctor`: what it finds, and what it advises."""
+"""`fanfold doctor`: its findings and its advice."""
 
 import json
 import subprocess
@@ -16,12 +16,12 @@ RUNTIME = Runtime("1.32.0", ("cpu",), (), "none", {}, "/cache", 1 << 33)
 
 
 def said(machine: Machine, runtime: Runtime = RUNTIME) -> str:
-    """All advice, but that about HEIC, which depends on what is installed."""
+    """All advice except about HEIC, which depends on the installed packages."""
     return " ".join(sentence for sentence in advice(machine, runtime) if "HEIC" not in sentence)
 
 
 def test_nothing_to_say() -> None:
-    """A usual machine needs no advice."""
+    """An ordinary machine needs no advice."""
     assert said(PLAIN) == ""
 
 
@@ -39,12 +39,12 @@ def test_nothing_to_say() -> None:
     ids=["GPU unused", "GPU", "GPU without CUDA", "VNNI", "AMX not granted", "little memory", "full cache"],
 )
 def test_advice(machine: Machine, runtime: Runtime, words: str) -> None:
-    """What could be better comes with what to do about it."""
+    """Each problem comes with what to do about it."""
     assert words in said(machine, runtime)
 
 
 def test_amx_counts_only_where_it_is_granted() -> None:
-    """Without the kernel's leave the processor's AMX is no reason for INT8."""
+    """AMX that the kernel has not granted is not a reason for INT8."""
     amx = Processor("x", ("AMX-TILE", "AMX-INT8"))
     assert "--precision int8" not in said(replace(PLAIN, processor=amx, amx=False))
     assert "--precision int8" in said(replace(PLAIN, processor=amx, amx=True))
@@ -60,13 +60,13 @@ def test_here() -> None:
 
 
 def fanfold(*words: str, prelude: str = "") -> "subprocess.CompletedProcess[str]":
-    """The command line, with a line of Python before it."""
+    """Run the command line after a line of Python."""
     code = f"import sys; sys.argv = ['fanfold', *{words!r}]; {prelude}\nfrom fanfold.cli import main; main()"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
 def test_command() -> None:
-    """The command shows a table for people and one JSON object for scripts."""
+    """The command prints a table for people, or one JSON object for scripts."""
     shown = fanfold("doctor")
     assert shown.returncode == 0, shown.stderr
     assert "ONNX Runtime" in shown.stdout
@@ -77,7 +77,7 @@ def test_command() -> None:
 
 
 def test_without_the_extra() -> None:
-    """It works without the job's dependencies, and says how to get them."""
+    """The command works without the job's dependencies and says how to install them."""
     absent = (
         "import importlib.util as u; f = u.find_spec; "
         "u.find_spec = lambda name, *rest: None if name == 'onnxruntime' else f(name, *rest)"

@@ -1,4 +1,4 @@
-"""Running a graph: on the CPU, or on a provider that must agree with it."""
+"""Running a graph on the CPU, or on a provider that must agree with it."""
 
 from typing import get_args
 
@@ -8,7 +8,7 @@ import pytest
 
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images import Provider
-from fanfold.images.embed import (
+from fanfold.images.models.embedder import (
     PROVIDERS,
     Embedder,
     chain,
@@ -18,22 +18,22 @@ from fanfold.images.embed import (
     open_embedder,
     starts,
 )
-from fanfold.images.model import probe, ready
+from fanfold.images.models.model import probe, ready
 
 
 def absent() -> str:
-    """A provider that the installed ONNX Runtime was built without."""
+    """A provider that the installed ONNX Runtime does not include."""
     there = onnxruntime.get_available_providers()
     return next(name for name, full in PROVIDERS.items() if full not in there)
 
 
 def test_list_of_providers() -> None:
-    """The option's choices are the providers there are."""
+    """The option's choices are the known providers."""
     assert set(get_args(Provider)) == set(PROVIDERS)
 
 
 def test_opened_on_the_cpu() -> None:
-    """On the CPU, what was opened gives what the graph gives."""
+    """On the CPU, the opened embedder gives the graph's vectors."""
     found = ready("efficientnet-lite0")
     pictures = probe(224)[None]
     opened = open_embedder(found.file, found.batch, "cpu", probe(224))
@@ -41,14 +41,14 @@ def test_opened_on_the_cpu() -> None:
 
 
 def test_absent_provider() -> None:
-    """A provider that is not in this ONNX Runtime is refused, with those that are."""
+    """A provider that this ONNX Runtime lacks is refused, with a list of those it has."""
     found = ready("efficientnet-lite0")
-    with pytest.raises(UsageError, match=f"cannot use '{absent()}'; it has cpu"):
+    with pytest.raises(UsageError, match=f"not built with the provider '{absent()}'; it has cpu"):
         open_embedder(found.file, None, absent(), probe(224))
 
 
 def test_unknown_provider() -> None:
-    """A provider nobody has heard of is refused with those there are."""
+    """An unknown provider is refused with a list of the known ones."""
     with pytest.raises(UsageError, match="Use one of cpu, cuda"):
         check_provider("gpu")
 
@@ -63,7 +63,7 @@ def test_wheel_that_would_have_it() -> None:
 
 
 def test_a_session_that_went_over_to_the_cpu() -> None:
-    """A session that ONNX Runtime made without the provider asked for is refused, not used."""
+    """A session that ONNX Runtime made without the requested provider is refused, not used."""
     file = ready("efficientnet-lite0").file
     with (
         pytest.warns(UserWarning, match="not in available provider names"),
@@ -73,7 +73,7 @@ def test_a_session_that_went_over_to_the_cpu() -> None:
 
 
 def test_what_a_session_runs_by() -> None:
-    """Of a session on the CPU only the CPU is believed; for CUDA, the message says what it needs."""
+    """A session on the CPU passes only as a CPU session; for CUDA, the message says what is needed."""
     session = onnxruntime.InferenceSession(ready("efficientnet-lite0").file, providers=["CPUExecutionProvider"])
     check_running("cpu", session)
     with pytest.raises(FanfoldError, match=r"cuDNN.*fanfold doctor"):
@@ -82,7 +82,7 @@ def test_what_a_session_runs_by() -> None:
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_what_starts() -> None:
-    """The CPU runs a graph here; what this ONNX Runtime lacks does not."""
+    """The CPU runs a graph here; a provider that this ONNX Runtime lacks does not."""
     assert starts("cpu")
     assert not starts(absent())
 
@@ -91,23 +91,23 @@ def test_what_starts() -> None:
     ("provider", "names"), [("cpu", "CPU"), ("cuda", "CUDA CPU"), ("tensorrt", "Tensorrt CUDA CPU")]
 )
 def test_what_takes_over(provider: str, names: str) -> None:
-    """What a provider leaves over goes to the next: from TensorRT to CUDA, and to the CPU last."""
+    """A provider's unsupported operators go to the next one: from TensorRT to CUDA, and last to the CPU."""
     assert chain(provider) == [f"{name}ExecutionProvider" for name in names.split()]
 
 
 @pytest.mark.parametrize("theirs", [[0.0, 1.0], [np.nan, 1.0], [0.0, 0.0], [1.0, 0.1]])
 def test_disagreement(theirs: list[float]) -> None:
     """A provider whose vector points elsewhere, or nowhere, is refused."""
-    with pytest.raises(FanfoldError, match="other vectors than the CPU"):
+    with pytest.raises(FanfoldError, match="different vectors than the CPU"):
         check_alike(np.array(theirs, np.float32), np.array([1, 0], np.float32), "cuda")
 
 
 def test_agreement() -> None:
-    """Reduced precision is no disagreement."""
+    """Reduced precision is not a disagreement."""
     check_alike(np.array([1, 0.01], np.float32), np.array([1, 0], np.float32), "cuda")
 
 
 def test_no_graph() -> None:
-    """What is no graph fails as an error of fanfold's."""
+    """A file that is not a graph fails with an error of fanfold."""
     with pytest.raises(FanfoldError, match="cannot run the model"):
         open_embedder("/nowhere/model.onnx", None, "cpu", probe(8))

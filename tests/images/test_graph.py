@@ -1,4 +1,4 @@
-"""Surgery on ONNX graphs: what is kept of a model, and what goes in and comes out."""
+"""Changes to ONNX graphs: what is kept of a model, and its input and output."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fanfold.errors import UsageError
-from fanfold.images.graph import input_of, prepare
+from fanfold.images.models.graph import input_of, prepare
 
 Node = tuple[str, list[str], str, dict[str, Any]]
 
@@ -39,7 +39,7 @@ def network(
     kind: int = TensorProto.FLOAT,
     others: tuple[str, ...] = (),
 ) -> onnx.ModelProto:
-    """A small network on one picture `x`."""
+    """A small network with one picture `x` as its input."""
     used = {name for node in nodes for name in node[1]}
     tensors = [_tensor(name, value, kind) for name, value in WEIGHTS.items() if name in used]
     inputs = [helper.make_tensor_value_info("x", kind, ["n", 3, 8, 8] if shape is None else shape)]
@@ -56,7 +56,7 @@ def _tensor(name: str, value: np.ndarray, kind: int) -> onnx.TensorProto:
 
 
 def embedded(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
-    """What the prepared model gives."""
+    """The prepared model's vectors."""
     ready = prepare(model, 8, MEANS, DEVIATIONS).model
     onnx.checker.check_model(ready)
     return onnxruntime.InferenceSession(ready.SerializeToString()).run(["vectors"], {"pictures": pictures})[0]
@@ -69,24 +69,24 @@ def _pictures() -> np.ndarray:
 
 @pytest.fixture(name="features")
 def _features(pictures: np.ndarray) -> np.ndarray:
-    """float32[3, 6, 8, 8]: the trunk's last feature map, by ONNX Runtime from arithmetic done here."""
+    """float32[3, 6, 8, 8]: the trunk's last feature map, from ONNX Runtime with preprocessing done here."""
     x = ((pictures - np.array(MEANS)) / np.array(DEVIATIONS)).transpose(0, 3, 1, 2).astype(np.float32)
     session = onnxruntime.InferenceSession(network(*TRUNK, outputs=("active",)).SerializeToString())
     return session.run(["active"], {"x": x})[0]
 
 
 def a_map(features: np.ndarray) -> np.ndarray:
-    """The mean of the map over the picture."""
+    """The mean of the feature map over the picture."""
     return features.mean(axis=(2, 3))
 
 
 def a_token(features: np.ndarray) -> np.ndarray:
-    """The map's first place, as a transformer's first token."""
+    """The feature map's first position, like a transformer's first token."""
     return features.reshape(len(features), 6, 64)[:, :, 0]
 
 
 def projected(features: np.ndarray) -> np.ndarray:
-    """The mean through the dense layer."""
+    """The mean after the dense layer."""
     return a_map(features) @ WEIGHTS["dense"] + WEIGHTS["bias"]
 
 
@@ -153,13 +153,13 @@ def test_embedding(
     pictures: np.ndarray,
     features: np.ndarray,
 ) -> None:
-    """Of each shape of model, the vector worth keeping is kept; pixels become what the model was trained on."""
+    """For each kind of model, the useful vector is kept, and pixels are converted to the model's input."""
     assert np.abs(embedded(model, pictures) - expected(features)).max() < 1e-4
     assert told in prepare(model, 8, MEANS, DEVIATIONS).output
 
 
 def test_what_is_cut_off_is_gone() -> None:
-    """The classifier's weights do not stay in the file."""
+    """The classifier's weights are removed from the file."""
     model = prepare(SHAPES["classifier"][0], 8, MEANS, DEVIATIONS).model
     assert {tensor.name for tensor in model.graph.initializer} == {"kernel", "fanfold_mean", "fanfold_scale"}
 
@@ -173,7 +173,7 @@ def test_the_given_graph_stays() -> None:
 
 
 def test_channels_last(pictures: np.ndarray) -> None:
-    """A model that takes its channels last gets them last."""
+    """A model with channels last gets its channels last."""
     model = network(
         ("ReduceMean", ["x"], "vector", {"axes": [1, 2], "keepdims": 0}), outputs=("vector",), shape=["n", 8, 8, 3]
     )
@@ -182,14 +182,14 @@ def test_channels_last(pictures: np.ndarray) -> None:
 
 
 def test_half_precision(pictures: np.ndarray, features: np.ndarray) -> None:
-    """A float16 model is fed float16, and its vectors come out as float32."""
+    """A float16 model gets float16, and its vectors come out as float32."""
     found = embedded(network(*TRUNK, POOL, FLAT, outputs=("vector",), kind=TensorProto.FLOAT16), pictures)
     assert found.dtype == np.float32
     assert np.abs(found - a_map(features)).max() < 0.05
 
 
 def test_input_of() -> None:
-    """What the graph says of its input is read."""
+    """The input is read from the graph."""
     found = input_of(network(*TRUNK, outputs=("active",), shape=[2, 3, 96, 96]))
     assert (found.name, found.batch, found.size, found.channels_last) == ("x", 2, 96, False)
 
@@ -197,7 +197,7 @@ def test_input_of() -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (network(*TRUNK, outputs=("active",), shape=["n", 3, 8, 16]), "16 x 8 pixels; only squares"),
+        (network(*TRUNK, outputs=("active",), shape=["n", 3, 8, 16]), "16 x 8 pixels, but only squares"),
         (network(*TRUNK, outputs=("active",), others=("caption",)), "must have one input"),
         (network(("Identity", ["x"], "y", {}), outputs=("y",), shape=["n", 10]), "must have one input"),
     ],

@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub: real client, real HTTP, a hub of our own on loopback."""
+"""Models from the Hugging Face hub: a real client, real HTTP, and a local hub on loopback."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images import Images
-from fanfold.images.hub import Address, fetch
-from fanfold.images.model import ready
+from fanfold.images.models.hub import Address, fetch
+from fanfold.images.models.model import ready
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LATER = "f" * 40
@@ -26,7 +26,7 @@ LATER = "f" * 40
 
 @dataclass
 class Hub:
-    """What the hub holds, and what was asked of it."""
+    """The hub's files, and the requests it received."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -66,12 +66,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(name="hub")
 def _hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with one model in it, and an empty cache."""
+    """A hub with one model, and an empty cache."""
     hub = Hub()
     hub.files["org/net/onnx/model.onnx"] = small_classifier()
     hub.files["org/net/preprocessor_config.json"] = json.dumps(
@@ -90,7 +90,7 @@ def _hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def small_classifier(seed: int = 0) -> bytes:
-    """A network of one convolution, a global pool and a classifier, whose embedding has 8 values."""
+    """A network of one convolution, a global pool and a classifier, with an embedding of 8 values."""
     random = np.random.default_rng(seed)
     weights = {
         "kernel": random.normal(size=(8, 3, 3, 3)).astype(np.float32),
@@ -114,7 +114,7 @@ def small_classifier(seed: int = 0) -> bytes:
 
 
 def test_fetched_once(hub: Hub) -> None:
-    """A model is fetched on first use and needs no network after that; its revision and hash are kept."""
+    """A model is downloaded on first use and needs no network after that; its revision and hash are kept."""
     first = ready("hf://org/net/onnx/model.onnx@main")
     hub.asked.clear()
     again = ready("hf://org/net/onnx/model.onnx@main")
@@ -127,14 +127,14 @@ def test_fetched_once(hub: Hub) -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_configuration_beside_it() -> None:
-    """Sizes and arithmetic come from the repository's preprocessor_config.json, and the recipe says so."""
+    """Sizes and normalisation come from the repository's preprocessor_config.json, and the recipe says so."""
     found = ready("hf://org/net/onnx/model.onnx")
     assert (found.size, found.crop) == (32, 0.8)
     assert "[127.5, 127.5, 127.5]) / [63.75, 63.75, 63.75] (from its preprocessor_config.json)" in found.preprocessing
 
 
 def test_no_configuration(hub: Hub) -> None:
-    """Without one, ImageNet's numbers are assumed, and the recipe says so."""
+    """Without a configuration, ImageNet's numbers are assumed, and the recipe says so."""
     del hub.files["org/net/preprocessor_config.json"]
     found = ready("hf://org/net/onnx/model.onnx")
     assert found.size == 224
@@ -142,7 +142,7 @@ def test_no_configuration(hub: Hub) -> None:
 
 
 def test_main_stays_what_it_was(hub: Hub) -> None:
-    """A push to the repository changes nothing for who has the model, and is seen by who asks for it."""
+    """A push to the repository changes nothing for a cached model; a request for the new revision gets it."""
     before = fetch(Address.parse("hf://org/net/onnx/model.onnx"))
     hub.main = LATER
     hub.files["org/net/onnx/model.onnx"] = small_classifier(seed=1)
@@ -151,7 +151,7 @@ def test_main_stays_what_it_was(hub: Hub) -> None:
 
 
 def test_damaged_in_the_cache(hub: Hub) -> None:
-    """A file that changed since it was fetched is fetched again."""
+    """A file that changed since its download is downloaded again."""
     kept = fetch(Address.parse("hf://org/net/onnx/model.onnx"))
     Path(kept.file).resolve().write_bytes(b"something else")
     assert fetch(Address.parse("hf://org/net/onnx/model.onnx")) == kept
@@ -160,14 +160,14 @@ def test_damaged_in_the_cache(hub: Hub) -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_not_the_file_it_should_be() -> None:
-    """A file whose hash is not the one this version of fanfold knows is refused."""
-    with pytest.raises(FanfoldError, match="not the file it should be"):
+    """A file whose hash is not the one that fanfold expects is refused."""
+    with pytest.raises(FanfoldError, match="not the expected file"):
         fetch(Address.parse("hf://org/net/onnx/model.onnx"), sha256="0" * 64)
 
 
 def test_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without a network, the error names the model that needs none."""
-    with socket.socket() as taken:  # bound and not listening: connecting to it is refused
+    """Without a network, the error names the model that needs no download."""
+    with socket.socket() as taken:  # bound and not listening, so that connections are refused
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
         monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path))
@@ -181,20 +181,20 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         ("hf://org/net/onnx/other.onnx", "There is no 'onnx/other.onnx' in org/net"),
         ("hf://org/other/model.onnx", "There is no model org/other"),
-        ("hf://org/net/onnx/model.onnx@nonsense", "cannot be fetched"),
+        ("hf://org/net/onnx/model.onnx@nonsense", "Cannot fetch hf:"),
         ("hf://org/net", "not an address like"),
         ("hf://org/net/weights.bin", "not an address like"),
     ],
 )
 def test_not_there(address: str, said: str) -> None:
-    """What the hub does not have is said by name."""
+    """The error names what the hub does not have."""
     with pytest.raises(FanfoldError, match=said):
         ready(address)
 
 
 @pytest.mark.usefixtures("hub")
 def test_embeds(photos: dict[str, Path]) -> None:
-    """A model of the hub embeds a picture, and its table says what it was."""
+    """A model from the hub embeds a picture, and its table records the model."""
     job = Images(model=f"hf://org/net/onnx/model.onnx@{COMMIT}")
     assert job.embed_one(photos["coffee"].read_bytes()).shape == (8,)
     assert job.schema().metadata[b"fanfold.revision"] == COMMIT.encode()
@@ -202,6 +202,6 @@ def test_embeds(photos: dict[str, Path]) -> None:
 
 
 def test_address_of_a_usage_error() -> None:
-    """A malformed address is the command's fault."""
+    """A malformed address is a usage error."""
     with pytest.raises(UsageError):
         Address.parse("hf://org")

@@ -1,4 +1,4 @@
-"""The job `images` as the core sees it: options, schema, recipe."""
+"""The job `images` as the core uses it: options, schema, recipe."""
 
 import json
 import pickle
@@ -19,7 +19,7 @@ from fanfold.job import Job, load, spec
 
 
 def test_it_is_a_job() -> None:
-    """It keeps the contract of a job, and makes the journey to a worker."""
+    """The job satisfies the contract of a job and can be sent to a worker."""
     job: Job = Images(fast=True, batch_size=3)
     assert isinstance(job, Job)
     told = json.loads(json.dumps(spec(job)))
@@ -29,7 +29,7 @@ def test_it_is_a_job() -> None:
 
 
 def test_every_option_is_explained() -> None:
-    """Each option has the sentence that the command line and the docs show."""
+    """Each option has a sentence for the command line and the docs."""
     for option in fields(Images):
         assert option.metadata["help"].endswith("."), option.name
 
@@ -56,7 +56,7 @@ def test_schema() -> None:
 
 
 def test_metadata() -> None:
-    """The schema tells which model, which weights, how long, and how."""
+    """The schema records the model, its weights, its dimension and its recipe."""
     told = {key.decode(): value.decode() for key, value in Images().schema().metadata.items()}
     assert all(key.startswith("fanfold.") for key in told)
     assert told["fanfold.model"] == "efficientnet-lite0"
@@ -66,7 +66,7 @@ def test_metadata() -> None:
 
 
 def test_recipe() -> None:
-    """The recipe tells weights, preprocessing and output; only options that change vectors change it."""
+    """The recipe has weights, preprocessing and output, and changes only with options that change vectors."""
     recipe = Images().recipe()
     assert recipe.keys() == {"model", "weights", "preprocessing", "output"}
     assert "(rgb - [127, 127, 127]) / [128, 128, 128]" in recipe["preprocessing"]
@@ -86,13 +86,13 @@ def test_recipe() -> None:
     ],
 )
 def test_wrong_options(options: dict[str, object], said: str) -> None:
-    """An option out of range is the command's fault, and says its range."""
+    """An option out of range is a usage error that names its range."""
     with pytest.raises(UsageError, match=said):
         load("images", options)
 
 
 def test_suffixes() -> None:
-    """Endings are lower-case with their dot, and hold what Pillow writes."""
+    """Suffixes are lower-case with a dot, and include those that Pillow writes."""
     assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in Images.suffixes)
     Image.init()
     forms = {"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"}
@@ -101,7 +101,7 @@ def test_suffixes() -> None:
 
 
 def test_embed_one(photos: dict[str, Path]) -> None:
-    """A single picture's vector is that of the table."""
+    """A single picture's vector has the table's length and type."""
     vector = Images().embed_one(photos["coffee"].read_bytes())
     assert vector.shape == (1280,)
     assert vector.dtype == "float32"
@@ -111,19 +111,19 @@ def test_embed_one(photos: dict[str, Path]) -> None:
 
 
 def run(program: str) -> str:
-    """What a new Python prints for a program."""
+    """The output of a program in a new Python process."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 def test_imports_are_light() -> None:
-    """Importing the job imports neither ONNX Runtime nor Pillow nor the hub's client."""
+    """Importing the job does not import ONNX Runtime, Pillow or the hub's client."""
     heavy = {"PIL", "onnx", "onnxruntime", "huggingface_hub"}
     assert run(f"import fanfold.images, sys; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
 def test_a_worker_needs_less(work: object) -> None:  # noqa: ARG001 - the model is in the cache
-    """A worker whose model is in the cache imports neither the library that made it nor the hub's client."""
+    """A worker with a cached model does not import the library that made it or the hub's client."""
     program = "import fanfold.images, sys; fanfold.images.Images().open(); "
     assert run(program + "print(sorted({'onnx', 'huggingface_hub'} & set(sys.modules)))") == "[]"
 

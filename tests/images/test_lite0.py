@@ -1,4 +1,4 @@
-"""The default model: its weights are read without torch, and its graph computes what its weights say."""
+"""The default model: its weights are read without torch, and its graph computes what they define."""
 
 import collections
 import io
@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from fanfold.errors import FanfoldError
-from fanfold.images import lite0
-from fanfold.images.model import probe
+from fanfold.images.models import lite0
+from fanfold.images.models.model import probe
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -34,12 +34,12 @@ def _classify() -> onnxruntime.InferenceSession:
 
 
 def normalised(pixels: np.ndarray) -> Array:
-    """uint8[224, 224, 3] as the float32[1, 3, 224, 224] the network takes."""
+    """uint8[224, 224, 3] as the network's input, float32[1, 3, 224, 224]."""
     return ((pixels.astype(np.float32) - lite0.MEAN) / lite0.DEVIATION).transpose(2, 0, 1)[None]
 
 
 def middle(file: Path) -> np.ndarray:
-    """The square that a classifier is shown of a picture, by Pillow alone."""
+    """The middle square of a picture for a classifier, from Pillow alone."""
     image = Image.open(file).convert("RGB")
     side = min(image.size) * 0.875
     left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -52,13 +52,13 @@ def middle(file: Path) -> np.ndarray:
 def test_classes(
     photos: dict[str, Path], classify: onnxruntime.InferenceSession, name: str, classes: list[int]
 ) -> None:
-    """With the classifier's head on, the cat is one of ImageNet's cats and the coffee an espresso."""
+    """With the classifier's head, the cat is one of ImageNet's cats and the coffee an espresso."""
     (scores,) = classify.run(["classes"], {"pixels": normalised(middle(photos[name]))})
     assert scores[0].argmax() in classes
 
 
 def test_against_numpy(photos: dict[str, Path], weights: dict[str, Array], classify: Any) -> None:
-    """The graph agrees to 1e-4 with a forward pass in NumPy that shares nothing with it but the weights."""
+    """The graph agrees to 1e-4 with a forward pass in NumPy that shares only the weights."""
     pixels = normalised(middle(photos["chelsea"]))
     embedding, scores = forward(weights, pixels[0])
     embed = onnxruntime.InferenceSession(lite0.build(lite0.load()).SerializeToString())
@@ -67,7 +67,7 @@ def test_against_numpy(photos: dict[str, Path], weights: dict[str, Array], class
 
 
 def test_any_number_at_a_time(classify: onnxruntime.InferenceSession) -> None:
-    """A minibatch gives what its pictures give alone."""
+    """A minibatch gives the same results as its pictures alone."""
     pictures = np.concatenate([normalised(probe(224)), normalised(255 - probe(224)), normalised(probe(224) // 2)])
     together = classify.run(["classes"], {"pixels": pictures})[0]
     alone = [classify.run(["classes"], {"pixels": picture[None]})[0][0] for picture in pictures]
@@ -78,7 +78,7 @@ def test_any_number_at_a_time(classify: onnxruntime.InferenceSession) -> None:
 
 
 def test_weights_are_whole(weights: dict[str, Array]) -> None:
-    """All 4.65 million parameters are there, each with its shape."""
+    """All 4.65 million parameters are there, with their shapes."""
     learned = {name: value for name, value in weights.items() if value.dtype == np.float32 and "running" not in name}
     assert sum(value.size for value in learned.values()) == 4_652_008
     assert weights["_conv_stem.weight"].shape == (32, 3, 3, 3)
@@ -86,7 +86,7 @@ def test_weights_are_whole(weights: dict[str, Array]) -> None:
 
 
 def test_strides(tmp_path: Path) -> None:
-    """A tensor stored by columns, at an offset, is read by columns from there."""
+    """A tensor stored by columns at an offset is read that way."""
     (tmp_path / "w").write_bytes(torch_pickle(np.arange(10, dtype="<f4"), offset=2, shape=(2, 3), strides=(1, 2)))
     with (tmp_path / "w").open("rb") as file:
         assert lite0.read_weights(file)["w"].tolist() == [[2, 4, 6], [3, 5, 7]]
@@ -94,16 +94,16 @@ def test_strides(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["os.system", "builtins.eval", "torch._utils._rebuild_parameter"])
 def test_only_tensors(name: str) -> None:
-    """A pickle that asks for anything but tensors is refused before anything is called."""
+    """A pickle with anything but tensors is refused before anything is called."""
     module, _, attribute = name.rpartition(".")
     program = b"c" + module.encode() + b"\n" + attribute.encode() + b"\n(Vecho\ntR."
-    with pytest.raises(pickle.UnpicklingError, match="no business"):
+    with pytest.raises(pickle.UnpicklingError, match="is not allowed"):
         lite0.read_weights(io.BytesIO(program))
 
 
 @pytest.mark.parametrize("offset", [-1, 5, 100])
 def test_tensor_outside_of_its_storage(offset: int) -> None:
-    """A tensor that reaches outside of its storage is refused, not read."""
+    """A tensor that reaches outside its storage is refused, not read."""
     data = torch_pickle(np.arange(10, dtype="<f4"), offset=offset, shape=(2, 3), strides=(1, 2))
     with pytest.raises(pickle.UnpicklingError, match="outside"):
         lite0.read_weights(io.BytesIO(data))
@@ -117,7 +117,7 @@ def test_other_pickles() -> None:
 
 
 def test_broken_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A damaged weights package says how to install it again."""
+    """A damaged weights package is an error that says how to reinstall it."""
     (tmp_path / "half.pth").write_bytes(lite0.weights_file().read_bytes()[:60_000])
     monkeypatch.setattr(lite0, "weights_file", lambda: tmp_path / "half.pth")
     with pytest.raises(FanfoldError, match="force-reinstall"):
@@ -132,7 +132,7 @@ class _Named:
 
 
 def torch_pickle(values: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
-    """What torch.save wrote before version 1.6, for one tensor called `w`."""
+    """The file that torch.save wrote before version 1.6, for one tensor called `w`."""
     storage = f"(Vstorage\nctorch\nFloatStorage\nV1\nVcpu\nI{len(values)}\nNtQ"  # a persistent id
 
     def numbers(items: tuple[int, ...]) -> str:
@@ -149,7 +149,7 @@ def torch_pickle(values: np.ndarray, offset: int, shape: tuple[int, ...], stride
 
 
 def forward(weights: dict[str, Array], pixels: Array) -> tuple[Array, Array]:
-    """Embedding float32[1280] and scores float32[1000] of float32[3, 224, 224], batch norms not folded."""
+    """Embedding float32[1280] and scores float32[1000] of float32[3, 224, 224], with batch norms not folded."""
     strides = collections.defaultdict(lambda: 1, {1: 2, 3: 2, 5: 2, 11: 2})  # blocks that halve the picture
     x = relu6(normed(weights, "_bn0", full_convolution(pixels, weights["_conv_stem.weight"])))
     for block in range(16):
@@ -160,7 +160,7 @@ def forward(weights: dict[str, Array], pixels: Array) -> tuple[Array, Array]:
 
 
 def inverted_residual(weights: dict[str, Array], name: str, x: Array, stride: int) -> Array:
-    """Widen, look around, narrow; and add what came in if it has the same shape."""
+    """Expand, convolve, project; add the input if it has the same shape."""
     entry = x
     if name + "_expand_conv.weight" in weights:
         x = relu6(normed(weights, name + "_bn0", pointwise(x, weights[name + "_expand_conv.weight"])))
@@ -170,12 +170,12 @@ def inverted_residual(weights: dict[str, Array], name: str, x: Array, stride: in
 
 
 def pointwise(x: Array, weight: Array) -> Array:
-    """A 1 x 1 convolution is a matrix product at each place."""
+    """A 1 x 1 convolution is a matrix product at each position."""
     return np.tensordot(weight[:, :, 0, 0], x, axes=1)
 
 
 def depthwise(x: Array, weight: Array, stride: int) -> Array:
-    """Each channel by its own kernel: a sum of shifted, weighted pictures."""
+    """Convolve each channel with its own kernel: a sum of shifted, weighted pictures."""
     return sum(weight[:, 0, dy, dx, None, None] * window for dy, dx, window in shifted(x, weight.shape[-1], stride))
 
 
@@ -185,7 +185,7 @@ def full_convolution(x: Array, weight: Array) -> Array:
 
 
 def shifted(x: Array, kernel: int, stride: int) -> Any:
-    """For each place of the kernel, the values under it: TensorFlow's SAME padding puts the odd pixel last."""
+    """For each position of the kernel, the values under it; TensorFlow's SAME padding puts the odd pixel last."""
     out = -(-x.shape[1] // stride)
     total = max((out - 1) * stride + kernel - x.shape[1], 0)
     padded = np.pad(x, ((0, 0), *[(total // 2, total - total // 2)] * 2))
@@ -204,5 +204,5 @@ def normed(weights: dict[str, Array], name: str, x: Array) -> Array:
 
 
 def relu6(x: Array) -> Array:
-    """Between 0 and 6."""
+    """Clip to 0..6."""
     return np.clip(x, 0, 6)

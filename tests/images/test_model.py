@@ -12,16 +12,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fanfold.errors import FanfoldError, UsageError
-from fanfold.images import Images, lite0
-from fanfold.images.cache import cache_dir
-from fanfold.images.embed import Embedder
-from fanfold.images.hub import Address
-from fanfold.images.model import MODELS, Ready, probe, ready
+from fanfold.images import Images
+from fanfold.images.models import lite0
+from fanfold.images.models.cache import cache_dir
+from fanfold.images.models.embedder import Embedder
+from fanfold.images.models.hub import Address
+from fanfold.images.models.model import MODELS, Ready, probe, ready
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 GOLDEN = {39: 3.45734, 113: 3.23642, 455: 2.87839, 897: 3.40645, 949: 2.89307, 1056: 3.2096, 1111: 3.79891}
-"""The largest values of efficientnet-lite0's vector of the probe, by their place."""
+"""The largest values of efficientnet-lite0's vector of the probe, by position."""
 
 
 @pytest.fixture(name="cache")
@@ -33,7 +34,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(name="onnx_file")
 def _onnx_file(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a file with a network that gives the mean colour of what it is fed."""
+    """Make a file with a network that returns the mean colour of its input."""
 
     def make(batch: int | str = "n", size: int | str = 16) -> Path:
         nodes = [helper.make_node("GlobalAveragePool", ["x"], ["pool"]), helper.make_node("Flatten", ["pool"], ["y"])]
@@ -51,7 +52,7 @@ def _onnx_file(tmp_path: Path) -> Callable[..., Path]:
 
 
 def vector_of_probe(found: Ready) -> np.ndarray:
-    """What the model gives for the probe."""
+    """The model's vector of the probe."""
     return Embedder(found.file, found.batch)(probe(found.size)[None])[0]
 
 
@@ -63,13 +64,13 @@ def test_default_model() -> None:
 
 
 def test_golden_vector() -> None:
-    """The default model's vector of a fixed picture is what it has always been."""
+    """The default model's vector of a fixed picture never changes."""
     vector = vector_of_probe(ready("efficientnet-lite0"))
     assert {place: round(float(vector[place]), 3) for place in GOLDEN} == pytest.approx(GOLDEN, abs=2e-3)
 
 
 def test_list_of_models() -> None:
-    """Every model has a name of its own, a licence one may use, and a source that is pinned to a commit."""
+    """Every model has a unique name, a permissive licence, and a source that is pinned to a commit."""
     assert len({model.name for model in MODELS}) == len(MODELS)
     assert {model.licence for model in MODELS} <= {"Apache-2.0", "MIT"}
     for model in MODELS:
@@ -78,13 +79,13 @@ def test_list_of_models() -> None:
 
 
 def test_unknown_model() -> None:
-    """A name there is not is answered with those there are."""
+    """The error about an unknown name lists the known ones."""
     with pytest.raises(UsageError, match=r"no model 'resnet19'. Use one of efficientnet-lite0, resnet18, "):
         ready("resnet19")
 
 
 def test_made_once(cache: Path) -> None:
-    """A second look takes the model from the cache."""
+    """A second call takes the model from the cache."""
     first = ready("efficientnet-lite0")
     written = {file: file.stat().st_mtime_ns for file in cache.rglob("*.onnx")}
     assert ready("efficientnet-lite0") == first
@@ -94,7 +95,7 @@ def test_made_once(cache: Path) -> None:
 @pytest.mark.parametrize("suffix", [".onnx", ".json"])
 @pytest.mark.parametrize("content", [b"", b"garbage"])
 def test_damaged_cache(cache: Path, suffix: str, content: bytes) -> None:
-    """A damaged file in the cache is noticed and made again."""
+    """A damaged file in the cache is detected and made again."""
     before = vector_of_probe(ready("efficientnet-lite0"))
     for file in cache.rglob(f"*{suffix}"):
         file.write_bytes(content)
@@ -102,7 +103,7 @@ def test_damaged_cache(cache: Path, suffix: str, content: bytes) -> None:
 
 
 def test_one_flipped_bit(cache: Path) -> None:
-    """Even one wrong bit among the weights is noticed."""
+    """Even one wrong bit in the weights is detected."""
     found = Path(ready("efficientnet-lite0").file)
     content = bytearray(found.read_bytes())
     content[len(content) // 2] ^= 1
@@ -112,8 +113,8 @@ def test_one_flipped_bit(cache: Path) -> None:
 
 
 def test_two_processes_at_once(cache: Path) -> None:
-    """Processes that make the same model at the same time all get it, whole."""
-    program = "from fanfold.images.model import ready; print(ready('efficientnet-lite0').sha256)"
+    """Processes that make the same model at the same time all get it complete."""
+    program = "from fanfold.images.models.model import ready; print(ready('efficientnet-lite0').sha256)"
     running = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     answers = {process.communicate()[0] for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]
@@ -122,7 +123,7 @@ def test_two_processes_at_once(cache: Path) -> None:
 
 
 def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache that cannot be written says which variable to set."""
+    """A cache that cannot be written is an error that names the variable to set."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(FanfoldError, match="Set FANFOLD_CACHE"):
@@ -130,7 +131,7 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """FANFOLD_CACHE goes before XDG_CACHE_HOME, and that before the home folder."""
+    """FANFOLD_CACHE takes precedence over XDG_CACHE_HOME, and that over the home folder."""
     monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path / "ours"))
     assert cache_dir() == tmp_path / "ours"
     monkeypatch.delenv("FANFOLD_CACHE")
@@ -140,11 +141,12 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_dir() == Path.home() / ".cache" / "fanfold"
 
 
-# -- a file of one's own --------------------------------------------------------------------------------------------
+# -- the user's own file
+# ------------------------------------------------------------------------------------------------
 
 
 def test_own_file(onnx_file: Callable[..., Path]) -> None:
-    """The size comes from the graph, and ImageNet's numbers are assumed and said to be."""
+    """The size comes from the graph, and ImageNet's numbers are assumed, which the recipe says."""
     found = ready(str(onnx_file(size=16)))
     assert (found.size, found.dimension, found.name) == (16, 3, "colour.onnx")
     assert "assumed" in found.preprocessing
@@ -163,7 +165,7 @@ CONFIGURATIONS = {
 
 @pytest.mark.parametrize(("config", "crop"), CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 def test_configuration(onnx_file: Callable[..., Path], config: dict[str, object], crop: float) -> None:
-    """The numbers in a preprocessor_config.json beside the file are taken, in each of its dialects."""
+    """The numbers in a preprocessor_config.json beside the file are used, in each of its dialects."""
     file = onnx_file()
     numbers = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.5, 0.5], "rescale_factor": 1 / 255}
     file.with_name("preprocessor_config.json").write_text(json.dumps(config | numbers))
@@ -182,7 +184,7 @@ def test_no_normalising(onnx_file: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"image_std": [0, 0, 0]}', '{"image_mean": 3}', '{"size": "large"}'])
 def test_broken_configuration(onnx_file: Callable[..., Path], text: str) -> None:
-    """A broken configuration is said to be one, rather than guessed around."""
+    """A broken configuration is an error, rather than a guess."""
     file = onnx_file(size="side")
     file.with_name("preprocessor_config.json").write_text(text)
     with pytest.raises(UsageError, match=r"preprocessor_config.json is not a preprocessor configuration"):
@@ -190,16 +192,16 @@ def test_broken_configuration(onnx_file: Callable[..., Path], text: str) -> None
 
 
 def test_fixed_number_of_pictures(onnx_file: Callable[..., Path]) -> None:
-    """A graph that takes exactly four pictures is fed four at a time, whatever comes."""
+    """A graph that takes exactly four pictures gets four at a time, for any number of pictures."""
     found = ready(str(onnx_file(batch=4)))
     pictures = np.stack([probe(16) // divisor for divisor in range(1, 8)])
     vectors = Embedder(found.file, found.batch)(pictures)
     assert vectors.shape == (7, 3)
-    assert np.diff(vectors[:, 0]).max() < 0  # each darker than the one before
+    assert np.diff(vectors[:, 0]).max() < 0  # each is darker than the one before
 
 
 def test_changed_file(onnx_file: Callable[..., Path]) -> None:
-    """Another file of the same name is another model."""
+    """A different file of the same name is a different model."""
     one = ready(str(onnx_file()))
     two = ready(str(onnx_file(size=32)))
     assert (one.sha256, one.size) != (two.sha256, two.size)
@@ -207,7 +209,7 @@ def test_changed_file(onnx_file: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"not a graph"])
 def test_no_model_in_the_file(tmp_path: Path, content: bytes | None) -> None:
-    """A file that is absent, or no model, is refused by name."""
+    """A file that is absent, or not a model, is refused by name."""
     if content is not None:
         (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(UsageError, match=r"m\.onnx"):
@@ -215,7 +217,7 @@ def test_no_model_in_the_file(tmp_path: Path, content: bytes | None) -> None:
 
 
 def test_other_networks_of_the_article(tmp_path: Path) -> None:
-    """The default network saved with its classifier, as a hub would serve it, gives the default's vectors."""
+    """The default network saved with its classifier, as in a hub, gives the default's vectors."""
     file = tmp_path / "lite0.onnx"
     onnx.save(lite0.build(lite0.load(), classifier=True), file)
     arithmetic = {"do_rescale": False, "image_mean": [127] * 3, "image_std": [128] * 3, "size": 256, "crop_size": 224}
@@ -226,7 +228,7 @@ def test_other_networks_of_the_article(tmp_path: Path) -> None:
 
 
 def test_not_finite(tmp_path: Path, onnx_file: Callable[..., Path]) -> None:
-    """A model that gives no numbers is refused before it fills a table."""
+    """A model whose vectors are not finite is refused before it fills a table."""
     model = onnx.load(onnx_file())
     model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
     model.graph.node[0].input[0] = "spoilt"

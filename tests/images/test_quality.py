@@ -1,4 +1,4 @@
-"""How good the vectors are: against an independent way to the same model, and by whom they put next to whom."""
+"""The quality of the vectors, against an independent path to the same model, and by their neighbours."""
 
 import io
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from fanfold.images import Images, lite0
+from fanfold.images import Images
+from fanfold.images.models import lite0
 from fanfold.images.work import Embedding
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
-"""Some 800 drawings and cut-out photos with alpha, in folders by kind."""
+"""About 800 drawings and cut-out photos with alpha, in folders by kind."""
 
 
 def cosines(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -23,15 +24,15 @@ def cosines(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 @pytest.fixture(name="reference", scope="module")
 def _reference() -> onnxruntime.InferenceSession:
-    """The same weights, and nothing else of what makes Fanfold's vectors: the graph as the weights give it."""
+    """The same weights and nothing else of Fanfold's pipeline: the graph as the weights define it."""
     return onnxruntime.InferenceSession(lite0.build(lite0.load()).SerializeToString())
 
 
 def reference_vector(session: onnxruntime.InferenceSession, image: Image.Image) -> np.ndarray:
-    """Decoded in full by Pillow; the middle square by its antialiased bicubic kernel; normalised in float32.
+    """The vector of a full decode by Pillow, with the middle square by antialiased bicubic and float32 normalisation.
 
-    The resized square is of 8 bits a channel here as in every pipeline the models were trained and published with:
-    not rounding it moves vectors of low-contrast pictures more (to a cosine of 0.99) than all that Fanfold does.
+    The resized square has 8 bits per channel, like in every pipeline that the models were trained and published with:
+    without rounding, vectors of low-contrast pictures move more (to a cosine of 0.99) than by all that Fanfold does.
     """
     side = min(image.size) * 0.875
     left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -41,13 +42,13 @@ def reference_vector(session: onnxruntime.InferenceSession, image: Image.Image) 
 
 
 def over_white(image: Image.Image) -> Image.Image:
-    """As RGB."""
+    """The picture over white, as RGB."""
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
 
 
 def whole_pictures(photos: dict[str, Path]) -> Iterator[tuple[Image.Image, bytes]]:
-    """Each of scikit-image's pictures that need not be enlarged, decoded by Pillow alone, and its bytes."""
+    """Each picture of scikit-image that need not be enlarged, decoded by Pillow alone, and its bytes."""
     for file in photos.values():
         image = over_white(Image.open(file))
         if min(image.size) >= 256:
@@ -55,7 +56,7 @@ def whole_pictures(photos: dict[str, Path]) -> Iterator[tuple[Image.Image, bytes
 
 
 def test_against_full_decode(photos: dict[str, Path], work: Embedding, reference: onnxruntime.InferenceSession) -> None:
-    """Over scikit-image's pictures, the cosine with the slow and plain way is 0.999 on average, 0.99 at least."""
+    """For scikit-image's pictures, the cosine with the slow, plain path is 0.999 on average and at least 0.99."""
     pairs = [(work.embed_one(data), reference_vector(reference, image)) for image, data in whole_pictures(photos)]
     found = cosines(pairs)
     assert len(found) >= 20
@@ -83,7 +84,7 @@ def test_against_full_decode_of_large_jpegs(
 
 @pytest.mark.skipif(not STAMPS.is_dir(), reason="needs Debian's package tuxpaint-stamps-default")
 def test_neighbours_share_the_folder(work: Embedding) -> None:
-    """Of labelled real pictures, the nearest neighbour has the same label at least ten times as often as chance."""
+    """For labelled real pictures, the nearest neighbour has the same label at least ten times as often as chance."""
     files = sorted(STAMPS.glob("*/*/**/*.png"))[::3]
     labels = np.array([str(file.relative_to(STAMPS).parent) for file in files])
     vectors = np.stack([work.embed_one(file.read_bytes()) for file in files])

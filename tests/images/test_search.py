@@ -1,4 +1,4 @@
-"""What can be asked of a table: neighbours, duplicates, vectors."""
+"""Queries of a table: neighbours, duplicates, vectors."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanfold.cli.images import query_vector
-from fanfold.database import open_table
+from fanfold.core.database import open_table
+from fanfold.core.ledger import Ledger
 from fanfold.errors import UsageError
-from fanfold.images import Images, search
-from fanfold.images import duplicates as finding
-from fanfold.images import rows as rows_of_a_table
-from fanfold.ledger import Ledger
+from fanfold.images import Images
+from fanfold.images.cli import query_vector
+from fanfold.images.search import duplicates as finding
+from fanfold.images.search import neighbours as search
+from fanfold.images.search import rows as rows_of_a_table
 
 RANDOM = np.random.default_rng(3)
 
@@ -35,12 +36,12 @@ def table(path: Path, vectors: np.ndarray, keys: list[str] | None = None, **opti
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Each row at length 1."""
+    """The rows, scaled to length 1."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def test_nearest(tmp_path: Path) -> None:
-    """The nearest are those of highest cosine, best first, whatever their lengths."""
+    """The nearest rows are those of highest cosine, best first, whatever their lengths."""
     vectors = RANDOM.normal(size=(500, 24)) * RANDOM.uniform(0.1, 10, (500, 1))
     query = RANDOM.normal(size=24)
     hits = search.nearest(table(tmp_path, vectors), query, 10)
@@ -52,12 +53,12 @@ def test_nearest(tmp_path: Path) -> None:
 
 
 def test_nearest_of_few(tmp_path: Path) -> None:
-    """Asking for more than there is gives what there is."""
+    """Asking for more rows than there are returns all of them."""
     assert len(search.nearest(table(tmp_path, RANDOM.normal(size=(3, 8))), RANDOM.normal(size=8), 10)) == 3
 
 
 def test_nearest_after_deleting(tmp_path: Path) -> None:
-    """A row that was deleted is not found, and those after it keep their names."""
+    """A deleted row is not found, and the rows after it keep their keys."""
     dataset = table(tmp_path, np.eye(8), max_rows_per_file=3)
     dataset.delete("key IN ('k1', 'k4')")
     hits = search.nearest(lance.dataset(dataset.uri), np.eye(8)[6] + np.eye(8)[1], 2)
@@ -66,7 +67,7 @@ def test_nearest_after_deleting(tmp_path: Path) -> None:
 
 
 def test_nearest_in_bounded_memory(tmp_path: Path) -> None:
-    """Asking a table of 160 MB takes much less than that."""
+    """Searching a table of 160 MB takes much less memory than that."""
     dataset = table(tmp_path, RANDOM.normal(size=(40_000, 1024)).astype(np.float32))
     process = psutil.Process()
     before = process.memory_info().rss
@@ -80,7 +81,7 @@ def test_nearest_of_nothing(tmp_path: Path) -> None:
 
 
 def test_nearest_by_index(tmp_path: Path) -> None:
-    """A table with a vector index answers by it."""
+    """A table with a vector index is searched through it."""
     dataset = table(tmp_path, RANDOM.normal(size=(2000, 16)))
     dataset.create_index("vector", "IVF_FLAT", metric="cosine", num_partitions=4)
     vector = search.vectors(dataset, ["k7"])[1][0]
@@ -88,13 +89,13 @@ def test_nearest_by_index(tmp_path: Path) -> None:
 
 
 def test_query_of_another_model(tmp_path: Path) -> None:
-    """A vector of another length cannot be compared."""
-    with pytest.raises(UsageError, match="16 values and the table's vectors 8"):
+    """A vector of another length is refused."""
+    with pytest.raises(UsageError, match="16 values, but the table's vectors have 8"):
         search.nearest(table(tmp_path, RANDOM.normal(size=(3, 8))), RANDOM.normal(size=16), 1)
 
 
 def test_vectors(tmp_path: Path) -> None:
-    """Vectors come back in the order asked, with what is missing named."""
+    """Vectors come back in the order asked, and missing keys are listed."""
     vectors = RANDOM.normal(size=(20, 8)).astype(np.float32)
     found, matrix, missing = search.vectors(table(tmp_path, vectors), ["k3", "nothing", "k19", "k0", "k3"])
     assert found == ["k3", "k19", "k0"]
@@ -103,7 +104,7 @@ def test_vectors(tmp_path: Path) -> None:
 
 
 def test_no_vectors(tmp_path: Path) -> None:
-    """Asking for keys of which none is there gives an empty matrix."""
+    """Asking only for missing keys returns an empty matrix."""
     found, matrix, missing = search.vectors(table(tmp_path, RANDOM.normal(size=(2, 8))), ["x"])
     assert (found, matrix.shape, missing) == ([], (0, 8), ["x"])
 
@@ -112,7 +113,7 @@ ODD = ["it's", "a''b", 'say "hi"', "back\\slash", "new\nline", "🐈.jpg", "%_*?
 
 
 def test_odd_keys(tmp_path: Path) -> None:
-    """Keys with quotes, newlines, emoji and wildcards are found as they are."""
+    """Keys with quotes, newlines, emoji and wildcards are taken literally."""
     vectors = RANDOM.normal(size=(len(ODD), 8)).astype(np.float32)
     found, matrix, missing = search.vectors(table(tmp_path, vectors, ODD), ODD)
     assert (found, missing) == (ODD, [])
@@ -120,7 +121,7 @@ def test_odd_keys(tmp_path: Path) -> None:
 
 
 def test_many_vectors(tmp_path: Path) -> None:
-    """More keys than fit into one question are asked for in several."""
+    """More keys than fit into one query are split over several."""
     vectors = RANDOM.normal(size=(1200, 8)).astype(np.float32)
     found, matrix, _ = search.vectors(table(tmp_path, vectors), [f"k{row}" for row in reversed(range(1200))])
     assert len(found) == 1200
@@ -128,7 +129,7 @@ def test_many_vectors(tmp_path: Path) -> None:
 
 
 def test_a_picture_sought_where_there_is_no_gpu(tmp_path: Path, photos: dict[str, Path]) -> None:
-    """A table that was made on a GPU can be asked for the like of a picture on any machine."""
+    """A table that was made on a GPU can be searched by a picture on any machine."""
     Ledger.create(str(tmp_path), "images", Images(provider="cuda"), str(tmp_path), "key")
     dataset = open_table(str(tmp_path), "images")
     vector = query_vector(dataset, "images", str(photos["chelsea"]))
@@ -139,7 +140,7 @@ def test_a_picture_sought_where_there_is_no_gpu(tmp_path: Path, photos: dict[str
 
 
 def naive(vectors: np.ndarray, threshold: float) -> set[frozenset[int]]:
-    """Groups by spreading labels over the whole matrix of cosines until nothing changes."""
+    """Groups from spreading labels over the whole matrix of cosines until nothing changes."""
     alike = unit(vectors) @ unit(vectors).T >= threshold - 1e-6
     labels = np.arange(len(vectors))
     while True:
@@ -152,12 +153,12 @@ def naive(vectors: np.ndarray, threshold: float) -> set[frozenset[int]]:
 
 
 def rows_of(groups: list[search.Group]) -> set[frozenset[int]]:
-    """The groups as rows."""
+    """The groups as row numbers."""
     return {frozenset(int(key[1:]) for key in group.keys) for group in groups}
 
 
 def clustered(rows: int, centres: int, noise: float, seed: int) -> np.ndarray:
-    """Vectors around some centres, and as many again around none."""
+    """Vectors around some centres, and as many again at random."""
     random = np.random.default_rng(seed)
     middle = random.normal(size=(centres, 12))
     near = middle[random.integers(0, centres, rows // 2)] + random.normal(size=(rows // 2, 12)) * noise
@@ -167,7 +168,7 @@ def clustered(rows: int, centres: int, noise: float, seed: int) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 300), st.integers(1, 40), st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 99))
 def test_groups(tmp_path_factory: pytest.TempPathFactory, rows: int, centres: int, noise: float, seed: int) -> None:
-    """The groups are the connected parts, whatever the blocks they are found in."""
+    """The groups are the connected components, whatever blocks they are found in."""
     vectors = clustered(rows, centres, noise, seed)
     dataset = table(tmp_path_factory.mktemp("t"), vectors, max_rows_per_file=70)
     with pytest.MonkeyPatch.context() as patch:
@@ -182,7 +183,7 @@ def test_groups(tmp_path_factory: pytest.TempPathFactory, rows: int, centres: in
 
 
 def test_order(tmp_path: Path) -> None:
-    """The largest group comes first, and keys come in the table's order."""
+    """The largest group comes first, and its keys are in the table's order."""
     base = np.eye(4, 8)
     vectors = base[[0, 1, 2, 1, 0, 1, 3]]
     groups = search.duplicates(table(tmp_path, vectors))
@@ -191,21 +192,21 @@ def test_order(tmp_path: Path) -> None:
 
 
 def test_exact_copies_only(tmp_path: Path) -> None:
-    """At a threshold of 1, copies are found in spite of rounding, and nothing else."""
+    """At a threshold of 1, copies are found despite rounding, and nothing else."""
     vectors = RANDOM.normal(size=(50, 64))
     vectors[30] = vectors[4] * 3
     assert rows_of(search.duplicates(table(tmp_path, vectors), 1.0)) == {frozenset({4, 30})}
 
 
 def test_all_alike(tmp_path: Path) -> None:
-    """A table of copies of one picture is one group, found without a list of its pairs."""
+    """A table with copies of one picture is one group, found without a list of its pairs."""
     vectors = np.ones((6000, 8))
     (group,) = search.duplicates(table(tmp_path, vectors))
     assert len(group.keys) == 6000
 
 
 def test_zeros_are_like_nothing(tmp_path: Path) -> None:
-    """A vector of zeros has no direction."""
+    """A vector of zeros has no direction, so it is not a duplicate."""
     vectors = np.concatenate([np.zeros((3, 8)), np.ones((2, 8))])
     assert rows_of(search.duplicates(table(tmp_path, vectors))) == {frozenset({3, 4})}
 
@@ -217,7 +218,7 @@ def test_too_few(tmp_path: Path, rows: int) -> None:
 
 
 def test_deleted_rows(tmp_path: Path) -> None:
-    """Rows that were deleted are in no group, and shift no other's key."""
+    """Deleted rows are in no group, and the other keys stay right."""
     dataset = table(tmp_path, np.eye(8)[[0, 1, 2, 0, 1, 2, 0, 1]])
     dataset.delete("key IN ('k0', 'k4')")
     groups = search.duplicates(lance.dataset(dataset.uri))
@@ -227,7 +228,7 @@ def test_deleted_rows(tmp_path: Path) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.lists(st.integers(0, 30), max_size=5)), max_size=40))
 def test_joining(joins: list[tuple[int, list[int]]]) -> None:
-    """Whatever is joined to whatever, in whatever order, the groups are those of a naive union."""
+    """For joins of any rows in any order, the groups are those of a naive union."""
     joined, sets = finding._Joined(31), [{row} for row in range(31)]
     for row, others in joins:
         joined.join(row, np.array(others, np.int64))
@@ -237,7 +238,7 @@ def test_joining(joins: list[tuple[int, list[int]]]) -> None:
 
 
 def test_a_group_grows_in_place() -> None:
-    """Joining 200,000 rows one by one, from either side, never copies those that are together already."""
+    """Joining 200,000 rows one by one, from either side, never copies the rows that are already together."""
     joined = finding._Joined(200_000)
     joined.join(0, np.array([1]))
     (kept,) = joined.members.values()
@@ -252,7 +253,7 @@ def test_a_group_grows_in_place() -> None:
 
 
 def likely(dataset: lance.LanceDataset, **settings: Any) -> set[frozenset[int]]:
-    """The groups found among likely pairs, at 0.95, a few rows at a time."""
+    """The groups found among likely pairs at 0.95, with a few rows at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_of_a_table, "STREAMED", 64)
         for name, value in {"EXACT_BELOW": 0, "HELD": 4 * 12 * 100, **settings}.items():
@@ -271,7 +272,7 @@ def likely(dataset: lance.LanceDataset, **settings: Any) -> set[frozenset[int]]:
 def test_sketches_lose_nothing(
     tmp_path_factory: pytest.TempPathFactory, rows: int, centres: int, noise: float, sketch: int, seed: int
 ) -> None:
-    """In a single partition, what is found is all there is, however short the sketches."""
+    """In a single partition, all groups are found, however short the sketches are."""
     vectors = clustered(rows, centres, noise, seed)
     dataset = table(tmp_path_factory.mktemp("t"), vectors, max_rows_per_file=200)
     assert likely(dataset, SKETCH=sketch) == naive(vectors, 0.95)
@@ -282,7 +283,7 @@ def test_sketches_lose_nothing(
 def test_partitions_make_nothing_up(
     tmp_path_factory: pytest.TempPathFactory, rows: int, centres: int, noise: float, visits: int, seed: int
 ) -> None:
-    """However rows are parted, those of a group belong together."""
+    """For any partitions, the rows of a group belong together."""
     vectors = clustered(rows, centres, noise, seed)
     dataset = table(tmp_path_factory.mktemp("t"), vectors)
     true = naive(vectors, 0.95)
@@ -301,14 +302,14 @@ def test_nearly_all_of_many_partitions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_few_likely_pairs(tmp_path: Path, rows: int) -> None:
-    """Tables too small for partitions are no special case."""
+    """Tables too small for partitions need no special treatment."""
     groups = likely(table(tmp_path, np.ones((rows, 12))))
     assert groups == ({frozenset({0, 1})} if rows == 2 else set())
 
 
 @pytest.mark.parametrize("ones", [0, 2000])
 def test_copies_and_zeros(tmp_path: Path, ones: int) -> None:
-    """Nothing but copies is one group, found without a look at its pairs; rows of zeros are in none."""
+    """A table with only copies is one group, found without comparing its pairs; rows of zeros are in none."""
     dataset = table(tmp_path, np.concatenate([np.zeros((300, 12)), np.ones((ones, 12))]))
     assert likely(dataset, PARTITION=50) == ({frozenset(range(300, 2300))} if ones else set())
 
@@ -322,7 +323,7 @@ def test_few_among_many_copies(tmp_path: Path) -> None:
 
 
 def test_progress(tmp_path: Path) -> None:
-    """The share done grows to 1, by either way."""
+    """The reported progress grows to 1, exact or not."""
     dataset = table(tmp_path, clustered(2000, 100, 0.1, 1))
     for exact in (True, False):
         told: list[float] = []

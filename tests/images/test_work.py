@@ -1,4 +1,4 @@
-"""The worker's loop: every item answered once, a bad one alone, memory bounded."""
+"""The worker's loop: every item is answered once, a bad one fails alone, and memory is bounded."""
 
 import itertools
 import threading
@@ -18,7 +18,7 @@ from PIL import Image
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images import Images
 from fanfold.images.decode import DecodeError, View
-from fanfold.images.embed import Embedder, threads
+from fanfold.images.models.embedder import Embedder, threads
 from fanfold.images.work import ROWS, Decoded, Embedding, decode_ahead, read_ahead
 from fanfold.job import Failure, Item, Work
 
@@ -30,7 +30,7 @@ def jpeg(red: int = 100, size: tuple[int, int] = (60, 40)) -> bytes:
 
 
 def split(answers: Iterator[pa.RecordBatch | Failure]) -> tuple[dict[str, dict[str, Any]], dict[str, Failure]]:
-    """Rows and failures, by key; no key twice."""
+    """Rows and failures by key; no key occurs twice."""
     rows: dict[str, dict[str, Any]] = {}
     failures: dict[str, Failure] = {}
     for answer in answers:
@@ -41,7 +41,7 @@ def split(answers: Iterator[pa.RecordBatch | Failure]) -> tuple[dict[str, dict[s
 
 
 def test_row(work: Embedding, folder: Callable[..., Any], picture: Image.Image) -> None:
-    """A row holds the item, where it is, its facts, and the vector of the picture alone."""
+    """A row has the item, its URI, its facts, and the same vector as the picture alone."""
     source = folder(**{"a b.jpg": simplejpeg.encode_jpeg(np.array(picture))})
     (item,) = source.items()
     before = time.time()
@@ -65,7 +65,7 @@ def test_row(work: Embedding, folder: Callable[..., Any], picture: Image.Image) 
 
 
 def test_each_item_once(work: Embedding, folder: Callable[..., Any]) -> None:
-    """Good and bad items in any mixture are each answered once, by what became of them."""
+    """Good and bad items in any mixture are each answered once, with the right result."""
     good = {f"{number:03d}.jpg": jpeg(number) for number in range(ROWS + 30)}
     source = folder(**good, **{"empty.png": b"", "text.jpg": b"hello", "half.jpg": jpeg(size=(900, 600))[:-300]})
     missing = Item("gone.jpg", 10, "1", "gone.jpg")
@@ -84,7 +84,7 @@ def test_each_item_once(work: Embedding, folder: Callable[..., Any]) -> None:
 
 
 def test_record_batches_are_small(work: Embedding, folder: Callable[..., Any]) -> None:
-    """Rows come in batches of a second's work, so that progress is seen."""
+    """Rows come in batches of a second's work, so that progress is visible."""
     source = folder(**{f"{number:03d}.jpg": jpeg(number) for number in range(2 * ROWS + 1)})
     sizes = [answer.num_rows for answer in work(source.items(), source)]
     assert sum(sizes) == 2 * ROWS + 1
@@ -93,7 +93,7 @@ def test_record_batches_are_small(work: Embedding, folder: Callable[..., Any]) -
 
 
 def test_vectors_belong_to_their_rows(work: Embedding, folder: Callable[..., Any]) -> None:
-    """However items fall into minibatches, each row has its own vector."""
+    """For any split into minibatches, each row has its own vector."""
     source = folder(**{f"{number:03d}.jpg": jpeg(10 * number) if number != 2 else b"" for number in range(9)})
     rows, _ = split(work(source.items(), source))
     for key, row in rows.items():
@@ -101,12 +101,12 @@ def test_vectors_belong_to_their_rows(work: Embedding, folder: Callable[..., Any
 
 
 def test_nothing(work: Embedding, folder: Callable[..., Any]) -> None:
-    """No items, no answers."""
+    """No items give no answers."""
     assert list(work([], folder())) == []
 
 
 def test_it_is_a_work(work: Embedding, folder: Callable[..., Any]) -> None:
-    """It keeps the contract of a work, and tells how long each stage took."""
+    """It satisfies the contract of a work, and records how long each stage took."""
     used: Work = work
     before = dict(used.seconds)
     source = folder(**{"a.jpg": jpeg()})
@@ -120,7 +120,7 @@ def test_it_is_a_work(work: Embedding, folder: Callable[..., Any]) -> None:
 
 @pytest.fixture(name="moody", params=[1, 3], ids=["1 thread", "3 threads"])
 def _moody(request: pytest.FixtureRequest) -> Embedding:
-    """A model that looks its pictures' red up in a table: no number at 50, nothing to look up from 150 on."""
+    """A model that looks up its picture's red in a table: NaN at 50, nothing to look up from 150 on."""
     table = np.repeat(np.arange(150, dtype=np.float32)[:, None], 3, axis=1)
     table[47:54] = np.nan
     constants = {
@@ -150,7 +150,7 @@ def _moody(request: pytest.FixtureRequest) -> Embedding:
 
 
 def test_one_bad_picture_fails_alone(moody: Embedding, folder: Callable[..., Any]) -> None:
-    """When a minibatch fails, its pictures are tried one by one, and only the culprit fails."""
+    """If a minibatch fails, its pictures are tried one by one, and only the culprit fails."""
     source = folder(**{f"{red:03d}.jpg": jpeg(red) for red in (10, 20, 50, 90, 100, 200, 110, 120, 130)})
     rows, failures = split(moody(source.items(), source))
     assert {key: failure.stage for key, failure in failures.items()} == {"050.jpg": "embed", "200.jpg": "embed"}
@@ -160,8 +160,8 @@ def test_one_bad_picture_fails_alone(moody: Embedding, folder: Callable[..., Any
 
 
 def test_a_model_that_runs_no_more(moody: Embedding, folder: Callable[..., Any]) -> None:
-    """When no picture at all can be embedded it is the task that fails: pictures would not be tried again."""
-    broken = Embedding(moody._embedder, View(9, 1.0), moody._schema, 4, 1 << 20)  # it takes pictures of 8 x 8
+    """If no picture at all can be embedded, the task fails, because failed pictures would not be retried."""
+    broken = Embedding(moody._embedder, View(9, 1.0), moody._schema, 4, 1 << 20)  # the model takes pictures of 8 x 8
     source = folder(**{f"{number}.jpg": jpeg(number) for number in range(6)})
     with pytest.raises(FanfoldError, match=r"The model no longer runs: .*dimension.*Run the command again"):
         list(broken(source.items(), source))
@@ -171,10 +171,10 @@ def test_a_model_that_runs_no_more(moody: Embedding, folder: Callable[..., Any])
 
 
 class Slow:
-    """A source whose reads take a while, and which counts those in flight."""
+    """A source whose reads take as long as a test needs, and that counts the reads in flight."""
 
-    def __init__(self, parallel_reads: int, seconds: float) -> None:
-        self.parallel_reads, self.seconds = parallel_reads, seconds
+    def __init__(self, parallel_reads: int, during: Callable[[Item], object] = lambda _item: None) -> None:
+        self.parallel_reads, self.during = parallel_reads, during
         self.started = self.flying = self.most = 0
         self.lock = threading.Lock()
 
@@ -183,7 +183,7 @@ class Slow:
             self.started += 1
             self.flying += 1
             self.most = max(self.most, self.flying)
-        time.sleep(self.seconds)
+        self.during(item)
         with self.lock:
             self.flying -= 1
         if item.key == "7":
@@ -195,46 +195,49 @@ class Slow:
 
 
 def numbered(count: int, size: int = 10) -> list[Item]:
-    """Items of a size."""
+    """This many items of a size."""
     return [Item(str(number), size, "1", str(number)) for number in range(count)]
 
 
 def test_reads_overlap() -> None:
-    """As many reads as the source wishes are in flight, and their results come in order."""
-    source = Slow(parallel_reads=8, seconds=0.02)
-    started = time.perf_counter()
+    """As many reads as the source allows are in flight, and their results come in order."""
+    eight = threading.Barrier(8)
+    source = Slow(parallel_reads=8, during=lambda item: int(item.key) < 8 and eight.wait(60))
     found = list(read_ahead(numbered(80), source, limit=100))
-    assert time.perf_counter() - started < 80 * 0.02 / 2
     assert [item.key for item, _ in found] == [str(number) for number in range(80)]
     assert source.most == 8
     assert isinstance(found[7][1], ValueError)
 
 
 def test_reading_stays_within_its_budget() -> None:
-    """No more bytes are read ahead than the budget; a single larger file still passes."""
-    source = Slow(parallel_reads=8, seconds=0.005)
+    """No more bytes than the budget are read ahead, but a single larger file still passes."""
+    source = Slow(parallel_reads=8, during=lambda _item: time.sleep(0.005))
     list(read_ahead(numbered(20, size=100), source, limit=1000, budget=250))
     assert source.most <= 2
     assert len(list(read_ahead(numbered(3, size=900), source, limit=1000, budget=250))) == 3
 
 
 def test_reading_stops_with_its_consumer() -> None:
-    """When the consumer stops, no further reads begin, and it does not wait for those in flight."""
-    source = Slow(parallel_reads=2, seconds=0.3)
+    """When the consumer stops, no further reads start, and it does not wait for those in flight."""
+    go_on = threading.Event()
+    source = Slow(parallel_reads=2, during=lambda item: item.key == "0" or go_on.wait(60))
     reads = read_ahead(numbered(1000), source, limit=100)
     next(reads)
-    started = time.perf_counter()
+    while source.flying < 2:
+        time.sleep(0.001)
     reads.close()
-    assert time.perf_counter() - started < 0.2
-    begun = source.started
-    time.sleep(0.5)
-    assert source.started <= begun + 1
+    assert source.flying == 2
+    go_on.set()
+    while source.flying:
+        time.sleep(0.001)
+    time.sleep(0.1)
+    assert source.started == 3
 
 
 def test_items_are_not_listed_ahead() -> None:
-    """Items are taken from their iterator as there is room, not all at once."""
+    """Items are taken from their iterator when there is room, not all at once."""
     taken = (Item(str(number), 10, "1", "") for number in itertools.count())
-    reads = read_ahead(taken, Slow(parallel_reads=2, seconds=0), limit=100)
+    reads = read_ahead(taken, Slow(parallel_reads=2), limit=100)
     for _ in range(10):
         next(reads)
     reads.close()
@@ -245,7 +248,7 @@ def test_items_are_not_listed_ahead() -> None:
 
 
 def test_embed_one_refuses(work: Embedding) -> None:
-    """A query that is no picture is the command's fault, and says why."""
+    """A query that is not a picture is a usage error with the reason."""
     with pytest.raises(UsageError, match="cannot be read: not a picture"):
         work.embed_one(b"hello")
 
@@ -272,7 +275,7 @@ SMALL = View(8, 1.0)
 
 
 def pictures(count: int, taken: list[str]) -> Iterator[tuple[Item, bytes | Exception]]:
-    """Items with their bytes, each noted when it is taken; every fourth is no picture, every fifth was not read."""
+    """Items with their bytes, recorded when taken; every fourth is not a picture, every fifth could not be read."""
     for item in numbered(count):
         number = int(item.key)
         taken.append(item.key)
@@ -280,7 +283,7 @@ def pictures(count: int, taken: list[str]) -> Iterator[tuple[Item, bytes | Excep
 
 
 def test_threads_decode_in_order() -> None:
-    """Several threads give every item one answer, in order: its picture, or why it has none."""
+    """Several threads give every item one answer, in order: its picture, or the reason why it has none."""
     found = [(item.key, result()) for item, result in decode_ahead(pictures(40, []), SMALL, threads=4, ahead=8)]
     assert [key for key, _ in found] == [str(number) for number in range(40)]
     for key, result in found:
@@ -294,8 +297,8 @@ def test_threads_decode_in_order() -> None:
 
 
 def test_decoding_ahead_is_bounded() -> None:
-    """No more pictures are under way than a minibatch and one a thread, nor files of more than the budget."""
-    for budget, most in ((1000, 2 + 3 + 1), (30, 3)):  # files of 10 bytes, as listed
+    """At most a minibatch and one picture per thread are in progress, and no more bytes than the budget."""
+    for budget, most in ((1000, 2 + 3 + 1), (30, 3)):  # files of 10 bytes each
         taken: list[str] = []
         ahead = decode_ahead(pictures(40, taken), SMALL, threads=3, ahead=2, budget=budget)
         for number, _ in enumerate(ahead):
@@ -304,7 +307,7 @@ def test_decoding_ahead_is_bounded() -> None:
 
 
 def test_decoding_ahead_stops_when_closed() -> None:
-    """Whoever stops listening stops the decoding."""
+    """Closing the iterator stops the decoding."""
     taken: list[str] = []
     ahead = decode_ahead(pictures(40, taken), SMALL, threads=2, ahead=2)
     next(ahead)
@@ -315,7 +318,7 @@ def test_decoding_ahead_stops_when_closed() -> None:
 def test_threads_change_no_vector(
     work: Embedding, folder: Callable[..., Any], photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker of several cores gives the rows and the failures that a worker of one does, if not to the last bit."""
+    """A worker with several cores gives the same rows and failures as one with a single core, up to rounding."""
     names = ("chelsea", "rocket", "coffee", "logo", "retina")
     source = folder(**{photos[name].name: photos[name].read_bytes() for name in names}, **{"bad.jpg": b"no picture"})
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -330,7 +333,7 @@ def test_threads_change_no_vector(
 
 @pytest.mark.parametrize(("said", "count"), [(None, 1), ("1", 1), ("4", 4), ("0", 1), ("4,2", 1)])
 def test_threads_as_the_executor_says(said: str | None, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker's cores are told by OMP_NUM_THREADS; nothing, or nonsense, means one."""
+    """OMP_NUM_THREADS sets a worker's cores; a missing or invalid value means one."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if said:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
@@ -338,6 +341,6 @@ def test_threads_as_the_executor_says(said: str | None, count: int, monkeypatch:
 
 
 def test_minibatches_by_provider() -> None:
-    """A GPU gets larger minibatches, unless the user says otherwise."""
+    """A GPU gets larger minibatches, unless the user sets the size."""
     assert [Images(provider=name).minibatch for name in ("cpu", "cuda", "tensorrt")] == [2, 64, 64]
     assert Images(provider="cuda", batch_size=8).minibatch == 8

@@ -1,4 +1,4 @@
-"""Fixtures: the templates of a deployment, synthesised once for every choice that tests look at."""
+"""Fixtures: the templates of a deployment, synthesised once for every choice under test."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ COMPUTE = ("spot", "ec2", "fargate", "gpu")
 
 @pytest.fixture(scope="session")
 def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Synthesise:
-    """Synthesise a deployment with these context values; equal ones are synthesised once."""
+    """Synthesise a deployment with these context values; equal ones are synthesised only once."""
     if ABSENT:
         pytest.skip(ABSENT)
     known: dict[tuple[tuple[str, str], ...], Stacks] = {}
@@ -37,5 +37,5 @@ def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Synthesise:
 
 @pytest.fixture(scope="session", params=COMPUTE)
 def stacks(request: pytest.FixtureRequest, synthesise: Synthesise) -> Stacks:
-    """Each choice of compute, all else by default; with a container image that is given."""
+    """Each choice of compute with the other defaults and an existing container image."""
     return synthesise(compute=request.param)

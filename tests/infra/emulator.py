@@ -1,25 +1,23 @@
-"""A test tool: the deployment on a server that speaks AWS's APIs (moto), by the CDK's own command line or without it.
+"""A test tool: the deployment on a server with AWS's APIs (moto), with or without the CDK's own command line.
 
-    infra.app ──synth──▶ templates ──mended here, for moto──▶ cdk deploy, or CloudFormation at once ──▶ moto
+    infra.app ──synth──▶ templates ──changed for moto──▶ cdk deploy, or CloudFormation directly ──▶ moto
 
-moto runs no jobs and no Lambda, and drops some of what it is told (public access blocks, point-in-time recovery):
-that is held by the tests of the templates. What is mended, and in the templates of tests only, is what moto cannot
-take: it wants a service role for a compute environment, where AWS has one of its own, and knows an older name of the
-machines that AWS chooses; it knows no tags of parameters and keys; it does not delete route tables with their stack, so
-that the network must stay, too; and the CDK's own Lambda, which empties the network's default security group, is left
-out.
+moto runs no jobs and no Lambda, and drops some settings (public access blocks, point-in-time recovery): the tests of
+the templates cover those. The templates are changed, for tests only, where moto cannot accept them:
+
+- A compute environment needs a service role, where AWS has its own, and an older name of the machines that AWS chooses.
+- Parameters and keys have no tags.
+- The network must stay, because moto does not delete route tables with their stack.
+- The CDK's own Lambda, which empties the network's default security group, is left out.
 """
 
 import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,25 +25,29 @@ from typing import Any
 
 import boto3
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "aws"))
+
+import dynamo_servers
+
 ROOT = Path(__file__).parent.parent.parent
 CDK = ROOT / "tests" / "npm" / "node_modules" / ".bin" / "cdk"
 NODE = shutil.which("node")
 ABSENT = "" if NODE and CDK.exists() else "needs Node.js; install it, then: cd tests/npm && npm ci"
-"""Why nothing can be deployed here, if nothing can."""
+"""The reason why nothing can be deployed here, or an empty string."""
 
 REGION = "us-east-1"
 IMAGE = f"{'0' * 12}.dkr.ecr.{REGION}.amazonaws.com/fanfold:tests"
-"""A container image that is said to be in ECR: building one takes docker."""
+"""A container image that is assumed to be in ECR, since building one needs docker."""
 FLAGS: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
-"""What the CDK's command line adds to every app of this project."""
+"""The context that the CDK's command line adds to every app of this project."""
 
 
 @contextlib.contextmanager
 def deployed(tmp_path: Path, **context: str) -> Iterator[dict[str, Any]]:
-    """A moto server with the deployment on it, its S3 and all: {"endpoint": URL, "deployment": JSON object}.
+    """A moto server with the whole deployment, S3 included: {"endpoint": URL, "deployment": JSON object}.
 
-    `context` is what `cdk deploy -c NAME=VALUE` would be given. The environment is left as it is; `environment` says
-    what clients need in theirs.
+    `context` has the values of `cdk deploy -c NAME=VALUE`. The environment does not change; `environment` returns what
+    clients need in theirs.
     """
     with moto() as endpoint:
         folder = synthesised(tmp_path / "cdk.out", {"image": IMAGE, **context})
@@ -57,38 +59,16 @@ def deployed(tmp_path: Path, **context: str) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def moto() -> Iterator[str]:
-    """A moto server of its own; its address. The CDK's command line takes `localhost` only."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = shutil.which("moto_server", path=sysconfig.get_path("scripts")) or "moto_server"
-    process = subprocess.Popen(
-        [server, "-H", "127.0.0.1", "-p", str(port)],
-        env=os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield _ready(f"http://localhost:{port}")
-    finally:
-        process.kill()
-        process.wait(timeout=30)
-
-
-def _ready(endpoint: str) -> str:
-    """Wait for the server, and tell it to do without docker."""
-    told = json.dumps({"batch": {"use_docker": False}, "lambda": {"use_docker": False}}).encode()
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"{endpoint}/moto-api/config", data=told, timeout=5).close()
-            return endpoint
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(f"no server came up at {endpoint}")
+    """A separate moto server without docker; its address. The CDK's command line accepts only `localhost`."""
+    with dynamo_servers.moto(MOTO_IAM_LOAD_MANAGED_POLICIES="true") as address:
+        endpoint = address.replace("127.0.0.1", "localhost")
+        settings = json.dumps({"batch": {"use_docker": False}, "lambda": {"use_docker": False}}).encode()
+        urllib.request.urlopen(f"{endpoint}/moto-api/config", data=settings, timeout=60).close()
+        yield endpoint
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """The variables by which AWS's clients find the server, and nothing else."""
+    """The variables that point AWS clients at the server, and at nothing else."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "key",
@@ -101,7 +81,7 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 def client(service: str, endpoint: str) -> Any:
-    """boto3's client of a service of the server."""
+    """A boto3 client for a service of the server."""
     return boto3.client(
         service,
         endpoint_url=endpoint,
@@ -112,7 +92,7 @@ def client(service: str, endpoint: str) -> Any:
 
 
 def deployment(endpoint: str, name: str = "fanfold") -> dict[str, Any]:
-    """What the deployment says of itself in SSM."""
+    """The deployment's settings in SSM."""
     parameter = client("ssm", endpoint).get_parameter(Name=f"/fanfold/{name}")
     content: dict[str, Any] = json.loads(parameter["Parameter"]["Value"])
     return content
@@ -122,9 +102,9 @@ def deployment(endpoint: str, name: str = "fanfold") -> dict[str, Any]:
 
 
 def cdk(*arguments: str, endpoint: str = "", folder: Path = ROOT) -> "subprocess.CompletedProcess[str]":
-    """Run the CDK's command line in the project's root, as a person does; what it says is kept."""
+    """Run the CDK's command line in the project's root, as a user does, and capture its output."""
     quiet = {"CI": "1", "CDK_DISABLE_CLI_TELEMETRY": "true", "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20"}
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])  # `python` in cdk.json is this one
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])  # makes `python` in cdk.json this one
     where = environment(endpoint) if endpoint else {}
     return subprocess.run(
         [str(CDK), "--no-notices", "--no-version-reporting", *arguments],
@@ -133,13 +113,13 @@ def cdk(*arguments: str, endpoint: str = "", folder: Path = ROOT) -> "subprocess
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
 
 def options(context: Mapping[str, str]) -> list[str]:
-    """`-c NAME=VALUE` for each."""
+    """`-c NAME=VALUE` for each value."""
     return [part for name, value in context.items() for part in ("-c", f"{name}={value}")]
 
 
@@ -155,13 +135,13 @@ def synthesised(folder: Path, context: dict[str, str]) -> Path:
         | {"CDK_OUTDIR": str(folder), "CDK_CONTEXT_JSON": json.dumps(FLAGS | context)}
         | {"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20"},
         check=True,
-        timeout=300,
+        timeout=900,
     )
     return folder
 
 
 def mend(folder: Path) -> None:
-    """Make of AWS's templates what moto takes; the top of this file says what that is."""
+    """Change the templates so that moto accepts them; the top of this file says how."""
     for file in folder.glob("*.template.json"):
         template = json.loads(file.read_text())
         resources = template.get("Resources", {})
@@ -186,9 +166,9 @@ def _role(service: str) -> dict[str, Any]:
 
 
 def create_stacks(folder: Path, endpoint: str) -> None:
-    """Create the stacks of synthesised templates, that of the storage first."""
+    """Create the stacks of synthesised templates, storage first."""
     formation = client("cloudformation", endpoint)
-    files = sorted(folder.glob("*.template.json"), reverse=True)  # NAME-Storage, NAME-Compute
+    files = sorted(folder.glob("*.template.json"), reverse=True)  # NAME-Storage, then NAME-Compute
     for file in files:
         name = file.name.removesuffix(".template.json")
         formation.create_stack(StackName=name, TemplateBody=_without_rules(file), Capabilities=["CAPABILITY_NAMED_IAM"])
@@ -197,7 +177,7 @@ def create_stacks(folder: Path, endpoint: str) -> None:
 
 
 def _without_rules(file: Path) -> str:
-    """A template without what asks whether the account was bootstrapped."""
+    """A template without the check for a bootstrapped account."""
     template = json.loads(file.read_text())
     for section, name in (("Parameters", "BootstrapVersion"), ("Rules", "CheckBootstrapVersion")):
         template.get(section, {}).pop(name, None)

@@ -1,4 +1,4 @@
-"""Reading templates of CloudFormation: resources of a type, references as text, and what roles may do."""
+"""Reading CloudFormation templates: resources of a type, references as text, and permissions of roles."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Properties = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stacks:
-    """What was synthesised."""
+    """The synthesised templates."""
 
     folder: Path
     name: str
@@ -35,14 +35,14 @@ Synthesise = Callable[..., Stacks]
 
 
 def all_of(template: dict[str, Any], type: str) -> dict[str, dict[str, Any]]:
-    """The resources of a type, whole, by their logical ids."""
-    from aws_cdk.assertions import Template  # seconds to import: only once there is something to look at
+    """The complete resources of a type, by logical id."""
+    from aws_cdk.assertions import Template  # takes seconds to import, so only if needed
 
     return dict(Template.from_json(template).find_resources(type))
 
 
 def properties(template: dict[str, Any], type: str, named: str = "") -> Properties:
-    """The properties of the one resource of a type whose logical id begins like this."""
+    """The properties of the only resource of a type whose logical id begins like this."""
     found = [one for id, one in all_of(template, type).items() if id.startswith(named)]
     assert len(found) == 1, f"{len(found)} of {type} {named}"
     content: Properties = found[0].get("Properties", {})
@@ -50,7 +50,7 @@ def properties(template: dict[str, Any], type: str, named: str = "") -> Properti
 
 
 def text(value: Any) -> str:
-    """A value as text: references become <name>, so that equal texts are equal values."""
+    """A value as text: references become <name>, so that equal texts mean equal values."""
     if not isinstance(value, dict):
         return str(value)
     ((function, content),) = value.items()
@@ -60,7 +60,7 @@ def text(value: Any) -> str:
 
 
 def may(template: dict[str, Any], role: str) -> dict[str, set[str]]:
-    """What the role whose logical id begins like this may do: resources by action."""
+    """The permissions of the role whose logical id begins like this: resources by action."""
     allowed: dict[str, set[str]] = {}
     for policy in all_of(template, "AWS::IAM::Policy").values():
         if any(text(one).startswith(f"<{role}") for one in policy["Properties"]["Roles"]):

@@ -1,4 +1,4 @@
-"""The container image: what goes into it, and that what is locked is what fanfold needs."""
+"""The container image: its content, and the packages that fanfold needs in its locks."""
 
 import json
 import re
@@ -14,28 +14,30 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 
 @pytest.fixture(scope="module")
 def built(synthesise: Synthesise) -> Stacks:
-    """A deployment whose container image is built here, for GPUs."""
+    """A deployment that builds its container image here, for GPUs."""
     return synthesise(image="", compute="gpu", model="resnet18")
 
 
 def test_cdk_deploy_builds_it_for_the_machines_with_the_model_asked_for(built: Stacks) -> None:
-    """From the Dockerfile here, for x86-64 whatever builds it, with ONNX Runtime for GPUs where there are some."""
+    """The image is built from the Dockerfile here, for x86-64 on any machine, with ONNX Runtime for GPUs if needed."""
     assets = json.loads((built.folder / "fanfold-Compute.assets.json").read_text())
     (image,) = assets["dockerImages"].values()
     assert image["source"]["dockerFile"] == "infra/Dockerfile"
     assert image["source"]["platform"] == "linux/amd64"
-    assert image["source"]["dockerBuildArgs"] == {"MODEL": "resnet18", "PROCESSOR": "gpu"}
+    arguments = image["source"]["dockerBuildArgs"]
+    assert (arguments["JOB"], arguments["PROCESSOR"]) == ("images", "gpu")
+    assert json.loads(arguments["OPTIONS"]) == {"model": "resnet18", "provider": "cuda"}
 
 
 def test_the_lambda_and_the_containers_are_one_container_image(built: Stacks) -> None:
-    """Both name the same one."""
+    """The Lambda and the containers name the same image."""
     function = text(properties(built.compute, "AWS::Lambda::Function", "Trigger")["Code"]["ImageUri"])
     worker = properties(built.compute, "AWS::Batch::JobDefinition", "Worker")["ContainerProperties"]["Image"]
     assert function.rpartition(":")[2] == text(worker.get("Fn::Sub", worker)).rpartition(":")[2]
 
 
 def test_only_what_the_dockerfile_copies_goes_to_the_builder(built: Stacks) -> None:
-    """No environment, no picture, no test, no cache: the code, the locks, the licence."""
+    """The builder gets the code, the locks and the licence: no environment, picture, test or cache."""
     (folder,) = (path for path in built.folder.glob("asset.*") if (path / "infra").is_dir())
     files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     code = {str(file.relative_to(ROOT)) for file in (ROOT / "src").rglob("*") if "__pycache__" not in file.parts}
@@ -49,7 +51,7 @@ def test_only_what_the_dockerfile_copies_goes_to_the_builder(built: Stacks) -> N
 
 
 def test_the_base_is_named_by_its_digest_and_can_be_chosen() -> None:
-    """What a tag means changes by itself; the builder is told to take one image, unless somebody names another."""
+    """The base is pinned by digest, since a tag can change, and can be replaced by another image."""
     text = (ROOT / "infra" / "Dockerfile").read_text()
     assert re.search(r"^ARG BASE=python:3\.13-slim@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
     bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
@@ -57,7 +59,7 @@ def test_the_base_is_named_by_its_digest_and_can_be_chosen() -> None:
 
 
 def test_the_locks_hold_what_fanfold_needs_with_hashes_and_no_addresses() -> None:
-    """Every package that the container image's extras name is there, and so is Lambda's client."""
+    """The locks have every package of the container image's extras, and Lambda's client."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     needed = [re.split(r"[\[<>=~ ]", one)[0] for one in project["dependencies"] + extras["images"] + extras["aws"]]
@@ -72,7 +74,7 @@ def test_the_locks_hold_what_fanfold_needs_with_hashes_and_no_addresses() -> Non
 
 
 def _locked(file: Path) -> dict[str, int]:
-    """The packages of a lock, and how many hashes each has."""
+    """The packages of a lock with their numbers of hashes."""
     found: dict[str, int] = {}
     for line in file.read_text().splitlines():
         if name := re.match(r"([\w.-]+)==", line):
@@ -83,7 +85,7 @@ def _locked(file: Path) -> dict[str, int]:
 
 
 def test_it_ends_as_nobody_with_fanfold_as_its_command() -> None:
-    """And no step of it goes through a shell: each is a list of arguments that docker can read."""
+    """The image runs as an unprivileged user, and no step uses a shell: each is a list of arguments for docker."""
     text = (ROOT / "infra" / "Dockerfile").read_text().replace("\\\n", "")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert lines[-4:] == [

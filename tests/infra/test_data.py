@@ -1,4 +1,4 @@
-"""What stays: the bucket, the DynamoDB table, and what is chosen about them."""
+"""The data that stays: the bucket, the DynamoDB table, and their settings."""
 
 import pytest
 from emulator import ABSENT
@@ -9,19 +9,19 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 
 @pytest.fixture
 def default(synthesise: Synthesise) -> Stacks:
-    """The deployment of who chooses nothing."""
+    """A deployment with the default settings."""
     return synthesise(compute="spot")
 
 
 @pytest.fixture(scope="module")
 def other(synthesise: Synthesise) -> Stacks:
-    """The deployment of who chooses otherwise wherever that can be."""
+    """A deployment with a different value for each setting about data."""
     chosen = {"table": "lance", "bucket": "my-pictures", "uploads": "images,more/scans", "alarm_email": "me@my.org"}
     return synthesise(name="other", **chosen)
 
 
 def test_the_bucket_is_private_encrypted_and_versioned(default: Stacks) -> None:
-    """And answers over TLS only."""
+    """The bucket is private, encrypted and versioned, and answers only over TLS."""
     bucket = properties(default.storage, "AWS::S3::Bucket")
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
@@ -34,7 +34,7 @@ def test_the_bucket_is_private_encrypted_and_versioned(default: Stacks) -> None:
 
 
 def test_what_is_of_passing_use_goes_by_itself(default: Stacks) -> None:
-    """Old versions after two weeks, halves of uploads after two days; nothing else expires, whatever its name."""
+    """Old versions go after two weeks and broken uploads after two days; nothing else expires, whatever its name."""
     rules = properties(default.storage, "AWS::S3::Bucket")["LifecycleConfiguration"]["Rules"]
     found = {rule["Id"]: rule for rule in rules}
     assert found["old-versions"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 14}
@@ -43,7 +43,7 @@ def test_what_is_of_passing_use_goes_by_itself(default: Stacks) -> None:
 
 
 def test_the_table_is_keyed_by_image_id_billed_by_use_and_can_be_restored(default: Stacks) -> None:
-    """Nobody deletes it by mistake."""
+    """The table cannot be deleted by mistake."""
     table = properties(default.storage, "AWS::DynamoDB::Table")
     assert table["KeySchema"] == [{"AttributeName": "ImageId", "KeyType": "HASH"}]
     assert table["AttributeDefinitions"] == [{"AttributeName": "ImageId", "AttributeType": "S"}]
@@ -53,7 +53,7 @@ def test_the_table_is_keyed_by_image_id_billed_by_use_and_can_be_restored(defaul
 
 
 def test_data_stays_when_the_stack_goes_and_the_stack_says_so(default: Stacks) -> None:
-    """Also when a change would replace it; and where it is said how to remove it, it is."""
+    """Data also stays if a change would replace it, and the stack's output says how to remove it."""
     for type in ("AWS::S3::Bucket", "AWS::DynamoDB::Table"):
         (resource,) = all_of(default.storage, type).values()
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
@@ -71,7 +71,7 @@ def test_data_goes_with_the_stack_only_if_that_was_asked(synthesise: Synthesise)
 
 
 def test_an_existing_bucket_is_left_as_it_is(other: Stacks) -> None:
-    """No resource of the stack is the bucket, or a policy, rule or notification of it."""
+    """The stack has no bucket, and no bucket policy, rule or notification."""
     assert all_of(other.storage, "AWS::S3::Bucket") == {}
     assert all_of(other.storage, "AWS::S3::BucketPolicy") == {}
     assert other.storage["Outputs"]["BucketName"]["Value"] == "my-pictures"
@@ -79,7 +79,7 @@ def test_an_existing_bucket_is_left_as_it_is(other: Stacks) -> None:
 
 
 def test_without_a_dynamodb_table_nobody_may_touch_one(other: Stacks) -> None:
-    """With table=lance there is no table, no mirror, and no permission."""
+    """With table=lance there is no table, no mirror and no permission for them."""
     assert all_of(other.storage, "AWS::DynamoDB::Table") == {}
     assert '"mirror":""' in text(properties(other.compute, "AWS::SSM::Parameter")["Value"])
     for role in ("Worker", "Driver", "TriggerRole"):
@@ -87,14 +87,14 @@ def test_without_a_dynamodb_table_nobody_may_touch_one(other: Stacks) -> None:
 
 
 def test_uploads_begin_nothing_unless_asked(default: Stacks) -> None:
-    """There is no queue but that of dead letters, and no rule but those of jobs that failed or wait."""
+    """Without uploads the only queue is for dead letters, and the only rules are for failed and waiting jobs."""
     assert len(all_of(default.compute, "AWS::SQS::Queue")) == 1
     assert all_of(default.compute, "AWS::Lambda::EventSourceMapping") == {}
     assert len(all_of(default.compute, "AWS::Events::Rule")) == 2
 
 
 def test_a_new_bucket_tells_of_uploads_if_asked(synthesise: Synthesise) -> None:
-    """CloudFormation turns its notifications on itself, without a Lambda of the CDK's."""
+    """CloudFormation itself turns notifications on, without a Lambda of the CDK."""
     stacks = synthesise(uploads="images")
     bucket = properties(stacks.storage, "AWS::S3::Bucket")
     assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
@@ -102,7 +102,7 @@ def test_a_new_bucket_tells_of_uploads_if_asked(synthesise: Synthesise) -> None:
 
 
 def test_uploads_gather_in_a_queue_before_they_reach_the_lambda(other: Stacks) -> None:
-    """Five minutes of them at once; hidden while they are seen to; given up after many tries, not lost."""
+    """Uploads are batched for five minutes, hidden while in progress, and kept as dead letters after many tries."""
     rule = properties(other.compute, "AWS::Events::Rule", "Uploads")
     assert rule["EventPattern"]["detail"] == {
         "bucket": {"name": ["my-pictures"]},
@@ -121,18 +121,18 @@ def test_uploads_gather_in_a_queue_before_they_reach_the_lambda(other: Stacks) -
 
 
 def test_a_dashboard_shows_runs_trouble_and_what_containers_said(default: Stacks, other: Stacks) -> None:
-    """And what DynamoDB takes, where there is a table."""
+    """The dashboard also shows DynamoDB's usage, if there is a table."""
     shown = {name: text(properties(stacks.compute, "AWS::CloudWatch::Dashboard")["DashboardBody"])
              for name, stacks in (("default", default), ("other", other))}  # fmt: skip
     for body in shown.values():
-        assert "What containers said last" in body
+        assert "Latest output of containers" in body
         assert '"failed jobs"' in body
     assert "ConsumedWriteCapacityUnits" in shown["default"]
     assert "ConsumedWriteCapacityUnits" not in shown["other"]
 
 
 def test_another_model_changes_nothing_that_holds_data(synthesise: Synthesise) -> None:
-    """Deployed again with another model, and back, the bucket and the DynamoDB table are the same resources."""
+    """Deploying another model, and the first one again, keeps the bucket and the DynamoDB table."""
     first, other = (synthesise(model=model) for model in ("efficientnet-lite0", "resnet18"))
     assert first.storage == other.storage
     described = [text(properties(stacks.compute, "AWS::SSM::Parameter")["Value"]) for stacks in (first, other)]

@@ -1,4 +1,4 @@
-"""The deployment by the CDK's own command line, onto a server that speaks AWS's APIs, and what it leaves."""
+"""The deployment with the CDK's own command line on a server with AWS's APIs, and what it leaves behind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A bootstrapped account with the deployment in it: the server's address, and the folder of the templates."""
+    """A bootstrapped account with the deployment: the server's address and the folder of the templates."""
     folder = tmp_path_factory.mktemp("deploy") / "cdk.out"
     with moto() as endpoint:
         account = client("sts", endpoint).get_caller_identity()["Account"]
@@ -26,12 +26,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 
 def done(command: Any) -> None:
-    """See that a command succeeded, else show what it said."""
+    """Check that a command succeeded; if not, show its output."""
     assert command.returncode == 0, command.stdout
 
 
 def test_cdk_deploy_makes_what_the_deployment_says_it_consists_of(live: tuple[str, Path]) -> None:
-    """Bucket, table, queue and job definitions are there, under the names that SSM has of them."""
+    """Bucket, table, queue and job definitions exist under the names in SSM."""
     endpoint, _ = live
     said = deployment(endpoint, "trial")
     buckets = [bucket["Name"] for bucket in client("s3", endpoint).list_buckets()["Buckets"]]
@@ -49,7 +49,7 @@ def test_cdk_deploy_makes_what_the_deployment_says_it_consists_of(live: tuple[st
 
 
 def test_the_deployed_processes_know_the_deployment(live: tuple[str, Path]) -> None:
-    """The Lambda's environment holds, to the letter, what SSM holds."""
+    """The Lambda's environment has exactly the text in SSM."""
     endpoint, _ = live
     parameter = client("ssm", endpoint).get_parameter(Name="/fanfold/trial")["Parameter"]["Value"]
     (function,) = client("lambda", endpoint).list_functions()["Functions"]
@@ -63,7 +63,7 @@ def test_the_deployed_processes_know_the_deployment(live: tuple[str, Path]) -> N
 
 
 def test_cdk_destroy_leaves_the_data(live: tuple[str, Path]) -> None:
-    """After it the Lambda is gone, and bucket and table are there with what is in them."""
+    """After `cdk destroy` the Lambda is gone, and bucket and table are there with their content."""
     endpoint, folder = live
     said = deployment(endpoint, "trial")
     s3, table = client("s3", endpoint), said["mirror"].removeprefix("dynamodb://")
@@ -76,7 +76,7 @@ def test_cdk_destroy_leaves_the_data(live: tuple[str, Path]) -> None:
 
 
 def test_the_quick_way_of_tests_deploys_the_same(tmp_path: Path) -> None:
-    """Without the CDK's command line the stacks come out alike; with the Lance table alone there is no mirror."""
+    """Without the CDK's command line the stacks are the same; with only the Lance table there is no mirror."""
     with deployed(tmp_path, table="lance", task_size="50") as there:
         assert (there["deployment"]["mirror"], there["deployment"]["task_size"]) == ("", 50)
         assert there["deployment"] == deployment(there["endpoint"])

@@ -1,4 +1,4 @@
-"""Machines, network and job definitions: what a container is given, what becomes of it, and what is left at rest."""
+"""Machines, network and job definitions: a container's resources, retries and limits, and what remains at rest."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ KINDS = {"spot": "SPOT", "ec2": "EC2", "fargate": "FARGATE", "gpu": "SPOT"}
 
 
 def compute_of(stacks: Stacks) -> str:
-    """Which choice of compute the templates are of."""
+    """The choice of compute in these templates."""
     return str(properties(stacks.compute, "AWS::Batch::JobQueue")["JobQueueName"]).removeprefix("fanfold-")
 
 
@@ -32,7 +32,7 @@ def containers(stacks: Stacks) -> dict[str, dict[str, Any]]:
 
 
 def test_machines_are_of_the_kind_chosen_and_none_is_there_at_rest(stacks: Stacks) -> None:
-    """From nothing up to the limit."""
+    """The compute environment scales from zero to the limit."""
     compute, found = compute_of(stacks), machines(stacks)
     assert (found["Type"], found["MaxvCpus"]) == (KINDS[compute], 32)
     assert found.get("MinvCpus", 0) == 0
@@ -48,7 +48,7 @@ def test_machines_are_of_the_kind_chosen_and_none_is_there_at_rest(stacks: Stack
 
 
 def test_machines_answer_imds_version_2_to_themselves_alone_on_encrypted_disks(stacks: Stacks) -> None:
-    """A request that a picture talks a decoder into has no token, and what is one hop further gets no answer."""
+    """A request that a picture makes a decoder send has no token, and anything one hop further gets no answer."""
     if compute_of(stacks) == "fargate":
         assert all_of(stacks.compute, "AWS::EC2::LaunchTemplate") == {}
         return
@@ -62,7 +62,7 @@ def test_machines_answer_imds_version_2_to_themselves_alone_on_encrypted_disks(s
 
 
 def test_the_network_lets_nothing_in_and_costs_nothing_at_rest(stacks: Stacks) -> None:
-    """Two zones, endpoints that are free, no NAT gateway, no address that is kept; out goes TLS alone."""
+    """There are two zones, free endpoints, no NAT gateway and no reserved address; only TLS goes out."""
     template = stacks.compute
     assert len(all_of(template, "AWS::EC2::Subnet")) == len(machines(stacks)["Subnets"]) == 2
     for subnet in all_of(template, "AWS::EC2::Subnet").values():
@@ -82,7 +82,7 @@ def test_the_network_lets_nothing_in_and_costs_nothing_at_rest(stacks: Stacks) -
 
 
 def test_through_the_endpoints_nothing_is_written_but_to_what_is_ours(stacks: Stacks) -> None:
-    """To the bucket, and to tables of the account; reading objects elsewhere is left to roles and to their owners."""
+    """Writes go only to the bucket and to the account's tables; reads of other objects are left to roles and owners."""
     found = {}
     for endpoint in all_of(stacks.compute, "AWS::EC2::VPCEndpoint").values():
         for statement in endpoint["Properties"]["PolicyDocument"]["Statement"]:
@@ -97,7 +97,7 @@ def test_through_the_endpoints_nothing_is_written_but_to_what_is_ours(stacks: St
 
 
 def test_a_container_that_fails_is_tried_again_unless_that_is_no_use(stacks: Stacks) -> None:
-    """A bad option and a missing container image end it; a lost host and all else do not, five times."""
+    """A bad option and a missing container image are final; a lost host and anything else are retried, five times."""
     assert set(containers(stacks)) == {"worker", "driver"}
     for definition in containers(stacks).values():
         assert definition["RetryStrategy"] == {
@@ -112,7 +112,7 @@ def test_a_container_that_fails_is_tried_again_unless_that_is_no_use(stacks: Sta
 
 
 def test_a_container_is_nobody_and_can_write_nothing_but_tmp(stacks: Stacks) -> None:
-    """On Fargate, which has no tmpfs, it can write the root of a machine that is used once."""
+    """Containers run as an unprivileged user; only on Fargate, which has no tmpfs, can they write to the root."""
     fargate = compute_of(stacks) == "fargate"
     for definition in containers(stacks).values():
         container = definition["ContainerProperties"]
@@ -125,7 +125,7 @@ def test_a_container_is_nobody_and_can_write_nothing_but_tmp(stacks: Stacks) -> 
 
 
 def test_a_container_gets_what_its_platform_wants(stacks: Stacks) -> None:
-    """Fargate wants a public address; a GPU is the workers' alone; each has its log, its region and who pulls it."""
+    """Fargate needs a public address, and only workers get a GPU; each has a log, a region and an execution role."""
     compute = compute_of(stacks)
     for name, definition in containers(stacks).items():
         container = definition["ContainerProperties"]
@@ -139,7 +139,7 @@ def test_a_container_gets_what_its_platform_wants(stacks: Stacks) -> None:
 
 
 def test_each_choice_of_compute_has_a_queue_of_its_own(synthesise: Synthesise) -> None:
-    """AWS Batch cannot turn a queue of EC2 into one of Fargate: another name makes another queue."""
+    """AWS Batch cannot turn a queue of EC2 into one of Fargate, so each choice has another name and queue."""
     ids = set()
     for compute in KINDS:
         template = synthesise(compute=compute).compute

@@ -1,4 +1,4 @@
-"""What a person installs before they deploy, and that both quick starts say so."""
+"""What a user installs before deploying, and that both quick starts say so."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ def locked() -> set[str]:
 
 
 def test_the_lock_holds_what_deploying_and_using_a_deployment_need() -> None:
-    """Every package that the extras images, aws and cdk name is there, with hashes, in the version that is tested."""
+    """The lock has every package of the extras images, aws and cdk, in the tested version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = project["dependencies"] + [
         one for extra in ("images", "aws", "cdk") for one in project["optional-dependencies"][extra]
@@ -36,7 +36,7 @@ def test_the_lock_is_for_deploying_alone() -> None:
 
 @pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 def test_the_app_of_the_cdk_imports_nothing_that_the_lock_lacks() -> None:
-    """Neither Ray nor a test tool is loaded when `cdk deploy` synthesises."""
+    """`cdk deploy` loads neither Ray nor a test tool when it synthesises."""
     program = "import infra.app, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
@@ -46,7 +46,7 @@ def test_the_app_of_the_cdk_imports_nothing_that_the_lock_lacks() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_quick_start_names_all_that_it_takes(page: object) -> None:
-    """Python, Node.js, docker, the environment without Ray, Spot's role and the quota."""
+    """The page names Python, Node.js, docker, the environment without Ray, the role for Spot and the quota."""
     text = page.read_text()  # type: ignore[attr-defined]
     for named in ("Python 3.11", "Node.js 22", "docker", "create-service-linked-role", "quota", "RUNNABLE"):
         assert named in text, named
@@ -56,7 +56,7 @@ def test_a_quick_start_names_all_that_it_takes(page: object) -> None:
 
 
 def test_make_can_make_the_environment() -> None:
-    """The target is there, and installs that lock."""
+    """The make target exists and installs that lock."""
     done = subprocess.run(
         ["make", "--dry-run", "--always-make", ".venv/deploy"], cwd=ROOT, capture_output=True, text=True, check=True
     )

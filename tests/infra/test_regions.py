@@ -1,4 +1,4 @@
-"""The deployment in every region that has AWS Batch, checked with cfn-lint's data of what each region has."""
+"""The deployment in every region with AWS Batch, checked with cfn-lint's data about the regions."""
 
 import json
 import os
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 DATA = Path(str(cfnlint.__file__)).parent / "data" / "schemas"
 ALL = {"uploads": "images", "alarm_email": "me@my.org", "workflow": "true"}
 CHOSEN_BY_AWS = {"default_x86_64": {"m6i", "c6i", "r6i", "c7i"}}
-"""What AWS Batch chooses from: docs.aws.amazon.com/batch/latest/APIReference/API_ComputeResource.html"""
+"""The families that AWS Batch chooses from: docs.aws.amazon.com/batch/latest/APIReference/API_ComputeResource.html"""
 
 
 def with_batch() -> list[str]:
-    """The regions that have AWS Batch."""
+    """The regions with AWS Batch."""
     resources = {region: json.loads((DATA / "providers" / f"{region}.json").read_text()) for region in _described()}
     return [region for region in resources if "AWS::Batch::ComputeEnvironment" in resources[region]]
 
@@ -32,7 +32,7 @@ def _described() -> list[str]:
 
 
 def families() -> dict[str, set[str]]:
-    """The families of machines that each region has, as far as cfn-lint knows the region."""
+    """The machine families of each region that cfn-lint knows."""
     types = json.loads((DATA / "extensions" / "aws_ec2_instance" / "instancetype_enum.json").read_text())
     return {region: {one.partition(".")[0] for one in types[region]["enum"]} for region in REGIONS if region in types}
 
@@ -47,7 +47,7 @@ def asked_for(stacks: Stacks, region: str) -> list[str]:
 
 
 def test_the_regions_are_all_there_and_so_are_the_youngest() -> None:
-    """A list that has shrunk would make the other tests of this file say less than they seem to."""
+    """A shorter list would weaken the other tests of this file without notice."""
     assert len(with_batch()) >= 40
     assert {"ca-west-1", "mx-central-1", "ap-southeast-7", "ap-east-2", "cn-north-1", "us-gov-west-1"} <= {
         *with_batch()
@@ -56,16 +56,16 @@ def test_the_regions_are_all_there_and_so_are_the_youngest() -> None:
 
 @pytest.mark.parametrize("compute", ["spot", "ec2", "fargate", "gpu"])
 def test_cfn_lint_finds_nothing_wrong_in_any_region(synthesise: Synthesise, compute: str) -> None:
-    """Every resource type and every property can be had in every region that has AWS Batch."""
+    """Every resource type and property is available in every region with AWS Batch."""
     stacks = synthesise(compute=compute, **ALL)
     for template in (stacks.storage, stacks.compute):
         found = lint(json.dumps(template), regions=with_batch())
-        # W3005: the CDK writes a dependency out where a reference implies it, too.
+        # W3005: the CDK writes a dependency out even if a reference implies it.
         assert [str(match) for match in found if match.rule.id != "W3005"] == []
 
 
 def test_cfn_lint_finds_nothing_wrong_where_all_that_can_be_left_out_is(synthesise: Synthesise) -> None:
-    """With a bucket that is there and no DynamoDB table, too, each stack has a resource, as CloudFormation wants it."""
+    """With an existing bucket and no DynamoDB table, each stack still has a resource, which CloudFormation requires."""
     stacks = synthesise(bucket="my-pictures", table="lance")
     for template in (stacks.storage, stacks.compute):
         assert template["Resources"]
@@ -74,7 +74,7 @@ def test_cfn_lint_finds_nothing_wrong_where_all_that_can_be_left_out_is(synthesi
 
 @pytest.mark.parametrize("compute", ["spot", "ec2"])
 def test_each_region_has_the_machines_that_are_asked_for(synthesise: Synthesise, compute: str) -> None:
-    """AWS Batch refuses a list with a family that the region lacks, so it is left to choose."""
+    """AWS Batch refuses a list with a family that the region lacks, so it makes the choice itself."""
     stacks = synthesise(compute=compute, **ALL)
     for region, there in families().items():
         for family in asked_for(stacks, region):
@@ -82,7 +82,7 @@ def test_each_region_has_the_machines_that_are_asked_for(synthesise: Synthesise,
 
 
 def test_with_gpus_each_region_is_asked_for_what_it_has_or_refused(synthesise: Synthesise) -> None:
-    """A region has all families that are named for it; one without any is refused before anything is made."""
+    """A region has all GPU families that are named for it; a region without any is refused at once."""
     stacks = synthesise(compute="gpu", **ALL)
     (rule,) = [one for id, one in stacks.compute["Rules"].items() if id.startswith("Machines")]
     ((taken, asked),) = [one["Assert"]["Fn::Contains"] for one in rule["Assertions"]]
@@ -94,14 +94,14 @@ def test_with_gpus_each_region_is_asked_for_what_it_has_or_refused(synthesise: S
 
 
 def test_the_table_of_gpus_is_that_of_the_data() -> None:
-    """If it differs, because cfn-lint knows more by now: python -m infra.gpus."""
+    """If the table differs, because cfn-lint has newer data: python -m infra.gpus."""
     from infra.gpus import FAMILIES, known_families
 
     assert known_families() == FAMILIES
 
 
 def test_a_region_without_gpus_is_refused_in_one_line_where_it_is_known() -> None:
-    """The CDK's command line says where it deploys to; with another choice of compute that region will do."""
+    """The CDK's command line passes the region, so GPUs are refused early; other compute is accepted there."""
     refused, taken = (synthesised(compute, "ca-west-1") for compute in ("gpu", "fargate"))
     assert refused.returncode != 0
     (line,) = refused.stderr.splitlines()
@@ -110,7 +110,7 @@ def test_a_region_without_gpus_is_refused_in_one_line_where_it_is_known() -> Non
 
 
 def synthesised(compute: str, region: str) -> "subprocess.CompletedProcess[str]":
-    """What `cdk synth` runs, told of a region as the CDK's command line tells it."""
+    """Run the program of `cdk synth` with a region set as the CDK's command line sets it."""
     context = {"compute": compute, "image": f"{'0' * 12}.dkr.ecr.{region}.amazonaws.com/fanfold"}
     return subprocess.run(
         [sys.executable, "-m", "infra.app"],
@@ -118,6 +118,6 @@ def synthesised(compute: str, region: str) -> "subprocess.CompletedProcess[str]"
         env=os.environ | {"CDK_CONTEXT_JSON": json.dumps(context), "CDK_DEFAULT_REGION": region},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )

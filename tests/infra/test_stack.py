@@ -1,4 +1,4 @@
-"""What the templates promise for every choice of compute: one deployment that all its parts know, few permissions."""
+"""Properties of the templates for every choice of compute: one deployment known to all parts, few permissions."""
 
 import json
 import re
@@ -18,7 +18,7 @@ BATCH = "arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>:"
 
 
 def environments(stacks: Stacks) -> dict[str, dict[str, str]]:
-    """The environment of each job definition by its name, and of the Lambda, references as text."""
+    """The environment of each job definition by its name, and of the Lambda, with references as text."""
     found = {}
     for definition in all_of(stacks.compute, "AWS::Batch::JobDefinition").values():
         pairs = definition["Properties"]["ContainerProperties"]["Environment"]
@@ -29,7 +29,7 @@ def environments(stacks: Stacks) -> dict[str, dict[str, str]]:
 
 
 def test_the_lambda_the_containers_and_ssm_know_the_same_deployment(stacks: Stacks) -> None:
-    """One JSON text in all four places."""
+    """The same JSON text is in all four places."""
     parameter = properties(stacks.compute, "AWS::SSM::Parameter")
     assert parameter["Name"] == "/fanfold/fanfold"
     known = {name: values["FANFOLD_DEPLOYMENT"] for name, values in environments(stacks).items()}
@@ -38,7 +38,7 @@ def test_the_lambda_the_containers_and_ssm_know_the_same_deployment(stacks: Stac
 
 
 def test_fanfold_reads_the_deployment_as_it_was_deployed(stacks: Stacks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its code finds bucket, queue, job definitions and table by the names that the templates give them."""
+    """fanfold finds bucket, queue, job definitions and table by the names in the templates."""
     monkeypatch.setenv("FANFOLD_DEPLOYMENT", environments(stacks)["Lambda"]["FANFOLD_DEPLOYMENT"])
     there = Deployment.load()
     assert (there.name, there.bucket) == ("fanfold", "<fanfold-Storage-Bucket>")
@@ -50,12 +50,15 @@ def test_fanfold_reads_the_deployment_as_it_was_deployed(stacks: Stacks, monkeyp
     }
     assert set(definitions) == {there.worker, there.driver}
     needs = {need["Type"]: need["Value"] for need in definitions[there.worker]}
-    assert (needs["VCPU"], needs["MEMORY"]) == (str(there.vcpus), str(there.memory))
-    assert (there.model, there.task_size, there.uploads) == ("efficientnet-lite0", 1000, ())
+    assert (float(needs["VCPU"]), int(needs["MEMORY"])) == (there.vcpus, there.memory)
+    gpus = int(needs.get("GPU", 0))
+    assert there.job == "images"
+    assert there.options == {"model": "efficientnet-lite0", "provider": "cuda" if gpus else "cpu"}
+    assert (there.gpus, there.task_size, there.uploads) == (gpus, 1000, ())
 
 
 def test_what_other_stacks_use_is_exported_and_nothing_comes_back(stacks: Stacks) -> None:
-    """Compute takes two names from Storage; Storage takes none, so either may be destroyed in its turn."""
+    """Compute imports two names from Storage and Storage imports none, so they can be destroyed one after the other."""
     exports = {one["Export"]["Name"] for one in stacks.storage["Outputs"].values() if "Export" in one}
     imports = set(re.findall(r'"Fn::ImportValue": "([^"]+)"', json.dumps(stacks.compute)))
     assert imports == exports == {"fanfold-Storage-Bucket", "fanfold-Storage-Table"}
@@ -63,7 +66,7 @@ def test_what_other_stacks_use_is_exported_and_nothing_comes_back(stacks: Stacks
 
 
 def test_the_lambda_runs_the_container_image_for_as_long_as_a_lambda_may(stacks: Stacks) -> None:
-    """It is the same container image as the workers', entered by Lambda's own way."""
+    """The Lambda runs the workers' container image with Lambda's own entry point."""
     function = properties(stacks.compute, "AWS::Lambda::Function", "Trigger")
     assert function["PackageType"] == "Image"
     assert text(function["Code"]["ImageUri"]).endswith("/fanfold:tests")
@@ -75,7 +78,7 @@ def test_the_lambda_runs_the_container_image_for_as_long_as_a_lambda_may(stacks:
 
 
 def test_the_worker_reads_the_bucket_and_writes_the_database_and_that_is_all(stacks: Stacks) -> None:
-    """It deletes nothing, submits nothing, and does not know DynamoDB."""
+    """The worker deletes nothing, submits nothing and has no access to DynamoDB."""
     assert may(stacks.compute, "Worker") == {
         "s3:ListBucket": {BUCKET},
         "s3:GetObject": {f"{BUCKET}/*"},
@@ -85,7 +88,7 @@ def test_the_worker_reads_the_bucket_and_writes_the_database_and_that_is_all(sta
 
 
 def test_the_driver_may_also_delete_in_the_database_write_the_table_and_submit(stacks: Stacks) -> None:
-    """One table, and those that runs make: no other deployment's begin with its name and a dot. One queue."""
+    """The driver may use its table, tables named NAME.*, which belong to no other deployment, and one queue."""
     added = may(stacks.compute, "Driver")
     for action, resources in may(stacks.compute, "Worker").items():
         assert added.pop(action) == resources
@@ -97,7 +100,7 @@ def test_the_driver_may_also_delete_in_the_database_write_the_table_and_submit(s
 
 
 def test_the_lambda_may_what_a_driver_may_but_delete_objects(stacks: Stacks) -> None:
-    """And write its own log."""
+    """The Lambda may also write its own log."""
     driver, trigger = may(stacks.compute, "Driver"), may(stacks.compute, "TriggerRole")
     del driver["s3:DeleteObject"]
     log = {trigger.pop("logs:CreateLogStream").pop(), trigger.pop("logs:PutLogEvents").pop()}
@@ -110,7 +113,7 @@ _ON_ITEMS = ("DescribeTable", "GetItem", "BatchGetItem", "Scan", "PutItem", "Bat
 
 
 def _submitting(allowed: dict[str, set[str]]) -> bool:
-    """Take the permissions to submit jobs away, and see that they are for this deployment's."""
+    """Remove the permissions to submit jobs, and check that they are for this deployment's."""
     queues = {one for one in allowed["batch:SubmitJob"] if one.startswith("<Machines")}
     definitions = allowed.pop("batch:SubmitJob") - queues
     assert len(queues) == 1
@@ -121,7 +124,7 @@ def _submitting(allowed: dict[str, set[str]]) -> bool:
 
 
 def test_containers_and_machines_pull_one_container_image_and_write_one_log(stacks: Stacks) -> None:
-    """ECS does it on a container's behalf; machines do, too, where there are any to be seen."""
+    """ECS does this for a container, and so do the machines, where there are any."""
     roles = ["Execution"] if "fargate" in _queue(stacks) else ["Execution", "Machine"]
     for role in roles:
         allowed = may(stacks.compute, role)
@@ -142,7 +145,7 @@ def _has_role(stacks: Stacks, name: str) -> bool:
 
 
 def test_no_role_has_a_managed_policy_and_no_policy_a_wide_action(stacks: Stacks) -> None:
-    """Every permission is written out here; the two actions on everything know no resource."""
+    """Every permission is written out here; the only two actions on everything support no resource."""
     for template in (stacks.storage, stacks.compute):
         roles = all_of(template, "AWS::IAM::Role").items()
         managed = [id for id, role in roles if "ManagedPolicyArns" in role["Properties"]]
@@ -156,14 +159,14 @@ def test_no_role_has_a_managed_policy_and_no_policy_a_wide_action(stacks: Stacks
 
 
 def test_every_log_is_kept_for_a_while_only(stacks: Stacks) -> None:
-    """And goes with the stack."""
+    """Logs expire, and are deleted with the stack."""
     groups = all_of(stacks.compute, "AWS::Logs::LogGroup").values()
     assert sorted(group["Properties"]["RetentionInDays"] for group in groups) == [14, 30, 30]
     assert {group["DeletionPolicy"] for group in groups} == {"Delete"}
 
 
 def test_no_template_and_no_file_names_an_account_or_a_key(synthesise: Synthesise) -> None:
-    """Twelve digits in a row are an account's; AKIA begins a key."""
+    """Twelve digits in a row may be an account's number, and AKIA starts a key."""
     built = synthesise(image="", compute="gpu", model="resnet18")
     texts = [json.dumps(built.storage), json.dumps(built.compute)]
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -176,7 +179,7 @@ def test_no_template_and_no_file_names_an_account_or_a_key(synthesise: Synthesis
 
 
 def test_cdk_nag_would_have_complained(tmp_path: Any) -> None:
-    """The pack that the templates pass refuses a bucket without protection, so passing it means something."""
+    """The rules that the templates pass refuse an unprotected bucket, so passing them means something."""
     from aws_cdk import App, aws_s3
     from infra.app import build
 

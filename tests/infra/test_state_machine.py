@@ -1,4 +1,4 @@
-"""The state machine of `-c workflow=true` as its template has it; tests/aws/test_workflow.py runs it."""
+"""The state machine of `-c workflow=true` in its template; tests/aws/test_workflow.py runs it."""
 
 import json
 from typing import Any
@@ -19,21 +19,21 @@ def stacks(synthesise: Synthesise) -> Stacks:
 
 
 def defined(stacks: Stacks) -> dict[str, Any]:
-    """The definition, with `-` for what CloudFormation puts in."""
+    """The definition, with `-` for the values from CloudFormation."""
     parts = properties(stacks.compute, "AWS::StepFunctions::StateMachine")["DefinitionString"]["Fn::Join"][1]
     definition: dict[str, Any] = json.loads("".join(part if isinstance(part, str) else "-" for part in parts))
     return definition
 
 
 def test_there_is_no_state_machine_unless_asked(synthesise: Synthesise) -> None:
-    """It costs nothing at rest, but not everybody has a system that waits."""
+    """The state machine costs nothing at rest, but is optional, since not every system waits for runs."""
     default = synthesise(compute="spot")
     assert all_of(default.compute, "AWS::StepFunctions::StateMachine") == {}
     assert "batch:DescribeJobs" not in may(default.compute, "TriggerRole")
 
 
 def test_lambda_that_stays_busy_is_asked_again_six_times_and_a_run_is_begun_once(stacks: Stacks) -> None:
-    """What may have run all the same is tried again only where that does no harm; every state has a time limit."""
+    """A call that may have run already is retried only if that is harmless, and every call has a time limit."""
     states = defined(stacks)["States"]
     calls = {name: state for name, state in states.items() if state["Type"] == "Task"}
     retried = {name: set(state["Retry"][0]["ErrorEquals"]) for name, state in calls.items()}
@@ -45,7 +45,7 @@ def test_lambda_that_stays_busy_is_asked_again_six_times_and_a_run_is_begun_once
 
 
 def test_an_execution_of_the_longest_run_fits_its_history(stacks: Stacks) -> None:
-    """Step Functions ends one at 25,000 events: nine for each question, for a week of questions."""
+    """Step Functions ends an execution at 25,000 events: nine for each question, for a week of questions."""
     longest = defined(stacks)["TimeoutSeconds"]
     age, questions = 0.0, 0
     while age < longest:
@@ -55,7 +55,7 @@ def test_an_execution_of_the_longest_run_fits_its_history(stacks: Stacks) -> Non
 
 
 def test_the_state_machine_may_call_the_lambda_and_write_its_log(stacks: Stacks) -> None:
-    """That and no more; and the Lambda may see how jobs stand."""
+    """The state machine may do only that, and the Lambda may read the state of jobs."""
     (function,) = [id for id in all_of(stacks.compute, "AWS::Lambda::Function") if id.startswith("Trigger")]
     allowed = may(stacks.compute, "WorkflowRole")
     assert allowed.pop("lambda:InvokeFunction") == {f"<{function}.Arn>"}

@@ -1,4 +1,4 @@
-"""What reaches a person, and what does not: failed jobs, jobs that wait, events that nobody took, cancelled runs."""
+"""What reaches a person and what does not: failed and waiting jobs, undelivered events, cancelled runs."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from emulator import ABSENT
 from moto.events.models import EventPattern
 from templates import Stacks, Synthesise, all_of, may, properties, text
 
-from fanfold.executors.aws_batch import CANCELLED
+from fanfold.aws.batch import CANCELLED
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 LIMIT = "Canceled by JobStateTimeLimit action due to reason: "
@@ -16,13 +16,13 @@ LIMIT = "Canceled by JobStateTimeLimit action due to reason: "
 
 @pytest.fixture
 def default(synthesise: Synthesise) -> Stacks:
-    """The deployment of who chooses nothing."""
+    """A deployment with the default settings."""
     return synthesise(compute="spot")
 
 
 @pytest.fixture(scope="module")
 def full(synthesise: Synthesise) -> Stacks:
-    """A deployment with uploads that begin runs, a workflow, and an address for alarms."""
+    """A deployment with uploads that start runs, a workflow, and an address for alarms."""
     return synthesise(uploads="images", alarm_email="me@my.org", workflow="true")
 
 
@@ -32,7 +32,7 @@ def rule(stacks: Stacks, named: str) -> dict[str, Any]:
 
 
 def takes(stacks: Stacks, named: str, kind: str, **detail: Any) -> bool:
-    """Whether a rule takes an event of AWS Batch about a job in the deployment's queue."""
+    """Whether a rule matches an event of AWS Batch about a job in the deployment's queue."""
     pattern = json.loads(json.dumps(rule(stacks, named)["EventPattern"]))
     pattern["detail"]["jobQueue"] = ["the-queue"]
     event = {"source": "aws.batch", "detail-type": kind, "detail": {"jobQueue": "the-queue", **detail}}
@@ -58,7 +58,7 @@ def takes(stacks: Stacks, named: str, kind: str, **detail: Any) -> bool:
 def test_a_failed_job_is_told_of_once_and_a_cancelled_one_never(
     default: Stacks, heard: bool, detail: dict[str, Any]
 ) -> None:
-    """An array and its children are silent: the job that waits for them fails with them, and that is told."""
+    """Events of an array and its children are ignored: the job that depends on them fails with them, and counts."""
     assert takes(default, "TriggerFailedJobs", "Batch Job State Change", **detail) is heard
 
 
@@ -74,7 +74,7 @@ def test_the_lambda_hears_of_failed_jobs_of_this_queue(default: Stacks) -> None:
 
 
 def test_every_alarm_reaches_a_person(full: Stacks) -> None:
-    """Failed jobs are counted by the calls of their rule; the topic takes all alarms, and mails them on."""
+    """Failed jobs are counted by their rule's invocations; the topic gets all alarms and mails them."""
     (counted,) = [id for id in all_of(full.compute, "AWS::Events::Rule") if id.startswith("TriggerFailedJobs")]
     alarm = properties(full.compute, "AWS::CloudWatch::Alarm", "WatchFailedJobs")
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Events", "Invocations")
@@ -91,7 +91,7 @@ def test_every_alarm_reaches_a_person(full: Stacks) -> None:
 
 
 def test_the_topic_is_encrypted_with_a_key_that_alarms_can_use(default: Stacks) -> None:
-    """SNS's own key would keep CloudWatch out without a word; ours lets it in, for this account alone."""
+    """SNS's own key would silently keep CloudWatch out; ours admits it, for this account alone."""
     (key,) = all_of(default.compute, "AWS::KMS::Key")
     assert properties(default.compute, "AWS::SNS::Topic")["KmsMasterKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
     found = properties(default.compute, "AWS::KMS::Key")
@@ -103,7 +103,7 @@ def test_the_topic_is_encrypted_with_a_key_that_alarms_can_use(default: Stacks) 
 
 
 def test_jobs_that_wait_in_vain_are_told_of_with_the_reason(default: Stacks) -> None:
-    """The message says which job, and what AWS Batch says; who sends it may do nothing else."""
+    """The message has the job and AWS Batch's reason, and the sending role may do nothing else."""
     assert takes(default, "WatchWaiting", "Batch Job Queue Blocked", status="RUNNABLE")
     assert not takes(default, "WatchWaiting", "Batch Job State Change", status="FAILED")
     (target,) = rule(default, "WatchWaiting")["Targets"]
@@ -120,7 +120,7 @@ def test_jobs_that_wait_in_vain_are_told_of_with_the_reason(default: Stacks) -> 
 
 
 def test_a_job_that_no_machine_comes_for_is_cancelled_after_a_while(stacks: Stacks) -> None:
-    """What is wrong, and stays so, soon; what others have at the moment after a day, the longest that AWS Batch has."""
+    """A misconfigured job is cancelled soon, and a job without capacity after a day, the maximum of AWS Batch."""
     limits = properties(stacks.compute, "AWS::Batch::JobQueue")["JobStateTimeLimitActions"]
     assert {(limit["Action"], limit["State"]) for limit in limits} == {("CANCEL", "RUNNABLE")}
     assert {limit["Reason"]: limit["MaxTimeSeconds"] for limit in limits} == {
@@ -131,7 +131,7 @@ def test_a_job_that_no_machine_comes_for_is_cancelled_after_a_while(stacks: Stac
 
 
 def test_what_cannot_be_delivered_becomes_a_dead_letter_that_somebody_hears_of(full: Stacks) -> None:
-    """Behind the target of every rule is one queue; the rules may write to it, and an alarm watches it."""
+    """Every rule's target has the same dead-letter queue; the rules may write to it, and an alarm watches it."""
     (lost,) = [id for id in all_of(full.compute, "AWS::SQS::Queue") if id.startswith("TriggerDeadLetters")]
     rules = all_of(full.compute, "AWS::Events::Rule")
     assert len(rules) == 3
@@ -153,11 +153,11 @@ OF_THE_ACCOUNT = {
     "AWS::IAM::Role": "RoleName",
     "AWS::S3::Bucket": "BucketName",
 }
-"""Names that are one account's, or the world's, in all regions together."""
+"""Names that must be unique in an account, or worldwide, across all regions."""
 
 
 def test_two_regions_of_an_account_can_have_a_deployment_of_the_same_name(full: Stacks) -> None:
-    """A name that is not of a region alone holds the region, or is made up by CloudFormation."""
+    """A name that is not per region contains the region, or is generated by CloudFormation."""
     given = [
         text(one["Properties"][OF_THE_ACCOUNT[type]])
         for template in (full.storage, full.compute)

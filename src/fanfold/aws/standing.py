@@ -1,4 +1,4 @@
-"""How a run stands, for those who wait for it: what the Lambda answers to {"Run": ID}.
+"""The state of a run: the Lambda's answer to {"Run": ID}.
 
 {"Run", "Database", "Table", "State": "running", "Doing": a text, "AskAgain": seconds}
 {"Run", "Database", "Table", "State": "succeeded", "Report": as `fanfold report --json` has it}
@@ -10,39 +10,38 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from fanfold.aws.batch import AwsBatch
 from fanfold.aws.deployment import Deployment
-from fanfold.executors.aws_batch import AwsBatch
-from fanfold.report import Report
-from fanfold.runs import RunDirectory
+from fanfold.core.report import Report
+from fanfold.core.runs import RunDirectory
 
 COMMIT_WITHIN = 900.0
-"""Seconds after the end of a run's last job in which another may still be submitted that commits: see `trigger`."""
+"""Seconds after the end of a run's last job in which `trigger` may still submit another committing job."""
 SOONEST, LATEST = 5, 300
-"""Seconds after which to ask again: a twentieth of a run's age, within these."""
+"""Limits of the seconds until the next question, which are a twentieth of the run's age."""
 REFUSED_AT_MOST = 20
-"""Rows that a report may name as refused: the output of a Step Functions execution holds 256 KiB at most."""
+"""Most refused rows in a report: the output of a Step Functions execution has at most 256 KiB."""
 
 
 def standing(run: RunDirectory, deployment: Deployment) -> dict[str, Any]:
-    """How a run stands. Raises StorageError when S3 or AWS Batch cannot be used."""
-    asked = run.get("run.json") or {}
-    known = {"Run": run.id, "Database": run.database, "Table": asked.get("table", "")}
+    """The state of a run. Raises StorageError when S3 or AWS Batch cannot be used."""
+    known = {"Run": run.id, "Database": run.database, "Table": run.asked.table}
     report = run.get("report.json")
     if report and report["ended"] != "interrupted":
         return known | _ended(run, report)
     if doing := _doing(run, deployment):
-        return known | {"State": "running", "Doing": doing, "AskAgain": _pause(asked)}
-    return known | _failed(run, "has ended without a commit: the next run commits what it did.")
+        return known | {"State": "running", "Doing": doing, "AskAgain": _pause(run.asked.started)}
+    return known | _failed(run, "ended without a commit. The next run commits its finished work.")
 
 
 def _ended(run: RunDirectory, content: Mapping[str, Any]) -> dict[str, Any]:
     report = Report.from_json(content)
     if content["ended"] == "cancelled":
-        return _failed(run, "was cancelled: what it did is kept, and the next run does the rest.")
+        return _failed(run, "was cancelled. Finished work is kept, and the next run does the rest.")
     if report.lost:
-        return _failed(run, f"lost {report.lost:,} of {report.listed:,} items: the next run does them.")
+        return _failed(run, f"lost {report.lost:,} of {report.listed:,} items. The next run does them.")
     if not report.complete:
-        return _failed(run, "did not see its whole source: the next run does.")
+        return _failed(run, "did not list its whole source. The next run does the rest.")
     return {"State": "succeeded", "Report": _short(content)}
 
 
@@ -51,7 +50,7 @@ def _failed(run: RunDirectory, why: str) -> dict[str, Any]:
 
 
 def _doing(run: RunDirectory, deployment: Deployment) -> str:
-    """What a run that has not ended is doing; nothing if nobody will end it."""
+    """The state of a run that has not ended; empty if nothing will end it."""
     jobs = run.get("jobs.json")
     if jobs is None or not jobs["executor"].startswith("aws-batch:"):
         return "at work" if run.is_alive() else ""
@@ -61,14 +60,14 @@ def _doing(run: RunDirectory, deployment: Deployment) -> str:
     return "AWS Batch, commit: to be submitted" if time.time() - executor.ended(run) < COMMIT_WITHIN else ""
 
 
-def _pause(asked: Mapping[str, Any]) -> int:
-    """Seconds until it is worth asking again."""
-    began = datetime.fromisoformat(asked["started"]) if "started" in asked else datetime.now(UTC)
+def _pause(started: str) -> int:
+    """Seconds to wait before the next question."""
+    began = datetime.fromisoformat(started) if started else datetime.now(UTC)
     return min(LATEST, max(SOONEST, round((datetime.now(UTC) - began).total_seconds() / 20)))
 
 
 def _short(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A report without most of the rows that mirrors refused, should there be many; how many is said."""
+    """A report with the first of the rows that mirrors refused, and their number."""
     mirrors = {}
     for address, taken in report.get("mirror", {}).items():
         refused = taken.get("refused", {})

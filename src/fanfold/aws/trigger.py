@@ -1,41 +1,42 @@
-"""The Lambda: what makes a run begin on AWS, and go on where AWS Batch would leave it.
+"""The Lambda: it starts runs on AWS, and commits those that AWS Batch does not.
 
     a request                      plan and submit a run
-    a question about a run         how it stands (`standing.py`)
-    uploads                        the same, once no other run is under way
-    a job of AWS Batch has failed  if it is the array of a run, its commit never began: commit now
+    a question about a run         answer with its state (`standing.py`)
+    uploads                        start a run over the uploads, once no other run is under way
+    a job of AWS Batch has failed  if a run's array failed, its committing job never began: submit another
 
-`events.py` knows these events by their looks.
+`events.py` recognises these events.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from fanfold.account import is_under_way
 from fanfold.aws import events
+from fanfold.aws.batch import CANCELLED, GIVEN_UP, AwsBatch
 from fanfold.aws.deployment import Deployment
 from fanfold.aws.events import Request
 from fanfold.aws.standing import standing
-from fanfold.driver import Run, run
+from fanfold.core.catalog import find_run, unended
+from fanfold.core.plan import Options
+from fanfold.core.report import is_under_way
+from fanfold.core.run import Run, begin
+from fanfold.core.runs import RunDirectory
+from fanfold.core.table import Table
 from fanfold.errors import FanfoldError, MirrorMismatch, UsageError
-from fanfold.executors.aws_batch import CANCELLED, GIVEN_UP, AwsBatch
-from fanfold.images import Images, Provider
-from fanfold.ledger import unended
-from fanfold.runs import RunDirectory, find_run
+from fanfold.source import Ids
 from fanfold.storage import exists
-from fanfold.table import Table
 
 RESERVE = 90.0
-"""Seconds before the Lambda's end at which planning that is not done is left to AWS Batch."""
+"""Seconds before the Lambda's time limit at which AWS Batch takes over unfinished planning."""
 HTTP_SECONDS = 15.0
-"""The same for a request over HTTP, counted from its beginning: API Gateway waits for 29 seconds at most."""
+"""Seconds after the start of a request over HTTP at which AWS Batch does: API Gateway waits at most 29 seconds."""
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """Be the Lambda. Returns the run's id, its table, its counts and its AWS Batch jobs.
+    """The entry point of the Lambda. Returns the run's id, its table, its counts and its AWS Batch jobs.
 
-    Raises UsageError for events that are not understood, StorageError when S3 or AWS Batch cannot be used; over HTTP
-    those are answers, too.
+    Raises UsageError for events that are not valid, StorageError when S3 or AWS Batch cannot be used. Over HTTP, errors
+    are answers.
     """
     seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE
     try:
@@ -43,11 +44,11 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
             return _over_http(event, min(seconds, HTTP_SECONDS))
         return _answer(event, Deployment.load(), seconds)
     except FanfoldError as error:
-        raise events.in_fields(error) from None  # so that Lambda shows a sentence, and no chain of tracebacks
+        raise events.in_fields(error) from None  # so that Lambda shows one sentence, and no traceback
 
 
 def _over_http(event: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Answer a request over HTTP; no other event may come that way."""
+    """Answer a request over HTTP. No other event is allowed there."""
     try:
         return events.over_http(200, _asked(events.body_of(event), Deployment.load(), seconds))
     except FanfoldError as error:
@@ -55,7 +56,7 @@ def _over_http(event: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def _status(error: FanfoldError) -> int:
-    """The status that HTTP has for an error."""
+    """The HTTP status of an error."""
     if isinstance(error, UsageError):
         return 400
     return 404 if isinstance(error.__cause__, FileNotFoundError) else 500
@@ -70,53 +71,52 @@ def _answer(event: Any, deployment: Deployment, seconds: float) -> dict[str, Any
         return _uploaded(event["Records"], deployment, seconds)
     if events.is_test(event):
         return {"Ignored": "s3:TestEvent"}
-    if "Records" in event or event.get("source") == "aws.s3":
-        return _told_directly(event, deployment, seconds)
+    if events.is_upload(event):
+        return _uploaded_directly(deployment, seconds)
     if "detail-type" in event:
-        raise events.not_for_us(event)
+        raise events.other_event(event)
     return _asked(event, deployment, seconds)
 
 
 def _asked(content: Any, deployment: Deployment, seconds: float) -> dict[str, Any]:
-    """Answer what a person, or a program of theirs, asks: a question about a run, or a request."""
+    """Answer a question about a run, or a request."""
     if isinstance(content, Mapping) and (id := events.run_of(content)):
         return standing(find_run(deployment.database, id), deployment)
-    return trigger(Request.of(content), deployment, seconds)
+    job = type(deployment.new_job())
+    try:
+        return trigger(Request.of(content, job), deployment, seconds)
+    except FanfoldError as error:
+        raise events.in_fields(error, job) from error.__cause__
 
 
 def trigger(request: Request, deployment: Deployment, seconds: float | None = None) -> dict[str, Any]:
-    """Plan and submit a run; if planning takes longer than `seconds`, let AWS Batch do that, too."""
-    job = Images(model=request.Model or deployment.model, provider=cast(Provider, deployment.provider))
-    executor = AwsBatch(deployment)
+    """Plan and submit a run. If planning takes longer than `seconds`, AWS Batch plans it."""
+    job, executor = deployment.new_job(request.options), AwsBatch(deployment)
     table = request.Table or executor.table(job)
     try:
-        begun = run(
-            job,
-            source=request.sources(deployment.bucket),
-            database=deployment.database,
-            table=table,
-            executor=executor,
+        options = Options(
             task_size=request.TaskSize or deployment.task_size,
-            ids=request.Ids or _ids_of(table, deployment),
+            ids=cast(Ids, request.Ids or _ids_of(table, deployment)),
             mirror=request.Mirror,
             retry_failed=request.RetryFailed,
         )
+        begun = begin(job, request.sources(deployment.bucket), deployment.database, table, options, executor)
     except MirrorMismatch as error:
         _, wrong, command = error.args
         other = f'"Mirror": "{deployment.made}{table}-2"'
-        raise UsageError(f"{wrong} Ask with {other}. Or give it to this table, which empties it: {command}") from None
+        raise UsageError(f"{wrong} Send {other}. Or empty it and use it for this table: {command}") from None
     begun.launch(seconds)
-    return told(begun)
+    return answer_of(begun)
 
 
 def _ids_of(table: str, deployment: Deployment) -> str:
-    """What names items in a table, if there is one already."""
+    """What identifies the items of a table; `key` if the table does not exist."""
     found = Table.open(deployment.database, table)
     return found.metadata.get("fanfold.ids", "key") if found else "key"
 
 
-def told(begun: Run) -> dict[str, Any]:
-    """What a run that was launched comes to, as JSON can hold it."""
+def answer_of(begun: Run) -> dict[str, Any]:
+    """The answer for a run that was launched, ready for JSON."""
     plan = begun.directory.get("plan.json")
     jobs = (begun.directory.get("jobs.json") or {"jobs": []})["jobs"]
     return {
@@ -131,24 +131,22 @@ def told(begun: Run) -> dict[str, Any]:
 
 
 def _uploaded(records: Sequence[Mapping[str, Any]], deployment: Deployment, seconds: float) -> dict[str, Any]:
-    """Start a run over what uploads are watched for. While one is under way the messages wait, and so add up."""
-    if all(map(events.is_test_message, records)):
+    """Start a run over the prefixes of uploads. While a run is under way, the messages wait in the queue."""
+    if all(map(events.is_test, records)):
         return {"batchItemFailures": []}
     if _is_busy(deployment):
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in records]}
     return {"batchItemFailures": [], **_run_over_uploads(deployment, seconds)}
 
 
-def _told_directly(event: Mapping[str, Any], deployment: Deployment, seconds: float) -> dict[str, Any]:
-    """Start a run when S3 or EventBridge tells the Lambda itself of an upload: nobody tells it again."""
-    if not events.tells_of_upload(event):
-        raise events.not_for_us(event)
+def _uploaded_directly(deployment: Deployment, seconds: float) -> dict[str, Any]:
+    """Start a run for an event that S3 or EventBridge sent directly to the Lambda. Such an event comes only once."""
     if not deployment.uploads:
-        return {"Ignored": "No prefix is watched for uploads: cdk deploy --all -c uploads=PREFIX"}
+        return {"Ignored": "Uploads do not start runs here. To change that: cdk deploy --all -c uploads=PREFIX"}
     if _is_busy(deployment):
         return {
-            "Ignored": "A run is under way, and the next one embeds this upload. With -c uploads=PREFIX the deployment "
-            "has a queue in which uploads wait by themselves: have S3 tell EventBridge, not the Lambda."
+            "Ignored": "A run is under way. The next run does this upload. With -c uploads=PREFIX the deployment "
+            "has a queue where uploads wait: let S3 notify EventBridge, not the Lambda."
         }
     return _run_over_uploads(deployment, seconds)
 
@@ -159,22 +157,22 @@ def _run_over_uploads(deployment: Deployment, seconds: float) -> dict[str, Any]:
 
 
 def _is_busy(deployment: Deployment) -> bool:
-    """Whether a run is under way that will come to an end by itself.
+    """Whether a run is under way that will end by itself.
 
-    One that was submitted, and whose jobs have all ended without a report, will not: the next run commits what it did.
+    A run whose jobs have all ended without a report will not: the next run commits what it did.
     """
     if not exists(deployment.database):
         return False
     executor = AwsBatch(deployment)
-    runs = filter(is_under_way, unended(deployment.database, but=""))
+    runs = filter(is_under_way, unended(deployment.database))
     return any(run.get("jobs.json") is None or executor.state(run) is not None for run in runs)
 
 
 def _failed(job: Mapping[str, Any], deployment: Deployment) -> dict[str, Any]:
-    """Commit a run whose committing job failed because what it waited for had: it never began."""
+    """Commit a run whose committing job never began, because the job that it waited for failed."""
     verb, _, id = job["jobName"].removeprefix("fanfold-").partition("-")
     why = job.get("statusReason") or ""
-    unwanted = why == CANCELLED or GIVEN_UP in why  # another one would wait for machines in vain, too, and so for ever
+    unwanted = why == CANCELLED or GIVEN_UP in why  # another job would also wait for machines in vain
     if verb != "commit" or job.get("startedAt") or job.get("attempts") or unwanted:
         return {"Ignored": job["jobName"]}
     directory = RunDirectory(deployment.database, id)

@@ -1,4 +1,4 @@
-"""The command line: `fanfold images ...` and the verbs that serve every job. Only this package prints.
+"""The command line: the verbs that serve every job, and the verbs of each job in `JOBS`. Only this package prints.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 all done, 1 the run failed, 2 the command was
 wrong, 3 finished with failed items, 128 and the signal's number when stopped by one.
@@ -6,69 +6,90 @@ wrong, 3 finished with failed items, 128 and the signal's number when stopped by
 
 import signal
 import sys
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, Parameter
 
 import fanfold
-from fanfold.cli import draw, numbers, streams
+from fanfold.cli import arguments, show, streams
 from fanfold.errors import FanfoldError, UsageError
+from fanfold.job import JOBS
 from fanfold.limits import advice
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
 Database = Annotated[str, Parameter(help="The database: a folder, or a URL such as s3://bucket/db.")]
 MOST_HOURS = 1_000_000
-"""A century: more would be before dates begin."""
-RunId = Annotated[str | None, Parameter(help="The run's id; the newest by default.")]
+"""More than a century. A far longer time is out of the range of dates."""
+RunId = Annotated[str | None, Parameter(help="The run's id; by default the newest run.")]
+OneTable = Annotated[str | None, Parameter(help="The table's name; not needed if the database has only one.")]
 
 app = App(
     name="fanfold",
     help="Fan one job out over many items; fold the results into one table, exactly once.",
     version=fanfold.__version__,
     suppress_keyboard_interrupt=False,  # `main` says something better
-    config=numbers.check,
+    config=arguments.check,
     console=streams.help_out,
     error_console=streams.help_err,
 )
 
 
-def _help(does: str, example: str) -> str:
+def described(does: str, example: str) -> str:
     """The help of a command whose docstring Cyclopts does not see; the others' docstrings have the same form."""
     return f"{does}\n\nFor example: `{example}`"
 
 
 app.register_install_completion_command(
-    help=_help(
-        "Set up completion by Tab for your shell: bash, zsh, fish or PowerShell.", "fanfold --install-completion"
+    help=described(
+        "Set up Tab completion for your shell: bash, zsh, fish or PowerShell.", "fanfold --install-completion"
     )
 )
-# Loaded when called for: the other verbs work without the jobs' dependencies.
-app.command("fanfold.cli.images:app", name="images", help="Embed pictures as vectors, and search them.")
-plan = App(name="plan", help="Say what a run would do, how long it would take, and what it would cost.")
-plan.command(
-    "fanfold.cli.images:plan",
-    name="images",
-    help=_help(
-        "Say what `fanfold images embed` would do.\n\n"
-        "Nothing is written. Some pictures, drawn at random, are embedded to measure it.",
-        "fanfold plan images photos db",
+run = App(
+    name="run",
+    help=described(
+        "Run a job over new and changed items: one of fanfold's jobs, or your own as module:Class.",
+        "fanfold run my_jobs:Words texts db",
     ),
 )
+plan = App(name="plan", help="Show what a run of a job would do, how long it would take, and what it would cost.")
+app.command(run)
 app.command(plan)
+for name, known in JOBS.items():  # loaded when called for: the other verbs work without the jobs' dependencies
+    module = known.address.partition(":")[0] + ".cli"
+    app.command(f"{module}:app", name=name, help=known.help)
+    run.command(
+        f"{module}:run",
+        name=name,
+        help=described(
+            f"Run the job '{name}' over new and changed items. Run it again to resume or to update.",
+            f"fanfold run {name} SOURCE DATABASE",
+        ),
+    )
+    plan.command(
+        f"{module}:plan",
+        name=name,
+        help=described(
+            f"Show what a run of the job '{name}' would do.\n\n"
+            "Nothing is written to the database. For the estimate, a random sample of the items is processed.",
+            f"fanfold plan {name} SOURCE DATABASE",
+        ),
+    )
 app.command(
     "fanfold.cli.doctor:doctor",
     name="doctor",
-    help=_help("Say what this machine offers, and what will be used of it.", "fanfold doctor"),
+    help=described("Show what this machine has, and what fanfold will use.", "fanfold doctor"),
 )
 app.command(
-    "fanfold.cli.detached:cancel",
+    "fanfold.cli.clusters:cancel",
     name="cancel",
-    help=_help("End a run on a cluster, and commit what it has done.", "fanfold cancel db"),
+    help=described("Cancel a run on a cluster, and commit its finished work.", "fanfold cancel db"),
 )
 for verb in ("work", "commit", "launch"):  # what containers do
-    app.command(f"fanfold.cli.detached:{verb}", name=verb, show=False)
+    app.command(f"fanfold.cli.clusters:{verb}", name=verb, show=False)
 
 
 @app.command
@@ -77,12 +98,13 @@ def runs(database: Database, /, *, json: Json = False) -> int:
 
     For example: `fanfold runs db`
     """
-    from fanfold.account import account
-    from fanfold.runs import RunDirectory, list_runs
+    from fanfold.core.catalog import list_runs
+    from fanfold.core.report import account
+    from fanfold.core.runs import RunDirectory
     from fanfold.storage import absolute
 
     where = absolute(database)
-    draw.runs((account(RunDirectory(where, id)) for id in reversed(list_runs(where))), json)
+    show.runs((account(RunDirectory(where, id)) for id in reversed(list_runs(where))), json)
     return 0
 
 
@@ -92,25 +114,25 @@ def report(
     run: RunId = None,
     /,
     *,
-    follow: Annotated[bool, Parameter(negative="", help="Wait for its end: of a run on a cluster.")] = False,
+    follow: Annotated[bool, Parameter(negative="", help="Follow a run on a cluster until it has ended.")] = False,
     json: Json = False,
 ) -> int:
-    """Say where every item of a run went; of one that is under way, how far it is.
+    """Show the report of a run, or its progress if it has not ended.
 
     For example: `fanfold report db`
     """
-    from fanfold.account import account
-    from fanfold.runs import find_run
+    from fanfold.core.catalog import find_run
+    from fanfold.core.report import account
     from fanfold.storage import absolute
 
     found = find_run(absolute(database), run)
     if follow and not found.get("report.json"):
-        from fanfold.cli import detached
+        from fanfold.cli import clusters
 
-        detached.follow(found)
-    told, ended = account(found)
-    draw.report(told, ended, json)
-    return 0 if ended == "running" else told.exit_code
+        clusters.follow(found)
+    counts, ended = account(found)
+    show.report(counts, ended, json)
+    return 0 if ended == "running" else counts.exit_code
 
 
 @app.command
@@ -118,51 +140,68 @@ def failures(
     database: Database,
     /,
     *,
-    table: Annotated[str | None, Parameter(help="Only those of this table.")] = None,
-    check: Annotated[
-        bool, Parameter(negative="", help="List the sources again, and mark the items that are gone from them.")
-    ] = False,
+    table: Annotated[str | None, Parameter(help="List only the items of this table.")] = None,
+    check: Annotated[bool, Parameter(negative="", help="List the sources again, and mark deleted items.")] = False,
     json: Json = False,
 ) -> int:
-    """List the items that failed, each with the stage and the reason.
+    """List the failed items, each with its stage and its reason.
 
     For example: `fanfold failures db`
     """
-    from fanfold.failed import failed
+    from fanfold.core.database import open_table
+    from fanfold.core.failures import failed
     from fanfold.storage import absolute
 
-    draw.failures(failed(absolute(database), table, check=check), json)
+    if check:  # which loads the job
+        from fanfold.cli.jobs import look_here
+
+        look_here()
+    found = failed(absolute(database), table, check=check)
+    if table is not None:
+        open_table(database, table)  # raises for a table that is not there
+    show.failures(found, json)
     return 0
 
 
 @app.command
 def mirror(
     database: Database,
-    address: Annotated[str, Parameter(help="The mirror: dynamodb://NAME.")],
+    address: Annotated[str, Parameter(help="The external table: dynamodb://NAME.")],
     /,
     *,
-    table: Annotated[str, Parameter(help="The table to be mirrored.")] = "images",
+    table: OneTable = None,
     replace: Annotated[
-        bool, Parameter(negative="", help="Empty the mirror first, whatever it holds: it is of this table from now on.")
+        bool,
+        Parameter(negative="", help="Empty the external table, and make it the mirror of this table."),
     ] = False,
     json: Json = False,
 ) -> int:
-    """Bring a table elsewhere in step with a whole table of the database. Runs with --mirror do so for their items.
+    """Bring an external table in sync with a table of the database. Runs with --mirror do this for their own items.
 
     For example: `fanfold mirror db dynamodb://vectors`
     """
-    from fanfold.database import check_name
-    from fanfold.ledger import Ledger
-    from fanfold.mirror import mirror_all
-    from fanfold.storage import absolute
+    from fanfold.core.ledger import ledger_of
+    from fanfold.core.mirror import mirror_all
 
-    check_name(table)
-    ledger = Ledger.open(absolute(database), table)
-    if ledger is None:
-        raise UsageError(f"There is no table '{table}' of fanfold's in {database}.")
+    ledger = ledger_of(database, table)
     rows = mirror_all(ledger.rows, ledger.mirror(address, replace=replace))
-    draw.mirrored(ledger.mirrored, rows, json)
+    show.mirrored(ledger.mirrored, rows, json)
     return 3 if ledger.mirrored[address]["refused"] else 0
+
+
+@app.command
+def fold(database: Database, /, *, table: OneTable = None, json: Json = False) -> int:
+    """Make the derived tables of a job again. Every run does this at its end.
+
+    For example: `fanfold fold db`
+    """
+    from importlib import import_module
+
+    from fanfold.cli.jobs import look_here
+
+    look_here()
+    show.folded(import_module("fanfold.api").fold(database, table), json)
+    return 0
 
 
 @app.command
@@ -170,32 +209,32 @@ def optimize(
     database: Database,
     /,
     *,
-    keep: Annotated[float, Parameter(help="Hours for which old versions stay readable.")] = 1.0,
+    keep: Annotated[float, Parameter(help="Hours to keep old versions.")] = 1.0,
     json: Json = False,
 ) -> int:
-    """Join small fragments, complete indexes, forget old versions, and sweep up what killed workers left behind.
+    """Merge small fragments, update indexes, and delete old versions and the files that killed workers left.
 
     For example: `fanfold optimize db`
     """
-    from fanfold.ledger import optimize
+    from fanfold.core.optimize import optimize
     from fanfold.storage import absolute
 
     if not 0 <= keep <= MOST_HOURS:
-        raise UsageError(f"--keep takes hours, from 0 up to {MOST_HOURS:,}, not {keep:g}.")
-    draw.optimized(optimize(absolute(database), timedelta(hours=keep)), json)
+        raise UsageError(f"--keep takes a number of hours from 0 to {MOST_HOURS:,}, not {keep:g}.")
+    show.optimized(optimize(absolute(database), timedelta(hours=keep)), json)
     return 0
 
 
 @app.command
 def repair(database: Database, /, *, json: Json = False) -> int:
-    """Take out of damaged tables what cannot be read, so that the next run does those items again.
+    """Remove unreadable data from damaged tables. The next run does those items again.
 
     For example: `fanfold repair db`
     """
-    from fanfold.repair import repair
+    from fanfold.core.repair import repair
     from fanfold.storage import absolute
 
-    draw.repaired(repair(absolute(database)), json)
+    show.repaired(repair(absolute(database)), json)
     return 0
 
 
@@ -204,31 +243,44 @@ def main() -> NoReturn:
     streams.in_utf8()
     streams.take_any_text()
     signal.signal(signal.SIGTERM, _stop)
-    sys.exit(_exit_code())
+    sys.exit(exit_code(sys.argv[1:]))
 
 
-def _exit_code() -> int:
-    """Perform the command. Every error that a user can meet becomes a sentence and an exit code here."""
+def exit_code(words: list[str]) -> int:
+    """Run a command. Every error that a user can meet becomes a sentence and an exit code here."""
     try:
-        code: int | None = app(sys.argv[1:], result_action="return_value")
-        return code or 0
+        if words[:1] in (["run"], ["plan"]):
+            from fanfold.cli.jobs import admit
+
+            admit(app, words)
+        command = _parsed(words)
+        return command() or 0
     except FanfoldError as error:
-        draw.error(str(error))
+        show.error(str(error))
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        draw.error("Stopped. What is done is kept; the same command goes on from here.")
+        show.error("Stopped. Finished work is kept. Run the same command again to continue.")
         return int(128 + (interrupt.args or (signal.SIGINT,))[0])
     except BrokenPipeError:  # the reader of stdout had enough, e.g. `| head`
         streams.into_nothing(sys.stdout.fileno())
         return 0
     except OSError as error:  # of stdout, such as a full disk: those of sources and databases are FanfoldErrors
-        draw.error(str(error))
+        show.error(str(error))
         return 1
     except BaseException as error:
-        if not (said := advice(error)):
+        if not (message := advice(error)):
             raise
-        draw.error(said)
+        show.error(message)
         return 1
+
+
+def _parsed(words: list[str]) -> Callable[[], int | None]:
+    """The command that these arguments name. Raises UsageError for options that a job refuses."""
+    try:
+        command, bound, _ = app.parse_args(words)
+    except ValueError as error:  # of a job's `__post_init__`
+        raise UsageError(str(error)) from error
+    return partial(command, *bound.args, **bound.kwargs)
 
 
 def _stop(number: int, _frame: FrameType | None) -> Any:

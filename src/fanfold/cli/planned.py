@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from rich.table import Table
 from rich.text import Text
 
-from fanfold.cli.draw import duration, error, out, put_json, size
-from fanfold.estimate import Estimate, Preview
+from fanfold.cli.show import duration, error, out, put_json, size
+from fanfold.estimate.preview import Estimate, Preview
 
 
 @contextmanager
 def leaving_nothing() -> Iterator[None]:
-    """Say, when the block is interrupted, that there is nothing to go on with."""
+    """When the block is interrupted, report that nothing was written."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -22,47 +22,47 @@ def leaving_nothing() -> Iterator[None]:
         sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
 
 
-def show_plan(told: Preview, as_json: bool, advice: Mapping[str, str]) -> None:
-    """What a run would do; `advice` says by stage what to do about one that takes most of the time."""
+def show_plan(preview: Preview, as_json: bool, advice: Mapping[str, str]) -> None:
+    """Show what a run would do. `advice`: how to speed up a stage that takes most of the time, by stage."""
     if as_json:
-        put_json(told.to_json())
+        put_json(preview.to_json())
         return
-    _counts(told)
-    if not told.todo:
+    _counts(preview)
+    if not preview.todo:
         out.print("There is nothing to do.")
         return
-    out.print(f"{size(told.bytes)} to read; listing took {duration(told.listing_seconds)}.")
-    if told.trouble:
-        out.print(f"A task of the sample failed: {told.trouble}", soft_wrap=True)
-    if told.estimate is None:
-        out.print("There is no estimate: nothing of the sample could be done.")
+    out.print(f"{size(preview.bytes)} to read; listing took {duration(preview.listing_seconds)}.")
+    if preview.trouble:
+        out.print(f"A task of the sample failed: {preview.trouble}", soft_wrap=True)
+    if preview.estimate is None:
+        out.print("There is no estimate, because every item of the sample failed.")
         return
-    _stages(told, told.estimate)
-    _time(told.estimate, advice)
-    _workers(told.estimate)
-    _dollars(told.estimate)
+    _stages(preview, preview.estimate)
+    _time(preview.estimate, advice)
+    _workers(preview.estimate)
+    _dollars(preview.estimate)
 
 
-def _counts(told: Preview) -> None:
+def _counts(preview: Preview) -> None:
     table = _grid()
-    hint = " (`--retry-failed` tries them again)" if told.failed_before else ""
+    hint = " (`--retry-failed` retries them)" if preview.failed_before else ""
     for count, meaning in (
-        (told.new, "new"),
-        (told.changed, "changed"),
-        (told.unchanged, "unchanged"),
-        *([(told.unread, "could not be read before (tried again)")] if told.unread else []),
-        (told.failed_before, "failed before, at this version" + hint),
-        *((count, f"left out: {reason}") for reason, count in sorted(told.left_out.items())),
+        (preview.new, "new"),
+        (preview.changed, "changed"),
+        (preview.unchanged, "unchanged"),
+        *([(preview.unread, "could not be read before (retried)")] if preview.unread else []),
+        (preview.failed_before, "failed before, at this version" + hint),
+        *((count, f"left out: {reason}") for reason, count in sorted(preview.left_out.items())),
     ):
         table.add_row(f"{count:,}", Text(meaning))
     out.print(table)
 
 
-def _stages(told: Preview, estimate: Estimate) -> None:
-    failed = f"; {told.sample_failed:,} of them failed" if told.sample_failed else ""
-    drawn = f"{told.sampled:,} of them" if told.sampled < told.todo else "all of them"
-    out.print(f"\nMeasured on {drawn}, with {_count(told.workers, 'worker')}{failed}:")
-    table = _grid("stage", "ms an item", "of the time", "alone, a worker")
+def _stages(preview: Preview, estimate: Estimate) -> None:
+    failed = f"; {preview.sample_failed:,} of them failed" if preview.sample_failed else ""
+    sample = f"a sample of {preview.sampled:,}" if preview.sampled < preview.todo else f"all {preview.sampled:,}"
+    out.print(f"\nMeasured on {sample}, with {_count(preview.workers, 'worker')}{failed}:")
+    table = _grid("stage", "ms per item", "of the time", "alone, per worker")
     for stage in estimate.stages:
         alone = f"{stage.alone:,.0f}/s" if stage.alone else ""
         table.add_row(stage.name, f"{stage.seconds * 1000:,.1f}", f"{stage.share:.0%}", alone)
@@ -70,34 +70,37 @@ def _stages(told: Preview, estimate: Estimate) -> None:
 
 
 def _time(estimate: Estimate, advice: Mapping[str, str]) -> None:
-    near = f"; within about {estimate.margin:.0%}, if the machine stays as busy as it is" if estimate.margin else ""
+    near = f", give or take {estimate.margin:.0%} if the machine stays as busy as now" if estimate.margin else ""
     rate = f"{estimate.items_per_second:,.1f}/s"
-    out.print(f"\nHere it takes about {duration(estimate.seconds)} ({rate}){near}.", soft_wrap=True)
+    out.print(f"\nOn this machine the run takes about {duration(estimate.seconds)} ({rate}){near}.", soft_wrap=True)
     most = estimate.stages[0]
-    said = advice.get(most.name, "more workers")
-    out.print(f"{most.name.capitalize()} takes {most.share:.0%} of a worker's time: {said}.", soft_wrap=True)
+    faster = advice.get(most.name, "more workers")
+    out.print(f"{most.name.capitalize()} takes {most.share:.0%} of a worker's time.")
+    out.print(f"To speed it up, use {faster}.", soft_wrap=True)
 
 
 def _workers(estimate: Estimate) -> None:
-    out.print("\nOn more workers like these, a processor each:")
+    out.print("\nWith more workers like these, each on its own processor:")
     table = _grid("workers", "time", "items/s", "reading", "")
     for scaled in estimate.elsewhere:
-        held = "held back by the listing" if scaled.limit else ""
+        limit = "limited by the listing" if scaled.limit else ""
         reading = f"{size(scaled.bytes_per_second)}/s"
-        table.add_row(f"{scaled.workers:,}", duration(scaled.seconds), f"{scaled.items_per_second:,.1f}", reading, held)
+        table.add_row(
+            f"{scaled.workers:,}", duration(scaled.seconds), f"{scaled.items_per_second:,.1f}", reading, limit
+        )
     out.print(table)
-    out.print("Assumed: source and database keep up, and the machines are there at once.")
+    out.print("This assumes that the source and the database keep up, and that all machines start at once.")
 
 
 def _dollars(estimate: Estimate) -> None:
     out.print(f"\nOn AWS Batch, in dollars ({estimate.prices}):")
-    table = _grid("machines", "a million", "this run")
+    table = _grid("machines", "per million", "this run")
     for cost in estimate.aws:
         name = cost.name if cost.measured else f"{cost.name} *"
         table.add_row(name, _dollars_of(cost.per_million), _dollars_of(cost.this_run))
     out.print(table)
     if not all(cost.measured for cost in estimate.aws):
-        out.print("* Assumed, not measured: their speed compared with here (see the price table).")
+        out.print("* The speed of these machines is assumed, not measured (see the price table).")
 
 
 def _dollars_of(amount: float) -> str:

@@ -1,4 +1,4 @@
-"""The command line's stdout and stderr, whatever is behind them: a terminal, a pipe that closes, another encoding."""
+"""The command line's stdout and stderr, wherever they go: a terminal, a pipe that closes, another encoding."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import SpinnerColumn
 
 PIPE_WIDTH = 100_000
-"""Columns of what is not a terminal: nothing is cut off there."""
+"""Columns of a stream that is not a terminal: nothing is cut off there."""
 
 
 class Out(Console):
-    """Stdout, whose reader may leave. Rich would end the command with exit code 1; `main` decides instead."""
+    """Stdout, whose reader may leave. Rich would exit with code 1; here `main` decides."""
 
     def on_broken_pipe(self) -> NoReturn:
         """Raise the BrokenPipeError that Rich is handling when it calls this."""
@@ -22,15 +22,15 @@ class Out(Console):
 
 
 class Err(Console):
-    """Stderr, whose reader may leave, and whose disk may be full. A run goes on without it."""
+    """Stderr, whose reader may leave, and whose disk may be full. A run continues without it."""
 
     def on_broken_pipe(self) -> None:
-        """Say nothing more."""
+        """Print nothing more."""
         self.quiet = True
         into_nothing(2)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print, if stderr takes anything."""
+        """Print, if stderr can be written."""
         try:
             super().print(*objects, **options)
         except OSError:
@@ -48,8 +48,8 @@ help_out, help_err = Out(), Err(stderr=True)
 def in_utf8() -> None:
     """Start the command again in Python's UTF-8 mode, unless Python reads file names as UTF-8 already.
 
-    Keys are UTF-8. In another locale Python takes a file name for other letters, so the same file would get another
-    key. What is printed stays in the locale's encoding.
+    Keys are UTF-8. In another locale Python decodes a file name differently, so the same file would get another key.
+    Output stays in the locale's encoding.
     """
     if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
         return
@@ -59,7 +59,7 @@ def in_utf8() -> None:
 
 
 def take_any_text() -> None:
-    """Have stdout and stderr write what their encoding lacks as escapes, instead of raising."""
+    """Make stdout and stderr escape characters that their encoding lacks, instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):  # None: it is closed
             reconfigure(errors="backslashreplace")
@@ -70,7 +70,7 @@ def _encoding() -> str:
 
 
 def into_nothing(descriptor: int) -> None:
-    """Have a stream end nowhere, so that Python can flush it at the end."""
+    """Redirect a stream to nowhere, so that Python can flush it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
@@ -83,5 +83,5 @@ def put_json(content: Mapping[str, Any]) -> None:
 
 
 def spinner() -> SpinnerColumn:
-    """What turns beside a progress bar."""
+    """The spinner beside a progress bar."""
     return SpinnerColumn("dots" if err.encoding.lower().startswith("utf") else "line")

@@ -1,117 +1,29 @@
-"""Where tasks run. An executor only fans out; what a task does is in `fanfold.worker`, the same everywhere.
+"""Where tasks run, by name.
 
 local       this machine's cores        fanfold.executors.local
 ray         a Ray cluster               fanfold.executors.ray
-aws-batch   AWS Batch                   fanfold.executors.aws_batch      detached
+aws-batch   AWS Batch                   fanfold.aws.batch      detached
 """
 
 import importlib
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
-from math import inf
-from typing import Protocol, runtime_checkable
 
+from fanfold.core.executor import Detached, Executor, Size
+from fanfold.core.runs import RunDirectory
 from fanfold.errors import UsageError
-from fanfold.job import Job
-from fanfold.runs import Outcome, RunDirectory, Task
-from fanfold.source import Source
 
 EXECUTORS: dict[str, str] = {
     "local": "fanfold.executors.local:Local",
     "ray": "fanfold.executors.ray:Ray",
-    "aws-batch": "fanfold.executors.aws_batch:AwsBatch",
+    "aws-batch": "fanfold.aws.batch:AwsBatch",
 }
 """Every executor there is: its name, and where its class lives."""
 
-TaskProgress = Callable[[int, int, int], None]
-"""Called with a task's number, and how many of its items are done and have failed so far."""
+
+ONE_EACH = Size()
+"""As many workers as there is room for, of a core each."""
 
 
-MOST_WORKERS = 100_000
-"""More than any cluster has cores: whoever asks for more has mistyped it."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many workers an executor has, and how large each is. Its fields are command-line flags."""
-
-    workers: int | None = field(
-        default=None, metadata={"help": "Worker processes; as many as there is room for by default."}
-    )
-    worker_cpus: int = field(default=1, metadata={"help": "Cores a worker may use."})
-    worker_gpus: float = field(default=0, metadata={"help": "GPUs a worker has to itself, on Ray; 0.5 is half a one."})
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"A run needs at least one worker, not {self.workers}.")
-        if self.workers is not None and self.workers > MOST_WORKERS:
-            raise UsageError(f"A run has at most {MOST_WORKERS:,} workers, not {self.workers:,}.")
-        if self.worker_cpus < 1:
-            raise UsageError(f"A worker needs at least one core, not {self.worker_cpus}.")
-        if not 0 <= self.worker_gpus < inf:
-            raise UsageError(f"--worker-gpus takes a number from 0 up, not {self.worker_gpus}.")
-
-
-class Executor(Protocol):
-    """Performs tasks somewhere."""
-
-    @property
-    def workers(self) -> int:
-        """How many tasks are performed at once, roughly; planning cuts tasks to fit."""
-        ...
-
-    def reach(self, job: Job, source: Source, database: str) -> Source:
-        """The source as the workers will see it. Raises UsageError for what they cannot reach or do."""
-        ...
-
-    def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
-        """Yield exactly one outcome for every task, as each ends; a failed task is an outcome.
-
-        Takes tasks only as fast as they can be performed; `next(tasks)` may wait, and may be called by several
-        threads. Closing the iterator stops all work at once. Raises FanfoldError only if the backend itself
-        cannot go on.
-        """
-        ...
-
-
-@runtime_checkable
-class Detached(Protocol):
-    """Takes a whole planned run, and goes on with it when the caller goes away. All raise StorageError."""
-
-    def table(self, job: Job) -> str:
-        """The table that its runs fill where none is named."""
-        ...
-
-    def mirror(self, table: str) -> str:
-        """The mirror of a table where none is named: its address, or nothing."""
-        ...
-
-    def provide(self, mirror: str) -> None:
-        """See that a mirror is there, and make it if it is one to be made. Raises UsageError for one out of reach."""
-        ...
-
-    def reach(self, job: Job, source: Source, database: str) -> Source:
-        """The source as the workers will see it. Raises UsageError for what they cannot reach or do."""
-        ...
-
-    def submit(self, run: RunDirectory, tasks: int) -> None:
-        """Have the tasks performed, and the run committed once they all have ended."""
-        ...
-
-    def plan_later(self, run: RunDirectory) -> None:
-        """Have the run planned and submitted there."""
-        ...
-
-    def state(self, run: RunDirectory) -> str | None:
-        """How it stands, in a person's words; None when all that was submitted has ended."""
-        ...
-
-    def cancel(self, run: RunDirectory) -> None:
-        """End all that was submitted; return when it has ended."""
-        ...
-
-
-def open_executor(on: str, size: Size = Size()) -> "Executor | Detached":
+def open_executor(on: str, size: Size = ONE_EACH) -> "Executor | Detached":
     """The executor called `on`: a name of `EXECUTORS`, or `ray://HOST:PORT`, `ray:auto`, `aws-batch:DEPLOYMENT`.
 
     Raises UsageError for one there is not, MissingExtra without its dependencies, and what its set-up raises.
@@ -122,3 +34,16 @@ def open_executor(on: str, size: Size = Size()) -> "Executor | Detached":
     module, _, attribute = EXECUTORS[name].partition(":")
     opened: Executor | Detached = getattr(importlib.import_module(module), attribute).open(where, size)
     return opened
+
+
+def executor_of(run: RunDirectory) -> Detached:
+    """What a run was submitted to. Raises UsageError for a run that has ended, or was not submitted anywhere."""
+    if run.get("report.json"):
+        raise UsageError(f"Run {run.id} has ended already: fanfold report {run.database} {run.id}")
+    jobs = run.get("jobs.json")
+    executor = open_executor(jobs["executor"]) if jobs else None
+    if not isinstance(executor, Detached):
+        if not run.is_alive():
+            raise UsageError(f"Run {run.id} was interrupted: its process is gone. Repeat its command to continue.")
+        raise UsageError(f"Run {run.id} runs inside its own command. Stop it there with Ctrl-C.")
+    return executor

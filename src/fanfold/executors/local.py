@@ -1,21 +1,14 @@
-"""The local executor: a worker process a core, each tended by a thread of the driver.
+"""The local executor: one worker process per core."""
 
-driver ── thread 1 ══ hand ══ worker process 1       see `hand.py`
-       ├─ thread 2 ══ hand ══ worker process 2
-       └─ ...
-"""
-
-import os
-import queue
-import threading
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
+from fanfold.core.executor import Size, TaskProgress
+from fanfold.core.runs import Outcome, RunDirectory, Task
 from fanfold.errors import UsageError
-from fanfold.executors import Size, TaskProgress
-from fanfold.executors.hand import Hand
+from fanfold.executors.fan_out import fan_out
+from fanfold.executors.process import WorkerProcess
 from fanfold.job import Job
-from fanfold.runs import Outcome, RunDirectory, Task
+from fanfold.machine import cores
 from fanfold.source import Source
 
 
@@ -31,58 +24,19 @@ class Local:
     def open(cls, where: str, size: Size) -> "Local":
         """See `open_executor`."""
         if where:
-            raise UsageError(f"The executor 'local' is this machine; it has no '{where}'.")
+            raise UsageError(f"The executor 'local' is this machine and takes no address, not '{where}'.")
         if size.worker_gpus:
             raise UsageError(
-                "The executor 'local' deals out no GPUs: each worker sees all of this machine's. "
-                "Leave --worker-gpus out, or use --on ray, which gives every worker its own."
+                "The executor 'local' does not assign GPUs: each worker sees all of this machine's. "
+                "Leave --worker-gpus out, or use --on ray, which assigns GPUs to workers."
             )
         return cls(size.workers, size.worker_cpus)
 
     def reach(self, job: Job, source: Source, database: str) -> Source:  # noqa: ARG002
-        """See `Executor.reach`. What the driver sees, its own processes see."""
+        """See `Executor.reach`. Worker processes see what the driver sees."""
         return source
 
     def map(self, run: RunDirectory, tasks: Iterator[Task], progress: TaskProgress) -> Generator[Outcome, None, None]:
-        """See `Executor.map`. Workers start when there is a task for them."""
-        results: queue.Queue[Outcome | BaseException | None] = queue.Queue()
-
-        def tend(hand: Hand) -> None:
-            """Take tasks and have them performed, until there are none."""
-            try:
-                for task in tasks:
-                    results.put(hand.perform(task, progress))
-                    if hand.stopped:
-                        return
-            except BaseException as error:
-                results.put(error)
-            finally:
-                hand.stop()
-                results.put(None)
-
-        hands = [Hand(run.database, run.id, self.worker_cpus) for _ in range(self.workers)]
-        for hand in hands:
-            threading.Thread(target=tend, args=(hand,), daemon=True).start()
-        working = len(hands)
-        try:
-            while working:
-                match results.get():
-                    case None:
-                        working -= 1
-                    case Outcome() as outcome:
-                        yield outcome
-                    case BaseException() as error:
-                        raise error
-        finally:
-            for hand in hands:
-                hand.stop()
-
-
-def cores() -> int:
-    """The cores this process may use: its affinity, cut down to the quota of its control group (Linux)."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(count, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return count
+        """See `Executor.map`. A worker process starts at its first task."""
+        workers = [WorkerProcess(run.database, run.id, self.worker_cpus) for _ in range(self.workers)]
+        yield from fan_out(workers, tasks, progress)

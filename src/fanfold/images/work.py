@@ -3,9 +3,9 @@
     items ──read ahead──▶ bytes ──decode──▶ uint8[batch, size, size, 3] ──embed──▶ rows ──▶ record batches
             threads         └─ Failure        one thread      └─ Failure      └─ Failure
 
-Reading waits for disks and networks, so threads do it; decoding and embedding are arithmetic, and a worker is one of
-as many processes as there are cores, so they take turns on one thread. A worker of several cores, one with a GPU,
-decodes the next minibatch on all of them while the model has this one.
+Reading waits for disks and networks, so threads do it. Decoding and embedding are arithmetic, with a worker per core,
+so they take turns on one thread. A worker with several cores, for example beside a GPU, decodes the next minibatch on
+all of them while the model computes this one.
 """
 
 import time
@@ -15,38 +15,38 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from more_itertools import peekable
 
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images.decode import DecodeError, Facts, Pixels, View, decode
-from fanfold.images.embed import Embedder, Vectors
+from fanfold.images.models.embedder import Embedder, Vectors
 from fanfold.job import Failure, Item, Opener
 from fanfold.storage import first_line
 
 READ_AHEAD = 64 << 20
-"""Bytes of files held or being read before their turn; a single larger file still passes."""
+"""Most bytes of files in memory before their turn; a single larger file still passes."""
 ROWS = 64
-"""Rows in a record batch, at most."""
+"""Most rows in a record batch."""
 HURRY = 0.5
-"""Seconds after which a record batch is passed on with fewer rows, so that progress is seen."""
+"""Seconds after which a record batch is passed on with fewer rows, to show progress."""
 
 Answer = pa.RecordBatch | Failure
 
 
 class Picture(NamedTuple):
-    """A picture that was decoded, and has its place in the minibatch."""
+    """A decoded picture with a place in the minibatch."""
 
     item: Item
-    uri: str
-    bytes: int
-    facts: Facts
+    row: dict[str, Any]
+    """Its row, but for the vector."""
 
 
 class Embedding:
-    """What a worker holds for the job `images`: the model, the minibatch. It is a `fanfold.job.Work`."""
+    """A worker's model and minibatch; a `fanfold.job.Work`."""
 
     def __init__(
         self, embedder: Embedder, view: View, schema: pa.Schema, batch_size: int, max_bytes: int, threads: int = 1
@@ -60,26 +60,36 @@ class Embedding:
         self._threads = threads
 
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[Answer]:
-        """Answer every item once: rows of the job's schema some at a time, failures as they happen."""
-        rows = Rows(self._schema)
-        batch: list[Picture] = []
-        decoded = self._decoded if self._threads == 1 else self._decoded_ahead
-        for answer in decoded(items, source):
+        """Answer every item once: rows of the job's schema in batches, failures as they happen."""
+        rows: list[dict[str, Any]] = []
+        since = time.monotonic()
+        for answer in self._answers(items, source):
             if isinstance(answer, Failure):
                 yield answer
                 continue
-            batch.append(answer)
+            rows.append(answer)
+            if len(rows) == ROWS or time.monotonic() - since > HURRY:
+                yield _batch_of(rows, self._schema)
+                rows, since = [], time.monotonic()
+        if rows:
+            yield _batch_of(rows, self._schema)
+
+    def _answers(self, items: Iterable[Item], source: Opener) -> Iterator[dict[str, Any] | Failure]:
+        """Fill and embed minibatches."""
+        batch: list[Picture] = []
+        for picture in self._decoded(items, source):
+            if isinstance(picture, Failure):
+                yield picture
+                continue
+            batch.append(picture)
             if len(batch) == len(self._pixels):
-                yield from self._embedded(batch, rows)
-                batch.clear()
-        yield from self._embedded(batch, rows)
-        yield from rows.flush()
+                yield from self._embedded(batch)
+                batch = []
+        if batch:
+            yield from self._embedded(batch)
 
     def embed_one(self, data: bytes) -> Vectors:
-        """float32[dimension], the vector of one picture, as a table of this job holds it.
-
-        Raises UsageError for bytes that are no picture.
-        """
+        """float32[dimension], the vector of one picture. Raises UsageError for bytes that are not a picture."""
         try:
             decode(data, self._pixels[0], self._view)
         except DecodeError as error:
@@ -88,89 +98,63 @@ class Embedding:
         return vector
 
     def _decoded(self, items: Iterable[Item], source: Opener) -> Iterator[Picture | Failure]:
-        """Read and decode; the pixels of the pictures go into the places of the minibatch, one after the other."""
-        places = cycle(self._pixels)
-        pixels = next(places)
-        reads = read_ahead(items, source, self._max_bytes)
-        try:
-            while (read := self._next(reads)) is not None:
-                item, data = read
-                if isinstance(data, Exception):
-                    yield Failure.of(item, "read", data)
-                    continue
-                try:
-                    with self._timed("decode"):
-                        facts = decode(data, pixels, self._view)
-                except DecodeError as error:
-                    yield Failure.of(item, "decode", error)
-                    continue
-                yield Picture(item, source.uri(item), len(data), facts)
-                pixels = next(places)
-        finally:
-            reads.close()
+        """Read and decode; pixels go into the minibatch's places in turn.
 
-    def _decoded_ahead(self, items: Iterable[Item], source: Opener) -> Iterator[Picture | Failure]:
-        """The same by several threads, in order, a minibatch ahead. What is counted as decoding is the wait for it.
-
-        Pillow's settings are the process's, so of what is not JPEG one is decoded at a time (see decode.py).
+        Several threads decode a minibatch ahead; then the time of decoding is the wait for it.
+        Pillow's settings are process-wide, so pictures that are not JPEGs are decoded one at a time (see decode).
         """
-        places = cycle(self._pixels)
+        places, ahead = cycle(self._pixels), len(self._pixels)
         with (
             closing(read_ahead(items, source, self._max_bytes)) as reads,
-            closing(
-                decode_ahead(iter(partial(self._next, reads), None), self._view, self._threads, len(self._pixels))
-            ) as decoded,
+            closing(decode_ahead(self._timed_reads(reads), self._view, self._threads, ahead)) as decoded,
         ):
             for item, result in decoded:
                 with self._timed("decode"):
                     found = result()
                 if isinstance(found, Decoded):
                     next(places)[:] = found.pixels
-                    yield Picture(item, source.uri(item), found.bytes, found.facts)
+                    facts = {"uri": source.uri(item), "bytes": found.bytes, **found.facts._asdict()}
+                    yield Picture(item, {"key": item.key, "version": item.version, **facts})
                 else:
                     yield Failure.of(item, "decode" if isinstance(found, DecodeError) else "read", found)
 
-    def _next(self, reads: "Iterator[Read]") -> "Read | None":
-        with self._timed("read"):  # what is waited for, not what the threads spend
-            return next(reads, None)
+    def _timed_reads(self, reads: "Iterator[Read]") -> "Iterator[Read]":
+        while True:
+            with self._timed("read"):  # the wait, not the time of the threads
+                read = next(reads, None)
+            if read is None:
+                return
+            yield read
 
-    def _embedded(self, batch: list[Picture], rows: "Rows") -> Iterator[Answer]:
-        if not batch:
-            return
+    def _embedded(self, batch: list[Picture]) -> Iterator[dict[str, Any] | Failure]:
         with self._timed("embed"):
             vectors = self._vectors(len(batch))
-        for picture, vector in zip(batch, vectors, strict=True):
+        for (item, row), vector in zip(batch, vectors, strict=True):
             if isinstance(vector, Exception):
-                yield Failure.of(picture.item, "embed", vector)
+                yield Failure.of(item, "embed", vector)
             else:
-                rows.add(picture, vector)
-                if len(rows) == ROWS or time.monotonic() - rows.since > HURRY:
-                    yield from rows.flush()
+                yield row | {"vector": vector, "created": time.time_ns() // 1000}
 
     def _vectors(self, count: int) -> "list[Vectors | Exception]":
-        """The vector of each of the first `count` pictures; if they fail together, one by one, so one fails alone."""
+        """The vectors of the first `count` pictures; if they fail together, each is tried alone."""
         try:
-            found = list(self._embedder(self._pixels[:count]))
+            return [_finite(vector) for vector in self._embedder(self._pixels[:count])]
         except Exception:
             return [self._vector(index) for index in range(count)]
-        return [_finite(vector) for vector in found]
 
     def _vector(self, index: int) -> Vectors | Exception:
+        """Raises FanfoldError if a black picture fails, too: then the GPU or the memory is lost."""
         try:
             return _finite(self._embedder(self._pixels[index : index + 1])[0])
         except Exception as error:
-            self._check_model(error)
+            try:
+                self._embedder(np.zeros_like(self._pixels[:1]))
+            except Exception:
+                raise FanfoldError(
+                    f"The model no longer runs: {first_line(error)}. Run the command again when that is fixed; "
+                    "finished work is kept."
+                ) from error
             return error
-
-    def _check_model(self, error: Exception) -> None:
-        """Raises FanfoldError if a black picture fails as well: a lost GPU, or no memory, is no picture's fault."""
-        try:
-            self._embedder(np.zeros_like(self._pixels[:1]))
-        except Exception:
-            raise FanfoldError(
-                f"The model no longer runs: {first_line(error)}. Run the command again once that is mended; what is "
-                "done stays done."
-            ) from error
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -182,97 +166,49 @@ class Embedding:
 
 
 def _finite(vector: Vectors) -> Vectors | Exception:
-    return (
-        vector if np.isfinite(vector).all() else ValueError("the model gave a vector with values that are not finite")
-    )
+    finite = np.isfinite(vector).all()
+    return vector if finite else ValueError("the model gave a vector with values that are not finite")
 
 
-class Rows:
-    """Rows under way to a record batch, their vectors already in the memory Arrow will own."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._dimension = schema.field("vector").type.list_size
-        self._clear()
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def add(self, picture: Picture, vector: Vectors) -> None:
-        """Append a row. There is room for `ROWS`."""
-        self._vectors[len(self._pictures)] = vector
-        self._pictures.append(picture)
-
-    def flush(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows so far, if any, and begin anew."""
-        if self._pictures:
-            batch = pa.RecordBatch.from_arrays([self._column(field) for field in self._schema], schema=self._schema)
-            self._clear()
-            yield batch
-
-    def _clear(self) -> None:
-        self.since = time.monotonic()
-        self._pictures: list[Picture] = []
-        self._vectors = np.empty((ROWS, self._dimension), np.float32)
-
-    def _column(self, field: "pa.Field[Any]") -> Any:
-        if field.name == "vector":  # no copy: Arrow keeps the array alive
-            values = pa.array(self._vectors[: len(self)].reshape(-1))
-            return pa.FixedSizeListArray.from_arrays(values, self._dimension)
-        if field.name == "created":
-            return pa.array([time.time_ns() // 1000] * len(self), pa.int64()).cast(field.type)
-        return pa.array([_value(picture, field.name) for picture in self._pictures], field.type)
+def _batch_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in schema.names}
+    values = pa.array(np.concatenate(columns["vector"]))  # at once: a list of arrays takes ten times as long
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(values, len(rows[0]["vector"]))
+    return pa.RecordBatch.from_pydict(columns, schema=schema)
 
 
-def _value(picture: Picture, column: str) -> Any:
-    """A row's value: the item's, the picture's, or one of its facts, whichever has the column's name."""
-    owner = picture.item if column in ("key", "version") else picture if column in ("uri", "bytes") else picture.facts
-    return getattr(owner, column)
-
-
-# -- reading ahead --------------------------------------------------------------------------------------------------
+# -- reading and decoding ahead -------------------------------------------------------------------------------------
 
 Read = tuple[Item, bytes | Exception]
+T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 def read_ahead(
     items: Iterable[Item], source: Opener, limit: int, budget: int = READ_AHEAD
 ) -> Generator[Read, None, None]:
-    """Yield each item with its bytes, or with why it has none, in order.
+    """Yield each item with its bytes, or with the error of reading it, in order.
 
-    Some items ahead of the one being yielded are read by threads: `source.parallel_reads` at a time, twice as many
-    held, and no more than `budget` bytes in all as the items' sizes tell. Closing the generator stops the reading.
+    Threads read some items ahead of the one being yielded: `source.parallel_reads` at a time, twice as many in memory,
+    and no more than `budget` bytes in all by the items' sizes. Closing the generator stops the reading.
     """
-    pool = ThreadPoolExecutor(source.parallel_reads, thread_name_prefix="fanfold-read")
-    pending: deque[tuple[Item, Future[bytes]]] = deque()
-    left = iter(items)
-    upcoming = next(left, None)
-    held = 0
-    try:
-        while pending or upcoming is not None:
-            while upcoming is not None and _has_room(pending, held + upcoming.size, source, budget):
-                pending.append((upcoming, pool.submit(source.read, upcoming, limit)))
-                held += upcoming.size
-                upcoming = next(left, None)
-            item, future = pending.popleft()
-            held -= item.size
-            yield item, _result(future)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    upcoming = peekable((item, item) for item in items)
 
+    def has_room(count: int, held: int) -> bool:
+        following = upcoming.peek(None) if count < 2 * source.parallel_reads else None
+        return following is not None and held + following[0].size <= budget
 
-def _has_room(pending: deque[Any], bytes_then: int, source: Opener, budget: int) -> bool:
-    return not pending or (len(pending) < 2 * source.parallel_reads and bytes_then <= budget)
+    def read(item: Item) -> bytes:
+        return source.read(item, limit)
 
-
-def _result(future: Future[bytes]) -> bytes | Exception:
-    try:
-        return future.result()
-    except Exception as error:  # sources promise OSError; whatever else one raises must not end the task
-        return error
-
-
-# -- decoding ahead -------------------------------------------------------------------------------------------------
+    with closing(_ahead(upcoming, read, source.parallel_reads, "fanfold-read", has_room)) as reads:
+        for item, result in reads:
+            data: bytes | Exception
+            try:
+                data = result()
+            except Exception as error:  # sources promise OSError; no other error may end the task either
+                data = error
+            yield item, data
 
 
 class Decoded(NamedTuple):
@@ -282,43 +218,62 @@ class Decoded(NamedTuple):
     """uint8[size, size, 3]"""
     facts: Facts
     bytes: int
-    """Of its file."""
+    """Size of its file."""
 
 
 def decode_ahead(
     reads: Iterator[Read], view: View, threads: int, ahead: int, budget: int = READ_AHEAD
 ) -> Generator[tuple[Item, Callable[[], Decoded | Exception]], None, None]:
-    """Yield each item with a call that waits for its picture, or for why there is none, in order.
+    """Yield each item, in order, with a call that waits for its picture or its error.
 
-    `ahead` pictures and one a thread are under way while the one yielded is used, as long as their files take no more
-    than `budget` bytes together. Closing the generator stops the decoding.
+    Beside the picture that was yielded, `ahead` more and one per thread are in progress, as long as their files take no
+    more than `budget` bytes together. Closing the generator stops the decoding. With one thread, the call itself
+    decodes, and nothing is done ahead.
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="fanfold-decode")
-    pending: deque[tuple[Item, Future[Decoded | Exception]]] = deque()
-    held, ended = 0, False
+
+    def decoded(data: bytes | Exception) -> Decoded | Exception:
+        if isinstance(data, Exception):
+            return data
+        pixels = np.empty((view.size, view.size, 3), np.uint8)
+        try:
+            return Decoded(pixels, decode(data, pixels, view), len(data))
+        except DecodeError as error:
+            return error
+
+    def has_room(count: int, held: int) -> bool:
+        return count <= ahead + threads and held < budget
+
+    if threads == 1:
+        return ((item, partial(decoded, data)) for item, data in reads)
+    return _ahead(reads, decoded, threads, "fanfold-decode", has_room)
+
+
+def _ahead(
+    inputs: Iterator[tuple[Item, T]],
+    call: Callable[[T], Result],
+    threads: int,
+    name: str,
+    has_room: Callable[[int, int], bool],
+) -> Generator[tuple[Item, Callable[[], Result]], None, None]:
+    """Call `call` by threads for some inputs ahead; yield each item, in order, with a function that waits for it.
+
+    `has_room(count, bytes)` is whether another input may start beside those in progress; a first one always may.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    pending: deque[tuple[Item, Future[Result]]] = deque()
+    held = 0
     try:
-        while pending or not ended:
-            while not ended and (not pending or (len(pending) <= ahead + threads and held < budget)):
-                read = next(reads, None)
-                if read is None:
-                    ended = True
+        while True:
+            while not pending or has_room(len(pending), held):
+                if (following := next(inputs, None)) is None:
                     break
-                item, data = read
+                item, data = following
                 held += item.size
-                pending.append((item, pool.submit(_decoded_apart, data, view)))
-            if pending:
-                item, future = pending.popleft()
-                held -= item.size
-                yield item, future.result
+                pending.append((item, pool.submit(call, data)))
+            if not pending:
+                return
+            item, future = pending.popleft()
+            held -= item.size
+            yield item, future.result
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _decoded_apart(data: bytes | Exception, view: View) -> Decoded | Exception:
-    if isinstance(data, Exception):
-        return data
-    pixels = np.empty((view.size, view.size, 3), np.uint8)
-    try:
-        return Decoded(pixels, decode(data, pixels, view), len(data))
-    except DecodeError as error:
-        return error

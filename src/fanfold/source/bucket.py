@@ -4,14 +4,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from obstore.exceptions import BaseError
+
 from fanfold.errors import StorageError
 from fanfold.job import Item
-from fanfold.objects import Meta, Objects
-from fanfold.source.protocol import Changed, suffix_of, too_large
+from fanfold.source.objects import Meta, Objects
+from fanfold.source.protocol import Changed, in_range, suffix_of, too_large
 from fanfold.storage import errors_of, is_url, os_errors, split_url
 
 FOLDER = "named like a folder"
-"""Why an object is left out whose key ends in a slash."""
+"""Reason for leaving out an object whose key ends in a slash."""
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Bucket:
     root: str
     below: str = ""
     skip: str = ""
-    """A prefix to pass over: the database, when it lies inside the source."""
+    """A prefix to leave out: the database, if it is inside the source."""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 32
     _objects: Objects | None = field(default=None, compare=False)
@@ -41,7 +43,7 @@ class Bucket:
         return self._objects
 
     def _key(self, path: str) -> str:
-        """The key in the bucket of what is at `path` below the root."""
+        """The key in the bucket for a `path` below the root."""
         return split_url(f"{self.root}/{path}")[1]
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
@@ -90,6 +92,10 @@ class Bucket:
         with os_errors(self.uri(item)):
             return fetch(self.objects, self._key(item.path), item, limit)
 
+    def read_at(self, item: Item, offset: int, length: int) -> bytes:
+        with os_errors(self.uri(item)):
+            return fetch_range(self.objects, self._key(item.path), item, offset, length)
+
     def uri(self, item: Item) -> str:
         return f"{self.root}/{item.path}"
 
@@ -115,6 +121,27 @@ def fetch(objects: Objects, key: str, item: Item, limit: int) -> bytes:
     answer = objects.get(key)
     if answer.meta["size"] > limit:
         raise too_large(answer.meta["size"], limit)
-    if version_of(answer.meta) != item.version:
-        raise Changed("changed since it was listed; run again")
+    _check(answer.meta, item)
     return answer.content()
+
+
+def fetch_range(objects: Objects, key: str, item: Item, offset: int, length: int) -> bytes:
+    """The part of an object that begins at `offset`; shorter than `length` at the object's end only."""
+    if not (wanted := in_range(item.size, offset, length)):
+        _check(objects.head(key), item)
+        return b""
+    try:
+        answer = objects.get(key, (offset, offset + wanted))
+    except (BaseError, OSError):  # perhaps since the object has become too short
+        _check(objects.head(key), item)
+        raise
+    _check(answer.meta, item)  # this describes the very object that is read
+    data = answer.content()
+    if len(data) != wanted:
+        raise Changed
+    return data
+
+
+def _check(meta: Meta, item: Item) -> None:
+    if version_of(meta) != item.version:
+        raise Changed

@@ -4,17 +4,19 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from urllib.parse import quote
 
 from fanfold.job import Item
 from fanfold.source.names import as_name, as_text
-from fanfold.source.protocol import Changed, suffix_of, too_large
+from fanfold.source.protocol import Changed, in_range, suffix_of, too_large
 from fanfold.storage import errors_of, is_url, join
 
 UNREADABLE, VANISHED = "unreadable folder", "vanished while listing"
-"""Why items are left out that may be there: those of a folder, and single ones."""
+"""Reasons for leaving out items that may be there: those of a folder, and single ones."""
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Folder:
     root: str
     below: str = ""
     skip: str = ""
-    """A folder not to walk into: the database, when it lies inside the source."""
+    """A folder to leave out: the database, if it is inside the source."""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 4
 
@@ -33,7 +35,7 @@ class Folder:
         return [join(self.root, self.below)]
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
-        start = os.path.join(self.root, self.below)  # noqa: PTH118 - names may be no text; Path is no help
+        start = os.path.join(self.root, self.below)  # noqa: PTH118 - Path cannot hold names that are not text
         if not os.path.isdir(start):  # noqa: PTH112
             yield self._stat(self.below)
             return
@@ -72,10 +74,16 @@ class Folder:
         return local_item(as_text(path), os.stat(os.path.join(self.root, path)))  # noqa: PTH116, PTH118
 
     def read(self, item: Item, limit: int) -> bytes:
-        return read_file(os.path.join(self.root, as_name(item.path)), item, limit)  # noqa: PTH118
+        return read_file(self._path(item), item, limit)
+
+    def read_at(self, item: Item, offset: int, length: int) -> bytes:
+        return read_range(self._path(item), item, offset, length)
 
     def uri(self, item: Item) -> str:
-        return "file://" + quote(os.fsencode(os.path.join(self.root, as_name(item.path))))  # noqa: PTH118
+        return "file://" + quote(os.fsencode(self._path(item)))
+
+    def _path(self, item: Item) -> str:
+        return os.path.join(self.root, as_name(item.path))  # noqa: PTH118
 
     def within(self, root: str) -> "Folder | None":
         here = os.path.join(self.root, self.below) if self.below else self.root  # noqa: PTH118
@@ -86,7 +94,7 @@ class Folder:
 
 
 def _look(entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Item | str:
-    """The item an entry is, or the reason for leaving it out."""
+    """The item for an entry, or the reason for leaving it out."""
     if entry.name.startswith("."):
         return "hidden"
     other = bool(suffixes) and suffix_of(entry.name) not in suffixes
@@ -112,13 +120,34 @@ def local_item(path: str, info: os.stat_result) -> Item:
 def read_file(path: str, item: Item, limit: int) -> bytes:
     if item.size > limit:
         raise too_large(item.size, limit)
-    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("not a file")
+    with _opened(path) as file:
         data = file.read(item.size + 1)  # one byte more than listed shows that it grew
     if len(data) != item.size:
         raise Changed(f"changed since it was listed ({item.size} bytes then); run again")
     return data
+
+
+def read_range(path: str, item: Item, offset: int, length: int) -> bytes:
+    """The part of a file that begins at `offset`; shorter than `length` at the file's end only."""
+    left = in_range(item.size, offset, length)
+    parts: list[bytes] = []
+    with _opened(path) as file:
+        while left and (part := os.pread(file.fileno(), left, offset)):  # 2 GiB at a time at most
+            parts.append(part)
+            offset, left = offset + len(part), left - len(part)
+        # After the reading: what is written meanwhile changes the time of the file.
+        if left or local_item(item.path, os.fstat(file.fileno())).version != item.version:
+            raise Changed
+    return b"".join(parts)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[FileIO]:
+    """A file of this machine, open. Raises OSError, also for what is not a file."""
+    with FileIO(path, opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a file")
+        yield file
 
 
 def _without_waiting(path: str, flags: int) -> int:

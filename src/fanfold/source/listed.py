@@ -4,53 +4,43 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from io import BytesIO
-from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fanfold.job import UNKNOWN, Item
-from fanfold.objects import Objects
-from fanfold.source.bucket import fetch, version_of
-from fanfold.source.folder import local_item, read_file
+from fanfold.source.bucket import fetch, fetch_range, version_of
+from fanfold.source.folder import local_item, read_file, read_range
 from fanfold.source.names import as_name, as_text
+from fanfold.source.objects import Objects, read_url
 from fanfold.source.protocol import Changed
-from fanfold.storage import (
-    SCHEMES,
-    errors_of,
-    is_url,
-    is_web,
-    os_errors,
-    page_of,
-    path_of,
-    read_url,
-    side_by_side,
-    split_url,
-)
+from fanfold.storage import SCHEMES, errors_of, is_url, is_web, looking_ahead, os_errors, page_of, path_of, split_url
 
 if TYPE_CHECKING:
-    from fanfold.web import Web
+    from fanfold.source.web import Web
 
-_MARK = b"\xef\xbb\xbf"  # with which Windows begins texts
+_MARK = b"\xef\xbb\xbf"  # the byte order mark, at the start of texts from Windows
+_AHEAD = 1024
+"""Addresses to look up before they are needed, so that a dead server holds up only its own."""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?=://)|data(?=:)", re.IGNORECASE)
 
 
 def _web() -> "Web":
-    from fanfold.web import Web  # a tenth of a second, which commands that read no list need not wait
+    from fanfold.source.web import Web  # late: the import takes a tenth of a second, and most commands read no list
 
     return Web()
 
 
 @dataclass
 class Listed:
-    """Addresses listed in a text file, one a line: paths (relative to the file's folder) or URLs."""
+    """Addresses listed in a text file, one per line: paths (relative to the file's folder) or URLs."""
 
     file: str
     only: str = ""
-    """A web address that is its own list: servers cannot be asked what else they have."""
+    """A single web address instead of a list file, because servers cannot list their pages."""
     root: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 16
@@ -63,10 +53,8 @@ class Listed:
         return [self.only or self.file]
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - asked for by name, so never left out
-        # Addresses are looked up side by side (a URL takes a round trip) and given in the file's order.
-        addresses = self._addresses()
-        while some := list_of(islice(addresses, 256)):
-            yield from side_by_side(self._item, some, self.parallel_reads)
+        # Addresses are looked up in parallel (a URL takes a round trip); items keep the file's order.
+        yield from looking_ahead(self._item, self._addresses(), self.parallel_reads, _AHEAD)
 
     def _addresses(self) -> Iterator[str]:
         if self.only:
@@ -85,7 +73,7 @@ class Listed:
             yield address
 
     def _lines(self) -> Iterator[str]:
-        """The lines that are not empty, read as they are wanted."""
+        """The lines that are not empty. A list at a URL is read as a whole."""
         remote = is_url(self.file)
         with errors_of(self.file), BytesIO(read_url(self.file)) if remote else open(self.file, "rb") as file:  # noqa: PTH123
             for number, line in enumerate(file):
@@ -93,7 +81,7 @@ class Listed:
                     yield text
 
     def _local(self, line: str) -> str:
-        """The address that a line of a file of this machine spells; nothing for a comment."""
+        """The address on a line of a local list; empty for a comment."""
         if address := _full(line) or path_of(line):
             return address
         path = os.path.normpath(os.path.join(os.path.dirname(self.file), line))  # noqa: PTH118, PTH120
@@ -103,7 +91,7 @@ class Listed:
         return line if scheme and not (scheme == "data" and _is_file(path)) else path
 
     def _remote(self, line: str) -> str:
-        """The address that a line of a list at a URL spells; nothing for a comment."""
+        """The address on a line of a list at a URL; empty for a comment."""
         if line.startswith("#"):
             return ""
         if address := _full(line) or (line if scheme_of(line) else ""):
@@ -111,7 +99,7 @@ class Listed:
         return beside(self.file, line) if is_web(self.file) else f"{self.file.rpartition('/')[0]}/{line}"
 
     def _item(self, address: str) -> Item:
-        """What is at `address`. What cannot be looked at is an item, too: a row that it has stays, or it will fail."""
+        """The item at `address`. One that is out of reach is an item, too: its row stays, or reading it fails."""
         try:
             return self._look(address)
         except (OSError, ValueError):  # ValueError: a NUL in a path, as in a list that is UTF-16
@@ -143,11 +131,22 @@ class Listed:
             _check_scheme(item.path)
             return read_file(as_name(item.path), item, limit)
 
+    def read_at(self, item: Item, offset: int, length: int) -> bytes:
+        if item.version == UNKNOWN:
+            raise Changed("it was out of reach when it was listed; run again")
+        if is_web(item.path):
+            return self.web.read_at(item.path, offset, length, item.size, item.version)
+        with os_errors(item.path):
+            if is_url(item.path):
+                return fetch_range(*self._object(item.path), item, offset, length)
+            _check_scheme(item.path)
+            return read_range(as_name(item.path), item, offset, length)
+
     def _page(self, item: Item, limit: int) -> bytes:
-        """A page as it is now. Should it have changed since it was listed, the next run sees that by its version."""
-        if item.version == UNKNOWN:  # the listing has had its patience, and what is wanted is the reason
+        """A page as it is now. If it has changed since it was listed, the next run sees another version."""
+        if item.version == UNKNOWN:  # the listing has tried several times; one more gives the reason
             replace(self.web, tries=1).read(item.path, limit)
-            raise Changed("it could not be looked at when it was listed, and now it can; run again")
+            raise Changed("it was out of reach when it was listed, and can be read now; run again")
         return self.web.read(item.path, limit)
 
     def uri(self, item: Item) -> str:
@@ -159,7 +158,7 @@ class Listed:
 
 
 def beside(page: str, line: str) -> str:
-    """The address of what a page calls `line`: not by urljoin, which drops empty parts and takes `a:b` for a URL."""
+    """The address of `line` relative to a page. Not by urljoin, which drops empty parts and takes `a:b` for a URL."""
     if line.startswith("//"):
         return page_of(f"{page.partition(':')[0]}:{line}")
     if line.startswith("/"):
@@ -168,23 +167,23 @@ def beside(page: str, line: str) -> str:
 
 
 def _full(line: str) -> str:
-    """The address that a line is by itself; nothing for a path."""
+    """The line, if it is a full address; empty for a path."""
     return page_of(line) if is_web(line) else line if is_url(line) else ""
 
 
 def scheme_of(address: str) -> str:
-    """The scheme of an address that has one, `data:` included; nothing for paths."""
+    """The scheme of an address, `data:` included; empty for paths."""
     found = _SCHEME.match(address)
     return found[0].lower() if found else ""
 
 
 def _check_scheme(address: str) -> None:
-    """Raises OSError for an address that is neither a path nor one that can be read."""
+    """Raise OSError for an address whose scheme cannot be read here."""
     if scheme := scheme_of(address):
         known = ", ".join(f"{name}://" for name in SCHEMES)
         if scheme == "file":
-            raise OSError("file:// works in a list on this machine, for files of this machine")
-        raise OSError(f"addresses that begin with {scheme}: cannot be read; a list may have paths, file://, {known}")
+            raise OSError("file:// addresses work only in a list on this machine")
+        raise OSError(f"cannot read {scheme}: addresses; a list may have paths, file://, {known}")
 
 
 def _is_file(path: str) -> bool:
@@ -192,8 +191,3 @@ def _is_file(path: str) -> bool:
         return os.path.isfile(path)  # noqa: PTH113
     except ValueError:  # a NUL
         return False
-
-
-def list_of(some: Iterable[str]) -> "list[str]":
-    """`list(some)`, for classes whose own method is called `list`."""
-    return [*some]

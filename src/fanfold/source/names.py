@@ -1,7 +1,7 @@
 """Names on disk are bytes; keys are text.
 
-A byte that is no UTF-8 is written \\xHH in the key. So that no two names share a key, a backslash before an x is itself
-written that way (\\x5C).
+A byte that is not UTF-8 is written \\xHH in the key. A backslash before an x is written \\x5C, so that no two names
+share a key.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The places that items were listed from, each of which can vanish as a whole: a disk that is unmounted, a folder that
-is moved away, a bucket whose credentials have expired.
+"""The places that items were listed from. A place can vanish as a whole: a disk is unmounted, a folder is moved away,
+the credentials of a bucket expire.
 
-Then every read fails, and no item is to blame. So a worker that cannot read an item asks whether its place is there.
+Then every read fails, through no fault of the items. So a worker that cannot read an item checks the places.
 """
 
 import os
@@ -16,9 +16,9 @@ from fanfold.source.protocol import suffix_of
 from fanfold.storage import is_url
 
 LISTS = frozenset({".txt", ".list", ".lst"})
-"""Endings of files that list items rather than being one."""
+"""Endings of files that are lists of items, not items."""
 ASK_EVERY = 5.0
-"""Seconds between two looks at the places while one item after the other cannot be read."""
+"""Seconds between two checks of the places while items cannot be read."""
 
 
 class Places:
@@ -29,7 +29,7 @@ class Places:
         self._looked = -ASK_EVERY
 
     def doubt(self) -> None:
-        """Take note that an item could not be read. Raises SourceGone when that is because its place is gone."""
+        """Check the places, now and then, after an item could not be read. Raises SourceGone if one is gone."""
         if time.monotonic() - self._looked >= ASK_EVERY:
             self.check()
             self._looked = time.monotonic()
@@ -47,10 +47,10 @@ class LocalPlace:
 
     address: str
     identity: tuple[int, int] | None
-    """Its device and inode at first: an unmounted disk leaves an empty folder, or what was there before."""
+    """Its device and inode at the start: an unmounted disk leaves an empty folder, or the one below it."""
 
     def trouble(self) -> str:
-        """What is wrong with it; nothing if it is there."""
+        """What is wrong with it; empty if it is there."""
         try:
             now = _identity(self.address)
             with os.scandir(self.address) as entries:
@@ -69,7 +69,7 @@ class RemotePlace:
     address: str
 
     def trouble(self) -> str:
-        """The same."""
+        """What is wrong with it; empty if it is there."""
         try:
             next(Bucket(self.address).list(frozenset()), None)  # raises if nothing is there
         except StorageError as error:
@@ -78,13 +78,13 @@ class RemotePlace:
 
 
 def _places(address: str) -> Iterator[LocalPlace | RemotePlace]:
-    """The place an address names, or holds one file of; none for a list, or a web server, which has no such thing."""
+    """The place of an address, or of the file that it names; none for a list, a table or a web server."""
     folder, _, name = address.rpartition("/")
     suffix = suffix_of(name)
     if is_url(address):
         if not (address.lower().startswith("http") or suffix in LISTS):
             yield RemotePlace(folder if suffix[1:2].isalpha() and folder.count("/") > 1 else address)
-    elif not (suffix in LISTS and Path(address).is_file()):
+    elif Path(address).is_absolute() and not (suffix in LISTS and Path(address).is_file()):
         where = folder if Path(address).is_file() else address
         yield LocalPlace(where, _identity(where) if Path(where).exists() else None)
 

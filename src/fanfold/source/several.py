@@ -22,19 +22,21 @@ class Several:
 
     @classmethod
     def of(cls, sources: "list[Source]") -> "Source":
-        """One source of them all; what lies inside another is listed once.
+        """One source of them all. A source inside another one is listed once.
 
-        Raises UsageError where keys would collide: for lists of addresses, and for buckets that differ.
+        Raises UsageError where keys would collide: for lists of addresses, and for different buckets.
         """
         if not sources:
-            raise UsageError("There is no source.")
+            raise UsageError("There is no source. Name at least one folder, file or URL.")
         if len(sources) == 1:
             return sources[0]
         root = _shared(sources)
         parts = [part for source in sources if (part := source.within(root))]
         if not root or len(parts) < len(sources):
-            told = ", ".join(address for source in sources for address in source.addresses)
-            raise UsageError(f"{told}: only folders of this machine, or prefixes of one bucket, can be one source.")
+            named = ", ".join(address for source in sources for address in source.addresses)
+            raise UsageError(
+                f"{named} cannot be one source. Name folders of this machine only, or prefixes of one bucket."
+            )
         return cls(root, _outermost(parts))
 
     def __post_init__(self) -> None:
@@ -53,6 +55,9 @@ class Several:
     def read(self, item: Item, limit: int) -> bytes:
         return self.parts[0].read(item, limit)
 
+    def read_at(self, item: Item, offset: int, length: int) -> bytes:
+        return self.parts[0].read_at(item, offset, length)
+
     def uri(self, item: Item) -> str:
         return self.parts[0].uri(item)
 
@@ -62,16 +67,16 @@ class Several:
 
 
 def _shared(sources: "list[Source]") -> str:
-    """What several sources have in common: a folder, or a bucket; nothing if there is no such thing."""
+    """The common folder or bucket of several sources; empty for lists and tables."""
     roots = {source.root for source in sources}
-    if any(map(is_url, roots)) or "" in roots:
-        buckets = {split_url(root)[0] if is_url(root) else "" for root in roots}
-        return buckets.pop() if len(buckets) == 1 else ""
-    return os.path.commonpath(roots)
+    if all(map(os.path.isabs, roots)):
+        return os.path.commonpath(roots)
+    buckets = {split_url(root)[0] if is_url(root) else "" for root in roots}
+    return buckets.pop() if len(buckets) == 1 else ""
 
 
 def _outermost(parts: "list[Source]") -> "list[Source]":
-    """The sources that lie in no other one of them, each once."""
+    """The sources that are not inside another one, each once."""
     kept: list[Source] = []
     for part in sorted(parts, key=lambda part: len(part.addresses[0])):
         if not any(f"{part.addresses[0]}/".startswith(f"{other.addresses[0]}/") for other in kept):

@@ -1,7 +1,7 @@
-"""The crop of an AVIF, which Pillow leaves out.
+"""The crop of an AVIF, which Pillow ignores.
 
-A file is boxes within boxes: length, kind, content (ISO/IEC 14496-12, 4.2). Which properties the picture has, `ipma`
-says by their number in `ipco`; `clap` is the crop (23008-12, 6.5.7 to 6.5.9; 14496-12, 12.1.4).
+A file is boxes within boxes: length, kind, content (ISO/IEC 14496-12, 4.2). The box `ipma` lists a picture's
+properties by their number in `ipco`; the property `clap` is the crop (23008-12, 6.5.7 to 6.5.9; 14496-12, 12.1.4).
 """
 
 import struct
@@ -12,22 +12,25 @@ Crop = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def crop_of(data: bytes, size: tuple[int, int]) -> Crop | None:
-    """What part of a picture of that size, in pixels, is to be shown; None for all of it, or if none makes sense."""
+    """The part to show of a picture of this size, in pixels; None for all of it, or if the crop makes no sense."""
     try:
         clap = _clap(data)
         return _rectangle(clap, size) if clap else None
-    except (struct.error, IndexError, ZeroDivisionError, KeyError):  # broken: libavif shows such a picture whole, too
+    except (struct.error, IndexError, ZeroDivisionError, KeyError):  # damaged: libavif shows such a picture whole, too
         return None
 
 
 def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of the content of the boxes in a part of the file."""
+    """Yield the kind of each box in a part of the file, and where its content starts and ends.
+
+    The end of the last box is as its length says, and may be behind the part's.
+    """
     while start + 8 <= end:
         length, kind = struct.unpack_from(">I4s", data, start)
-        head = 16 if length == 1 else 8
+        head = 8
         if length == 1:
-            (length,) = struct.unpack_from(">Q", data, start + 8)
-        stop = end if length == 0 else min(start + length, end)
+            head, (length,) = 16, struct.unpack_from(">Q", data, start + 8)
+        stop = start + length if length else end
         if stop < start + head:
             return
         yield kind, start + head, stop
@@ -56,7 +59,7 @@ def _primary(data: bytes, start: int) -> int:
 
 
 def _associated(data: bytes, at: int, item: int) -> list[int]:
-    """Numbers of the properties of an item, from 1."""
+    """The numbers of an item's properties, from 1."""
     version, wide = data[at], data[at + 3] & 1
     (entries,) = struct.unpack_from(">I", data, at + 4)
     at += 8
@@ -72,7 +75,7 @@ def _associated(data: bytes, at: int, item: int) -> list[int]:
 
 
 def _rectangle(clap: bytes, size: tuple[int, int]) -> Crop | None:
-    """The crop's middle is as far from the picture's as its offset says."""
+    """The crop in whole pixels: its offset is the distance of its middle from the picture's."""
     numbers = struct.unpack_from(">IIIIiIiI", clap)
     width, height, x, y = (Fraction(*numbers[at : at + 2]) for at in range(0, 8, 2))
     left, top = (size[0] - width) / 2 + x, (size[1] - height) / 2 + y

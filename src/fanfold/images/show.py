@@ -1,0 +1,80 @@
+"""What the verbs of `images` show: neighbours, near-duplicates, vectors, the index, models."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fanfold.cli import show
+
+
+def hits(found: Iterable[Any], as_json: bool) -> None:
+    """Neighbours, nearest first."""
+    table = Table("", "cosine", "key", box=None)
+    table.columns[0].justify = table.columns[1].justify = "right"
+    table.columns[2].overflow = "fold"
+    for rank, hit in enumerate(found, 1):
+        if as_json:
+            show.put_json(asdict(hit))
+        table.add_row(str(rank), f"{hit.cosine:.4f}", Text(show.printable(hit.key)))
+    if not as_json:
+        show.out.print(table)
+
+
+def indexing(what: str, needs: Any, hint: str) -> None:
+    """What is about to be done to an index, and its cost."""
+    vectors = f"{needs.rows:,} vectors"
+    doing = f"Building an index of {vectors}" if what == "build" else f"Adding {vectors} to the index"
+    takes = f"about {show.duration(needs.seconds)}, up to {show.size(needs.memory)} of memory"
+    show.note(f"{doing}: {takes} ({hint}).")
+
+
+def indexed(index: Any, as_json: bool) -> None:
+    """The index of a table."""
+    if as_json:
+        show.put_json(asdict(index))
+    else:
+        inside = f"{index.rows - index.unindexed:,} of {index.rows:,} rows"
+        show.out.print(f"{index.name} ({index.kind}): {inside}, {show.size(index.bytes)}", soft_wrap=True)
+
+
+def groups(found: Iterable[Any], as_json: bool) -> None:
+    """Groups of near-duplicates, and their number."""
+    count = 0
+    for group in found:
+        count += 1
+        if as_json:
+            show.put_json(asdict(group))
+            continue
+        show.out.print(f"{len(group.keys)} pictures, lowest cosine {group.least:.4f}")
+        for key in group.keys:
+            show.out.print(f"  {show.printable(key)}", soft_wrap=True)
+    if not as_json:
+        show.err.print(f"{count:,} group{'' if count == 1 else 's'}.")
+
+
+def vectors(keys: Iterable[str], matrix: Any, as_json: bool) -> None:
+    """A line per vector."""
+    for key, vector in zip(keys, matrix, strict=True):
+        if as_json:
+            show.put_json({"key": key, "vector": [round(float(x), 7) for x in vector]})
+        else:
+            shown = " ".join(f"{x:.4f}" for x in vector[:6])
+            show.out.print(
+                f"{show.printable(key)}: {shown} ... ({len(vector)} numbers; --json or --npy shows all)", soft_wrap=True
+            )
+
+
+def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
+    """A line per model."""
+    if as_json:
+        for model in known:
+            show.put_json(model)
+        return
+    rows = []
+    for model in known:
+        fetched = show.size(model["download_bytes"]) if model["download_bytes"] else "none"
+        rows.append([model["name"], str(model["dimension"]), model["licence"], fetched, model["source"]])
+    show.fitted(("model", "dimension", "licence", "download", "from"), rows, numbers=(1, 3), spare=("from",))
