@@ -1,0 +1,162 @@
+"""`fanfold evidence ...`: the verbs of the job, and its `run` and `plan`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+import fanfold
+from fanfold.cli import Database, Json, described
+from fanfold.cli import show as shown
+from fanfold.cli.jobs import PlanOptions, RunOptions, Sources, driven
+from fanfold.cli.planned import leaving_nothing, show_plan
+from fanfold.core.executor import Size
+from fanfold.core.progress import Tally
+from fanfold.errors import UsageError
+from fanfold.evidence import Evidence, show, tables
+from fanfold.evidence.containers import Containers
+from fanfold.evidence.coverage import logs
+from fanfold.executors import open_executor
+from fanfold.job import Job
+from fanfold.storage import absolute
+
+app = App(name="evidence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanOptions:
+    """The flags of `scan`, with those of `Size`."""
+
+    on: str = field(default="local", metadata=RunOptions.__dataclass_fields__["on"].metadata)
+    task_size: int = field(default=1000, metadata=PlanOptions.__dataclass_fields__["task_size"].metadata)
+    retry_failed: Annotated[bool, Parameter(negative="")] = field(
+        default=False, metadata=PlanOptions.__dataclass_fields__["retry_failed"].metadata
+    )
+
+
+def run(
+    source: Sources,
+    database: Database,
+    /,
+    *,
+    options: Annotated[ScanOptions, Parameter(name="*")] = ScanOptions(),
+    size: Annotated[Size, Parameter(name="*")] = Size(),  # noqa: B008 - frozen
+    json: Json = False,
+) -> int:
+    """List the units in files, folders and archives; then read them."""
+    _check_outside(source, database)
+    executor = open_executor(options.on, size)
+    phases: list[tuple[Job, list[str]]] = [(Containers(), source), (Evidence(), [database])]
+    codes = []
+    for job, addresses in phases:
+        begun = fanfold.run(
+            job,
+            source=addresses,
+            database=database,
+            executor=executor,
+            task_size=options.task_size,
+            retry_failed=options.retry_failed,
+        )
+        codes.append(driven(begun, json))
+    return min(filter(None, codes), default=0)  # 1, the run failed, says more than 3, some items failed
+
+
+app.command(
+    run,
+    name="scan",
+    help=described(
+        "Read the event logs in files, folders and archives into tables. Run it again to resume or to update.",
+        "fanfold evidence scan kape/ db",
+    ),
+)
+
+
+def _check_outside(sources: list[str], database: str) -> None:
+    """Raise UsageError for a database that would be written among the evidence."""
+    where = absolute(database)
+    for source in map(absolute, sources):
+        if f"{where}/".startswith(f"{source}/"):
+            raise UsageError(f"The database {database} would be inside the evidence. Choose a place outside of it.")
+
+
+def plan(
+    source: Sources,
+    database: Database,  # noqa: ARG001 - every `plan` takes it
+    /,
+    *,
+    workers: Annotated[int | None, Parameter(help=Size.__dataclass_fields__["workers"].metadata["help"])] = None,
+    prices: Annotated[Path | None, Parameter(help="A price table to use instead of fanfold's own.")] = None,
+    json: Json = False,
+) -> int:
+    """Show what a scan into an empty database would do."""
+    tally = Tally()
+    with leaving_nothing(), TemporaryDirectory(prefix="fanfold-plan-") as folder, shown.progress(tally):
+        for _ in (listing := fanfold.run(Containers(), source=source, database=folder, workers=workers)):
+            pass
+        if listing.report.failed:
+            shown.note(f"{listing.report.failed:,} files cannot be read; a scan says why.")
+        preview = fanfold.preview(
+            Evidence(), source=folder, database=f"{folder}/new", workers=workers, prices=prices, tally=tally
+        )
+    show_plan(preview, json, {"decode": "more workers", "read": "more workers"})
+    return 0
+
+
+Format = Literal["table", "jsonl", "csv", "parquet"]
+
+
+@app.command
+def events(
+    database: Database,
+    /,
+    *,
+    where: Annotated[str | None, Parameter(help="A condition in SQL, such as: event_id = 4625")] = None,
+    columns: Annotated[list[str], Parameter(help="Columns to show; repeat the flag for several.")] | None = None,
+    limit: Annotated[int | None, Parameter(help="Most records to show; for `table` 100 by default.")] = None,
+    format: Annotated[Format, Parameter(help="table, jsonl, csv, or parquet (with --out).")] = "table",
+    out: Annotated[Path | None, Parameter(help="The file to write, instead of printing.")] = None,
+) -> int:
+    """Show the records that meet a condition, with all that is known of each.
+
+    For example: `fanfold evidence events db --where "event_id = 4625"`
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit takes a whole number of at least 1, not {limit}.")
+    if format == "table":
+        if out:
+            raise UsageError("--out needs a --format: jsonl, csv or parquet.")
+        show.events(tables.events(database, where, columns or show.COLUMNS, limit or show.ROWS + 1), limit)
+        return 0
+    found = tables.events(database, where, columns or (), limit)
+    if format == "parquet" and not out:
+        raise UsageError("--format parquet needs a file to write: --out FILE")
+    show.export(found, format, out)
+    return 0
+
+
+@app.command
+def coverage(database: Database, /, *, json: Json = False) -> int:
+    """Show how far each log reaches, and what of it is missing, damaged or could not be decoded.
+
+    For example: `fanfold evidence coverage db`
+    """
+    show.coverage(logs(tables.units(database)), json)
+    return 0
+
+
+@app.command(name="show")
+def show_record(
+    database: Database,
+    record: Annotated[str, Parameter(name="LOG#ID", help="A log's name or path, and the id of a record in it.")],
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Show a record, with all of its columns.
+
+    For example: `fanfold evidence show db Security.evtx#51234`
+    """
+    show.records(tables.named(database, record), json)
+    return 0

@@ -1,0 +1,40 @@
+"""Coverage of whole logs, from the rows of their units."""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any
+
+from fanfold.evidence.eventlog.coverage import merged
+
+_SUMS = ("records", "undecoded", "chunks", "bad_chunks", "empty_chunks", "backwards")
+NAMES = ("image", "volume", "path", "origin")
+"""The columns that identify a log."""
+
+
+def logs(units: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One row per log, sorted by name. A large log has several units."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for unit in units:
+        if unit["kind"] == "log":
+            found.setdefault(tuple(unit[name] or "" for name in NAMES), []).append(unit)
+    for _, some in sorted(found.items()):
+        yield _whole(some)
+
+
+def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
+    """A log, from all of its units."""
+    log: dict[str, Any] = {name: units[0][name] for name in (*NAMES, "dirty", "header_chunks")}
+    log |= {name: sum(unit[name] for unit in units) for name in _SUMS}
+    # A full log starts again at its beginning, so a gap in one unit may be filled by another.
+    ranges = merged((one["first"], one["last"]) for unit in units for one in unit["id_ranges"])
+    gaps = [{"after": one[1], "before": other[0]} for one, other in pairwise(ranges)]
+    times = [unit[name] for unit in units for name in ("first_time", "last_time") if unit[name]]
+    return log | {
+        "first_record_id": ranges[0][0] if ranges else None,
+        "last_record_id": ranges[-1][1] if ranges else None,
+        "first_time": min(times, default=None),
+        "last_time": max(times, default=None),
+        "gaps": gaps,
+        "header_stale": log["header_chunks"] not in (None, log["chunks"] - log["empty_chunks"]),
+        "problem": next((unit["problem"] for unit in units if unit["problem"]), None),
+    }

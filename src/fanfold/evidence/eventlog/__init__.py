@@ -1,0 +1,1 @@
+"""Event logs of Windows (.evtx): `chunks` finds what stands, `records` makes rows of it."""

@@ -1,0 +1,110 @@
+"""Counts what was read of a log: records, chunks, checksums that are wrong, and the ranges of record ids."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from fanfold.evidence.eventlog.chunks import Chunk, Header
+from fanfold.evidence.eventlog.records import Decoded
+
+COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("records", pa.int64()),  # found, decoded or not
+    pa.field("undecoded", pa.int64()),  # those of them that could not be decoded; `error` says why
+    pa.field("chunks", pa.int64()),  # chunks of 64 KiB that were found
+    pa.field("bad_chunks", pa.int64()),  # those of them with a wrong checksum
+    pa.field("empty_chunks", pa.int64()),  # those of them without a record
+    pa.field("first_record_id", pa.uint64()),  # lowest, not first in the file: a full log begins again at its start
+    pa.field("last_record_id", pa.uint64()),
+    pa.field("first_time", pa.timestamp("us", "UTC")),  # earliest and latest; clocks jump
+    pa.field("last_time", pa.timestamp("us", "UTC")),
+    pa.field("id_ranges", pa.list_(pa.struct([("first", pa.uint64()), ("last", pa.uint64())]))),  # in order
+    pa.field("backwards", pa.int64()),  # times that the clock went back by more than 2 s from a record to the next
+    pa.field("dirty", pa.bool_()),  # the log was in use: its header is not up to date
+    pa.field("header_chunks", pa.int64()),  # chunks of the whole log, as its header counts them
+]
+"""The columns of a unit that is a log, or a part of one."""
+
+_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
+_JITTER = 20_000_000  # 2 s: records of several threads are written out of order, and clocks are set a little
+_LAST = 2650467743990000000  # the end of the year 9999
+
+
+def moment(filetime: int) -> datetime | None:
+    """The time of a FILETIME, in units of 100 ns since 1601. None if it is outside the years 1601 to 9999."""
+    return _EPOCH + timedelta(microseconds=filetime // 10) if 0 < filetime < _LAST else None
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges of ids, first and last, in order; those that touch or overlap become one."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found
+
+
+@dataclass
+class Coverage:
+    """Counts the chunks and the records of a log as they are read."""
+
+    records: int = 0
+    undecoded: int = 0
+    chunks: int = 0
+    bad_chunks: int = 0
+    empty_chunks: int = 0
+    backwards: int = 0
+    ids: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges of record ids, first and last, in the order of the log. A full log starts again at its beginning."""
+    times: tuple[int, int] | None = None
+    """The earliest and the latest FILETIME."""
+    _before: int = 0
+
+    def add(self, chunk: Chunk, records: list[Decoded]) -> None:
+        """Count a chunk and its records."""
+        self.chunks += 1
+        self.bad_chunks += not chunk.ok
+        self.empty_chunks += not records
+        self.records += len(records)
+        for decoded in records:
+            self.undecoded += bool(decoded.error)
+            self._add_id(decoded.record.record_id)
+            self._add_time(decoded.record.filetime)
+
+    def _add_id(self, record_id: int) -> None:
+        if self.ids and self.ids[-1][1] + 1 == record_id:
+            self.ids[-1] = (self.ids[-1][0], record_id)
+        else:
+            self.ids.append((record_id, record_id))
+
+    def _add_time(self, filetime: int) -> None:
+        if not 0 < filetime < _LAST:
+            return
+        self.backwards += filetime < self._before - _JITTER
+        self._before = filetime
+        first, last = self.times or (filetime, filetime)
+        self.times = min(first, filetime), max(last, filetime)
+
+    def row(self, header: Header | None) -> dict[str, Any]:
+        """The values of `COVERAGE_FIELDS`, of a log with this header."""
+        ranges = merged(self.ids)
+        first, last = self.times or (0, 0)
+        return {
+            "records": self.records,
+            "undecoded": self.undecoded,
+            "chunks": self.chunks,
+            "bad_chunks": self.bad_chunks,
+            "empty_chunks": self.empty_chunks,
+            "first_record_id": ranges[0][0] if ranges else None,
+            "last_record_id": ranges[-1][1] if ranges else None,
+            "first_time": moment(first),
+            "last_time": moment(last),
+            "id_ranges": [{"first": first_id, "last": last_id} for first_id, last_id in ranges],
+            "backwards": self.backwards,
+            "dirty": header.dirty if header else None,
+            "header_chunks": header.chunks if header else None,
+        }

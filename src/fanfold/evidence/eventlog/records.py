@@ -1,0 +1,92 @@
+"""Decodes the records of a chunk with the library `evtx`, and accounts for those that it skips silently.
+
+    chunk ──frames──▶ id, time and digest of every record     ┐
+      └──evtx──▶ JSON of the records that can be decoded      ┴──▶ one `Decoded` per record
+
+A record without JSON is kept, with the parser's error.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import orjson
+from evtx import PyEvtxParser
+
+from fanfold.evidence.eventlog.chunks import CHUNK, Chunk, Record, bridged, log_of, records_of
+
+_RECORD_ID = re.compile(r"Failed to parse record number (\d+): (.*)", re.DOTALL)
+
+
+class Decoded(NamedTuple):
+    """A record with its content, or with the reason why it has none."""
+
+    record: Record
+    event: Mapping[str, Any]
+    """As the parser gives it: `System`, and `EventData` or `UserData`. Empty if it could not be decoded."""
+    error: str
+
+
+def decoded(chunk: Chunk) -> Iterator[Decoded]:
+    """Every record of a chunk once, in order, decoded or not."""
+    frames = list(records_of(chunk))
+    events, errors = _events(chunk)
+    if any(frame.record_id not in events for frame in frames):
+        more, errors = _events(bridged(chunk, frames))
+        events = more | events
+    for frame in frames:
+        if found := events.get(frame.record_id):
+            yield Decoded(frame, found, "")
+        else:
+            yield Decoded(frame, {}, errors.get(frame.record_id, "the parser left it out"))
+
+
+def _events(chunk: Chunk) -> tuple[dict[int, Mapping[str, Any]], dict[int, str]]:
+    """The records that the parser decodes, and its errors for others; both by record id."""
+    events: dict[int, Mapping[str, Any]] = {}
+    errors: dict[int, str] = {}
+    records: Any = iter(PyEvtxParser(BytesIO(log_of([chunk.data])), 1).records_json())
+    for _ in range(CHUNK):  # a `for` over the records would end at the first error
+        try:
+            record = next(records)
+            events.setdefault(record["event_record_id"], orjson.loads(record["data"])["Event"])
+        except StopIteration:
+            break
+        except (RuntimeError, OSError, ValueError, KeyError) as error:
+            if named := _RECORD_ID.match(str(error)):
+                errors[int(named[1])] = " ".join(named[2].split())[:300]
+    return events, errors
+
+
+def payload(event: Mapping[str, Any]) -> str:
+    """The data of an event (all but `System`) as compact JSON: an object of named values, or a list of unnamed ones."""
+    parts = {name: value for name, value in event.items() if name not in ("System", "#attributes")}
+    (value,) = parts.values() if len(parts) == 1 else (parts,)
+    return orjson.dumps(_plain(value)).decode()
+
+
+def _plain(value: Any) -> Any:
+    """Values without XML's markup: `{"Data": {"#text": [...]}}` becomes a list, and null an empty object."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        return value
+    members = {name: inner for name, inner in value.items() if name != "#attributes"}
+    data = members.get("Data")
+    if len(members) == 1 and isinstance(data, dict) and set(data) <= {"#text", "#attributes"}:
+        text = data.get("#text")
+        return text if isinstance(text, list) else [text]
+    return members
+
+
+def number(value: Any, bits: int) -> int | None:
+    """An unsigned number of a record, which may be text, hexadecimal text, or in an element with attributes."""
+    if isinstance(value, dict):
+        value = value.get("#text")
+    if isinstance(value, str):
+        try:
+            value = int(value, 0)
+        except ValueError:
+            return None
+    return value if isinstance(value, int) and 0 <= value < 1 << bits else None

@@ -1,0 +1,156 @@
+"""What the verbs of `evidence` show: records, and the coverage of logs."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, parquet
+from rich.table import Table
+from rich.text import Text
+
+from fanfold.cli import show
+from fanfold.errors import UsageError
+
+COLUMNS = ("time", "computer", "channel", "event_id", "record_id", "data")
+"""The columns that a person sees first."""
+ROWS = 100
+"""Records that are shown unless more are asked for."""
+
+
+def events(found: Iterable[pa.RecordBatch], limit: int | None) -> None:
+    """A line for each record."""
+    rows = [row for batch in found for row in batch.to_pylist()]
+    if not rows:
+        show.note("No records.")
+        return
+    cut = limit is None and len(rows) > ROWS
+    table = Table(*rows[0], box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows[:ROWS] if cut else rows:
+        table.add_row(*(Text(_text(value), overflow="fold") for value in row.values()))
+    show.out.print(table)
+    if cut:
+        show.note(f"Only the first {ROWS} are shown. Show more with --limit, or write all with --format jsonl.")
+
+
+def _text(value: Any) -> str:
+    """A value for people: a time in UTC, to the millisecond."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+    return show.harmless(str(value)).replace("\n", "\\n")
+
+
+def export(found: Iterable[pa.RecordBatch], kind: str, out: Path | None) -> None:
+    """Write records as jsonl, csv or parquet to a file, or to stdout."""
+    with _opened(out) as file:
+        writer: Any = None
+        for batch in found:
+            if kind == "jsonl":
+                file.writelines(orjson.dumps(_nested(row)) + b"\n" for row in batch.to_pylist())
+                continue
+            rows = _safe(batch) if kind == "csv" else batch
+            if writer is None:
+                writer = (csv.CSVWriter if kind == "csv" else parquet.ParquetWriter)(file, rows.schema)
+            writer.write(rows)
+        if writer is not None:
+            writer.close()
+
+
+@contextmanager
+def _opened(out: Path | None) -> Iterator[IO[bytes]]:
+    if out is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with out.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise UsageError(f"Cannot write {out}: {error.strerror}.") from error
+
+
+def _nested(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose `data` is an object, not a text."""
+    return row | {"data": orjson.Fragment(row["data"])} if row.get("data") else row
+
+
+def _safe(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows for a spreadsheet, in which no text is a formula or moves the cursor: an attacker may have chosen it."""
+    columns = [_without_formulas(column) if pa.types.is_string(column.type) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _without_formulas(texts: Any) -> Any:
+    quoted = pc.replace_substring_regex(texts, "^([=+@-])", r"'\1")
+    if not pc.any(pc.invert(pc.utf8_is_printable(quoted))).as_py():
+        return quoted
+    return pa.array([text and show.harmless(text).replace("\n", "\\n") for text in quoted.to_pylist()], pa.string())
+
+
+def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
+    """A line for each log: how far it reaches, and what is missing."""
+    rows = []
+    empty = 0
+    for log in logs:
+        if as_json:
+            show.put_json(log)
+        elif not log["records"] and not log["problem"]:
+            empty += 1
+        else:
+            ids = f"{log['first_record_id']:,}..{log['last_record_id']:,}" if log["records"] else ""
+            times = f"{_day(log['first_time'])} .. {_day(log['last_time'])}" if log["records"] else ""
+            rows.append([_place(log), f"{log['records']:,}", ids, times, "; ".join(_remarks(log))])
+    if as_json:
+        return
+    show.fitted(("log", "records", "ids", "times (UTC)", "remarks"), rows, numbers=[1], spare=("ids", "times (UTC)"))
+    if empty:
+        show.note(f"{empty:,} more logs have no record.")
+
+
+def _place(log: Mapping[str, Any]) -> str:
+    return show.printable(f"{log['image']}/{log['path']}")
+
+
+def _day(time: datetime | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S") if time else "?"
+
+
+def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
+    """Remarks that matter to anyone who draws conclusions from missing records."""
+    if log["problem"]:
+        yield log["problem"]
+    if log["undecoded"]:
+        yield f"{log['undecoded']:,} records could not be decoded"
+    if log["bad_chunks"]:
+        yield f"{log['bad_chunks']:,} of {log['chunks']:,} chunks have a wrong checksum"
+    if log["gaps"]:
+        first = log["gaps"][0]
+        more = f", and {len(log['gaps']) - 1:,} more gaps" if len(log["gaps"]) > 1 else ""
+        yield f"no records between {first['after']:,} and {first['before']:,}{more}"
+    if log["backwards"]:
+        yield f"the clock goes back {log['backwards']:,} times"
+    if log["dirty"]:
+        yield "was in use when it was copied"
+
+
+def records(found: Iterable[Mapping[str, Any]], as_json: bool) -> None:
+    """All that is known of some records."""
+    for number, record in enumerate(found):
+        if as_json:
+            show.put_json(record)
+            continue
+        if number:
+            show.out.print()
+        for name, value in record.items():
+            if name == "data" and value is not None:
+                value = orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
+                show.out.print(f"{name}: {show.harmless(value)}", soft_wrap=True)
+            elif value is not None:
+                show.out.print(f"{name}: {_text(value)}", soft_wrap=True)

@@ -1,0 +1,100 @@
+"""Reads the tables of evidence, and leaves out what is out of date.
+
+A unit is current if its version is the newest version of its container: a log that was cleared has fewer units than
+before, and the rows of the old ones remain. A unit without a row is still being read, so its records are left out.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lance
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import fanfold
+from fanfold.errors import UsageError
+from fanfold.evidence import Evidence
+from fanfold.evidence.units import CONTAINERS
+from fanfold.storage import first_line
+
+UNITS, EVENTS = Evidence.name, f"{Evidence.name}_events"
+
+
+def table_of(database: str, name: str) -> lance.LanceDataset:
+    """A table of evidence. Raises UsageError if there is none."""
+    try:
+        return fanfold.open_table(database, name)
+    except UsageError as error:
+        raise UsageError(
+            f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}"
+        ) from error
+
+
+def units(database: str) -> Iterator[dict[str, Any]]:
+    """The rows of all current units."""
+    current = _current(database)
+    for batch in table_of(database, UNITS).to_batches():
+        yield from batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist()
+
+
+def _current(database: str) -> Any:
+    """The newest version of each container."""
+    return _named(table_of(database, CONTAINERS).to_table(["key", "version"])).combine_chunks()
+
+
+def events(
+    database: str, where: str | None = None, columns: Sequence[str] = (), limit: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The records of current units that meet a condition in SQL; at least one batch, which may be empty.
+
+    Raises UsageError for a condition that is not valid, or a column that does not exist.
+    """
+    table = table_of(database, EVENTS)
+    wanted = list(columns or table.schema.names)
+    if unknown := [name for name in wanted if name not in table.schema.names]:
+        raise UsageError(f"'{unknown[0]}' is not a column. The columns are: {', '.join(table.schema.names)}.")
+    read_units = table_of(database, UNITS).to_table(["key", "version", "container"])
+    done = _named(read_units.filter(pc.is_in(_named(read_units, "container"), _current(database)))).combine_chunks()
+    read = list(dict.fromkeys([*wanted, "key", "version"]))
+    left, empty = limit, True
+    try:
+        for batch in table.scanner(read, filter=where or None, batch_size=4096).to_batches():
+            rows = batch.filter(pc.is_in(_named(batch), done)).select(wanted).slice(0, left)
+            left = None if left is None else left - len(rows)
+            yield rows
+            empty = False
+            if left == 0:
+                break
+    except (ValueError, OSError) as error:
+        if where is None:
+            raise
+        raise UsageError(f"--where does not accept {where!r}: {first_line(error)}") from error
+    if empty:
+        yield pa.RecordBatch.from_pylist([], schema=pa.schema([table.schema.field(name) for name in wanted]))
+
+
+def _named(rows: "pa.Table | pa.RecordBatch", key: str = "key") -> Any:
+    """The unit or container that each row names: its key and its version, as one text."""
+    join: Any = pc.binary_join_element_wise  # its stubs know no scalar as the separator
+    return join(rows[key], rows["version"], "\0")
+
+
+def named(database: str, record: str) -> list[dict[str, Any]]:
+    """The records that `LOG#ID` names. Raises UsageError for a name without an id, or if there is none."""
+    log, mark, number = record.rpartition("#")
+    if not mark or not number.isascii() or not number.isdigit() or int(number) >= 1 << 64:
+        raise UsageError(f"'{record}' does not name a record. Write a log and an id, such as Security.evtx#51234.")
+    rows = [row for batch in events(database, f"record_id = {int(number)}") for row in batch.to_pylist()]
+    found = [row for row in rows if _is_named(row, log)]
+    if not found:
+        others = sorted({f"{row['image']}/{row['path']}" for row in rows})[:5]
+        hint = f" These logs have one: {', '.join(others)}." if others else ""
+        raise UsageError(f"No log called {log} has a record {number}.{hint}")
+    return found
+
+
+def _is_named(row: dict[str, Any], log: str) -> bool:
+    """Whether a log has this name, with or without its ending, its folders and its image."""
+    place = f"/{row['image']}/{row['path'] or ''}".lower()
+    name = f"/{log.lower()}"
+    return place.endswith((name, f"{name}.evtx"))

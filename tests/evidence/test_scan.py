@@ -1,0 +1,408 @@
+"""Scans: every record of every log once, whatever was given, killed or changed."""
+
+import itertools
+import json
+import random
+import shutil
+import signal
+import subprocess
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fanfold
+from commands import FANFOLD
+from commands import fanfold as command
+from event_logs import COUNTS, events, log_bytes, total, write_log
+from fanfold.evidence import Evidence, tables
+from fanfold.evidence.containers import Containers
+from fanfold.evidence.names import machine_and_path
+from fanfold.evidence.units import GROUP, parts_of
+from faults import wait_for
+from helpers import Here
+
+LOGS = "C/Windows/System32/winevt/Logs"
+
+
+def scan(source: object, database: str) -> tuple[fanfold.Report, fanfold.Report]:
+    """Both runs of a scan, in this process."""
+    reports = []
+    for job, address in ((Containers(), str(source)), (Evidence(), database)):
+        run = fanfold.run(job, source=address, database=database, executor=Here())
+        for _ in run:
+            pass
+        reports.append(run.report)
+    return reports[0], reports[1]
+
+
+def rows(database: str, table: str) -> list[dict[str, Any]]:
+    """The rows of a table."""
+    found: list[dict[str, Any]] = fanfold.open_table(database, table).to_table().to_pylist()
+    return found
+
+
+def records(database: str) -> Counter[tuple[str, str, int]]:
+    """How often each record is in the table of events."""
+    found = tables.events(database, columns=["image", "path", "record_id"])
+    return Counter(tuple(row.values()) for batch in found for row in batch.to_pylist())
+
+
+def test_a_folder_of_logs(logs: Path, database: str) -> None:
+    """Every record is in the table once, with its machine and its path; other files are listed as such."""
+    listing, report = scan(logs.parent, database)
+    assert (listing.ok, listing.failed, report.ok, report.failed) == (4, 0, 3, 0)
+    found = records(database)
+    assert (found.total(), set(found.values())) == (total(), {1})
+    assert {image for image, _, _ in found} == {"host1"}
+    assert {path for _, path, _ in found} == {f"C:/Windows/System32/winevt/Logs/{name}.evtx" for name in COUNTS}
+    kinds = {row["key"].rpartition("/")[2]: row["kind"] for row in rows(database, "containers")}
+    assert kinds == {"notes.txt": "other", **{f"{name}.evtx": "log" for name in COUNTS}}
+    for unit in rows(database, "evidence"):
+        name = unit["path"].rpartition("/")[2].removesuffix(".evtx")
+        assert (unit["records"], unit["first_record_id"], unit["last_record_id"]) == (COUNTS[name], 1, COUNTS[name])
+        assert (unit["undecoded"], unit["bad_chunks"], unit["problem"]) == (0, 0, None)
+
+
+def test_again_there_is_nothing_to_do(logs: Path, database: str) -> None:
+    """A second scan finds everything unchanged, and a log that has grown is read again as a whole."""
+    scan(logs, database)
+    listing, report = scan(logs, database)
+    assert (listing.unchanged, listing.ok, report.unchanged, report.ok) == (4, 0, 3, 0)
+    write_log(logs / LOGS / "Security.evtx", events(310))
+    listing, report = scan(logs, database)
+    assert (listing.ok, report.ok, report.unchanged) == (1, 1, 2)
+    found = records(database)
+    assert (found.total(), set(found.values())) == (total() + 10, {1})
+
+
+def zipped(folder: Path, file: Path, below: str = "") -> Path:
+    """An archive of a folder."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, below + path.relative_to(folder).as_posix())
+    return file
+
+
+def test_an_archive_has_the_same_records(logs: Path, tmp_path: Path, database: str) -> None:
+    """Logs in a zip are read from it: the same records as from the folder, under the archive's name."""
+    (tmp_path / "zips").mkdir()
+    zipped(logs, tmp_path / "zips" / "kape.zip")
+    scan(tmp_path / "zips", database)
+    other = f"{database}-folder"
+    scan(logs.parent / "host1", other)
+    assert [(path, id) for _, path, id in sorted(records(database))] == [(p, id) for _, p, id in sorted(records(other))]
+    assert {image for image, _, _ in records(database)} == {"kape.zip"}
+    by_digest = [{row["digest"] for row in rows(where, "evidence_events")} for where in (database, other)]
+    assert by_digest[0] == by_digest[1]
+
+
+def test_an_archive_whose_end_is_damaged(logs: Path, tmp_path: Path, database: str) -> None:
+    """What can be unpacked of a log is read, and the unit says why there is no more."""
+    (tmp_path / "zips").mkdir()
+    file = zipped(logs, tmp_path / "zips" / "kape.zip")
+    with zipfile.ZipFile(file) as archive:
+        member = archive.getinfo(f"{LOGS}/Security.evtx")
+    data = bytearray(file.read_bytes())
+    start = member.header_offset + 200
+    data[start + member.compress_size // 2 : start + member.compress_size // 2 + 50] = bytes(50)
+    file.write_bytes(data)
+    _, report = scan(tmp_path / "zips", database)
+    assert (report.ok, report.failed) == (3, 0)
+    problems = {row["path"].rpartition("/")[2]: row["problem"] for row in rows(database, "evidence")}
+    assert str(problems.pop("Security.evtx")).startswith("The archive is damaged: ")
+    assert set(problems.values()) == {None}
+    assert set(records(database).values()) == {1}
+
+
+def failing(file: Path, content: bytes, database: str) -> str:
+    """Why this file cannot be read."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    listing, report = scan(file.parent, database)
+    assert (listing.failed, report.listed) == (1, 0)
+    (failure,) = rows(database, "failures")
+    assert (failure["table"], failure["stage"]) == ("containers", "decode")
+    return str(failure["message"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.evtx", b"\x89PNG\r\n\x1a\n" + bytes(100), "This is not an event log: it begins with 89 50 4e 47"),
+        ("x.7z", b"7z\xbc\xaf\x27\x1c" + bytes(100), "This is a 7z archive. Unpack it, and scan the folder."),
+        ("x.rar", b"Rar!\x1a\x07\0" + bytes(100), "This is a RAR archive."),
+        ("x.tar", bytes(257) + b"ustar\0" + bytes(100), "This is a tar archive."),
+        ("old.evt", b"\x30\0\0\0LfLe" + bytes(100), "(.evt). Convert it with: wevtutil"),
+        ("x.L01", b"LVF\x09\x0d\x0a\xff\x00" + bytes(100), "(L01). Export its files with EnCase"),
+        ("x.E01", b"EVF\x09\x0d\x0a\xff\x00" + bytes(100), "(E01). A disk image cannot be read yet: mount it"),
+        ("x.vhdx", b"vhdxfile" + bytes(100), "This is a VHDX image."),
+        ("x.raw", b"\xeb\x52\x90NTFS    " + bytes(600), "a raw image of an NTFS volume."),
+        ("x.img", bytes(512) + b"EFI PART" + bytes(100), "This is a raw disk image."),
+        ("x.zip", b"PK\x03\x04" + bytes(100), "File is not a zip file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "." in value[:9] else "",
+)
+def test_what_cannot_be_read_says_what_to_do(
+    name: str, content: bytes, says: str, tmp_path: Path, database: str
+) -> None:
+    """A file that should hold evidence and cannot be read is a counted failure with advice."""
+    assert says in failing(tmp_path / "given" / name, content, database)
+
+
+def test_an_archive_with_a_password(tmp_path: Path, database: str) -> None:
+    """Its name and what to do are said."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("Security.evtx", log_bytes(events(3)))
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    assert "Security.evtx is encrypted. Unpack the archive" in failing(
+        tmp_path / "given" / "x.zip", bytes(data), database
+    )
+
+
+def test_space_set_aside_for_a_log_is_empty(tmp_path: Path, database: str) -> None:
+    """A log of zeros, and one with a header alone, are units without a record; no failure."""
+    for name, content in (("zeros.evtx", bytes(69632)), ("header.evtx", log_bytes([]))):
+        (tmp_path / "given").mkdir(exist_ok=True)
+        (tmp_path / "given" / name).write_bytes(content)
+    listing, report = scan(tmp_path / "given", database)
+    assert (listing.ok, report.ok, report.failed) == (2, 2, 0)
+    assert [row["records"] for row in rows(database, "evidence")] == [0, 0]
+
+
+def test_a_large_log_has_several_units(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units of a few chunks have the same records as one of all, none twice."""
+    write_log(tmp_path / "given" / "Security.evtx", events(300))
+    monkeypatch.setattr("fanfold.evidence.units.GROUP", 2)
+    scan(tmp_path / "given", database)
+    keys = sorted(row["key"] for row in rows(database, "evidence"))
+    assert keys == [f"Security.evtx#{part}" for part in ("0-1", "2-3", "4-5", "6-6")]
+    assert records(database) == Counter({("given", "Security.evtx", number): 1 for number in range(1, 301)})
+    done = command("evidence", "coverage", database, "--json")
+    (log,) = map(json.loads, done.stdout.splitlines())
+    assert (log["records"], log["chunks"], log["gaps"], log["header_stale"]) == (300, 7, [], False)
+
+
+def test_a_log_that_has_wrapped_has_no_gap(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full log starts again at its beginning: the ids that one unit lacks are in another."""
+    write_log(tmp_path / "given" / "Security.evtx", [*events(120, first=201), *events(200, first=1)])
+    monkeypatch.setattr("fanfold.evidence.units.GROUP", 2)
+    scan(tmp_path / "given", database)
+    (log,) = map(json.loads, command("evidence", "coverage", database, "--json").stdout.splitlines())
+    assert (log["gaps"], log["first_record_id"], log["last_record_id"]) == ([], 1, 320)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_damage_of_an_archive_is_too_much(seed: int, tmp_path: Path, database: str) -> None:
+    """Whatever is changed in an archive ends in a failure or in fewer records, never in a task that fails."""
+    rng = random.Random(seed)
+    for part in ("one", "two"):
+        write_log(tmp_path / "logs" / f"{part}.evtx", events(60))
+    (tmp_path / "zips").mkdir()
+    file = zipped(tmp_path / "logs", tmp_path / "zips" / "x.zip")
+    data = bytearray(file.read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    for _ in range(rng.choice([1, 3, 20])):
+        place = rng.randrange(directory, len(data)) if seed % 2 else rng.randrange(len(data))
+        data[place] = rng.randrange(256)
+    if seed % 7 == 0:
+        del data[rng.randrange(len(data)) :]
+    file.write_bytes(data or b"PK")
+    for report in scan(tmp_path / "zips", database):
+        assert (report.lost, report.listed) == (0, report.ok + report.failed)
+    if Path(database, "evidence.lance").exists():
+        assert set(records(database).values()) <= {1}
+
+
+def test_an_export_of_nothing_has_its_columns(case: str, tmp_path: Path) -> None:
+    """A condition that no record meets gives a CSV and a Parquet file with columns and no rows."""
+    import pyarrow.parquet as pq
+
+    asked = ["evidence", "events", case, "--where", "event_id = 1", "--columns", "record_id", "--format"]
+    assert command(*asked, "csv").stdout.splitlines() == ['"record_id"']
+    assert command(*asked, "parquet", "--out", tmp_path / "none.parquet").returncode == 0
+    assert pq.read_table(tmp_path / "none.parquet").schema.names == ["record_id"]
+
+
+def test_parts_of_a_log_cover_it() -> None:
+    """Each byte after the header belongs to one part."""
+    for size in (1, 4096, 69632, 4096 + 65536 * GROUP, 4096 + 65536 * GROUP + 1, 10**9):
+        parts = list(parts_of("x", size))
+        assert (parts[0][1], parts[-1][2]) == (0, size)
+        assert all(one[2] == two[1] for one, two in itertools.pairwise(parts))
+
+
+def test_a_changed_file_is_not_read_as_if_it_were_the_same(logs: Path, database: str) -> None:
+    """A log that changes between listing and reading fails as changed, and the next scan reads it."""
+    run = fanfold.run(Containers(), source=str(logs), database=database, executor=Here())
+    list(run)
+    write_log(logs / LOGS / "System.evtx", events(150, "System"))
+    again = fanfold.run(Evidence(), source=database, database=database, executor=Here())
+    list(again)
+    assert (again.report.ok, again.report.failed) == (2, 1)
+    _, report = scan(logs, database)
+    assert (report.ok, report.unchanged, report.failed) == (1, 2, 0)
+    assert records(database).total() == total() + 30
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_scan_that_is_killed_goes_on(seed: int, logs: Path, tmp_path: Path, database: str) -> None:
+    """Whenever a scan is killed, the next one leaves each record of each log once."""
+    for number in range(20):
+        shutil.copytree(logs, tmp_path / "shelf" / f"host{number}")
+    asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "4"]
+    signs = ["containers.lance", "evidence.lance", "_runs/*/receipts/*"][seed]
+    driver = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(lambda: driver.poll() is not None or list(Path(database).glob(signs)))
+    driver.kill()
+    driver.wait()
+    done = subprocess.run([*asked, "--json"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = records(database)
+    assert (found.total(), set(found.values())) == (20 * total(), {1})
+    assert len(rows(database, "evidence")) == 60
+
+
+def test_a_database_among_the_evidence_is_refused(logs: Path) -> None:
+    """Nothing is ever written where evidence lies."""
+    done = command("evidence", "scan", logs, logs / "db")
+    assert done.returncode == 2
+    assert "would be inside the evidence" in done.stderr
+    assert not (logs / "db").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "image", "path"),
+    [
+        ("host1/C/Windows/System32/winevt/Logs/System.evtx", "host1", "C:/Windows/System32/winevt/Logs/System.evtx"),
+        ("C/Windows/x.evtx", "root", "C:/Windows/x.evtx"),
+        ("System.evtx", "root", "System.evtx"),
+        ("server/System.evtx", "server", "System.evtx"),
+        ("a/b/Logs/x%4Admin.evtx", "a/b", "Logs/x%4Admin.evtx"),
+        ("h/uploads/auto/C%3A/Windows/a%254Admin.evtx", "h", "C:/Windows/a%4Admin.evtx"),
+        ("uploads/ntfs/%5C%5C.%5CC%3A/x.evtx", "root", "C:/x.evtx"),
+        ("uploads/x.evtx", "root", "x.evtx"),
+    ],
+)
+def test_machines_and_paths(key: str, image: str, path: str) -> None:
+    """Triage tools keep a machine's paths in their own ways; names of channels with % stay as they are."""
+    assert machine_and_path(key, "root") == (image, path)
+
+
+# The verbs
+
+
+@pytest.fixture
+def case(logs: Path, database: str) -> str:
+    """A database of the three logs."""
+    scan(logs.parent, database)
+    return database
+
+
+def test_events_by_a_condition(case: str) -> None:
+    """A condition in SQL selects records; jsonl has their data as an object."""
+    done = command(
+        "evidence", "events", case, "--where", "event_id = 4625 AND channel = 'Security'", "--format", "jsonl"
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(row["record_id"] for row in found) == [*range(10, 301, 10)]
+    assert found[0]["data"]["TargetUserName"] == "emsadmin"
+    done = command("evidence", "events", case, "--limit", "2", "--columns", "record_id", "--columns", "channel")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
+
+
+def test_events_for_a_spreadsheet(tmp_path: Path, database: str) -> None:
+    """A text that a spreadsheet would compute, or a terminal obey, is harmless in CSV."""
+    some = [events(1)[0].__class__(1, 1, events(1)[0].time, computer="=HYPERLINK(1)", provider="a\x1b[2Jb")]
+    write_log(tmp_path / "given" / "x.evtx", some)
+    scan(tmp_path / "given", database)
+    done = command("evidence", "events", database, "--format", "csv", "--columns", "computer", "--columns", "provider")
+    assert done.stdout.splitlines() == ['"computer","provider"', '"\'=HYPERLINK(1)","a\\x1b[2Jb"']
+
+
+def test_events_as_parquet(case: str, tmp_path: Path) -> None:
+    """A file that other tools read."""
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "events.parquet"
+    assert command("evidence", "events", case, "--format", "parquet", "--out", file).returncode == 0
+    assert pq.read_table(file).num_rows == total()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["events", "CASE", "--where", "nonsense ="], "--where does not accept 'nonsense ='"),
+        (["events", "CASE", "--where", "absent = 1"], "--where does not accept"),
+        (["events", "CASE", "--columns", "absent"], "'absent' is not a column. The columns are: key, version"),
+        (["events", "CASE", "--limit", "0"], "--limit takes a whole number of at least 1, not 0."),
+        (["events", "CASE", "--format", "parquet"], "--format parquet needs a file to write"),
+        (["events", "nowhere"], "nowhere holds no evidence yet. To add some: fanfold evidence scan SOURCE... nowhere"),
+        (["coverage", "nowhere"], "nowhere holds no evidence yet."),
+        (["show", "CASE", "Security.evtx"], "'Security.evtx' does not name a record."),
+        (["show", "CASE", "Security.evtx#100000"], "No log called Security.evtx has a record 100000."),
+        (["show", "CASE", "Nothing.evtx#7"], "These logs have one: host1/C:/Windows"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_said_in_a_sentence(words: list[str], says: str, case: str) -> None:
+    """A wrong condition, column, record or database exits with 2 and says what to do."""
+    done = command("evidence", *(case if word == "CASE" else word for word in words))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+def test_one_record(case: str) -> None:
+    """A record is shown by the name of its log and its id, with where it lies."""
+    done = command("evidence", "show", case, "Security.evtx#42")
+    assert done.returncode == 0
+    assert "record_id: 42" in done.stdout
+    assert '"Number": "42"' in done.stdout
+    assert command("evidence", "show", case, "security#42", "--json").stdout.count("\n") == 1
+
+
+def test_coverage_says_what_is_missing(tmp_path: Path, database: str) -> None:
+    """Gaps, wrong checksums and a log that was in use are remarks; logs without a record are counted."""
+    data = bytearray(log_bytes([*events(5), *events(5, first=10)], dirty=True))
+    data[4096 + 600] ^= 1
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "Security.evtx").write_bytes(data)
+    write_log(tmp_path / "given" / "Empty.evtx", [])
+    scan(tmp_path / "given", database)
+    done = command("evidence", "coverage", database)
+    text = " ".join(done.stdout.split())
+    for remark in ("no records between 5 and 10", "1 of 1 chunks have a wrong checksum", "was in use"):
+        assert remark in text
+    assert "1 more logs have no record." in done.stderr
+
+
+def test_a_plan_leaves_nothing_behind(logs: Path, database: str) -> None:
+    """`plan evidence` counts units, measures a sample, and makes no database."""
+    done = subprocess.run(
+        [*FANFOLD, "plan", "evidence", str(logs), database, "--workers", "1", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, json.loads(done.stdout)["new"]) == (0, 3), done.stderr
+    assert not Path(database).exists()
+
+
+def test_ctrl_c_ends_a_scan(logs: Path, tmp_path: Path, database: str) -> None:
+    """A scan that is interrupted says so, and goes on when it is repeated."""
+    for number in range(10):
+        shutil.copytree(logs, tmp_path / "shelf" / f"host{number}")
+    asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "2"]
+    driver = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: driver.poll() is not None or list(Path(database).glob("_runs/*/receipts/*")))
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=300)
+    assert driver.returncode in (130, 0)
+    assert "Traceback" not in err
+    assert subprocess.run(asked, capture_output=True, timeout=300).returncode == 0
+    assert records(database).total() == 10 * total()
