@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import fanfold
 import rays
 from fanfold import FanfoldError, UsageError
-from fanfold.core.executor import TaskProgress
+from fanfold.core.executor import Size, TaskProgress
 from fanfold.core.runs import Outcome, RunDirectory, Task
 from fanfold.executors import open_executor
 from fanfold.executors.fan_out import fan_out
@@ -176,6 +176,34 @@ def test_a_node_that_is_silent_does_not_keep_a_run(
         actor.suspend()
         outcomes.close()
         wait_for(lambda: not workers_of(run.id) and not rays.busy(), 20)
+
+
+def test_a_worker_is_stopped_by_one_thread_at_a_time(
+    three: Cluster, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stops a worker while it is being stopped waits, since the connection to the cluster may end next."""
+    here, goes_on, killed, kill = threading.Event(), threading.Event(), [], ray.kill
+
+    def slow(actor: object) -> None:
+        killed.append(actor)
+        here.set()
+        goes_on.wait()
+        kill(actor)
+
+    with rays.joined(three):
+        worker = RemoteWorker(begun(tmp_path / "source", database, [["x"]]), Size(1, 1, 0), 1, [])
+        assert worker.ready(threading.Event())
+        monkeypatch.setattr(ray, "kill", slow)
+        first, second = (threading.Thread(target=worker.stop) for _ in range(2))
+        first.start()
+        here.wait()
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+        goes_on.set()
+        first.join()
+        second.join()
+    assert len(killed) == 1
 
 
 class Elsewhere(Scripted):

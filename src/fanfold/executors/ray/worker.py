@@ -40,8 +40,8 @@ class RemoteWorker:
         arguments = (fanfold.__version__, run.database, run.id, size.worker_cpus, sample)
         self.start: Callable[[], Any] = lambda: ray.remote(NodeWorker).options(**options).remote(*arguments)
         self.actor: Any = None
-        self.placed = self.stopped = False
-        self.starting, self.in_use = threading.Lock(), threading.Lock()
+        self.placed = self.stopped = self.ended = False
+        self.starting, self.ending, self.in_use = threading.Lock(), threading.Lock(), threading.Lock()
 
     def ready(self, ended: threading.Event) -> bool:
         """See `fan_out.Worker.ready`. Waits until Ray has placed the actor on a node."""
@@ -71,18 +71,24 @@ class RemoteWorker:
                 return Outcome(task.number, task.attempt, task.items, "lost", started=started, ended=now, error=why)
 
     def stop(self) -> None:
-        """See `fan_out.Worker.stop`. No thread asks Ray for anything afterwards: Ray ends a process that does so when
-        the connection has ended."""
+        """See `fan_out.Worker.stop`. No thread asks Ray for anything afterwards: Ray would end the process, or begin a
+        connection of its own. So a second call asks nothing, and waits for the first."""
         with self.starting:
             self.stopped, actor = True, self.actor
-        if actor and not CONNECTION.lost:
-            with suppress(Exception):  # the node may be gone
-                if self.placed:
-                    actor.stop.remote().future().result(STOPS_WITHIN)
-            with suppress(Exception):
-                ray.kill(actor)
+        with self.ending:
+            if actor and not self.ended and not CONNECTION.lost:
+                self._end(actor)
+            self.ended = True
         with self.in_use:
             self.actor = None
+
+    def _end(self, actor: Any) -> None:
+        """End an actor, and before it the worker process that it has."""
+        with suppress(Exception):  # the node may be gone
+            if self.placed:
+                actor.stop.remote().future().result(STOPS_WITHIN)
+        with suppress(Exception):
+            ray.kill(actor)
 
     def _place(self, ended: threading.Event) -> bool:
         """Start the actor if there is none, and wait for its place. False when it is not wanted any more."""
