@@ -30,7 +30,7 @@ from fanfold.core.runs import Outcome, RunDirectory
 from fanfold.core.tasks import Retries, TaskQueue, drive
 from fanfold.errors import FanfoldError, StorageError, UsageError
 from fanfold.job import Job, details_of, suffixes_of
-from fanfold.source import Bucket, Folder, Several, Source, collection
+from fanfold.source import Bucket, Folder, Source, collection, leaves
 from fanfold.storage import absolute, is_url, join
 
 COMMIT_EVERY = 1.0
@@ -90,7 +90,7 @@ def addressed(job: Job, source: str | Sequence[str] | Source, database: str, tab
         raise UsageError("'failures' is reserved: the items that failed are in that table. Use another name.")
     if is_url(where) and re.search("[%?#]", where):
         raise UsageError(f"A database's URL cannot contain '%', '?' or '#': {where}")
-    for part in opened.parts if isinstance(opened, Several) else [opened]:
+    for part in leaves(opened):
         if isinstance(part, (Folder, Bucket)):
             if join(part.root, part.below) == where:
                 raise UsageError(

@@ -1,8 +1,9 @@
 """The job `evidence`: what event logs show, and what they cannot.
 
-    files ──Containers──▶ units ──Evidence──▶ rows of logs, and of every record in them
+    files, disk images ──Containers──▶ units ──Evidence──▶ rows of logs, and of every record in them
 
-`containers.py` looks into what was given, `work.py` reads the units that are there, `eventlog/` decodes event logs.
+`containers.py` looks into what was given, `work.py` reads the units that are there, `disk/` reads disk images,
+`eventlog/` decodes event logs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence"]
 
-_NEEDED = ("evtx", "orjson")
+_NEEDED = ("evtx", "orjson", "pytsk3")
 
 # Found, not imported: listing jobs must stay fast, and a broken package has its own error when it is used.
 if not all(map(find_spec, _NEEDED)):
     raise MissingExtra("evidence", "The job 'evidence'")
 
 _VERSION = pa.field("version", pa.string(), nullable=False)
+
+
+_FACT_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("image", pa.string()),
+    pa.field("volume", pa.string()),
+    pa.field("path", pa.string()),  # of the file that it is from
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("name", pa.string(), nullable=False),
+    pa.field("value", pa.string(), nullable=False),  # JSON
+]
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Evidence:
     name: ClassVar[str] = "evidence"
 
     def source(self, addresses: Sequence[str]) -> "Units":
-        """The units that a database has listed."""
+        """The units that a database has listed: its address, then the stages to do, if not only `live`."""
         from fanfold.evidence.units import Units
 
         return Units.open(list(addresses))
@@ -54,23 +65,24 @@ class Evidence:
             pa.field("volume", pa.string()),
             pa.field("path", pa.string()),
             pa.field("origin", pa.string()),
-            pa.field("kind", pa.string()),
+            pa.field("kind", pa.string()),  # log, carve or verify
             pa.field("problem", pa.string()),  # what kept the rest of the unit from being read
         ]
         return pa.schema([*unit, *COVERAGE_FIELDS])
 
     def details(self) -> Mapping[str, pa.Schema]:
-        """A row for each record of an event log."""
+        """A row for each record of an event log, and for each fact from elsewhere."""
         from fanfold.evidence.eventlog.rows import EVENT_FIELDS
 
-        return {"events": pa.schema([detail_key_field(), _VERSION, *EVENT_FIELDS])}
+        named = [detail_key_field(), _VERSION]
+        return {"events": pa.schema([*named, *EVENT_FIELDS]), "facts": pa.schema([*named, *_FACT_FIELDS])}
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same units would give other rows."""
-        return {"rows": "1", "parser": "evtx 0.14"}
+        return {"rows": "2", "parser": "evtx 0.14"}
 
     def open(self) -> "Reading":
         """Nothing needs to be loaded."""
         from fanfold.evidence.work import Reading
 
-        return Reading(self.schema(), self.details()["events"])
+        return Reading(self.schema(), **self.details())

@@ -12,10 +12,12 @@ from fanfold.cli import Database, Json, described
 from fanfold.cli import show as shown
 from fanfold.cli.jobs import PlanOptions, RunOptions, Sources, driven
 from fanfold.cli.planned import leaving_nothing, show_plan
+from fanfold.cli.progress import fraction
 from fanfold.core.executor import Size
 from fanfold.core.progress import Tally
 from fanfold.errors import UsageError
-from fanfold.evidence import Evidence, show, tables
+from fanfold.evidence import Evidence, show, tables, verification
+from fanfold.evidence import extract as extraction
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.coverage import logs
 from fanfold.executors import open_executor
@@ -34,6 +36,15 @@ class ScanOptions:
     retry_failed: Annotated[bool, Parameter(negative="")] = field(
         default=False, metadata=PlanOptions.__dataclass_fields__["retry_failed"].metadata
     )
+    carve: Annotated[bool, Parameter(help="Look for event logs in all bytes of disk images, free space included.")] = (
+        True
+    )
+    verify: Annotated[bool, Parameter(help="Verify disk images: each chunk, and the digests of the whole.")] = True
+
+    def stages(self) -> list[list[str]]:
+        """The stages of units, in the order in which they are read; those together are read side by side."""
+        last = [stage for stage, wanted in (("carved", self.carve), ("verify", self.verify)) if wanted]
+        return [["live"], ["deleted"], *([last] if last else [])]
 
 
 def run(
@@ -48,9 +59,8 @@ def run(
     """List the units in files, folders and archives; then read them."""
     _check_outside(source, database)
     executor = open_executor(options.on, size)
-    phases: list[tuple[Job, list[str]]] = [(Containers(), source), (Evidence(), [database])]
-    codes = []
-    for job, addresses in phases:
+
+    def done(job: Job, addresses: list[str]) -> int:
         begun = fanfold.run(
             job,
             source=addresses,
@@ -59,7 +69,14 @@ def run(
             task_size=options.task_size,
             retry_failed=options.retry_failed,
         )
-        codes.append(driven(begun, json))
+        return driven(begun, json)
+
+    codes = [done(Containers(), source)]
+    there = tables.stages(database)
+    for stages in options.stages():
+        if stages[0] == "live" or there & set(stages):
+            codes.append(done(Evidence(), [database, *stages]))
+    codes.append(show.problems(tables.problems(database)))
     return min(filter(None, codes), default=0)  # 1, the run failed, says more than 3, some items failed
 
 
@@ -160,3 +177,36 @@ def show_record(
     """
     show.records(tables.named(database, record), json)
     return 0
+
+
+@app.command
+def verify(source: Sources, /, *, json: Json = False) -> int:
+    """Verify disk images: each chunk of data, and the digests of the whole. No database is needed.
+
+    Exit code 3 if one is damaged, incomplete, or not what its digests say.
+
+    For example: `fanfold evidence verify disk.E01`
+    """
+    codes = [show.verified(checked, json) for checked in verification.check(source, fraction)]
+    if not codes:
+        raise UsageError(f"There is no disk image in {', '.join(source)}.")
+    return max(codes)
+
+
+@app.command
+def extract(
+    database: Database,
+    /,
+    *,
+    to: Annotated[Path, Parameter(help="The folder to write to: a new or an empty one.")],
+    origin: Annotated[
+        list[Literal["live", "deleted", "carved"]],
+        Parameter(help="Only logs of this origin; repeat the flag for several."),
+    ]
+    | None = None,
+) -> int:
+    """Write logs as .evtx files for other tools: also those that were deleted, or found in free space.
+
+    For example: `fanfold evidence extract db --to logs --origin carved`
+    """
+    return show.extracted(extraction.extract(database, to, origin or ()), to)

@@ -2,6 +2,7 @@
 
     file ──first bytes──▶ event log ──▶ its units
                       ├─▶ zip ────────▶ the units of the event logs in it
+                      ├─▶ disk image ─▶ the units of the disk: see disks.py
                       ├─▶ a format that cannot be read ──▶ a failure that says what to do
                       └─▶ anything else: a row of the kind `other`
 
@@ -11,39 +12,60 @@ The job `Evidence` then reads the units.
 import struct
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
 from zlib import error as ZlibError
 
 import pyarrow as pa
 from more_itertools import chunked
 
+from fanfold.evidence.disk import open_medium
+from fanfold.evidence.disk.medium import Unreadable
+from fanfold.evidence.disk.sections import FIELDS, SIGNATURE, acquired_at
+from fanfold.evidence.disk.segments import Files
+from fanfold.evidence.disk.verify import DIGESTS
+from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
-from fanfold.evidence.medium import Ranges, timed
+from fanfold.evidence.files import Ranges, segment_file, timed
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import CONTENTS_SCHEMA, Place, contents_row, parts_of
 from fanfold.job import Detail, Failure, Item, Opener, key_field
 from fanfold.storage import path_of, side_by_side
 
+_TEXTS = (*FIELDS.values(), *(f"{name}_stored" for name in DIGESTS))
 SCHEMA = pa.schema(
     [
         key_field(),
         pa.field("version", pa.string(), nullable=False),
         pa.field("uri", pa.string()),
-        pa.field("kind", pa.string(), nullable=False),  # log, zip or other
+        pa.field("kind", pa.string(), nullable=False),  # log, zip, E01, raw or other
         pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("problems", pa.list_(pa.string())),  # what of it cannot be read
+        # Of disk images only:
+        pa.field("media_bytes", pa.int64()),
+        pa.field("sector_bytes", pa.int64()),
+        pa.field("acquired_at", pa.timestamp("us", "UTC")),  # null if it is stored without a zone
+        *(pa.field(name, pa.string()) for name in _TEXTS),  # as the acquirer stored it
+        pa.field("unread", pa.list_(pa.struct([("first_sector", pa.int64()), ("sectors", pa.int64())]))),  # by acquirer
+        pa.field("volumes", pa.list_(pa.struct([
+            ("name", pa.string()), ("start", pa.int64()), ("bytes", pa.int64()),
+            ("kind", pa.string()), ("system", pa.string()), ("label", pa.string()),
+        ]))),
+        pa.field("segments", pa.list_(pa.struct([
+            ("uri", pa.string()), ("bytes", pa.int64()), ("version", pa.string()),
+        ]))),
     ]
-)
+)  # fmt: skip
 
 _HEAD = 4096  # bytes that tell what a file is
 _STRIDE = 8 << 20  # bytes of a read
 _ROWS = 1024  # contents of a batch
 
 _UNPACK = "Unpack it, and scan the folder"
-_MOUNT = "A disk image cannot be read yet: mount it read-only, and scan the folder"
+_MOUNT = "Convert it to a raw image with qemu-img, or mount it read-only; then scan that"
 _CONVERT = "Convert it with: wevtutil export-log FILE.evt FILE.evtx /lf"
 UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", f"a 7z archive. {_UNPACK}"),
@@ -54,26 +76,20 @@ UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
     (4, b"LfLe", f"an event log of Windows XP or 2003 (.evt). {_CONVERT}"),
     (0, b"ADSEGMENTEDFILE", "an AD1 image. Export its files with FTK Imager, and scan the folder"),
     (0, b"LVF\x09\x0d\x0a\xff\x00", "a logical image (L01). Export its files with EnCase, and scan the folder"),
-    (0, b"EVF\x09\x0d\x0a\xff\x00", f"an EnCase image (E01). {_MOUNT}"),
     (0, b"EVF2\x0d\x0a\x81\x00", f"an EnCase 7 image (Ex01). {_MOUNT}"),
     (0, b"AFF10\r\n\0", f"an AFF image. {_MOUNT}"),
     (0, b"vhdxfile", f"a VHDX image. {_MOUNT}"),
     (0, b"conectix", f"a VHD image. {_MOUNT}"),
     (0, b"KDMV", f"a VMDK image. {_MOUNT}"),
     (0, b"QFI\xfb", f"a qcow2 image. {_MOUNT}"),
-    (3, b"NTFS    ", f"a raw image of an NTFS volume. {_MOUNT}"),
-    (512, b"EFI PART", f"a raw disk image. {_MOUNT}"),
-    (0, b"\x33\xc0\x8e\xd0", f"a raw disk image. {_MOUNT}"),
 )
 """Formats that may hold event logs but cannot be read: the offset of their signature, the signature, and a message."""
 
+_RAW_SUFFIXES = (".dd", ".raw", ".img", ".000", ".001")
+_SMALLEST_DISK = 1 << 20  # bytes
 
 DAMAGED = (zipfile.BadZipFile, ZlibError, struct.error, EOFError, KeyError, RuntimeError, ValueError)
 """What the module `zipfile` raises for damaged archives, and for those packed in a way that it does not know."""
-
-
-class Unreadable(ValueError):
-    """A file that may hold event logs, and why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +98,12 @@ class Containers:
 
     name: ClassVar[str] = "containers"
 
+    def source(self, addresses: Sequence[str]) -> Files:
+        """The files at some addresses."""
+        return Files.open(addresses)
+
     def schema(self) -> pa.Schema:
-        """A row for each file."""
+        """A row for each file, or for each image of several files."""
         return SCHEMA
 
     def details(self) -> Mapping[str, pa.Schema]:
@@ -92,7 +112,7 @@ class Containers:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same files would give other units."""
-        return {"units": "1"}
+        return {"units": "2"}
 
     def open(self) -> "Listing":
         """Nothing needs to be set up."""
@@ -106,6 +126,7 @@ class Listing:
         self.seconds = {"read": 0.0, "list": 0.0}
 
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Failure | Detail]:
+        assert isinstance(source, Files), source  # see `Containers.source`
         for some in chunked(items, source.parallel_reads):
             started = time.perf_counter()
             heads = side_by_side(lambda item: _head(source, item), some, source.parallel_reads)
@@ -117,20 +138,18 @@ class Listing:
                     yield from timed(_answer(item, head, source), "list", self.seconds)
 
 
-def _head(source: Opener, item: Item) -> bytes | Failure:
+def _head(source: Files, item: Item) -> bytes | Failure:
     try:
         return source.read_at(item, 0, _HEAD)
     except OSError as error:
         return Failure.of(item, "read", error)
 
 
-def _answer(item: Item, head: bytes, source: Opener) -> Iterator[pa.RecordBatch | Failure | Detail]:
+def _answer(item: Item, head: bytes, source: Files) -> Iterator[pa.RecordBatch | Failure | Detail]:
     """The units of one file, then its row."""
-    uri = source.uri(item)
-    address = path_of(uri) or uri
     try:
-        kind, units = _contents(item, head, source, address)
-        for rows in chunked((contents_row(item, unit, place) for unit, place in units), _ROWS):
+        container = _opened(item, head, source)
+        for rows in chunked((contents_row(item, unit, place) for unit, place in container.units()), _ROWS):
             yield Detail("contents", pa.RecordBatch.from_pylist(rows, schema=CONTENTS_SCHEMA))
     except OSError as error:
         yield Failure.of(item, "read", error)
@@ -138,20 +157,45 @@ def _answer(item: Item, head: bytes, source: Opener) -> Iterator[pa.RecordBatch 
     except (Unreadable, *DAMAGED) as error:
         yield Failure.of(item, "decode", error)
         return
-    row = {"key": item.key, "version": item.version, "uri": uri, "kind": kind, "bytes": item.size}
+    row = {"key": item.key, "version": item.version, "uri": source.uri(item), "bytes": item.size} | container.row()
     yield pa.RecordBatch.from_pylist([row], schema=SCHEMA)
 
 
-def _contents(item: Item, head: bytes, source: Opener, address: str) -> tuple[str, Iterator[tuple[str, Place]]]:
-    """What a file is, and its units with their keys. Raises Unreadable."""
+class Container(Protocol):
+    """Something that was given, and what is in it."""
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """Its units, with their keys. Raises Unreadable, one of `DAMAGED`, and OSError."""
+
+    def row(self) -> dict[str, Any]:
+        """Its values of `SCHEMA`, once the units were taken."""
+
+
+def _opened(item: Item, head: bytes, source: Files) -> Container:
+    """What a file is. Raises Unreadable, one of `DAMAGED`, and OSError."""
     if header_of(head) or (item.path.lower().endswith(".evtx") and _holds_chunks(item, head, source)):
-        return "log", _log(item, source, address)
+        return Log(item, source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip", _zip(item, source, address)
+        return Archive(item, source)
+    if is_disk_image(item, head):
+        return DiskImage(item, source)
     for at, signature, what in UNREADABLE:
         if head.startswith(signature, at):
             raise Unreadable(f"This is {what}.")
-    return "other", iter(())
+    return Other()
+
+
+def is_disk_image(item: Item, head: bytes) -> bool:
+    """Whether a file is a disk image that can be read.
+
+    A raw one begins with a boot record or with a volume, or is called like one.
+    """
+    if head.startswith(SIGNATURE):
+        return True
+    if item.size < _SMALLEST_DISK:
+        return False
+    has_table = head[510:512] == b"\x55\xaa" or head.startswith(b"EFI PART", 512)
+    return has_table or item.key.lower().endswith(_RAW_SUFFIXES)
 
 
 def _holds_chunks(item: Item, head: bytes, source: Opener) -> bool:
@@ -165,20 +209,115 @@ def _holds_chunks(item: Item, head: bytes, source: Opener) -> bool:
     return True  # only zeros: space that Windows has set aside for a log
 
 
-def _log(item: Item, source: Opener, address: str) -> Iterator[tuple[str, Place]]:
-    root = unquote(source.uri(item)).removesuffix(item.path).rstrip("/")
-    image, path = machine_and_path(item.key, root.rpartition("/")[2])
-    for unit, start, stop in parts_of(item.key, item.size):
-        yield unit, Place(item.key, address, item.size, image, path, start, stop)
+def _address(source: Opener, item: Item) -> str:
+    """The path or the URL of a file."""
+    uri = source.uri(item)
+    return path_of(uri) or uri
 
 
-def _zip(item: Item, source: Opener, address: str) -> Iterator[tuple[str, Place]]:
-    with zipfile.ZipFile(BufferedReader(Ranges(source, item, item.size), _STRIDE // 8)) as archive:
-        members = {one.filename: one for one in archive.infolist() if one.filename.lower().endswith(".evtx")}
-    if locked := [name for name, one in members.items() if one.flag_bits & 1]:
-        raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
-    for name, member in members.items():
-        _, path = machine_and_path(name, "")
-        chunks = max(1, -(-member.file_size // CHUNK))
-        place = Place(item.key, address, item.size, item.key, path, 0, member.file_size, name)
-        yield f"{item.key}/{name}#0-{chunks - 1}", place
+class Other:
+    """A file that holds no evidence."""
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """None."""
+        return iter(())
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        return {"kind": "other"}
+
+
+@dataclass(frozen=True)
+class Log:
+    """An event log by itself."""
+
+    item: Item
+    source: Files
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """See `Container`."""
+        item, address = self.item, _address(self.source, self.item)
+        root = unquote(self.source.uri(item)).removesuffix(item.path).rstrip("/")
+        image, path = machine_and_path(item.key, root.rpartition("/")[2])
+        for unit, start, stop in parts_of(item.key, item.size):
+            yield (
+                unit,
+                Place(
+                    container=item.key, address=address, size=item.size, image=image, path=path, start=start, stop=stop
+                ),
+            )
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        return {"kind": "log"}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip archive."""
+
+    item: Item
+    source: Files
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
+        item, address = self.item, _address(self.source, self.item)
+        with zipfile.ZipFile(BufferedReader(Ranges(self.source, item, item.size), _STRIDE // 8)) as archive:
+            members = {one.filename: one for one in archive.infolist() if one.filename.lower().endswith(".evtx")}
+        if locked := [name for name, one in members.items() if one.flag_bits & 1]:
+            raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
+        for name, member in members.items():
+            _, path = machine_and_path(name, "")
+            chunks = max(1, -(-member.file_size // CHUNK))
+            yield (
+                f"{item.key}/{name}#0-{chunks - 1}",
+                Place(
+                    container=item.key,
+                    address=address,
+                    size=item.size,
+                    image=item.key,
+                    path=path,
+                    start=0,
+                    stop=member.file_size,
+                    member=name,
+                ),
+            )
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        return {"kind": "zip"}
+
+
+class DiskImage:
+    """A disk image."""
+
+    def __init__(self, item: Item, source: Files) -> None:
+        """Raises Unreadable, and OSError."""
+        self.source, self.segments = source, source.segments(item)
+        self.medium = open_medium([segment_file(segment, source.inner) for segment in self.segments])
+        self.disk = Disk(item.key, self.medium)
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """See `Container`."""
+        return self.disk.units()
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        medium, about = self.medium, self.medium.about
+        acquired, is_known = acquired_at(about.get("acquired", ""))
+        volumes = [volume._asdict() for volume in self.disk.volumes]
+        return {
+            "kind": medium.kind,
+            "problems": self.disk.problems,
+            "media_bytes": medium.size,
+            "sector_bytes": medium.sector,
+            "acquired_at": acquired if is_known else None,
+            **about,
+            **{f"{name}_stored": digest for name, digest in medium.stored.items()},
+            "unread": [{"first_sector": first, "sectors": sectors} for first, sectors in medium.unread],
+            "volumes": [volume | {"bytes": volume["size"]} for volume in volumes],
+            "segments": [
+                {"uri": _address(self.source.inner, one), "bytes": one.size, "version": one.version}
+                for one in self.segments
+            ],
+        }

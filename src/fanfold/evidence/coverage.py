@@ -6,7 +6,7 @@ from typing import Any
 
 from fanfold.evidence.eventlog.coverage import merged
 
-_SUMS = ("records", "undecoded", "chunks", "bad_chunks", "empty_chunks", "backwards")
+_SUMS = ("records", "known", "undecoded", "chunks", "bad_chunks", "empty_chunks", "backwards")
 NAMES = ("image", "volume", "path", "origin")
 """The columns that identify a log."""
 
@@ -15,7 +15,7 @@ def logs(units: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """One row per log, sorted by name. A large log has several units."""
     found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for unit in units:
-        if unit["kind"] == "log":
+        if unit["kind"] != "verify":
             found.setdefault(tuple(unit[name] or "" for name in NAMES), []).append(unit)
     for _, some in sorted(found.items()):
         yield _whole(some)
@@ -25,6 +25,7 @@ def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
     """A log, from all of its units."""
     log: dict[str, Any] = {name: units[0][name] for name in (*NAMES, "dirty", "header_chunks")}
     log |= {name: sum(unit[name] for unit in units) for name in _SUMS}
+    log["kind"] = units[0]["kind"]
     # A full log starts again at its beginning, so a gap in one unit may be filled by another.
     ranges = merged((one["first"], one["last"]) for unit in units for one in unit["id_ranges"])
     gaps = [{"after": one[1], "before": other[0]} for one, other in pairwise(ranges)]

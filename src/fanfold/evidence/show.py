@@ -16,9 +16,13 @@ from rich.text import Text
 
 from fanfold.cli import show
 from fanfold.errors import UsageError
+from fanfold.evidence.extract import Extracted
+from fanfold.evidence.verification import Checked
 
 COLUMNS = ("time", "computer", "channel", "event_id", "record_id", "data")
 """The columns that a person sees first."""
+PROBLEMS = 20
+"""Problems that are shown."""
 ROWS = 100
 """Records that are shown unless more are asked for."""
 
@@ -114,8 +118,19 @@ def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         show.note(f"{empty:,} more logs have no record.")
 
 
+def problems(found: Iterable[tuple[str, str]]) -> int:
+    """A line for each thing that could not be read. Returns the exit code."""
+    every = list(found)
+    for key, problem in every[:PROBLEMS]:
+        show.note(f"{show.printable(key)}: {problem}")
+    if len(every) > PROBLEMS:
+        show.note(f"... and {len(every) - PROBLEMS:,} more. The columns `problems` and `problem` have them all.")
+    return 3 if every else 0
+
+
 def _place(log: Mapping[str, Any]) -> str:
-    return show.printable(f"{log['image']}/{log['path']}")
+    parts = (log["image"], log["volume"], log["path"])
+    return show.printable("/".join(part for part in parts if part))
 
 
 def _day(time: datetime | None) -> str:
@@ -126,15 +141,19 @@ def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
     """Remarks that matter to anyone who draws conclusions from missing records."""
     if log["problem"]:
         yield log["problem"]
+    if log["origin"] == "deleted":
+        yield "was deleted"
+    if log["origin"] == "carved":
+        yield "carved: no file has these records"
     if log["undecoded"]:
         yield f"{log['undecoded']:,} records could not be decoded"
     if log["bad_chunks"]:
         yield f"{log['bad_chunks']:,} of {log['chunks']:,} chunks have a wrong checksum"
-    if log["gaps"]:
+    if log["gaps"] and log["kind"] != "carve":  # what is carved is of several logs
         first = log["gaps"][0]
         more = f", and {len(log['gaps']) - 1:,} more gaps" if len(log["gaps"]) > 1 else ""
         yield f"no records between {first['after']:,} and {first['before']:,}{more}"
-    if log["backwards"]:
+    if log["backwards"] and log["kind"] != "carve":
         yield f"the clock goes back {log['backwards']:,} times"
     if log["dirty"]:
         yield "was in use when it was copied"
@@ -154,3 +173,36 @@ def records(found: Iterable[Mapping[str, Any]], as_json: bool) -> None:
                 show.out.print(f"{name}: {show.harmless(value)}", soft_wrap=True)
             elif value is not None:
                 show.out.print(f"{name}: {_text(value)}", soft_wrap=True)
+
+
+def verified(checked: Checked, as_json: bool) -> int:
+    """What the verification of a disk image has found. Returns the exit code."""
+    if as_json:
+        show.put_json(checked.to_json())
+        return checked.exit_code
+    show.out.print(f"{show.printable(checked.name)}: {checked.summary}", soft_wrap=True)
+    for name, digest in checked.computed.items():
+        stored = checked.stored.get(name)
+        word = "as stored" if stored == digest else f"but {stored} is stored" if stored else "none is stored"
+        show.out.print(f"  {name:4}  {digest}  {word}", soft_wrap=True)
+    for problem in checked.problems:
+        show.out.print(f"  {show.harmless(problem)}", soft_wrap=True)
+    for damage in checked.damage:
+        sectors = f"sectors {damage.first_sector:,} to {damage.first_sector + damage.sectors - 1:,}"
+        where = f" ({show.printable(damage.segment)} at byte {damage.offset:,})" if damage.offset is not None else ""
+        show.out.print(f"  damaged: {sectors}{where}: {damage.why}", soft_wrap=True)
+    for first, count in checked.unread:
+        show.out.print(f"  not read by the acquirer: sectors {first:,} to {first + count - 1:,}", soft_wrap=True)
+    return checked.exit_code
+
+
+def extracted(units: Iterable[Extracted], folder: Path) -> int:
+    """How many chunks were written. Returns the exit code."""
+    chunks = failed = 0
+    for unit in units:
+        chunks += unit.chunks
+        if unit.error:
+            failed += 1
+            show.note(f"{show.printable(unit.unit)}: {unit.error}")
+    show.out.print(f"{chunks:,} chunks of event logs are in {folder}.")
+    return 3 if failed else 0

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import fanfold
 from fanfold.errors import UsageError
 from fanfold.evidence import Evidence
-from fanfold.evidence.units import CONTAINERS
+from fanfold.evidence.units import CONTAINERS, CONTENTS, EVENTS
 from fanfold.storage import first_line
 
-UNITS, EVENTS = Evidence.name, f"{Evidence.name}_events"
+UNITS, FACTS = Evidence.name, f"{Evidence.name}_facts"
 
 
 def table_of(database: str, name: str) -> lance.LanceDataset:
@@ -35,6 +35,25 @@ def units(database: str) -> Iterator[dict[str, Any]]:
     current = _current(database)
     for batch in table_of(database, UNITS).to_batches():
         yield from batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist()
+
+
+def stages(database: str) -> set[str]:
+    """The stages of all units that are listed."""
+    try:
+        table = fanfold.open_table(database, CONTENTS)
+    except UsageError:  # nothing has units
+        return set()
+    return set(table.to_table(["stage"])["stage"].unique().to_pylist())
+
+
+def problems(database: str) -> Iterator[tuple[str, str]]:
+    """What of the evidence could not be read, besides what failed: a container or a unit, and a sentence."""
+    for row in table_of(database, CONTAINERS).to_table(["key", "problems"]).to_pylist():
+        for problem in row["problems"] or ():
+            yield row["key"], problem
+    for unit in units(database):
+        if unit["problem"]:
+            yield unit["key"], unit["problem"]
 
 
 def _current(database: str) -> Any:
@@ -55,11 +74,15 @@ def events(
         raise UsageError(f"'{unknown[0]}' is not a column. The columns are: {', '.join(table.schema.names)}.")
     read_units = table_of(database, UNITS).to_table(["key", "version", "container"])
     done = _named(read_units.filter(pc.is_in(_named(read_units, "container"), _current(database)))).combine_chunks()
-    read = list(dict.fromkeys([*wanted, "key", "version"]))
+    copies = _copies(database, done)
+    read = list(dict.fromkeys([*wanted, "key", "version", "offset"]))
     left, empty = limit, True
     try:
         for batch in table.scanner(read, filter=where or None, batch_size=4096).to_batches():
-            rows = batch.filter(pc.is_in(_named(batch), done)).select(wanted).slice(0, left)
+            rows = batch.filter(pc.is_in(_named(batch), done))
+            if len(copies):
+                rows = rows.filter(pc.invert(pc.is_in(_located(rows), copies)))
+            rows = rows.select(wanted).slice(0, left)
             left = None if left is None else left - len(rows)
             yield rows
             empty = False
@@ -71,6 +94,31 @@ def events(
         raise UsageError(f"--where does not accept {where!r}: {first_line(error)}") from error
     if empty:
         yield pa.RecordBatch.from_pylist([], schema=pa.schema([table.schema.field(name) for name in wanted]))
+
+
+def _copies(database: str, done: Any) -> Any:
+    """The records of current units that are on a disk more than once: the unit and the offset of all but one of each.
+
+    Units that are read side by side do not know of each other, so two may have the same record of free space.
+    """
+    recovered = "origin IN ('deleted', 'carved')"
+    if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
+        return pa.array([], pa.string())
+    rows = table_of(database, EVENTS).to_table(
+        ["image", "digest", "origin", "key", "version", "offset"], filter=recovered
+    )
+    rows = rows.filter(pc.is_in(_named(rows), done))
+    # What was deleted comes before what was carved.
+    rows = rows.sort_by([("origin", "descending"), ("key", "ascending"), ("offset", "ascending")])
+    rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
+    first = rows.group_by(["image", "digest"]).aggregate([("row", "min")])["row_min"]
+    return _located(rows.filter(pc.invert(pc.is_in(rows["row"], first)))).combine_chunks()
+
+
+def _located(rows: "pa.Table | pa.RecordBatch") -> Any:
+    """Where each record lies, as one text."""
+    join: Any = pc.binary_join_element_wise
+    return join(rows["key"], pc.cast(rows["offset"], pa.string()), "\0")
 
 
 def _named(rows: "pa.Table | pa.RecordBatch", key: str = "key") -> Any:

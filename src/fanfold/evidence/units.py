@@ -1,20 +1,28 @@
-"""Units: the parts of evidence that workers take, such as a log, or 8 MiB of a large one.
+"""Units: the parts of evidence that workers take, such as a log, 8 MiB of a large one, or 256 MiB of a disk.
 
     containers ──job Containers──▶ containers            a row for each file that was given
                                    containers_contents   a row for each unit in them
                                         │
                                    Units, the source of the job Evidence
 
-Keys tell where a unit lies: host1/C/Windows/System32/winevt/Logs/System.evtx#0-127 are the first 128 chunks of a log.
+Keys tell where a unit lies:
+
+    host1/C/Windows/System32/winevt/Logs/System.evtx#0-127     the first 128 chunks of a log
+    mesa.E01/p2/Windows/.../System.evtx#0-127                  of a log on the second volume of a disk
+    mesa.E01/p2!deleted/mft-48211/System.evtx#0-15             of a log that was deleted
+    mesa.E01/carve/00000-00256MiB                              logs anywhere in a part of a disk
+    mesa.E01/verify                                            the whole disk, to be verified
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
 import lance
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fanfold.damage import reading
@@ -22,10 +30,13 @@ from fanfold.errors import UsageError
 from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER
 from fanfold.job import Item, detail_key_field
 from fanfold.source.listed import Listed
+from fanfold.source.protocol import Changed
 from fanfold.storage import absolute, exists, join
 
 CONTAINERS, CONTENTS = "containers", "containers_contents"
 """The tables that units are listed from."""
+EVENTS = "evidence_events"
+"""The table of their records."""
 GROUP = 128
 """Chunks of a unit at most: 8 MiB."""
 _ROWS = 4096  # of a batch
@@ -36,36 +47,53 @@ CONTENTS_SCHEMA = pa.schema(
         pa.field("version", pa.string(), nullable=False),
         pa.field("unit", pa.string(), nullable=False),  # its key
         pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),  # see `STAGES`
         pa.field("place", pa.string(), nullable=False),  # a `Place` as JSON
     ]
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a unit lies, and what is known of it before it is read."""
 
     container: str
     """Its key."""
-    address: str
-    """Of the container: a path or a URL."""
+    kind: str = "log"
+    """`log`, `carve` or `verify`."""
+    address: str = ""
+    """Of the container: a path or a URL. Empty for a disk image, whose files are named in the container's row."""
     size: int
-    """Bytes of the container."""
+    """Bytes of the container, or of the disk."""
     image: str
     """The machine or disk image that it is of."""
-    path: str
+    path: str | None = None
     """On that machine."""
     start: int
     stop: int
-    """Bytes of the log in which the unit's chunks begin."""
+    """Bytes of the log, or of the disk, in which the unit's chunks begin."""
     member: str = ""
-    """The name of the log in the container; empty if the log is the container."""
+    """The name of the log in an archive."""
     volume: str | None = None
-    origin: str = "live"
+    origin: str | None = "live"
+    """`live`, `deleted` or `carved`; None if the unit has no records."""
+    volume_start: int = 0
+    """Where the volume begins: bytes of the disk."""
+    inode: int = 0
+    """The number of the log in its volume."""
+
+    @property
+    def stage(self) -> str:
+        """When it is read: see `STAGES`."""
+        return self.origin or self.kind
 
     def to_read(self, version: str) -> Item:
         """The container, to be read."""
         return Item(self.address, self.size, version, self.address)
+
+
+STAGES = ("live", "deleted", "carved", "verify")
+"""Units of one stage are read before those of the next: a record that is there already is not added again."""
 
 
 def parts_of(log: str, size: int) -> Iterator[tuple[str, int, int]]:
@@ -83,29 +111,39 @@ class Units:
 
     root: str
     """The database's absolute path or URL."""
+    stages: tuple[str, ...] = STAGES[:1]
+    """The stages of the units that are listed."""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 4
     opener: Listed = field(default_factory=lambda: Listed(""))
 
     @classmethod
     def open(cls, addresses: list[str]) -> Self:
-        """The units of one database. Raises UsageError if it has none."""
-        if len(addresses) != 1:
-            raise UsageError("The source of the job 'evidence' is one database, whose containers are listed.")
+        """The units of one database: its address, then the stages if not only the first one.
+
+        Raises UsageError if it has no evidence.
+        """
+        if not addresses or not set(addresses[1:]) <= set(STAGES):
+            raise UsageError(
+                "The source of the job 'evidence' is one database, whose containers are listed; after it, "
+                f"the stages to do: {', '.join(STAGES)}."
+            )
         root = absolute(addresses[0])
         if not exists(join(root, f"{CONTAINERS}.lance")):
             raise UsageError(f"{root} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {root}")
-        return cls(root)
+        return cls(root, tuple(addresses[1:]) or STAGES[:1])
 
     @property
     def addresses(self) -> "list[str]":
-        """The database."""
-        return [self.root]
+        """The database, and the stages."""
+        return [self.root, *self.stages]
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - units are not files
         """The units of the containers that are completely listed, in the order of the table."""
         current = self._current()
-        for batch in self._table(CONTENTS).scanner(batch_size=_ROWS, batch_readahead=2).to_batches():
+        chosen = f"stage IN ({', '.join(map(quoted, self.stages))})"
+        rows = self._table(CONTENTS).scanner(filter=chosen, batch_size=_ROWS, batch_readahead=2)
+        for batch in rows.to_batches():
             for row in batch.to_pylist():
                 if current.get(row["key"]) == row["version"]:
                     yield Item(row["unit"], row["bytes"], row["version"], row["place"])
@@ -114,6 +152,22 @@ class Units:
         """The version of each container. One without a row is not completely listed."""
         columns = self._table(CONTAINERS).to_table(["key", "version"]).to_pydict()
         return dict(zip(columns["key"], columns["version"], strict=True))
+
+    def segments(self, container: str, version: str) -> Sequence[Item]:
+        """The files of a disk image, to be read."""
+        wanted = f"key = {quoted(container)} AND version = {quoted(version)}"
+        for row in self._table(CONTAINERS).to_table(["segments"], filter=wanted).to_pylist():
+            return [Item(one["uri"], one["bytes"], one["version"], one["uri"]) for one in row["segments"] or ()]
+        raise Changed
+
+    def known(self, image: str, version: str, origins: Sequence[str]) -> "npt.NDArray[np.uint64]":
+        """The digests of an image's records of these origins, sorted."""
+        if not exists(join(self.root, f"{EVENTS}.lance")):
+            return np.empty(0, np.uint64)
+        named = ", ".join(map(quoted, origins))
+        wanted = f"image = {quoted(image)} AND version = {quoted(version)} AND origin IN ({named})"
+        column = self._table(EVENTS).to_table(["digest"], filter=wanted)["digest"]
+        return np.unique(column.to_numpy())
 
     def _table(self, name: str) -> lance.LanceDataset:
         uri = join(self.root, f"{name}.lance")
@@ -137,6 +191,11 @@ class Units:
         return self if root == self.root else None
 
 
+def quoted(text: str) -> str:
+    """A text in an SQL condition."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def place_of(item: Item) -> Place:
     """Where a unit lies."""
     return Place(**json.loads(item.path))
@@ -149,5 +208,6 @@ def contents_row(container: Item, unit: str, place: Place) -> dict[str, object]:
         "version": container.version,
         "unit": unit,
         "bytes": place.stop - place.start,
+        "stage": place.stage,
         "place": json.dumps(asdict(place), separators=(",", ":")),
     }

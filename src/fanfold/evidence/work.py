@@ -1,92 +1,131 @@
-"""Reads units: the records of a log become rows of the table of events, and the unit's row tells what was read."""
+"""Reads units: the records of a log become rows of the table of events, and the unit's row tells what was read.
 
-import zipfile
-from collections.abc import Iterable, Iterator
-from io import BufferedReader
+unit ──Parts──▶ bytes ──▶ chunks ──▶ records ──▶ rows, without those that an earlier stage had
+"""
 
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import orjson
 import pyarrow as pa
 from more_itertools import peekable
 
 from fanfold.evidence.containers import DAMAGED
-from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER, Header, chunks_of, header_of
+from fanfold.evidence.disk.medium import Unreadable
+from fanfold.evidence.disk.ntfs import Extent
+from fanfold.evidence.disk.verify import Verification, verifying
+from fanfold.evidence.eventlog.chunks import (
+    CHUNK,
+    FILE_HEADER,
+    Chunk,
+    Header,
+    Record,
+    chunks_of,
+    header_of,
+    records_of,
+)
 from fanfold.evidence.eventlog.coverage import Coverage
 from fanfold.evidence.eventlog.records import decoded
 from fanfold.evidence.eventlog.rows import Found, batches
-from fanfold.evidence.medium import Ranges, timed
-from fanfold.evidence.units import Place, place_of
+from fanfold.evidence.files import timed
+from fanfold.evidence.opened import Opened
+from fanfold.evidence.units import STAGES, Units, place_of
 from fanfold.job import Detail, Failure, Item, Opener
+from fanfold.machine import cores
 
 _STRIDE = 8 << 20  # bytes of a read
+_THREADS = 2  # that inflate chunks ahead of the digests, at most
+
+Answer = Iterator[pa.RecordBatch | Detail]
 
 
 class Reading:
     """Reads units."""
 
-    def __init__(self, unit: pa.Schema, events: pa.Schema) -> None:
-        self.unit, self.events = unit, events
-        self.archives = Archives()
-        self.seconds = {"read": 0.0, "decode": 0.0}
+    def __init__(self, unit: pa.Schema, events: pa.Schema, facts: pa.Schema) -> None:
+        self.unit, self.events, self.facts = unit, events, facts
+        self.opened = Opened()
+        self.seconds = {"read": 0.0, "decode": 0.0, "verify": 0.0}
 
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Failure | Detail]:
+        assert isinstance(source, Units), source  # see `Evidence.source`
         for item in items:
             try:
-                yield from self._log(item, source)
+                yield from self._unit(item, source)
             except OSError as error:
                 yield Failure.of(item, "read", error)
-            except DAMAGED as error:
+            except (Unreadable, *DAMAGED) as error:
                 yield Failure.of(item, "decode", error)
 
-    def _log(self, item: Item, source: Opener) -> Iterator[pa.RecordBatch | Detail]:
-        """The records of a log, or of a part of one; then the row of the unit."""
+    def _unit(self, item: Item, source: Units) -> Answer:
+        """What is read of a unit, then its row."""
+        place = place_of(item)
+        row = {"key": item.key, "version": item.version}
+        row |= {name: getattr(place, name) for name in ("image", "volume", "path", "origin")}
+        about = row | {"container": place.container, "kind": place.kind}
+        if place.kind == "verify":
+            yield from self._verified(item, source, about)
+        else:
+            yield from self._log(item, source, row, about)
+
+    def _log(self, item: Item, source: Units, row: dict[str, Any], about: dict[str, Any]) -> Answer:
+        """The records of a log, of a part of one, or of chunks anywhere on a disk."""
         before = self.seconds["read"]
-        place, parts = place_of(item), Parts(item, source, self.archives, self.seconds)
-        header, coverage = parts.header(), Coverage()
-        named = {"key": item.key, "version": item.version}
-        named |= {name: getattr(place, name) for name in ("image", "volume", "path", "origin")}
+        parts, coverage = Parts(item, source, self.opened, self.seconds), Coverage()
+        header = parts.header()
         header_ok = bool(header and header.checksum_ok and not header.dirty)
-        found = batches(_records(parts, place, coverage), named | {"header_ok": header_ok}, self.events)
+        found = batches(self._records(parts, coverage), row | {"header_ok": header_ok}, self.events)
         for rows in timed(found, "decode", self.seconds):
             yield Detail("events", rows)
         self.seconds["decode"] -= self.seconds["read"] - before  # decoding includes the reading
-        row = named | {"container": place.container, "kind": "log", "problem": parts.problem} | coverage.row(header)
-        yield pa.RecordBatch.from_pylist([row], schema=self.unit)
+        yield self._row(about | {"problem": parts.problem} | coverage.row(header))
 
+    def _records(self, parts: "Parts", coverage: Coverage) -> Iterator[Found]:
+        """Every record in the order of the log, without those that are known."""
+        for chunk, frames in chunks_in(parts):
+            is_new = parts.are_new(frames)
+            records = [*compress(decoded(chunk, frames), is_new)] if any(is_new) else []
+            coverage.add(chunk, records, len(frames) - len(records))
+            number = None if parts.place.kind == "carve" else max(0, chunk.offset - FILE_HEADER) // CHUNK
+            damaged = parts.is_damaged(chunk.offset)
+            for record in records:
+                yield Found(record, chunk, number, damaged)
 
-def _records(parts: "Parts", place: Place, coverage: Coverage) -> Iterator[Found]:
-    """Every record in the order of the log."""
-    for chunk in chunks_of(parts, place.start, place.stop):
-        records = list(decoded(chunk))
-        coverage.add(chunk, records)
-        for record in records:
-            yield Found(record, chunk, max(0, chunk.offset - FILE_HEADER) // CHUNK)
+    def _verified(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
+        """The verification of a disk image, as facts."""
+        medium = self.opened.medium(item, source)
+        steps = timed(verifying(medium, min(cores(), _THREADS)), "verify", self.seconds)
+        result = next(step for step in steps if isinstance(step, Verification))
+        facts: list[tuple[str, str, dict[str, Any]]] = [("verification", "result", {"result": result.result})]
+        for name, digest in result.computed.items():
+            facts.append(("digest", name, {"stored": result.stored.get(name), "computed": digest}))
+        facts += [("damage", damage.segment, damage._asdict()) for damage in result.damage]
+        named = ({"kind": kind, "name": name, "value": orjson.dumps(value).decode()} for kind, name, value in facts)
+        rows = [about | one for one in named]
+        yield Detail("facts", pa.RecordBatch.from_pylist(rows, schema=self.facts))
+        problem = None
+        if result.result == "mismatch":
+            problem = "the digests of its content differ from those that are stored with it"
+        elif result.damage:
+            problem = f"{len(result.damage):,} ranges of its sectors are damaged"
+        yield self._row(about | {"problem": problem})
 
-
-class Archives:
-    """The archive that was opened last: many units lie in the same one."""
-
-    def __init__(self) -> None:
-        self.container: tuple[str, str] | None = None
-        self.archive: zipfile.ZipFile | None = None
-
-    def open(self, item: Item, source: Opener) -> zipfile.ZipFile:
-        """The archive that a unit lies in. Raises OSError, and BadZipFile."""
-        place = place_of(item)
-        container = place.address, item.version
-        if self.archive is None or self.container != container:
-            self.archive = zipfile.ZipFile(BufferedReader(Ranges(source, item, place.size), 1 << 20))
-            self.container = container
-        return self.archive
+    def _row(self, values: dict[str, Any]) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist([values], schema=self.unit)
 
 
 class Parts:
     """The bytes of a unit, part by part, and some beyond, for the end of its last chunk."""
 
-    def __init__(self, item: Item, source: Opener, archives: Archives, seconds: dict[str, float]) -> None:
-        self.item, self.source, self.archives = item, source, archives
+    def __init__(self, item: Item, source: Units, opened: Opened, seconds: dict[str, float]) -> None:
+        self.item, self.source, self.opened = item, source, opened
         self.place = place_of(item)
         self.problem: str | None = None
         """What keeps the rest of the unit from being read."""
-        found = self._member() if self.place.member else self._range()
+        found = self._member() if self.place.member else self._ranges()
         self._parts = peekable(timed(found, "read", seconds))
 
     def __iter__(self) -> Iterator[bytes]:
@@ -94,20 +133,75 @@ class Parts:
 
     def header(self) -> Header | None:
         """The header of the log, if it has one."""
-        if self.place.start:
-            return header_of(self.source.read_at(self.item, 0, FILE_HEADER))
-        return header_of(self._parts.peek(b""))
+        if self.place.kind == "carve":
+            return None
+        return header_of(self._read_at(0, FILE_HEADER) if self.place.start else self._parts.peek(b""))
 
-    def _range(self) -> Iterator[bytes]:
-        stop = min(self.place.size, self.place.stop + CHUNK)
+    def are_new(self, records: Sequence[Record]) -> list[bool]:
+        """Which of these records are in no unit of an earlier stage."""
+        if self.place.stage == STAGES[0]:
+            return [True] * len(records)
+        known = self.opened.known(self.item, self.source)
+        digests = np.array([record.digest for record in records], np.uint64)
+        at = np.minimum(np.searchsorted(known, digests), max(0, len(known) - 1))
+        return [True] * len(records) if not len(known) else (known[at] != digests).tolist()
+
+    def is_damaged(self, offset: int) -> bool:
+        """Whether the chunk at this offset lies, in part, where the disk image is damaged."""
+        if not self._is_on_disk:
+            return False
+        medium = self.opened.medium(self.item, self.source)
+        if self.place.kind == "carve":
+            return medium.is_damaged(offset, CHUNK)
+        return any(medium.is_damaged(*place) for place in self._places(offset, offset + CHUNK))
+
+    def _places(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where these bytes of the log lie on the disk: the first byte and the length of each part."""
+        for extent in self._extents:
+            first, last = max(begin, extent.start), min(end, extent.start + extent.length)
+            if first < last and extent.is_packed:  # which of its bytes they are is not known
+                yield extent.at, extent.length
+            elif first < last:
+                yield extent.at + first - extent.start, last - first
+
+    @cached_property
+    def _extents(self) -> list[Extent]:
+        """Where the log lies on the disk, if anything was found damaged there. Its bytes have been read before."""
+        if not self.opened.medium(self.item, self.source).damage:
+            return []
+        return self.opened.system(self.item, self.source).extents(self.place.inode)
+
+    @property
+    def _is_on_disk(self) -> bool:
+        return not self.place.address
+
+    def _read_at(self, offset: int, length: int) -> bytes:
+        """A part of the log, or of the disk that is carved."""
+        if not self._is_on_disk:
+            return self.source.read_at(self.item, offset, length)
+        if self.place.kind == "carve":
+            return self.opened.medium(self.item, self.source).read_at(offset, length)
+        return self.opened.system(self.item, self.source).read_at(self.place.inode, offset, length)
+
+    def _ranges(self) -> Iterator[bytes]:
+        size = self.place.size
+        if self._is_on_disk and self.place.kind != "carve":
+            size = self.opened.system(self.item, self.source).size_of(self.place.inode)
+        stop = min(size, self.place.stop + CHUNK)
         for at in range(self.place.start, stop, _STRIDE):
-            yield self.source.read_at(self.item, at, min(_STRIDE, stop - at))
+            yield self._read_at(at, min(_STRIDE, stop - at))
 
     def _member(self) -> Iterator[bytes]:
         """A log in an archive. What can be read of it is read, though its end may be damaged."""
-        with self.archives.open(self.item, self.source).open(self.place.member) as file:
+        with self.opened.archive(self.item, self.source).open(self.place.member) as file:
             try:
                 while part := file.read(_STRIDE):
                     yield part
             except DAMAGED as error:
                 self.problem = f"The archive is damaged: {error}"
+
+
+def chunks_in(parts: Parts) -> Iterator[tuple[Chunk, list[Record]]]:
+    """The chunks of a unit, each with the frames of its records."""
+    for chunk in chunks_of(parts, parts.place.start, parts.place.stop):
+        yield chunk, list(records_of(chunk))

@@ -44,6 +44,7 @@ __all__ = [
     "by_stem",
     "collection",
     "has_own_source",
+    "leaves",
     "open_source",
     "places_of",
     "reader",
@@ -92,6 +93,15 @@ def places_of(job: Job, addresses: Sequence[str]) -> Iterator[str]:
     for address in (address.removeprefix(SCHEME) for address in addresses):
         if not has_own_source(job) or is_url(address) or os.path.isabs(address):  # noqa: PTH117
             yield address
+
+
+def leaves(source: Source) -> Iterator[Source]:
+    """The sources that a source is made of: of its `parts` if it has some, else itself."""
+    parts = getattr(source, "parts", None)
+    if parts is None:
+        yield source
+    for part in parts or ():
+        yield from leaves(part)
 
 
 def _remade(job: Job, source: Source) -> Source:

@@ -161,10 +161,15 @@ def bridged(chunk: Chunk, records: Sequence[Record]) -> Chunk:
     return Chunk.of(chunk.offset, bytes(data))
 
 
-def log_of(chunks: Sequence[bytes], next_record_id: int = 0) -> bytes:
-    """A log of these chunks below a header of its own, which any reader of event logs accepts."""
+def header_for(chunks: int, next_record_id: int) -> bytes:
+    """The header of a log of so many chunks, which any reader of event logs accepts."""
     head = bytearray(FILE_HEADER)
-    last, count = max(0, len(chunks) - 1), min(len(chunks), 0xFFFF)
+    last, count = max(0, chunks - 1), min(chunks, 0xFFFF)
     _FILE.pack_into(head, 0, FILE_MAGIC, 0, last, next_record_id, 128, 1, 3, FILE_HEADER, count)
     struct.pack_into("<L", head, 124, crc32(head[:120]))
-    return b"".join((head, *chunks))
+    return bytes(head)
+
+
+def log_of(chunks: Sequence[bytes], next_record_id: int = 0) -> bytes:
+    """A log of these chunks below a header of its own."""
+    return b"".join((header_for(len(chunks), next_record_id), *chunks))

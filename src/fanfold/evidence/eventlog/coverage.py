@@ -12,6 +12,7 @@ from fanfold.evidence.eventlog.records import Decoded
 
 COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("records", pa.int64()),  # found, decoded or not
+    pa.field("known", pa.int64()),  # records that are not counted, since a unit of an earlier stage has them
     pa.field("undecoded", pa.int64()),  # those of them that could not be decoded; `error` says why
     pa.field("chunks", pa.int64()),  # chunks of 64 KiB that were found
     pa.field("bad_chunks", pa.int64()),  # those of them with a wrong checksum
@@ -53,6 +54,7 @@ class Coverage:
     """Counts the chunks and the records of a log as they are read."""
 
     records: int = 0
+    known: int = 0
     undecoded: int = 0
     chunks: int = 0
     bad_chunks: int = 0
@@ -64,12 +66,13 @@ class Coverage:
     """The earliest and the latest FILETIME."""
     _before: int = 0
 
-    def add(self, chunk: Chunk, records: list[Decoded]) -> None:
-        """Count a chunk and its records."""
+    def add(self, chunk: Chunk, records: list[Decoded], known: int = 0) -> None:
+        """Count a chunk and its records; `known` more are in a unit of an earlier stage."""
         self.chunks += 1
         self.bad_chunks += not chunk.ok
-        self.empty_chunks += not records
+        self.empty_chunks += not records and not known
         self.records += len(records)
+        self.known += known
         for decoded in records:
             self.undecoded += bool(decoded.error)
             self._add_id(decoded.record.record_id)
@@ -95,6 +98,7 @@ class Coverage:
         first, last = self.times or (0, 0)
         return {
             "records": self.records,
+            "known": self.known,
             "undecoded": self.undecoded,
             "chunks": self.chunks,
             "bad_chunks": self.bad_chunks,

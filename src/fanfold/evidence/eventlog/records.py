@@ -7,7 +7,7 @@ A record without JSON is kept, with the parser's error.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -28,9 +28,9 @@ class Decoded(NamedTuple):
     error: str
 
 
-def decoded(chunk: Chunk) -> Iterator[Decoded]:
-    """Every record of a chunk once, in order, decoded or not."""
-    frames = list(records_of(chunk))
+def decoded(chunk: Chunk, frames: Sequence[Record] | None = None) -> Iterator[Decoded]:
+    """Every record of a chunk once, in order, decoded or not. `frames` is what `records_of` gives, if it is known."""
+    frames = list(records_of(chunk)) if frames is None else frames
     events, errors = _events(chunk)
     if any(frame.record_id not in events for frame in frames):
         more, errors = _events(bridged(chunk, frames))

@@ -1,10 +1,11 @@
-"""An item as a file that is read in ranges (an image is never read as a whole), and the time that reading takes."""
+"""Items as files that are read in ranges (an image is never read as a whole), and the time that reading takes."""
 
 import time
 from collections.abc import Iterable, Iterator
 from io import RawIOBase
 from typing import TypeVar
 
+from fanfold.evidence.disk.medium import SegmentFile
 from fanfold.job import Item, Opener
 
 Thing = TypeVar("Thing")
@@ -22,6 +23,13 @@ def timed(things: Iterable[Thing], stage: str, seconds: dict[str, float]) -> Ite
         finally:
             seconds[stage] += time.perf_counter() - started
         yield thing
+
+
+def segment_file(item: Item, source: Opener) -> SegmentFile:
+    """A file of a disk image."""
+    return SegmentFile(
+        item.path.rpartition("/")[2], item.size, lambda offset, length: source.read_at(item, offset, length)
+    )
 
 
 class Ranges(RawIOBase):

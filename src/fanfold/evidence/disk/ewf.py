@@ -1,0 +1,279 @@
+"""An EnCase image as a medium: every chunk is checked as it is read, and what is damaged is known to the chunk."""
+
+import threading
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fanfold.evidence.disk.medium import Damage, SegmentFile, Unreadable, joined
+from fanfold.evidence.disk.sections import (
+    Geometry,
+    Segment,
+    Table,
+    about,
+    entries_of,
+    geometry_of,
+    segment_of,
+    stored_digests,
+    tables_of,
+    unread_sectors,
+)
+from fanfold.storage import side_by_side
+
+_BLOCK = 512 << 10  # bytes that are read at once, at least
+_BLOCKS = 32  # that are kept
+_TABLES = 16  # that are kept: each is a quarter of a megabyte
+_OPENED_AT_ONCE = 16
+_LARGEST = 64 << 20  # bytes of a chunk: more is nonsense
+_FLAG = np.uint32(1 << 31)  # of an entry whose chunk is deflated
+
+
+class Ewf:
+    """An EnCase image."""
+
+    kind = "E01"
+
+    def __init__(self, segments: Sequence[Segment], geometry: Geometry) -> None:
+        self.segments, self.geometry = segments, geometry
+        self.sector = geometry.sector
+        self.chunk = geometry.sector * geometry.chunk_sectors
+        self.problems = [problem for segment in segments for problem in segment.problems]
+        self.size = geometry.sectors * geometry.sector or geometry.chunks * self.chunk
+        self.tables = self._tables()
+        self.lost = [*self._gaps()]
+        """Ranges of chunks that no file has: the first and the number."""
+        self._damage: dict[int, Damage] = {}  # by chunk
+        self._lock = threading.Lock()
+        self._entries = lru_cache(_TABLES)(self._read_entries)
+        self._block = lru_cache(_BLOCKS)(self._read_block)
+        self._per_block = max(1, _BLOCK // self.chunk)
+        if self.lost:
+            held = self.chunks - sum(chunks for _, chunks in self.lost)
+            self.problems.append(f"The files hold {held:,} of {self.chunks:,} chunks.")
+
+    @classmethod
+    def open(cls, files: Sequence[SegmentFile]) -> "Ewf":
+        """The image in these files, which may come in any order. Raises Unreadable, and OSError."""
+        segments = sorted(
+            side_by_side(segment_of, files, _OPENED_AT_ONCE), key=lambda segment: (segment.number, segment.file.name)
+        )
+        if segments[0].number != 1:
+            raise Unreadable(f"The first file of this image is missing: {segments[0].file.name} is number "
+                             f"{segments[0].number}. Put it beside the others.")  # fmt: skip
+        geometry = geometry_of(segments[0])
+        if geometry is None or geometry.sector * geometry.chunk_sectors > _LARGEST:
+            raise Unreadable(f"{segments[0].file.name} does not say how large the disk is, or it is damaged there.")
+        _check_set(segments, geometry)
+        return cls(segments, geometry)
+
+    @property
+    def chunks(self) -> int:
+        """The number of chunks of the disk."""
+        return -(-self.size // self.chunk)
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What the acquirer wrote down, as it is stored; see `sections.FIELDS`."""
+        return about(self.segments[0])
+
+    @property
+    def stored(self) -> Mapping[str, str]:
+        """The digests `md5` and `sha1` of the whole disk, as far as they are stored."""
+        return {name: digest for segment in self.segments for name, digest in stored_digests(segment).items()}
+
+    @property
+    def unread(self) -> Sequence[tuple[int, int]]:
+        """Sectors that the acquirer could not read: the first and the number, for each range."""
+        return [found for segment in self.segments for found in unread_sectors(segment)]
+
+    @property
+    def damage(self) -> list[Damage]:
+        """See `Medium.damage`. What is in no file is one range, and known from the start."""
+        with self._lock:
+            found = list(self._damage.values())
+        for first, chunks in self.lost:
+            start, stop = first * self.chunk, min(self.size, (first + chunks) * self.chunk)
+            sectors = -(-(stop - start) // self.sector)
+            found.append(Damage(start // self.sector, sectors, "", None, "its file is missing, or damaged"))
+        return list(joined(found))
+
+    def is_damaged(self, offset: int, length: int) -> bool:
+        """See `Medium.is_damaged`."""
+        chunks = range(offset // self.chunk, -(-(offset + length) // self.chunk))
+        return any(first < chunks.stop and chunks.start < first + count for first, count in self.lost) or any(
+            chunk in self._damage for chunk in chunks
+        )
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """See `Medium.read_at`."""
+        stop = min(self.size, offset + length)
+        size = self._per_block * self.chunk
+        first, last = offset // size, -(-stop // size)
+        if offset >= stop:
+            return b""
+        if last - first > _BLOCKS // 2:  # a long read would only push the other blocks out
+            data = b"".join(map(self._read_block, range(first, last)))
+        else:
+            data = b"".join(map(self._block, range(first, last)))
+        begin = offset - first * size
+        return data[begin : begin + stop - offset]
+
+    def _tables(self) -> list[Table]:
+        """The tables of all files whose chunks have a known place.
+
+        A chunk's number is the number of those before it. So if something is missing, what comes before the first gap
+        is counted from the start, and what comes after the last one from the end.
+        """
+        runs: list[list[Table]] = [[]]
+        expected = 1
+        for index, segment in enumerate(self.segments):
+            if segment.number != expected:
+                self.problems.append(f"Number {expected} of the image's files is missing.")
+                runs.append([])
+            for table in tables_of(segment, index):
+                if table is None:
+                    runs.append([])
+                else:
+                    runs[-1].append(table)
+            expected = segment.number + 1
+        ended_by = self.segments[-1].ended_by
+        if ended_by == "next":
+            self.problems.append("The image's last file is missing, and with it the stored digests.")
+        every = [table for run in runs for table in run]
+        if sum(table.chunks for table in every) == self.geometry.chunks:
+            return [*_numbered(every, 0)]
+        last = runs[-1] if len(runs) > 1 and ended_by == "done" else []
+        return [*_numbered(runs[0], 0), *_numbered(last, self.chunks - sum(table.chunks for table in last))]
+
+    def _gaps(self) -> Iterator[tuple[int, int]]:
+        """The chunks that no table names."""
+        at = 0
+        for table in self.tables:
+            if at < table.first:
+                yield at, table.first - at
+            at = table.first + table.chunks
+        if at < self.chunks:
+            yield at, self.chunks - at
+
+    def _read_block(self, number: int) -> bytes:
+        """The chunks of a block."""
+        first = number * self._per_block
+        chunks = range(first, min(first + self._per_block, self.chunks))
+        return b"".join(
+            data
+            for table, some in groupby(chunks, self._table_of)
+            for data in (self._in_table(table, [*some]) if table else map(self._empty, some))
+        )
+
+    def _table_of(self, chunk: int) -> Table | None:
+        """The table that names a chunk; None if none does."""
+        at = bisect_right(self.tables, chunk, key=lambda table: table.first) - 1
+        return self.tables[at] if at >= 0 and chunk < self.tables[at].first + self.tables[at].chunks else None
+
+    def _in_table(self, table: Table, chunks: Sequence[int]) -> Iterator[bytes]:
+        """Consecutive chunks that one table names. They are read at once if they lie one behind the other."""
+        file = self.segments[table.segment].file
+        places = self._entries(table)
+        if places is None:
+            for chunk in chunks:
+                yield self._zeros(chunk, None, file.name, "both tables of its place are damaged")
+            return
+        some = slice(chunks[0] - table.first, chunks[-1] + 1 - table.first)
+        starts, ends, deflated = (column[some].tolist() for column in places)
+        together = starts[1:] == ends[:-1]
+        whole = file.read(starts[0], ends[-1] - starts[0]) if together else b""
+        for chunk, start, end, is_deflated in zip(chunks, starts, ends, deflated, strict=True):
+            at = start - starts[0]
+            raw = whole[at : at + end - start] if together else file.read(start, min(end - start, 2 * self.chunk + 64))
+            yield self._checked(chunk, raw, is_deflated, file.name, start)
+
+    def _checked(self, chunk: int, raw: bytes, is_deflated: bool, name: str, offset: int) -> bytes:
+        """The content of a chunk, as it lies in its file."""
+        length = min(self.chunk, self.size - chunk * self.chunk)
+        if not is_deflated:
+            for stored in dict.fromkeys((length, self.chunk)):  # the last one may be filled up
+                data, checksum = raw[:stored], raw[stored : stored + 4]
+                if len(checksum) == 4 and zlib.adler32(data) == int.from_bytes(checksum, "little"):
+                    return data[:length]
+            return self._zeros(chunk, offset, name, "its checksum is wrong")
+        inflater = zlib.decompressobj()
+        try:
+            data = inflater.decompress(raw, self.chunk + 1)  # its end has a checksum, too
+        except zlib.error:
+            data = b""
+        if inflater.eof and length <= len(data) <= self.chunk:
+            return data[:length]
+        return self._zeros(chunk, offset, name, "it cannot be inflated")
+
+    def _zeros(self, chunk: int, offset: int | None, name: str, why: str) -> bytes:
+        """What stands for a damaged chunk."""
+        zeros = self._empty(chunk)
+        first, sectors = chunk * self.geometry.chunk_sectors, -(-len(zeros) // self.sector)
+        with self._lock:
+            self._damage.setdefault(chunk, Damage(first, sectors, name, offset, why))
+        return zeros
+
+    def _empty(self, chunk: int) -> bytes:
+        return bytes(min(self.chunk, self.size - chunk * self.chunk))
+
+    def _read_entries(self, table: Table) -> "_Places | None":
+        """Where the chunks of a table begin and end in their file, and which are deflated."""
+        segment = self.segments[table.segment]
+        raw = entries_of(segment, table, self.geometry.is_smart)
+        if not raw and table.chunks:
+            return None
+        entries = np.frombuffer(raw, "<u4")
+        starts = (entries & ~_FLAG).astype(np.int64)
+        deflated = (entries & _FLAG) != 0
+        if (beyond := _overflow(starts)) is not None:
+            starts[beyond:], deflated[beyond:] = entries[beyond:], False
+        starts += table.base
+        # The last one ends where the next section begins: `table`, or in SMART's files what follows it.
+        last = segment.end_after(int(starts[-1])) if len(starts) else 0
+        ends = np.append(starts[1:], last)
+        is_backwards = ends < starts
+        ends[is_backwards] = starts[is_backwards] + self.chunk + 4
+        return _Places(starts, ends, deflated)
+
+
+def _numbered(tables: Sequence[Table], first: int) -> Iterator[Table]:
+    """Tables that follow each other, the first of which begins with this chunk."""
+    for table in tables:
+        yield table._replace(first=first)
+        first += table.chunks
+
+
+class _Places(NamedTuple):
+    """Where chunks lie in their file, a value for each."""
+
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    deflated: npt.NDArray[np.bool_]
+
+
+def _overflow(starts: npt.NDArray[np.int64]) -> int | None:
+    """The first entry beyond 2 GiB of a file of EnCase 6.7, which has no flag: its offset takes all 32 bits."""
+    falls = np.flatnonzero(np.diff(starts) < 0)
+    return int(falls[0]) + 1 if len(falls) else None
+
+
+def _check_set(segments: Sequence[Segment], geometry: Geometry) -> None:
+    """Raise Unreadable if two files have the same number, or one is of another image."""
+    for before, segment in pairwise(segments):
+        if before.number == segment.number:
+            raise Unreadable(
+                f"{before.file.name} and {segment.file.name} are both number {segment.number} of an image. "
+                "Leave one of them out."
+            )
+        other = geometry_of(segment)
+        if other and other.set_id and geometry.set_id and other.set_id != geometry.set_id:
+            raise Unreadable(
+                f"{segment.file.name} is of another image (its set is {other.set_id.hex()}) than "
+                f"{segments[0].file.name} ({geometry.set_id.hex()})."
+            )

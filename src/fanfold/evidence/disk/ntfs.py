@@ -1,0 +1,247 @@
+r"""The event logs of an NTFS volume, those that were deleted included.
+
+The master file table (MFT) has a record for every file that there is, and for many that there were. So it is read from
+its start to its end, and each record that has a name ending in .evtx is a log. The content of a file is read by The
+Sleuth Kit, which knows fragmented, sparse and compressed files.
+
+Format: libyal's "New Technologies File System (NTFS)", sections 5 and 6.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pytsk3
+
+from fanfold.evidence.disk.medium import Medium, Unreadable
+
+_ROOT = 5  # the record of the volume's root
+_STRIDE = 4 << 20
+_FILE, _FIXUPS = b"FILE", 510
+_ATTRIBUTE = struct.Struct("<LLBBHHH")
+_FILE_NAME, _DATA, _END = 0x30, 0x80, 0xFFFFFFFF
+_DOS = 2  # the namespace of a name such as SECURI~1.EVT
+_LOG = re.compile(rb"\.\0[eE]\0[vV]\0[tT]\0[xX]\0")
+_DEPTH = 256
+_PACKED = 16  # clusters that NTFS compresses as one
+
+
+class _Name(NamedTuple):
+    parent: int
+    """The number of the folder's record."""
+    parent_use: int
+    """How often that record was used when the file was put there: another number is another folder."""
+    text: str
+    namespace: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a record of the MFT says of a file, as far as it matters here."""
+
+    number: int
+    use: int
+    """How often the record was used. Deleting a file counts as the next use."""
+    is_used: bool
+    names: list[_Name] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)
+    """The names of its streams of data; empty for the content."""
+    base: int = 0
+    """The number of the record that this one continues; 0 for none."""
+
+
+class FoundLog(NamedTuple):
+    """An event log of a volume."""
+
+    path: str
+    """Below the volume's root, with forward slashes. What is lost of a deleted file's is `?`."""
+    inode: int
+    size: int
+    is_deleted: bool
+    is_packed: bool
+    """Whether it is compressed in the way of CompactOS, which cannot be read."""
+
+
+class Extent(NamedTuple):
+    """A part of a file that lies in one piece."""
+
+    start: int
+    """Bytes from the start of the file."""
+    at: int
+    """Bytes from the start of the disk."""
+    length: int
+    is_packed: bool
+    """Whether it is compressed: `length` is then what it unpacks to, at least."""
+
+
+class _Image(pytsk3.Img_Info):  # type: ignore[misc]
+    """A medium for The Sleuth Kit."""
+
+    def __init__(self, medium: Medium) -> None:
+        self.medium = medium
+        self.failed: OSError | None = None
+        super().__init__(url="", type=pytsk3.TSK_IMG_TYPE_EXTERNAL)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes of the medium. An error is kept, because The Sleuth Kit replaces it by its own."""
+        try:
+            return self.medium.read_at(offset, size)
+        except OSError as error:
+            self.failed = error
+            raise
+
+    def get_size(self) -> int:
+        """Bytes."""
+        return self.medium.size
+
+
+class FileSystem:
+    """The file system of a volume."""
+
+    def __init__(self, medium: Medium, start: int) -> None:
+        """Raises Unreadable, and OSError if the medium cannot be read."""
+        self.image, self.start = _Image(medium), start
+        self.system = self._asked(lambda: pytsk3.FS_Info(self.image, offset=start))
+        self.record_size = _record_size(medium.read_at(start, 512))
+        self._records: dict[int, Record | None] = {}
+
+    def logs(self) -> Iterator[FoundLog]:
+        """The event logs of an NTFS volume. Raises Unreadable, and OSError if the medium cannot be read."""
+        for number, names in sorted(self._named_so().items()):
+            record = self._record(number)
+            if record and (name := _best(names)) and name.text.lower().endswith(".evtx"):
+                is_packed = "WofCompressedData" in record.streams
+                path, size = self._path(name), self.size_of(number)
+                yield FoundLog(path, number, size, not record.is_used, is_packed)
+
+    def size_of(self, inode: int) -> int:
+        """Bytes of a file."""
+        return int(self._asked(lambda: self.system.open_meta(inode)).info.meta.size)
+
+    def read_at(self, inode: int, offset: int, length: int) -> bytes:
+        """A part of a file, fewer bytes at its end only. Raises Unreadable, and OSError."""
+        return bytes(self._asked(lambda: self.system.open_meta(inode).read_random(offset, length)))
+
+    def extents(self, inode: int) -> list[Extent]:
+        """Where a file lies on the disk, part by part. Parts that are in no cluster are left out."""
+        block = self.system.info.block_size
+        found = []
+        for attribute in self.system.open_meta(inode):
+            if attribute.info.type != pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA or attribute.info.name:
+                continue
+            is_packed = bool(int(attribute.info.flags) & int(pytsk3.TSK_FS_ATTR_COMP))
+            for run in attribute:
+                if not int(run.flags) & int(pytsk3.TSK_FS_ATTR_RUN_FLAG_SPARSE):
+                    length = max(run.len * block, _PACKED * block * is_packed)
+                    found.append(Extent(run.offset * block, self.start + run.addr * block, length, is_packed))
+        return found
+
+    def _asked(self, ask: Any) -> Any:
+        """What The Sleuth Kit answers. It raises OSError for everything."""
+        self.image.failed = None
+        try:
+            return ask()
+        except OSError as error:
+            if self.image.failed:
+                raise self.image.failed from error
+            raise Unreadable(" ".join(str(error).split())) from error
+
+    def _named_so(self) -> dict[int, list[_Name]]:
+        """The numbers of the records that may be event logs, with the names of each."""
+        found: dict[int, list[_Name]] = {}
+        size = self.record_size
+        for at in range(0, self.size_of(0), _STRIDE):
+            data = self.read_at(0, at, _STRIDE)
+            for begin in sorted({match.start() // size * size for match in _LOG.finditer(data)}):
+                number = (at + begin) // size
+                if record := _record_of(number, data[begin : begin + size]):
+                    found.setdefault(record.base or number, []).extend(record.names)
+        return found
+
+    def _record(self, number: int) -> Record | None:
+        """A record of the MFT; None if there is none."""
+        if number not in self._records:
+            raw = self.read_at(0, number * self.record_size, self.record_size)
+            self._records[number] = _record_of(number, raw)
+        return self._records[number]
+
+    def _path(self, name: _Name) -> str:
+        """The path of a file below the volume's root."""
+        parts = [name.text]
+        for _ in range(_DEPTH):
+            if name.parent == _ROOT:
+                break
+            folder = self._record(name.parent)
+            above = _best(folder.names) if folder else None
+            # A deleted folder's record counts one use more than when the file was put into it.
+            if not folder or not above or folder.use - (not folder.is_used) != name.parent_use:
+                parts.append("?")
+                break
+            parts.append(above.text)
+            name = above
+        return "/".join(reversed(parts))
+
+
+def _record_size(boot: bytes) -> int:
+    """Bytes of a record, by the volume's first sector: a number of clusters, or a power of two if it is negative."""
+    sector, cluster, clusters = struct.unpack_from("<HB50xb", boot, 11)
+    size = 1 << -clusters if clusters < 0 else clusters * cluster * sector
+    return size if 512 <= size <= _STRIDE else 1024
+
+
+def _best(names: list[_Name]) -> _Name | None:
+    """The long name of a file, or the only one."""
+    return next((name for name in names if name.namespace != _DOS), names[0] if names else None)
+
+
+def _record_of(number: int, raw: bytes) -> Record | None:
+    """A record of the MFT. None if these bytes are none."""
+    if not raw.startswith(_FILE) or len(raw) < 48:
+        return None
+    raw = _without_fixups(raw)
+    use, _, first, flags, used = struct.unpack_from("<HHHHL", raw, 16)
+    (base,) = struct.unpack_from("<Q", raw, 32)
+    record = Record(number, use, bool(flags & 1), base=base & 0xFFFFFFFFFFFF)
+    for kind, attribute in _attributes(raw[: min(used, len(raw))], first):
+        if kind == _FILE_NAME and len(attribute) > 66:
+            record.names.append(_name(attribute))
+        elif kind == _DATA:
+            record.streams.append(_stream(attribute))
+    return record
+
+
+def _without_fixups(raw: bytes) -> bytes:
+    """The record as it was before it was written: the last two bytes of each sector are kept in a list."""
+    at, count = struct.unpack_from("<HH", raw, 4)
+    kept = raw[at + 2 : at + 2 * count]
+    whole = bytearray(raw)
+    for number in range(min(len(kept) // 2, len(raw) // 512)):
+        whole[512 * number + _FIXUPS : 512 * number + 512] = kept[2 * number : 2 * number + 2]
+    return bytes(whole)
+
+
+def _attributes(raw: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """The attributes of a record: the type of each, and its value if it is in the record, else the whole attribute."""
+    while at + 24 <= len(raw):
+        kind, length, is_elsewhere, name_length, name_at, _, _ = _ATTRIBUTE.unpack_from(raw, at)
+        if kind == _END or length < 24 or at + length > len(raw):
+            return
+        attribute = raw[at : at + length]
+        if kind == _DATA:
+            yield kind, attribute[name_at : name_at + 2 * name_length]
+        elif not is_elsewhere:
+            size, begin = struct.unpack_from("<LH", attribute, 16)
+            yield kind, attribute[begin : begin + size]
+        at += length
+
+
+def _stream(name: bytes) -> str:
+    return name.decode("utf-16-le", "replace")
+
+
+def _name(value: bytes) -> _Name:
+    parent, length, namespace = struct.unpack_from("<Q56xBB", value)
+    text = value[66 : 66 + 2 * length].decode("utf-16-le", "surrogatepass")
+    return _Name(parent & 0xFFFFFFFFFFFF, parent >> 48, text, namespace)

@@ -1,0 +1,220 @@
+"""Which files are one image, by their names. The segments of an image are listed as one item.
+
+mesa.E01, mesa.E02, ... mesa.E99, mesa.EAA, ... mesa.ZZZ      EnCase, FTK Imager, ewfacquire
+mesa.s01, mesa.s02, ...                                       SMART
+mesa.001, mesa.002, ...  or  mesa.000, mesa.001, ...          raw
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count, takewhile
+from operator import itemgetter
+from pathlib import Path
+
+from more_itertools import chunked
+
+from fanfold.job import Item
+from fanfold.source import Several, Source, open_source
+from fanfold.source.objects import Objects
+from fanfold.storage import absolute, errors_of, is_url, is_web, side_by_side, split_url
+
+PART = "part of another file"
+"""Reason for leaving out a file: it is a segment of an image that is listed."""
+_MARK = "\0"  # begins the path of an item that has segments; no path of a file has one
+_NUMBERED = re.compile(r"(.+)\.([ES])(\d\d)", re.IGNORECASE | re.DOTALL)
+_LETTERED = re.compile(r"(.+)\.([E-Z][A-Z][A-Z])", re.IGNORECASE | re.DOTALL)
+_RAW = re.compile(r"(.+)\.(\d{3,4})", re.DOTALL)
+_LAST_NUMBER = 99
+_ASKED_AT_ONCE = 16
+
+
+def place_of_segment(name: str) -> tuple[str, int] | None:
+    """The series that a file may be a segment of, and its number there. None for other names."""
+    if found := _NUMBERED.fullmatch(name):
+        return f"{found[1]}.{found[2].upper()}", int(found[3])
+    if found := _RAW.fullmatch(name):
+        return f"{found[1]}.raw", int(found[2])
+    if found := _LETTERED.fullmatch(name):
+        first, second, third = (ord(letter) - ord("A") for letter in found[2].upper())
+        base = ord("S" if first >= ord("S") - ord("A") else "E") - ord("A")
+        series = f"{found[1]}.{chr(base + ord('A'))}"
+        return series, _LAST_NUMBER + 1 + ((first - base) * 26 + second) * 26 + third
+    return None
+
+
+def grouped(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Items, each with the other segments of its image; the order of folders is kept, and segments are in order.
+
+    Only the items of one folder are held at a time: a listing gives those of a folder, or at least those whose names
+    begin in the same way, one after the other.
+    """
+    held: dict[str, dict[int, Item]] = {}
+    folder = ""
+    for item in items:
+        below, _, name = item.path.rpartition("/")
+        if below != folder:
+            yield from _images(held)
+            held, folder = {}, below
+        place = place_of_segment(name)
+        if place is None or place[1] in held.setdefault(place[0], {}):
+            yield [item]
+        else:
+            held[place[0]][place[1]] = item
+    yield from _images(held)
+
+
+def _images(held: dict[str, dict[int, Item]]) -> Iterator[list[Item]]:
+    """The images of a folder, and the files that only have a name like a segment's."""
+    for series, numbered in held.items():
+        first = next((number for number in (0, 1) if number in numbered), None)
+        image = [] if first is None else [*_run(numbered, first, series.endswith(".raw"))]
+        if image:
+            yield [numbered[number] for number in image]
+        yield from ([item] for number, item in sorted(numbered.items()) if number not in image)
+
+
+def _run(numbered: dict[int, Item], first: int, is_raw: bool) -> Iterator[int]:
+    """The numbers of an image's segments: all up to 99, where some may be missing; then those without a gap.
+
+    Raw images and letters have no gaps: notes.txt beside notes.E01 is not its segment number 10,079.
+    """
+    before = first - 1
+    for number in sorted(numbered):
+        if number > before + 1 and (is_raw or number > _LAST_NUMBER):
+            return
+        yield number
+        before = number
+
+
+@dataclass
+class Files:
+    """Files, as a source in which the segments of an image are one item."""
+
+    inner: Source
+
+    @classmethod
+    def open(cls, addresses: Sequence[str]) -> "Files":
+        """The files at these addresses; the segments beside an image's first file belong to it."""
+        every = dict.fromkeys(one for address in addresses for one in with_siblings(address))
+        return cls(Several.of([open_source(address) for address in every]))
+
+    @property
+    def parts(self) -> Sequence[Source]:
+        """See `fanfold.source.leaves`."""
+        return [self.inner]
+
+    @property
+    def root(self) -> str:
+        """See `Source`."""
+        return self.inner.root
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """See `Source`."""
+        return self.inner.left_out
+
+    @property
+    def addresses(self) -> "list[str]":
+        """See `Source`."""
+        return self.inner.addresses
+
+    @property
+    def parallel_reads(self) -> int:
+        """See `Opener`."""
+        return self.inner.parallel_reads
+
+    def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
+        """The files, and images of several files."""
+        for items in grouped(self.inner.list(suffixes)):
+            if len(items) > 1:
+                self.left_out[PART] += len(items) - 1
+            yield _as_one(items)
+
+    def segments(self, item: Item) -> Sequence[Item]:
+        """The files of an item, in order."""
+        if not item.path.startswith(_MARK):
+            return [item]
+        return [Item(item.key, size, version, path) for path, size, version in json.loads(item.path[len(_MARK) :])]
+
+    def read(self, item: Item, limit: int) -> bytes:
+        """The content of all segments."""
+        return b"".join(self.inner.read(segment, limit) for segment in self.segments(item))
+
+    def read_at(self, item: Item, offset: int, length: int) -> bytes:
+        """A part of the first segment."""
+        return self.inner.read_at(self.segments(item)[0], offset, length)
+
+    def uri(self, item: Item) -> str:
+        """The address of the first segment."""
+        return self.inner.uri(self.segments(item)[0])
+
+    def within(self, root: str) -> "Files | None":
+        """See `Source`."""
+        inner = self.inner.within(root)
+        return Files(inner) if inner else None
+
+
+def _as_one(items: list[Item]) -> Item:
+    """The item for the segments of an image. Its version changes when any of them does."""
+    if len(items) == 1:
+        return items[0]
+    path = json.dumps([[item.path, item.size, item.version] for item in items], separators=(",", ":"))
+    version = blake2b(path.encode(), digest_size=16).hexdigest()
+    return Item(items[0].key, sum(item.size for item in items), version, _MARK + path)
+
+
+def with_siblings(address: str) -> list[str]:
+    """An address; if it names the first file of an image, those of all its files."""
+    where = absolute(address)
+    folder, _, name = where.rpartition("/")
+    place = place_of_segment(name)
+    if place is None or place[1] > 1 or is_web(where) or not (is_url(where) or Path(where).is_file()):
+        return [address]
+    if is_url(where):
+        return _there(folder, name, place[1])
+    found = {at[1]: other for other in os.listdir(folder) if (at := place_of_segment(other)) and at[0] == place[0]}  # noqa: PTH208
+    items = {number: Item(other, 0, "", other) for number, other in found.items()}
+    return [f"{folder}/{found[number]}" for number in _run(items, place[1], place[0].endswith(".raw"))]
+
+
+def _there(folder: str, name: str, first: int) -> list[str]:
+    """The addresses of an image's files at a URL: its first and those that follow, up to one that is not there.
+
+    They are asked for one by one, since a prefix may have a million other objects.
+    """
+    found: list[str] = []
+    for numbers in chunked(count(first), _ASKED_AT_ONCE):
+        addresses = [f"{folder}/{segment_name(name, number)}" for number in numbers]
+        answers = side_by_side(_is_there, addresses, _ASKED_AT_ONCE)
+        found += [address for address, _ in takewhile(itemgetter(1), zip(addresses, answers, strict=True))]
+        if not all(answers):
+            return found or [f"{folder}/{name}"]
+    return found
+
+
+def _is_there(url: str) -> bool:
+    bucket, key = split_url(url)
+    with errors_of(url):
+        try:
+            Objects(bucket).head(key)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def segment_name(first: str, number: int) -> str:
+    """The name of a segment by its number, written as the name of the first one is."""
+    stem, _, suffix = first.rpartition(".")
+    if suffix.isdigit():
+        return f"{stem}.{number:0{len(suffix)}}"
+    if number <= _LAST_NUMBER:
+        return f"{stem}.{suffix[0]}{number:02}"
+    high, low = divmod(number - _LAST_NUMBER - 1, 26)
+    ahead, middle = divmod(high, 26)
+    letters = chr(ord(suffix[0].upper()) + ahead) + chr(ord("A") + middle) + chr(ord("A") + low)
+    return f"{stem}.{letters if suffix[0].isupper() else letters.lower()}"

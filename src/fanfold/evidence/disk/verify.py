@@ -1,0 +1,48 @@
+"""Verifies an image: every chunk is checked, and the digests of the whole disk are compared with those stored."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fanfold.evidence.disk.medium import Damage, Medium
+from fanfold.storage import looking_ahead
+
+_STRIDE = 4 << 20  # bytes of a read
+_AHEAD = 4  # strides that wait for the digests
+DIGESTS = ("md5", "sha1")
+
+
+@dataclass
+class Verification:
+    """What is known of an image once all of it was read."""
+
+    stored: dict[str, str]
+    """Digests by name: md5, sha1."""
+    computed: dict[str, str] = field(default_factory=dict)
+    damage: list[Damage] = field(default_factory=list)
+
+    @property
+    def result(self) -> str:
+        """`match`, `mismatch` or `no stored digest`."""
+        if not self.stored:
+            return "no stored digest"
+        return "match" if all(self.computed.get(name) == digest for name, digest in self.stored.items()) else "mismatch"
+
+
+def verifying(medium: Medium, threads: int) -> Iterator[int | Verification]:
+    """Read a medium to its end: how many bytes were read, again and again, then the result.
+
+    Raises OSError if it cannot be read. The digests cannot be computed in parts, so threads inflate ahead of them.
+    """
+    found = Verification(dict(medium.stored))
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in found.stored or DIGESTS}
+    done = 0
+    places = range(0, medium.size, _STRIDE)
+    for part in looking_ahead(lambda at: medium.read_at(at, _STRIDE), places, threads, threads + _AHEAD):
+        for digest in digests.values():
+            digest.update(part)
+        done += len(part)
+        yield done
+    found.computed = {name: digest.hexdigest() for name, digest in digests.items()}
+    found.damage = medium.damage
+    yield found

@@ -1,0 +1,132 @@
+"""The volumes of a disk: its partitions by MBR or GPT, or the whole disk if it has no partition table.
+
+Formats: "Master boot record" and "Extended boot record" as Windows writes them; UEFI Specification 2.10, section 5.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fanfold.evidence.disk.medium import Medium, Unreadable
+
+_SECTORS = (512, 4096)  # bytes of a sector that disks have
+_MOST = 128  # partitions: a chain of extended boot records may be a circle
+_MBR_ENTRY = struct.Struct("<B3xB3xLL")
+_GPT = struct.Struct("<8s4xLL4x4Q16sQLLL")
+_GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
+_EXTENDED = (0x05, 0x0F, 0x85)
+_PROTECTIVE = 0xEE
+_DYNAMIC = 0x42
+
+SYSTEMS: tuple[tuple[int, bytes, str], ...] = (
+    (3, b"NTFS    ", "NTFS"),
+    (3, b"-FVE-FS-", "BitLocker"),
+    (3, b"EXFAT   ", "exFAT"),
+    (3, b"ReFS\0\0\0\0", "ReFS"),
+    (82, b"FAT32   ", "FAT32"),
+    (54, b"FAT", "FAT"),
+    (0, b"LUKS\xba\xbe", "LUKS"),
+    (0, b"XFSB", "XFS"),
+    (32, b"NXSB", "APFS"),
+    (0x400, b"H+\0\x04", "HFS+"),
+    (0x438, b"\x53\xef", "ext"),
+    (0x10040, b"_BHRfS_M", "Btrfs"),
+)
+"""File systems and encryptions by the bytes of a volume: an offset, a signature and a name."""
+_SIGNED = 0x10048  # bytes that `SYSTEMS` looks at
+
+
+class Volume(NamedTuple):
+    """A volume of a disk."""
+
+    name: str
+    """p1 for the first partition."""
+    start: int
+    """Bytes."""
+    size: int
+    kind: str
+    """The partition's type: a number, or a GUID; empty if there is no partition table."""
+    system: str
+    """Its file system or encryption; empty if it is not known."""
+    label: str = ""
+
+
+def volumes(medium: Medium) -> list[Volume]:
+    """The volumes of a disk, in the order of their names. Raises Unreadable for disks of a kind that cannot be read."""
+    head = medium.read_at(0, 8192)
+    if system := system_of(medium, 0):
+        return [Volume("p1", 0, medium.size, "", system)]
+    found = _gpt(medium) or ([*_mbr(medium, medium.sector, 0, 0)] if head[510:512] == b"\x55\xaa" else [])
+    if any(kind == f"{_DYNAMIC:02x}" for _, _, kind, _ in found):
+        raise Unreadable("This is a dynamic disk of Windows, whose volumes cannot be read.")
+    return [
+        Volume(f"p{number}", start, size, kind, system_of(medium, start), label)
+        for number, (start, size, kind, label) in enumerate(found, 1)
+    ]
+
+
+def system_of(medium: Medium, start: int) -> str:
+    """The file system or the encryption of the volume that begins at `start`; empty if it is not known."""
+    head = medium.read_at(start, _SIGNED)
+    return next((name for at, signature, name in SYSTEMS if head.startswith(signature, at)), "")
+
+
+_Partition = tuple[int, int, str, str]  # start and size in bytes, type, label
+
+
+def _mbr(medium: Medium, sector: int, at: int, first_extended: int, seen: int = 0) -> Iterator[_Partition]:
+    """The partitions of a boot record and, behind them, those of the chain of extended boot records."""
+    raw = medium.read_at(at, 512)
+    if raw[510:512] != b"\x55\xaa" or seen >= _MOST:
+        return
+    entries = [_MBR_ENTRY.unpack_from(raw, 446 + 16 * number) for number in range(4)]
+    chain = None
+    for _, kind, start, sectors in entries:
+        if not kind or not sectors:
+            continue
+        if kind in _EXTENDED:
+            chain = chain or first_extended + start * sector
+        elif kind != _PROTECTIVE and at + start * sector < medium.size:
+            begin = at + start * sector
+            yield begin, min(sectors * sector, medium.size - begin), f"{kind:02x}", ""
+    if chain and chain < medium.size:
+        yield from _mbr(medium, sector, chain, first_extended or chain, seen + 1)
+
+
+def _gpt(medium: Medium) -> list[_Partition]:
+    """The partitions of a GUID partition table: the first one, or the copy at the disk's end if that is damaged."""
+    for sector in dict.fromkeys((medium.sector, *_SECTORS)):
+        for at in (sector, medium.size // sector * sector - sector):
+            if (found := _gpt_at(medium, at, sector)) is not None:
+                return found
+    return []
+
+
+def _gpt_at(medium: Medium, at: int, sector: int) -> list[_Partition] | None:
+    """The partitions of the table whose header is at this offset; None if none is there, or it is damaged."""
+    raw = medium.read_at(at, 512)
+    if len(raw) < 512 or not raw.startswith(b"EFI PART"):
+        return None
+    _, length, checksum, _, _, _, _, _, first, count, size, entries_checksum = _GPT.unpack_from(raw)
+    if not 92 <= length <= 512 or zlib.crc32(raw[:16] + bytes(4) + raw[20:length]) != checksum:
+        return None
+    if not _GPT_ENTRY.size <= size <= 4096 or count > 8 * _MOST:
+        return None
+    entries = medium.read_at(first * sector, count * size)
+    if zlib.crc32(entries) != entries_checksum:
+        return None
+    return [*_gpt_entries(entries, size, sector, medium.size)]
+
+
+def _gpt_entries(entries: bytes, size: int, sector: int, end: int) -> Iterator[_Partition]:
+    for at in range(0, len(entries) - size + 1, size):
+        kind, _, first, last, _, label = _GPT_ENTRY.unpack_from(entries, at)
+        if any(kind) and first <= last and first * sector < end:
+            stop = min(end, (last + 1) * sector)
+            yield first * sector, stop - first * sector, _guid(kind), label.decode("utf-16", "replace").rstrip("\0")
+
+
+def _guid(raw: bytes) -> str:
+    first, second, third = struct.unpack_from("<LHH", raw)
+    return f"{first:08x}-{second:04x}-{third:04x}-{raw[8:10].hex()}-{raw[10:].hex()}"

@@ -1,0 +1,103 @@
+"""The units of a disk image: its event logs (deleted ones, too), all of its bytes to carve, and its verification."""
+
+from collections.abc import Iterator
+
+from fanfold.evidence.disk.medium import Medium, Unreadable
+from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
+from fanfold.evidence.disk.volumes import Volume, volumes
+from fanfold.evidence.units import Place, parts_of
+
+CARVED = 256 << 20
+"""Bytes of a disk that are carved as one unit."""
+_ENCRYPTED = ("BitLocker", "LUKS")
+
+
+class Disk:
+    """A disk image that is looked into."""
+
+    def __init__(self, key: str, medium: Medium) -> None:
+        self.key, self.medium = key, medium
+        self.problems = list(medium.problems)
+        """What of the disk cannot be read, in sentences."""
+        self.volumes: list[Volume] = []
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """The units, with their keys. `volumes` and `problems` are complete when all were taken."""
+        try:
+            self.volumes = volumes(self.medium)
+        except Unreadable as error:
+            self.problems.append(str(error))
+        else:
+            if not self.volumes:
+                self.problems.append("It has no partition table, and no file system that is known.")
+        for volume in self.volumes:
+            yield from self._logs(volume)
+        yield from self._parts()
+        whole = Place(container=self.key, kind="verify", size=self.medium.size, image=self.key,
+                      start=0, stop=self.medium.size, origin=None)  # fmt: skip
+        yield f"{self.key}/verify", whole
+
+    def _logs(self, volume: Volume) -> Iterator[tuple[str, Place]]:
+        """The event logs of a volume."""
+        if volume.system != "NTFS":
+            if why := _why_none(volume):
+                self.problems.append(f"{volume.name} ({volume.size / 1e9:,.1f} GB) {why}")
+            return
+        try:
+            for log in FileSystem(self.medium, volume.start).logs():
+                yield from self._log(volume, log)
+        except Unreadable as error:
+            self.problems.append(f"{volume.name} (NTFS) cannot be read to its end: {error}. Its logs are carved.")
+
+    def _log(self, volume: Volume, log: FoundLog) -> Iterator[tuple[str, Place]]:
+        if log.is_packed:
+            self.problems.append(f"{volume.name}/{log.path} is compressed by CompactOS, which cannot be read.")
+            return
+        size = min(log.size, self.medium.size)  # a damaged record may claim anything
+        if not size:
+            return
+        name = f"{self.key}/{volume.name}/{log.path}"
+        if log.is_deleted:  # several that were deleted may have had the same path
+            name = f"{self.key}/{volume.name}!deleted/mft-{log.inode}/{log.path.rpartition('/')[2]}"
+        for unit, start, stop in parts_of(name, size):
+            yield (
+                unit,
+                Place(
+                    container=self.key,
+                    size=self.medium.size,
+                    image=self.key,
+                    path=log.path,
+                    start=start,
+                    stop=stop,
+                    volume=volume.name,
+                    origin="deleted" if log.is_deleted else "live",
+                    volume_start=volume.start,
+                    inode=log.inode,
+                ),
+            )
+
+    def _parts(self) -> Iterator[tuple[str, Place]]:
+        """The whole disk, in parts to carve."""
+        for start in range(0, self.medium.size, CARVED):
+            stop = min(start + CARVED, self.medium.size)
+            yield (
+                f"{self.key}/carve/{start >> 20:05}-{-(-stop >> 20):05}MiB",
+                Place(
+                    container=self.key,
+                    kind="carve",
+                    size=self.medium.size,
+                    image=self.key,
+                    start=start,
+                    stop=stop,
+                    origin="carved",
+                ),
+            )
+
+
+def _why_none(volume: Volume) -> str:
+    """Why the logs of a volume cannot be read, and what to do; empty if none are to be expected."""
+    if volume.system in _ENCRYPTED:
+        return f"is encrypted by {volume.system}. Unlock it with its key, and scan the unlocked volume."
+    if volume.system in ("ReFS", "exFAT", "FAT", "FAT32", ""):
+        return ""
+    return f"has the file system {volume.system}, where Windows keeps no logs."

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Makes windows.ntfs.xz, the NTFS volume of the tests. As root, with ntfs-3g, attr and xz; run from the repository's root.
+#
+#   Windows/System32/winevt/Logs/      Security, System and a third log, as event_logs.COUNTS has them
+#   Windows/System32/winevt/Logs/      Setup.evtx, 40 records, deleted
+#   gone/archive/Old.evtx              250 records, deleted together with its folders
+#   packed/Packed.evtx                 80 records, in a compressed folder
+#   nothing.evtx                       empty
+set -eu
+here=tests/evidence/volumes
+work=$(mktemp -d)
+PYTHONPATH=tests .venv/bin/python - "$work/logs" <<'PYTHON'
+import sys
+from pathlib import Path
+from event_logs import COUNTS, events, write_log
+
+for name, count in {**COUNTS, "Setup": 40, "Old": 250, "Packed": 80}.items():
+    write_log(Path(sys.argv[1]) / f"{name}.evtx", events(count, name), spare=1)
+PYTHON
+truncate -s 4M "$work/volume"
+mkntfs -F -q -p 2048 -c 4096 -L OS "$work/volume"
+mkdir "$work/at"
+mounted() { ntfs-3g "$@" "$work/volume" "$work/at"; }
+
+mounted -o compression
+logs=$work/at/Windows/System32/winevt/Logs
+mkdir -p "$logs" "$work/at/gone/archive" "$work/at/packed"
+setfattr -h -v 0x00080000 -n system.ntfs_attrib "$work/at/packed"
+cp "$work/logs/Packed.evtx" "$work/at/packed/"
+cp "$work/logs/Old.evtx" "$work/at/gone/archive/"
+mv "$work/logs/Packed.evtx" "$work/logs/Old.evtx" "$work"
+cp "$work/logs/"* "$logs"
+: > "$work/at/nothing.evtx"
+echo "not a log" > "$work/at/notes.txt"
+umount "$work/at"
+
+mounted
+rm -r "$logs/Setup.evtx" "$work/at/gone"
+umount "$work/at"
+
+xz -9e -c "$work/volume" > "$here/windows.ntfs.xz"
+rm -r "$work"
