@@ -14,7 +14,7 @@ from event_logs import CHUNK, START, Event, events, log_bytes
 from fanfold.evidence import Evidence
 from fanfold.evidence.eventlog.chunks import Chunk, chunks_of, header_of, log_of, records_of
 from fanfold.evidence.eventlog.coverage import Coverage, moment
-from fanfold.evidence.eventlog.records import Decoded, decoded, number, payload
+from fanfold.evidence.eventlog.records import NAMES, Decoded, decoded, number, payload
 from fanfold.evidence.eventlog.rows import EVENT_FIELDS, Found, batches, times
 
 LOG = log_bytes(events(300))
@@ -35,7 +35,7 @@ def test_every_record_is_decoded() -> None:
     """Id, time and values of every record are those that were written."""
     found = read(LOG)
     assert [one.record.record_id for one in found] == [*range(1, 301)]
-    assert [orjson.loads(payload(one.event))["Number"] for one in found] == [str(n) for n in range(1, 301)]
+    assert [orjson.loads(one.values[NAMES.index("data")])["Number"] for one in found] == [str(n) for n in range(1, 301)]
     assert moment(found[0].record.filetime) == START.replace(second=17)
     assert len({one.record.digest for one in found}) == 300
     assert all(chunk.ok for chunk in chunks_of([LOG]))
@@ -170,7 +170,7 @@ def table(log: bytes) -> pa.Table:
         "origin": "live",
         "header_ok": True,
     }
-    found = (Found(one, chunk, 0) for chunk in chunks_of([log]) for one in decoded(chunk))
+    found = (Found(decoded(chunk), chunk, 0) for chunk in chunks_of([log]))
     return pa.Table.from_batches(batches(found, common, schema), schema)
 
 

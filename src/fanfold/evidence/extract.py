@@ -14,7 +14,7 @@ from fanfold.errors import UsageError
 from fanfold.evidence.containers import DAMAGED
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.eventlog.chunks import FILE_HEADER, Chunk, header_for, records_of
-from fanfold.evidence.eventlog.records import decoded
+from fanfold.evidence.eventlog.records import NAMES, decoded
 from fanfold.evidence.opened import Opened
 from fanfold.evidence.units import STAGES, Units, place_of
 from fanfold.evidence.work import Parts, chunks_in
@@ -89,7 +89,7 @@ def _chunks(item: Item, units: Units, opened: Opened) -> Iterator[tuple[Path, Ch
 def _channel(chunk: Chunk) -> str:
     """The channel of a chunk's first record that has one, without slashes, as Windows names its logs."""
     for record in decoded(chunk):
-        channel = (record.event.get("System") or {}).get("Channel")
+        channel = record.values[NAMES.index("channel")]
         if isinstance(channel, str) and channel:
             return channel.replace("/", "%4")
     return "unknown"

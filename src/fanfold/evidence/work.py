@@ -84,15 +84,14 @@ class Reading:
         yield self._row(about | {"problem": parts.problem} | coverage.row(header))
 
     def _records(self, parts: "Parts", coverage: Coverage) -> Iterator[Found]:
-        """Every record in the order of the log, without those that are known."""
+        """The records of each chunk in the order of the log, without those that are known."""
         for chunk, frames in chunks_in(parts):
             is_new = parts.are_new(frames)
             records = [*compress(decoded(chunk, frames), is_new)] if any(is_new) else []
             coverage.add(chunk, records, len(frames) - len(records))
             number = None if parts.place.kind == "carve" else max(0, chunk.offset - FILE_HEADER) // CHUNK
             damaged = parts.is_damaged(chunk.offset)
-            for record in records:
-                yield Found(record, chunk, number, damaged)
+            yield Found(records, chunk, number, damaged)
 
     def _verified(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
         """The verification of a disk image, as facts."""
@@ -204,4 +203,4 @@ class Parts:
 def chunks_in(parts: Parts) -> Iterator[tuple[Chunk, list[Record]]]:
     """The chunks of a unit, each with the frames of its records."""
     for chunk in chunks_of(parts, parts.place.start, parts.place.stop):
-        yield chunk, list(records_of(chunk))
+        yield chunk, records_of(chunk)

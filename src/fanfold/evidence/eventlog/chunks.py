@@ -28,6 +28,7 @@ FILE_MAGIC, CHUNK_MAGIC, RECORD_MAGIC = b"ElfFile\0", b"ElfChnk\0", b"**\0\0"
 _FILE = struct.Struct("<8s3QL4H")
 _CHUNK = struct.Struct("<8s4Q4L")
 _RECORD = struct.Struct("<4sLQQ")
+_SIZE, _DIGEST = struct.Struct("<L"), struct.Struct("<Q")
 _CHUNK_HEADER = 512
 
 
@@ -130,19 +131,21 @@ def _found(data: bytes, at: int) -> int:
     return at
 
 
-def records_of(chunk: Chunk) -> Iterator[Record]:
+def records_of(chunk: Chunk) -> list[Record]:
     """The frames of a chunk's records, in order; after damage, from the next intact frame on."""
     data, at = chunk.data, _CHUNK_HEADER
+    view, found = memoryview(data), []
     end = chunk.free if _CHUNK_HEADER <= chunk.free <= CHUNK else CHUNK
     while (at := data.find(RECORD_MAGIC, at, end)) >= 0 and at + _RECORD.size <= end:
         _, size, record_id, filetime = _RECORD.unpack_from(data, at)
         if at % 8 or size < _RECORD.size + 4 or at + size > end:
             at += 1
             continue
-        (again,) = struct.unpack_from("<L", data, at + size - 4)
-        digest = int.from_bytes(blake2b(data[at : at + size], digest_size=8).digest(), "little")
-        yield Record(at, size, record_id, filetime, digest, again == size)
+        (again,) = _SIZE.unpack_from(data, at + size - 4)
+        (digest,) = _DIGEST.unpack(blake2b(view[at : at + size], digest_size=8).digest())
+        found.append(Record(at, size, record_id, filetime, digest, again == size))
         at += size
+    return found
 
 
 def bridged(chunk: Chunk, records: Sequence[Record]) -> Chunk:

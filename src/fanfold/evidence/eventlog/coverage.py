@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -61,7 +62,7 @@ class Coverage:
     empty_chunks: int = 0
     backwards: int = 0
     ids: list[tuple[int, int]] = field(default_factory=list)
-    """Ranges of record ids, first and last, in the order of the log. A full log starts again at its beginning."""
+    """Ranges of record ids, first and last. A full log starts again at its beginning."""
     times: tuple[int, int] | None = None
     """The earliest and the latest FILETIME."""
     _before: int = 0
@@ -73,24 +74,24 @@ class Coverage:
         self.empty_chunks += not records and not known
         self.records += len(records)
         self.known += known
-        for decoded in records:
-            self.undecoded += bool(decoded.error)
-            self._add_id(decoded.record.record_id)
-            self._add_time(decoded.record.filetime)
+        self.undecoded += sum(1 for decoded in records if decoded.error)
+        self._add_ids([decoded.record.record_id for decoded in records])
+        self._add_times([decoded.record.filetime for decoded in records])
 
-    def _add_id(self, record_id: int) -> None:
-        if self.ids and self.ids[-1][1] + 1 == record_id:
-            self.ids[-1] = (self.ids[-1][0], record_id)
+    def _add_ids(self, ids: list[int]) -> None:
+        if ids == list(range(ids[0], ids[0] + len(ids))) if ids else True:  # as a rule
+            self.ids += [(ids[0], ids[-1])] if ids else []
         else:
-            self.ids.append((record_id, record_id))
+            self.ids += merged((record_id, record_id) for record_id in ids)
 
-    def _add_time(self, filetime: int) -> None:
-        if not 0 < filetime < _LAST:
+    def _add_times(self, filetimes: list[int]) -> None:
+        times = [time for time in filetimes if 0 < time < _LAST]
+        if not times:
             return
-        self.backwards += filetime < self._before - _JITTER
-        self._before = filetime
-        first, last = self.times or (filetime, filetime)
-        self.times = min(first, filetime), max(last, filetime)
+        self.backwards += sum(later < time - _JITTER for time, later in pairwise([self._before, *times]))
+        self._before = times[-1]
+        first, last = self.times or (times[0], times[0])
+        self.times = min(first, *times), max(last, *times)
 
     def row(self, header: Header | None) -> dict[str, Any]:
         """The values of `COVERAGE_FIELDS`, of a log with this header."""

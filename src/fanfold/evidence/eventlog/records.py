@@ -7,7 +7,7 @@ A record without JSON is kept, with the parser's error.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -19,38 +19,49 @@ from fanfold.evidence.eventlog.chunks import CHUNK, Chunk, Record, bridged, log_
 _RECORD_ID = re.compile(r"Failed to parse record number (\d+): (.*)", re.DOTALL)
 
 
+NAMES = (
+    "time", "event_id", "qualifiers", "level", "task", "opcode", "keywords", "event_version", "provider", "channel",
+    "computer", "user_sid", "process_id", "thread_id", "activity_id", "data",
+)  # fmt: skip
+"""What is kept of an event: the values of its element `System`, and its payload."""
+NOTHING: tuple[Any, ...] = (None,) * len(NAMES)
+
+
 class Decoded(NamedTuple):
     """A record with its content, or with the reason why it has none."""
 
     record: Record
-    event: Mapping[str, Any]
-    """As the parser gives it: `System`, and `EventData` or `UserData`. Empty if it could not be decoded."""
+    values: tuple[Any, ...]
+    """In the order of `NAMES`, as the parser gives them; `NOTHING` if it could not be decoded."""
     error: str
 
 
-def decoded(chunk: Chunk, frames: Sequence[Record] | None = None) -> Iterator[Decoded]:
+def decoded(chunk: Chunk, frames: Sequence[Record] | None = None) -> list[Decoded]:
     """Every record of a chunk once, in order, decoded or not. `frames` is what `records_of` gives, if it is known."""
-    frames = list(records_of(chunk)) if frames is None else frames
+    frames = records_of(chunk) if frames is None else frames
     events, errors = _events(chunk)
     if any(frame.record_id not in events for frame in frames):
         more, errors = _events(bridged(chunk, frames))
         events = more | events
-    for frame in frames:
-        if found := events.get(frame.record_id):
-            yield Decoded(frame, found, "")
-        else:
-            yield Decoded(frame, {}, errors.get(frame.record_id, "the parser left it out"))
+    return [
+        Decoded(frame, found, "")
+        if (found := events.get(frame.record_id))
+        else Decoded(frame, NOTHING, errors.get(frame.record_id, "the parser left it out"))
+        for frame in frames
+    ]
 
 
-def _events(chunk: Chunk) -> tuple[dict[int, Mapping[str, Any]], dict[int, str]]:
+def _events(chunk: Chunk) -> tuple[dict[int, tuple[Any, ...]], dict[int, str]]:
     """The records that the parser decodes, and its errors for others; both by record id."""
-    events: dict[int, Mapping[str, Any]] = {}
+    events: dict[int, tuple[Any, ...]] = {}
     errors: dict[int, str] = {}
     records: Any = iter(PyEvtxParser(BytesIO(log_of([chunk.data])), 1).records_json())
     for _ in range(CHUNK):  # a `for` over the records would end at the first error
         try:
             record = next(records)
-            events.setdefault(record["event_record_id"], orjson.loads(record["data"])["Event"])
+            # Nothing of the nested dictionaries is kept: a thousand of them would take longer to free than to parse.
+            if event := orjson.loads(record["data"])["Event"]:  # an empty one bridges a gap
+                events.setdefault(record["event_record_id"], values_of(event))
         except StopIteration:
             break
         except (RuntimeError, OSError, ValueError, KeyError) as error:
@@ -59,11 +70,48 @@ def _events(chunk: Chunk) -> tuple[dict[int, Mapping[str, Any]], dict[int, str]]
     return events, errors
 
 
+def values_of(event: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of an event in the order of `NAMES`. Each may be absent."""
+    get = (event.get("System") or _NONE).get
+    event_id, provider, execution = get("EventID"), _attributes(get("Provider")), _attributes(get("Execution"))
+    return (
+        _attributes(get("TimeCreated")).get("SystemTime"),
+        event_id.get("#text") if type(event_id) is dict else event_id,
+        _attributes(event_id).get("Qualifiers"),
+        get("Level"),
+        get("Task"),
+        get("Opcode"),
+        get("Keywords"),
+        get("Version"),
+        provider.get("Name") or provider.get("EventSourceName"),
+        get("Channel"),
+        get("Computer"),
+        _attributes(get("Security")).get("UserID"),
+        execution.get("ProcessID"),
+        execution.get("ThreadID"),
+        _attributes(get("Correlation")).get("ActivityID"),
+        payload(event),
+    )
+
+
+_NONE: Mapping[str, Any] = {}
+
+
+def _attributes(element: Any) -> Mapping[str, Any]:
+    """The attributes of an element, which may be absent, or a plain value."""
+    return element.get("#attributes") or _NONE if type(element) is dict else _NONE
+
+
 def payload(event: Mapping[str, Any]) -> str:
     """The data of an event (all but `System`) as compact JSON: an object of named values, or a list of unnamed ones."""
-    parts = {name: value for name, value in event.items() if name not in ("System", "#attributes")}
+    parts = {name: value for name, value in event.items() if name not in _OUTSIDE}
     (value,) = parts.values() if len(parts) == 1 else (parts,)
-    return orjson.dumps(_plain(value)).decode()
+    if type(value) is not dict or "Data" in value or "#attributes" in value:
+        value = _plain(value)
+    return orjson.dumps(value).decode()
+
+
+_OUTSIDE = ("System", "#attributes")
 
 
 def _plain(value: Any) -> Any:

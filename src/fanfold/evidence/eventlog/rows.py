@@ -1,20 +1,20 @@
 """Records as rows of the table of events: one row per record, in columns that can be searched."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from more_itertools import chunked
+from more_itertools import constrained_batches
 
 from fanfold.evidence.eventlog.chunks import Chunk
-from fanfold.evidence.eventlog.records import Decoded, number, payload
+from fanfold.evidence.eventlog.records import NAMES, Decoded, number
 
 AT_ONCE = 1024
-"""Records of a batch. With more, Python's garbage collector takes a third of the time."""
+"""Records of a batch, or a chunk's more."""
 
 EVENT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("image", pa.string()),
@@ -51,9 +51,9 @@ EVENT_FIELDS: "list[pa.Field[Any]]" = [
 
 
 class Found(NamedTuple):
-    """A record, and what is known of it from its log or medium."""
+    """The records of a chunk, and what is known of it from its log or medium."""
 
-    decoded: Decoded
+    records: Sequence[Decoded]
     chunk: Chunk
     number: int | None
     """Of the chunk, in its log; None for a chunk found in free space."""
@@ -62,10 +62,11 @@ class Found(NamedTuple):
 
 def batches(found: Iterable[Found], common: Mapping[str, Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Rows of records, with the values that all of them share."""
-    for some in chunked(found, AT_ONCE):
-        columns = _columns(some)
-        arrays = [_array(columns.get(field.name), common, field, len(some)) for field in schema]
-        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+    for some in constrained_batches(found, AT_ONCE, get_len=lambda one: len(one.records), strict=False):
+        if rows := sum(len(one.records) for one in some):
+            columns = _columns(some)
+            arrays = [_array(columns.get(field.name), common, field, rows) for field in schema]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _array(values: "list[Any] | pa.Array[Any] | None", common: Mapping[str, Any], field: Any, rows: int) -> Any:
@@ -74,70 +75,65 @@ def _array(values: "list[Any] | pa.Array[Any] | None", common: Mapping[str, Any]
     return values if isinstance(values, pa.Array) else pa.array(values, field.type)
 
 
-def _columns(found: list[Found]) -> dict[str, Any]:
+def _columns(found: Sequence[Found]) -> dict[str, Any]:
     """The columns that differ from record to record."""
-    records = [one.decoded.record for one in found]
-    events = [one.decoded.event for one in found]
-    errors = [one.decoded.error for one in found]
+    decoded = [record for one in found for record in one.records]
+    records = [one.record for one in decoded]
+    contents = zip(*(one.values for one in decoded), strict=True)
     return {
         "record_id": [record.record_id for record in records],
-        "offset": [one.chunk.offset + record.offset for one, record in zip(found, records, strict=True)],
-        "chunk": [one.number for one in found],
-        "chunk_ok": [one.chunk.ok for one in found],
-        "damaged": [one.damaged for one in found],
+        "offset": [one.chunk.offset + each.record.offset for one in found for each in one.records],
+        "chunk": _of_each(found, [one.number for one in found]),
+        "chunk_ok": _of_each(found, [one.chunk.ok for one in found]),
+        "damaged": _of_each(found, [one.damaged for one in found]),
         "digest": [record.digest for record in records],
         "filetime": [record.filetime if record.filetime < 1 << 63 else None for record in records],
-        "data": [None if error else payload(event) for event, error in zip(events, errors, strict=True)],
-        "error": [error or None for error in errors],
-        **_system([event.get("System") or {} for event in events]),
+        "error": [one.error or None for one in decoded],
+        **{name: _column(name, values) for name, values in zip(NAMES, contents, strict=True)},
     }
 
 
-def _system(systems: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns that every event has, such as time, number and provider. Each value may be absent."""
-    event_ids = _elements(systems, "EventID")
-    provider, execution = _attributes(systems, "Provider"), _attributes(systems, "Execution")
-    return {
-        "time": times(one.get("SystemTime") for one in _attributes(systems, "TimeCreated")),
-        "event_id": _numbers(event_ids, pa.uint32()),
-        "qualifiers": _numbers([one.get("Qualifiers") for one in _attributes(systems, "EventID")], pa.uint16()),
-        "level": _numbers(_elements(systems, "Level"), pa.uint8()),
-        "task": _numbers(_elements(systems, "Task"), pa.uint16()),
-        "opcode": _numbers(_elements(systems, "Opcode"), pa.uint8()),
-        "keywords": _numbers(_elements(systems, "Keywords"), pa.uint64()),
-        "event_version": _numbers(_elements(systems, "Version"), pa.uint8()),
-        "provider": _texts([one.get("Name") or one.get("EventSourceName") for one in provider]),
-        "channel": _texts(_elements(systems, "Channel")),
-        "computer": _texts(_elements(systems, "Computer")),
-        "user_sid": _texts([one.get("UserID") for one in _attributes(systems, "Security")]),
-        "process_id": _numbers([one.get("ProcessID") for one in execution], pa.uint32()),
-        "thread_id": _numbers([one.get("ThreadID") for one in execution], pa.uint32()),
-        "activity_id": _texts([one.get("ActivityID") for one in _attributes(systems, "Correlation")]),
-    }
+def _of_each(found: Sequence[Found], values: Sequence[Any]) -> list[Any]:
+    """The values of chunks, repeated for each of their records."""
+    return [value for one, value in zip(found, values, strict=True) for _ in one.records]
 
 
-def _elements(systems: list[Mapping[str, Any]], name: str) -> list[Any]:
-    return [system.get(name) for system in systems]
+_UNSIGNED = {
+    "event_id": pa.uint32(),
+    "qualifiers": pa.uint16(),
+    "level": pa.uint8(),
+    "task": pa.uint16(),
+    "opcode": pa.uint8(),
+    "keywords": pa.uint64(),
+    "event_version": pa.uint8(),
+    "process_id": pa.uint32(),
+    "thread_id": pa.uint32(),
+}
 
 
-_NOTHING: Mapping[str, Any] = {}
+def _column(name: str, values: Sequence[Any]) -> Any:
+    if name == "time":
+        return times(values)
+    return _numbers(values, _UNSIGNED[name]) if name in _UNSIGNED else _texts(values)
 
 
-def _attributes(systems: list[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
-    """The attributes of an element, which may be absent, or a plain value."""
-    elements = _elements(systems, name)
-    return [one.get("#attributes", _NOTHING) if type(one) is dict else _NOTHING for one in elements]
-
-
-def _numbers(values: list[Any], kind: pa.DataType) -> "pa.Array[Any]":
-    """Unsigned numbers. Other values, as in damaged records, become null."""
+def _numbers(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
+    """Unsigned numbers, which may be hexadecimal texts. Other values, as in damaged records, become null."""
     try:
         return pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # some are text, or out of range
-        return pa.array([number(value, kind.bit_width) for value in values], kind)
+        return pa.array([_number(value, kind.bit_width) for value in values], kind)
 
 
-def _texts(values: list[Any]) -> "pa.Array[Any]":
+def _number(value: Any, bits: int) -> int | None:
+    """See `number`. Most texts come again and again."""
+    return _number_of(value, bits) if type(value) is str else number(value, bits)
+
+
+_number_of = lru_cache(1 << 12)(number)
+
+
+def _texts(values: Sequence[Any]) -> "pa.Array[Any]":
     """Texts. Other values become null."""
     try:
         return pa.array(values, pa.string())
@@ -145,16 +141,17 @@ def _texts(values: list[Any]) -> "pa.Array[Any]":
         return pa.array([value if isinstance(value, str) else None for value in values], pa.string())
 
 
-_TIME = re.compile(r"(19[7-9]\d|20\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+_TIME = r"^(19[7-9]\d|20\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 
-def times(texts: Iterable[Any]) -> "pa.Array[Any]":
+def times(texts: Iterable[Any]) -> Any:
     """Parse texts such as 2022-02-05T19:18:52.123456Z into timestamp[us, UTC]; invalid times become null."""
-    plain = [text if isinstance(text, str) and _TIME.fullmatch(text) else None for text in texts]
+    given = _texts(list(texts))
+    plain = pc.if_else(pc.match_substring_regex(given, _TIME), given, None)
     try:
-        return pc.cast(pa.array(plain, pa.string()), pa.timestamp("us", "UTC"))
+        return pc.cast(plain, pa.timestamp("us", "UTC"))
     except pa.ArrowInvalid:  # a 30th of February
-        return pa.array([_time(text) for text in plain], pa.timestamp("us", "UTC"))
+        return pa.array([_time(text) for text in plain.to_pylist()], pa.timestamp("us", "UTC"))
 
 
 def _time(text: str | None) -> datetime | None:
