@@ -20,6 +20,10 @@ from fanfold.evidence import Evidence, show, tables, verification
 from fanfold.evidence import extract as extraction
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.coverage import logs
+from fanfold.evidence.report.case import load, machines
+from fanfold.evidence.report.exports import timesketch
+from fanfold.evidence.report.report import made
+from fanfold.evidence.units import quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
 from fanfold.storage import absolute
@@ -210,3 +214,58 @@ def extract(
     For example: `fanfold evidence extract db --to logs --origin carved`
     """
     return show.extracted(extraction.extract(database, to, origin or ()), to)
+
+
+@app.command
+def report(
+    database: Database,
+    image: Annotated[str | None, Parameter(help="A machine; all, if none is named.")] = None,
+    /,
+    *,
+    html: Annotated[Path | None, Parameter(help="A page to write: one file, without script or network.")] = None,
+    md: Annotated[Path | None, Parameter(help="A Markdown file to write.")] = None,
+    zone: Annotated[str | None, Parameter(help="The time zone to use, such as America/Denver.")] = None,
+    question: Annotated[
+        list[str], Parameter(help="Only this question, such as logon or usb; repeat the flag for several.")
+    ]
+    | None = None,
+    json: Json = False,
+) -> int:
+    """Tell what the records show, sentence by sentence, each with its records; and what they cannot show.
+
+    For example: `fanfold evidence report db --html report.html`
+    """
+    names = [image] if image else machines(database)
+    if not names:
+        raise UsageError(f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}")
+    if len(names) > 1 and (html or md):
+        raise UsageError(f"A page is on one machine. Name one of: {', '.join(names)}.")
+    for name in names:
+        show.reported(made(database, name, zone, question or ()), json, html, md)
+    return 0
+
+
+@app.command
+def timeline(
+    database: Database,
+    image: Annotated[str | None, Parameter(help="A machine; not needed if there is only one.")] = None,
+    /,
+    *,
+    where: Annotated[str | None, Parameter(help="A condition in SQL, such as: event_id = 4625")] = None,
+    format: Annotated[Literal["jsonl", "csv"], Parameter(help="Both as Timesketch imports them.")] = "jsonl",
+    out: Annotated[Path | None, Parameter(help="The file to write, instead of printing.")] = None,
+    zone: Annotated[str | None, Parameter(help="The time zone to use, such as America/Denver.")] = None,
+) -> int:
+    """Write the records of a machine with the names that Timesketch imports.
+
+    For example: `fanfold evidence timeline db --format csv --out timeline.csv`
+    """
+    names = machines(database)
+    if image is None and len(names) != 1:
+        raise UsageError(f"A timeline is of one machine. Name one of: {', '.join(names) or 'none'}.")
+    name = image or names[0]
+    clock = load(database, name, (24, 6013), zone).clock
+    chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")
+    rows = (row for batch in tables.events(database, chosen) for row in batch.to_pylist())
+    show.timeline(timesketch(rows, clock), format, out)
+    return 0

@@ -10,6 +10,7 @@ from typing import IO, Any
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from more_itertools import chunked
 from pyarrow import csv, parquet
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,10 @@ from rich.text import Text
 from fanfold.cli import show
 from fanfold.errors import UsageError
 from fanfold.evidence.extract import Extracted
+from fanfold.evidence.report.exports import FIELDS
+from fanfold.evidence.report.html import page
+from fanfold.evidence.report.report import Report
+from fanfold.evidence.report.text import lines, markdown
 from fanfold.evidence.verification import Checked
 
 COLUMNS = ("time", "computer", "channel", "event_id", "record_id", "data")
@@ -206,3 +211,35 @@ def extracted(units: Iterable[Extracted], folder: Path) -> int:
             show.note(f"{show.printable(unit.unit)}: {unit.error}")
     show.out.print(f"{chunks:,} chunks of event logs are in {folder}.")
     return 3 if failed else 0
+
+
+def reported(report: Report, as_json: bool, html: Path | None, md: Path | None) -> None:
+    """A report: as a page, as Markdown, as JSON or as text."""
+    for file, content in ((html, page), (md, lambda report: "\n".join(markdown(report)) + "\n")):
+        if file:
+            with _opened(file) as opened:
+                opened.write(content(report).encode("utf-8", "backslashreplace"))
+            show.note(f"The report is in {file}.")
+    if as_json:
+        show.put_json(report.to_json())
+    elif not (html or md):
+        for line in lines(report, min(show.out.width, 110)):
+            show.out.print(show.harmless(line), soft_wrap=True)
+
+
+def timeline(rows: Iterable[Mapping[str, Any]], kind: str, out: Path | None) -> None:
+    """Records as Timesketch imports them, to a file or to stdout."""
+    with _opened(out) as file:
+        if kind == "jsonl":
+            file.writelines(orjson.dumps(row) + b"\n" for row in rows)
+            return
+        writer: Any = None
+        for some in chunked(rows, 4096):
+            batch = _safe(pa.RecordBatch.from_pylist([dict(row) for row in some]))
+            if writer is None:
+                writer = csv.CSVWriter(file, batch.schema)
+            writer.write(batch)
+        if writer is None:
+            file.write((",".join(FIELDS) + "\n").encode())
+        else:
+            writer.close()

@@ -4,17 +4,19 @@ A unit is current if its version is the newest version of its container: a log t
 before, and the rows of the old ones remain. A unit without a row is still being read, so its records are left out.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lance
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 import fanfold
 from fanfold.errors import UsageError
 from fanfold.evidence import Evidence
-from fanfold.evidence.units import CONTAINERS, CONTENTS, EVENTS
+from fanfold.evidence.units import CONTAINERS, CONTENTS, EVENTS, quoted
 from fanfold.storage import first_line
 
 UNITS, FACTS = Evidence.name, f"{Evidence.name}_facts"
@@ -35,6 +37,26 @@ def units(database: str) -> Iterator[dict[str, Any]]:
     current = _current(database)
     for batch in table_of(database, UNITS).to_batches():
         yield from batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist()
+
+
+def container(database: str, image: str) -> dict[str, Any]:
+    """The row of a disk image; empty for loose logs."""
+    for row in table_of(database, CONTAINERS).to_table(filter=f"key = {quoted(image)}").to_pylist():
+        if row["segments"]:
+            return dict(row)
+    return {}
+
+
+def facts(database: str, image: str) -> list[dict[str, Any]]:
+    """What is known of an image besides its records, with `value` as an object."""
+    done = _named(table_of(database, UNITS).to_table(["key", "version"])).combine_chunks()
+    try:
+        table = fanfold.open_table(database, FACTS)
+    except UsageError:  # no unit has any
+        return []
+    found = table.to_table(filter=f"image = {quoted(image)}")
+    current = found.filter(pc.is_in(_named(found), done))
+    return [row | {"value": orjson.loads(row["value"])} for row in current.to_pylist()]
 
 
 def stages(database: str) -> set[str]:
@@ -142,7 +164,13 @@ def named(database: str, record: str) -> list[dict[str, Any]]:
 
 
 def _is_named(row: dict[str, Any], log: str) -> bool:
-    """Whether a log has this name, with or without its ending, its folders and its image."""
-    place = f"/{row['image']}/{row['path'] or ''}".lower()
-    name = f"/{log.lower()}"
-    return place.endswith((name, f"{name}.evtx"))
+    """Whether a log has this name: with or without its ending, its maker, its folders and its image."""
+    path = row["path"] or f"{row['channel'] or ''}.evtx"
+    place, name = f"/{row['image']}/{path}".lower(), f"/{log.lower()}"
+    return place.endswith((name, f"{name}.evtx")) or short_log(path).lower() == log.lower()
+
+
+def short_log(path: str) -> str:
+    """The short name of a log: that of its file, without its maker and its ending."""
+    name = re.sub(r"\.evtx$", "", path.replace("\\", "/").rpartition("/")[2], flags=re.IGNORECASE)
+    return name.replace("%4", "/").removeprefix("Microsoft-Windows-")

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes windows.ntfs.xz, the NTFS volume of the tests. As root, with ntfs-3g, attr and xz; run from the repository's root.
+# Makes the NTFS volumes of the tests. As root, with ntfs-3g, attr and xz; run from the repository's root.
 #
+# mesa.ntfs.xz: the logs of mesa.py. windows.ntfs.xz:
 #   Windows/System32/winevt/Logs/      Security, System and a third log, as event_logs.COUNTS has them
 #   Windows/System32/winevt/Logs/      Setup.evtx, 40 records, deleted
 #   gone/archive/Old.evtx              250 records, deleted together with its folders
@@ -39,4 +40,11 @@ rm -r "$logs/Setup.evtx" "$work/at/gone"
 umount "$work/at"
 
 xz -9e -c "$work/volume" > "$here/windows.ntfs.xz"
+
+mkntfs -F -q -p 2048 -c 4096 -L OS "$work/volume"
+mounted
+mkdir -p "$logs"
+PYTHONPATH=tests .venv/bin/python tests/evidence/mesa.py "$logs"
+umount "$work/at"
+xz -9e -c "$work/volume" > "$here/mesa.ntfs.xz"
 rm -r "$work"

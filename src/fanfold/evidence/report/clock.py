@@ -1,0 +1,106 @@
+"""The time as the users of a machine saw it.
+
+Windows notes its time zone in two ways: event 24 of Kernel-General has the bias in force (minutes west of UTC), and
+event 6013 of EventLog has the zone's name, with its standard bias, which is not the bias in force in summer. A zone may
+change within one log, so both are taken in the order of the records.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fanfold.errors import UsageError
+
+if TYPE_CHECKING:
+    from fanfold.evidence.report.case import Record
+
+
+class _Zone(NamedTuple):
+    since: datetime | None
+    zone: tzinfo
+    name: str
+    """As Windows or the IANA calls it; empty if only the bias is known."""
+    ref: str
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time zones of a machine, in the order of its records."""
+
+    zones: Sequence[_Zone]
+
+    @classmethod
+    def of(cls, records: "Sequence[Record]", chosen: str | None = None) -> "Clock":
+        """The zones that records tell, or the one that was chosen. Raises UsageError for an unknown one."""
+        if chosen:
+            return cls([_Zone(None, _by_name(chosen), chosen, "")])
+        in_order = sorted(records, key=lambda record: (record.log, record.record_id))
+        told = [record for record in in_order if record.origin == "live"]
+        names = [record.text("7").partition(" ")[2] for record in told if record.event_id == 6013]
+        named = {name: zone for name in names if (zone := by_windows_name(name))}
+        return cls([found for record in told if (found := _told(record, named))])
+
+    @property
+    def name(self) -> str:
+        """The last zone's name: Mountain Standard Time, America/Denver, or UTC-05:00. Empty if none is known."""
+        return next((zone.name for zone in reversed(self.zones) if zone.name), str(self.zones[-1].zone) if self.zones
+                    else "")  # fmt: skip
+
+    @property
+    def ref(self) -> str:
+        """The record that tells the last zone; empty if it was chosen, or none is known."""
+        return self.zones[-1].ref if self.zones else ""
+
+    def local(self, time: datetime) -> datetime:
+        """A time in the zone that was in force then, as far as it is known; else in UTC."""
+        zone: tzinfo = UTC
+        for number, told in enumerate(self.zones):
+            if number == 0 or told.since is None or told.since <= time:
+                zone = told.zone
+        return time.astimezone(zone)
+
+    def full(self, time: datetime) -> str:
+        """A time for people: Sun 23 May 2021, 16:24:16 MDT (22:24:16 UTC)."""
+        local = self.local(time)
+        if not local.utcoffset():
+            return f"{local:%a} {local.day} {local:%b %Y, %H:%M:%S} UTC"
+        utc = time.astimezone(UTC)
+        day = "" if utc.date() == local.date() else f"{utc.day} {utc:%b} "
+        return f"{local:%a} {local.day} {local:%b %Y, %H:%M:%S} {local:%Z} ({day}{utc:%H:%M:%S} UTC)"
+
+    def short(self, time: datetime) -> str:
+        """The time of day: 16:24:16 MDT."""
+        return f"{self.local(time):%H:%M:%S %Z}"
+
+
+def _told(record: "Record", named: Mapping[str, tzinfo]) -> _Zone | None:
+    """The zone that a record tells. A bias stands for the zone that has it then, of those that other records name."""
+    if record.event_id == 6013:
+        name = record.text("7").partition(" ")[2]
+        return _Zone(record.time, named[name], name, record.ref) if name in named else None
+    bias = record.number("CurrentBias")
+    if bias is None or record.time is None:
+        return None
+    offset = timedelta(minutes=-(bias - (1 << 32) if bias >= 1 << 31 else bias))
+    if abs(offset) >= timedelta(days=1):
+        return None
+    for name, zone in named.items():
+        if record.time.astimezone(zone).utcoffset() == offset:
+            return _Zone(record.time, zone, name, record.ref)
+    return _Zone(record.time, timezone(offset), "", record.ref)
+
+
+def by_windows_name(name: str) -> tzinfo | None:
+    """The zone that Windows calls so, in English."""
+    from tzlocal.windows_tz import win_tz
+
+    return ZoneInfo(win_tz[name]) if name in win_tz else None
+
+
+def _by_name(name: str) -> tzinfo:
+    try:
+        return by_windows_name(name) or ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(f"'{name}' is not a time zone. Write a name such as America/Denver, or UTC.") from None

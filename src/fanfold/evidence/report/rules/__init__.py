@@ -1,0 +1,30 @@
+"""The questions, in the order of the report."""
+
+from fanfold.evidence.report.findings import Rule
+from fanfold.evidence.report.rules import (
+    accounts,
+    clearing,
+    devices,
+    limits,
+    logons,
+    machine,
+    neighbours,
+    power,
+    programs,
+    taking,
+)
+
+RULES: tuple[Rule, ...] = (
+    machine.RULE,
+    logons.RULE,
+    logons.REMOTE,
+    devices.RULE,
+    programs.RULE,
+    taking.RULE,
+    neighbours.RULE,
+    accounts.RULE,
+    power.RULE,
+    clearing.RULE,
+    limits.RULE,
+)
+"""All rules. `limits` comes last: it says what none of the others can tell."""

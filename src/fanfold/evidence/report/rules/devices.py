@@ -1,0 +1,170 @@
+"""Which USB disks were connected, and under which letter."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
+
+_USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
+_AT_ONCE = timedelta(seconds=10)
+"""A volume that is mounted so soon after a disk was connected is taken for one of it."""
+
+
+@dataclass
+class Connection:
+    """A USB disk, from when it was connected to when it was taken out."""
+
+    record: Record
+    until: datetime | None = None
+    """When it was taken out; None if no record tells."""
+    ended: Record | None = None
+    letters: dict[str, list[Record]] = field(default_factory=dict)
+    """The letters of its volumes, each with the records that tell."""
+    letter_status: Status = "likely"
+
+    @property
+    def since(self) -> datetime:
+        """When it was connected."""
+        assert self.record.time
+        return self.record.time
+
+    def held(self, letter: str, time: datetime) -> bool:
+        """Whether a letter was this disk's at a time."""
+        return letter in self.letters and self.since <= time and (self.until is None or time <= self.until)
+
+
+def name_of(record: Record) -> str:
+    """A disk's maker and model: WD "easystore 264D"."""
+    maker, model = record.text("Manufacturer"), record.text("Model")
+    return " ".join(filter(None, [maker, f'"{model}"' if model else ""])) or "of an unknown maker"
+
+
+def serials(record: Record) -> str:
+    """A disk's serial numbers: the one that the disk gives, and the one of the USB device."""
+    disk = record.text("SerialNumber")
+    device = record.text("ParentId").rpartition("\\")[2]
+    found = [f"serial (SCSI) {disk}"] if disk else []
+    if device and device[1:2] != "&" and device != disk:  # with one, Windows has made it up
+        found.append(f"serial (USB) {device}")
+    return ", ".join(found) or "no serial"
+
+
+def connections(case: Case) -> list[Connection]:
+    """The USB disks that were connected, in the order of the records."""
+    found: list[Connection] = []
+    for record in case.of("Partition", 1006):
+        if record.number("BusType") != _USB or not record.time:
+            continue
+        if record.number("Capacity"):
+            found.append(Connection(record))
+            continue
+        for connection in reversed(found):  # a capacity of 0: it was taken out
+            if connection.until is None and _same_disk(connection.record, record):
+                connection.until, connection.ended = record.time, record
+                break
+    for connection in found:
+        _find_letters(case, connection)
+    return found
+
+
+def _same_disk(one: Record, other: Record) -> bool:
+    keys = ("SerialNumber", "ParentId", "DiskId")
+    return any(one.text(key) and one.text(key) == other.text(key) for key in keys)
+
+
+def _find_letters(case: Case, connection: Connection) -> None:
+    """Find the letters of a disk: by its serial number where Ntfs gives it, else by the time."""
+    serial = connection.record.text("SerialNumber")
+    for record in case.of("Ntfs", 4, 9, 10):
+        letter = record.text("VolumeId")
+        if (
+            record.number("BusType") == _USB
+            and _is_letter(letter)
+            and _within(connection, record)
+            and serial
+            and serial in (record.text("DeviceSerialNumber"), record.text("AdapterSerialNumber"))
+        ):
+            connection.letters.setdefault(letter.upper(), []).append(record)
+            connection.letter_status = status_of(record)
+    if connection.letters:
+        return
+    for record in [*case.of("Ntfs", 142), *case.of("Kernel-IO", 1, 2)]:
+        letter = record.text("VolumeName")
+        is_new = record.time and timedelta() <= record.time - connection.since <= _AT_ONCE
+        if _is_letter(letter) and is_new and str(record.data.get("IsBootVolume")).lower() != "true":
+            connection.letters.setdefault(letter.upper(), []).append(record)
+
+
+def _within(connection: Connection, record: Record) -> bool:
+    return bool(
+        record.time
+        and connection.since - _AT_ONCE <= record.time
+        and (connection.until is None or record.time <= connection.until)
+    )
+
+
+def _is_letter(name: str) -> bool:
+    return len(name) == 2 and name[0].isalpha() and name[1] == ":" and name.upper() != "C:"
+
+
+def _plugged(case: Case, connection: Connection) -> list[Record]:
+    """The records of the set-up of the device, at the same time."""
+    return [
+        record
+        for record in case.of("Kernel-PnP", 400, 410)
+        if record.time
+        and abs(record.time - connection.since) <= _AT_ONCE
+        and record.text("DeviceInstanceId").upper().startswith(("USBSTOR\\", "SCSI\\DISK"))
+    ]
+
+
+def _answer(case: Case) -> Iterator[Finding]:
+    found = connections(case)
+    for connection in reversed(found):
+        record = connection.record
+        records = [record, *_plugged(case, connection)]
+        text = f"{case.clock.full(connection.since)}: USB disk {name_of(record)}, {serials(record)}, {size_in_words(record.number('Capacity') or 0)}."
+        details = [*_letters(connection)]
+        if connection.until and connection.ended:
+            text_of_end = f"It was taken out {case.clock.short(connection.until)}."
+            details.append(Finding("usb.removed", text_of_end, status_of(connection.ended), connection.until,
+                                   [connection.ended]))  # fmt: skip
+        yield Finding("usb.connected", text, status_of(record), connection.since, records, reason_of(record), details)
+    if not found:
+        yield from _none(case)
+
+
+def _letters(connection: Connection) -> Iterator[Finding]:
+    for letter, records in connection.letters.items():
+        if connection.letter_status == "shown":
+            yield Finding("usb.letter", f"Its volume was {letter}", "shown", records[0].time, records[:2],
+                          "the volume's record has the disk's serial number")  # fmt: skip
+            continue
+        after = max(0, round((records[0].time - connection.since).total_seconds())) if records[0].time else 0
+        yield Finding("usb.letter", f"Its volume was {letter}", "likely", records[0].time, records[:2],
+                      f"the volume was mounted {after} s after the disk was connected")  # fmt: skip
+    if not connection.letters:
+        yield Finding("usb.letter", "Its letter is not known.", "not recorded",
+                      reason="no record of Ntfs or Kernel-IO names a volume within 10 s")  # fmt: skip
+
+
+def _none(case: Case) -> Iterator[Finding]:
+    log = case.log("Partition/Diagnostic")
+    text = "No USB disk is recorded."
+    if log is None or not log["records"]:
+        reason = "there is no record in the log Partition/Diagnostic"
+        yield Finding("usb.none", text, "not recorded", reason=reason)
+        return
+    ids = f"{log['first_record_id']:,} to {log['last_record_id']:,}"
+    reason = f"the log Partition/Diagnostic has its records {ids}, none of a disk on USB"
+    yield Finding("usb.none", text, "shown", reason=reason)
+
+
+def at_that_moment(found: Sequence[Connection], letter: str, time: datetime) -> Connection | None:
+    """The USB disk that had a letter at a time."""
+    return next((one for one in reversed(found) if one.held(letter.upper(), time)), None)
+
+
+RULE = Rule("usb", "What was connected", (1, 2, 4, 9, 10, 142, 400, 410, 1006), _answer)

@@ -1,0 +1,80 @@
+"""Which machine this is: its names, its system, its time zone."""
+
+from collections.abc import Iterator
+
+from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.findings import Finding, Rule, status_of
+
+_BUILDS = {
+    7601: "Windows 7 or Server 2008 R2",
+    9600: "Windows 8.1 or Server 2012 R2",
+    14393: "Windows 10 1607 or Server 2016",
+    17763: "Windows 10 1809 or Server 2019",
+    18363: "Windows 10 1909",
+    19041: "Windows 10 2004 to 22H2",
+    20348: "Windows Server 2022",
+    22000: "Windows 11 21H2",
+    22621: "Windows 11 22H2",
+    22631: "Windows 11 23H2",
+    26100: "Windows 11 24H2 or Server 2025",
+}
+"""Windows versions by the build of their kernel, which an update may leave as it is.
+
+See learn.microsoft.com, "Windows release information".
+"""
+
+
+def names(case: Case) -> list[Record]:
+    """The record that first has each name of the machine, in their order. Its own log is the one called System."""
+    found: dict[str, Record] = {}
+    for record in case.records:
+        if record.log == "System" and record.origin == "live" and record.computer:
+            found.setdefault(record.computer.partition(".")[0].lower(), record)
+    return list(found.values())
+
+
+def _system(case: Case) -> Iterator[Finding]:
+    """The version of Windows: by its product name if a record has it, else by its build."""
+    for record in reversed([*case.of("EventLog", 6013)]):
+        if product := product_of(record):
+            yield Finding("machine.system", f"{product}.", status_of(record), None, [record])
+            return
+    boots = [*case.of("Kernel-General", 12)]
+    if boots and (build := boots[-1].number("BuildVersion")):
+        named = f" ({_BUILDS[build]})" if build in _BUILDS else ""
+        yield Finding("machine.system", f"Windows build {build}{named}.", status_of(boots[-1]), None, boots[-1:])
+
+
+def product_of(record: Record) -> str:
+    """The product and its build, which event 6013 has among its binary data: Windows 10 Pro, 10.0.19043 Build 19043."""
+    try:
+        texts = bytes.fromhex(record.text("Binary")).decode("utf-16-le").split("\0")
+    except ValueError:
+        return ""
+    return ", ".join(text.strip() for text in texts[2:4]) if len(texts) > 3 and "Windows" in texts[2] else ""
+
+
+def _answer(case: Case) -> Iterator[Finding]:
+    if known := names(case):
+        *before, last = known
+        text = f"The machine was called {last.computer}."
+        if before:
+            text = f"{text} Before: {', '.join(record.computer for record in before)}."
+        yield Finding("machine.name", text, status_of(last), last.time, known)
+    yield from _system(case)
+    clock = case.clock
+    if not clock.zones:
+        yield Finding(
+            "machine.zone",
+            "The time zone is not known: all times are in UTC.",
+            "not recorded",
+            reason="no event 24 of Kernel-General and no event 6013 of EventLog",
+        )
+    elif clock.ref:
+        told = [record for record in case.records if record.ref == clock.ref]
+        yield Finding("machine.zone", f"Time zone: {clock.name}.", status_of(*told), None, told)
+    else:
+        yield Finding("machine.zone", f"Times are in the zone {clock.name}, as chosen.", "shown")
+
+
+RULE = Rule("machine", "The machine", (12, 24, 6005, 6006, 6009, 6013, 1074), _answer)

@@ -1,0 +1,158 @@
+"""What ran from a USB disk, and which programs for imaging or collecting ran at all."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, status_of
+from fanfold.evidence.report.rules.devices import Connection, at_that_moment, connections, name_of
+
+_TOOLS = (
+    (r"ftk ?imager.*\.exe", "an imaging program"),
+    (r"encase.*\.exe", "an imaging program"),
+    (r"(xways|x-ways|xwforensics|winhex).*\.exe", "an imaging program"),
+    (r"(dd|dcfldd|dc3dd|ewfacquire)\.exe", "an imaging program"),
+    (r"(magnet|axiom|macquire|magnetacquire|magnetramcapture).*\.exe", "an imaging program"),
+    (r"(disk2vhd|osfclone|osforensics|belkasoft.*|arsenal.*)(64)?\.exe", "an imaging program"),
+    (r"g?kape\.exe", "a collection program"),
+    (r"(velociraptor|cylr|cdir.*|brimorlabs.*|redline.*)\.exe", "a collection program"),
+    (r"(winpmem|dumpit|ramcapture.*|comae.*|mdd|fastdump.*)(64)?\.exe", "a program that copies memory"),
+)
+"""Programs by the names of their files."""
+_DRIVERS = (
+    (r"ad_driver", "FTK Imager"),
+    (r"winpmem|pmem", "WinPmem"),
+    (r"dumpit", "DumpIt"),
+    (r"ramcapture", "Belkasoft RAM Capturer"),
+)
+"""Drivers that such programs install when they start, by the names of their files."""
+_SOURCES = ("Security 4688", "Sysmon 1", "Program-Telemetry 500 and 505")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a program."""
+
+    record: Record
+    path: str
+    version: str = ""
+    original: str = ""
+    """The name that its maker gave the file."""
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return self.path.replace("/", "\\").rpartition("\\")[2].lower()
+
+    @property
+    def letter(self) -> str:
+        """The drive that it ran from; empty if it is not known."""
+        return self.path[:2].upper() if re.match("[A-Za-z]:", self.path) else ""
+
+    @property
+    def kind(self) -> str:
+        """What kind of program it is by its name; empty if it is none of `_TOOLS`."""
+        return next((what for pattern, what in _TOOLS if re.fullmatch(pattern, self.name)), "")
+
+
+def starts(case: Case) -> list[Start]:
+    """The programs that started, as far as anything tells."""
+    found = [Start(record, record.text("NewProcessName")) for record in case.of("Security-Auditing", 4688)]
+    for record in case.of("Sysmon", 1):
+        found.append(Start(record, record.text("Image"), record.text("FileVersion"), record.text("OriginalFileName")))
+    for record in case.of("Application-Experience", 500, 505):
+        found.append(Start(record, record.text("ExePath"), record.text("ExeVersion", "FileVersion")))
+    return [start for start in found if start.path]
+
+
+def _answer(case: Case) -> Iterator[Finding]:
+    started, disks = starts(case), connections(case)
+    told = 0
+    for start in started:
+        disk = at_that_moment(disks, start.letter, start.record.time) if start.record.time else None
+        if disk:
+            yield _from_disk(case, start, disk)
+        elif start.kind:
+            yield _tool(case, start)
+        elif start.letter not in ("", *_own_drives(case)):
+            yield _elsewhere(case, start)
+        else:
+            continue
+        told += 1
+    drivers = [*_drivers(case)]
+    yield from drivers
+    if not told and not drivers:
+        yield _none(case, started)
+
+
+def _own_drives(case: Case) -> set[str]:
+    """The drives of disks that are built in, as Ntfs names them; C: if it names none."""
+    found = {"C:"}
+    for record in case.of("Ntfs", 4, 9, 10):
+        if record.number("BusType") not in (None, 7) and record.text("VolumeId"):
+            found.add(record.text("VolumeId").upper())
+    return found
+
+
+def _words(start: Start) -> str:
+    version = f" {start.version}" if start.version else ""
+    kind = f", {start.kind}" if start.kind else ""
+    original = start.original.lower()
+    renamed = f" (its maker called it {start.original})" if original not in ("", "-", start.name) else ""
+    return f"{start.path}{version}{kind}{renamed if start.kind else ''}"
+
+
+def _when(case: Case, time: datetime | None) -> str:
+    return f"{case.clock.full(time)}: " if time else ""
+
+
+def _from_disk(case: Case, start: Start, disk: Connection) -> Finding:
+    record = start.record
+    tie = disk.letters[start.letter][:1]
+    text = f"{_when(case, record.time)}{_words(start)}. {start.letter} was then the USB disk {name_of(disk.record)}."
+    status: Status = status_of(record) if disk.letter_status == "shown" else "likely"
+    reason = reason_of(record) or ("" if status == "shown" else f"that {start.letter} was this disk is likely")
+    return Finding("program.from_usb", text, status, record.time, [record, disk.record, *tie], reason)
+
+
+def _tool(case: Case, start: Start) -> Finding:
+    text = f"{_when(case, start.record.time)}{_words(start)}, by its name."
+    return Finding("program.tool", text, status_of(start.record), start.record.time, [start.record],
+                   reason_of(start.record))  # fmt: skip
+
+
+def _elsewhere(case: Case, start: Start) -> Finding:
+    text = f"{_when(case, start.record.time)}{_words(start)}. Which disk {start.letter} was is not recorded."
+    return Finding("program.other_drive", text, status_of(start.record), start.record.time, [start.record],
+                   reason_of(start.record))  # fmt: skip
+
+
+def _drivers(case: Case) -> Iterator[Finding]:
+    """Drivers of imaging programs that were installed: a program started, though not from where."""
+    for record in [*case.of("Service Control Manager", 7045), *case.of("Security-Auditing", 4697)]:
+        path = record.text("ImagePath", "ServiceFileName")
+        tool = next((tool for pattern, tool in _DRIVERS if re.search(pattern, path, re.IGNORECASE)), None)
+        if tool:
+            text = f"{_when(case, record.time)}the driver {path} was installed, as {tool} does when it starts."
+            reason = "the record does not tell where the program was"
+            yield Finding("program.driver", text, "likely", record.time, [record], reason)
+
+
+def _none(case: Case, started: list[Start]) -> Finding:
+    reasons = []
+    sources = (("Security", 4688, "Security-Auditing"), ("Sysmon/Operational", 1, "Sysmon"))
+    for log, event, provider in sources:
+        number = sum(1 for _ in case.of(provider, event))
+        reasons.append(f"{log}: {number:,} records of starts (event {event})" if number else
+                       f"{log}: no event {event}" if case.log(log) else f"{log}: no such log")  # fmt: skip
+    number = sum(1 for _ in case.of("Application-Experience", 500, 505))
+    reasons.append(f"Program-Telemetry: {number:,} records, of programs that need a compatibility fix only")
+    drives = sorted({start.letter for start in started if start.letter})
+    seen = f" Those recorded ran from {', '.join(drives)}." if drives else ""
+    text = f"No program is recorded that ran from a USB disk, and none for imaging.{seen}"
+    return Finding("program.none", text, "not recorded", reason="; ".join(reasons))
+
+
+RULE = Rule("program", "What ran from it", (1, 4, 9, 10, 500, 505, 4688, 4697, 7045), _answer)

@@ -1,0 +1,73 @@
+"""A report as text: for a terminal, and as Markdown."""
+
+from collections.abc import Iterator
+from textwrap import wrap
+
+from fanfold.evidence.report.findings import Finding
+from fanfold.evidence.report.report import Report
+
+_WIDTH = 78  # of a sentence
+_STATUS = 17  # characters of the longest status, and two
+_REFS = 4  # records that a sentence names
+
+
+def lines(report: Report, width: int = 100) -> Iterator[str]:
+    """The lines of a report; every sentence has its status, and the records that it rests on."""
+    yield report.title
+    for sentence in [*report.container, report.sources]:
+        yield from wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
+    for section in report.sections:
+        yield ""
+        yield section.title.upper()
+        for finding in section.findings:
+            yield from _finding(finding, width, 1)
+            for detail in finding.details:
+                yield from _finding(detail, width, 3)
+    yield ""
+    yield from wrap(
+        "Show a record with: fanfold evidence show DATABASE RECORD. "
+        "This report is a lead for an examiner, not an opinion.", width,
+    )  # fmt: skip
+
+
+def _finding(finding: Finding, width: int, indent: int) -> Iterator[str]:
+    """A sentence and, below it, its status, its reason and its records."""
+    space = " " * indent
+    yield from wrap(finding.text, width, initial_indent=space, subsequent_indent=f"{space}  ")
+    yield from wrap(grounds(finding), width, initial_indent=f"{space}    ", subsequent_indent=f"{space}    ")
+
+
+def grounds(finding: Finding) -> str:
+    """How far a sentence holds, and what it rests on: likely, since ... [Security#51234]."""
+    reason = f": {finding.reason}" if finding.reason else ""
+    return f"{finding.status}{reason}{references(finding)}"
+
+
+def references(finding: Finding) -> str:
+    """The records of a sentence, in brackets; empty if it has none."""
+    refs = finding.refs
+    more = f", and {len(refs) - _REFS} more" if len(refs) > _REFS else ""
+    return f" [{', '.join(refs[:_REFS])}{more}]" if refs else ""
+
+
+def markdown(report: Report) -> Iterator[str]:
+    """The lines of a report in Markdown."""
+    yield f"# {_escaped(report.title)}"
+    yield ""
+    for sentence in [*report.container, report.sources]:
+        yield f"{_escaped(sentence)}  "
+    for section in report.sections:
+        yield ""
+        yield f"## {section.title}"
+        yield ""
+        for finding in section.findings:
+            yield f"- {_escaped(finding.text)} *{_escaped(grounds(finding))}*"
+            for detail in finding.details:
+                yield f"  - {_escaped(detail.text)} *{_escaped(grounds(detail))}*"
+
+
+def _escaped(text: str) -> str:
+    """A text without what Markdown, or HTML in it, would take for its own."""
+    for mark in "\\`*_[]<>#|":
+        text = text.replace(mark, f"\\{mark}")
+    return text
