@@ -40,10 +40,10 @@ class ScanOptions:
     retry_failed: Annotated[bool, Parameter(negative="")] = field(
         default=False, metadata=PlanOptions.__dataclass_fields__["retry_failed"].metadata
     )
-    carve: Annotated[bool, Parameter(help="Look for event logs in all bytes of disk images, free space included.")] = (
+    carve: Annotated[bool, Parameter(help="Look for event logs in all bytes of a disk image, free space included.")] = (
         True
     )
-    verify: Annotated[bool, Parameter(help="Verify disk images: each chunk, and the digests of the whole.")] = True
+    verify: Annotated[bool, Parameter(help="Verify each disk image: its chunks, and the digests of the whole.")] = True
 
     def stages(self) -> list[list[str]]:
         """The stages of units, in the order in which they are read; those together are read side by side."""

@@ -58,17 +58,17 @@ def grouped(items: Iterable[Item]) -> Iterator[list[Item]]:
     for item in items:
         below, _, name = item.path.rpartition("/")
         if below != folder:
-            yield from _images(held)
+            yield from _sets(held)
             held, folder = {}, below
         place = place_of_segment(name)
         if place is None or place[1] in held.setdefault(place[0], {}):
             yield [item]
         else:
             held[place[0]][place[1]] = item
-    yield from _images(held)
+    yield from _sets(held)
 
 
-def _images(held: dict[str, dict[int, Item]]) -> Iterator[list[Item]]:
+def _sets(held: dict[str, dict[int, Item]]) -> Iterator[list[Item]]:
     """The images of a folder, and the files that only have a name like a segment's."""
     for series, numbered in held.items():
         first = next((number for number in (0, 1) if number in numbered), None)

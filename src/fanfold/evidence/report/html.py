@@ -34,7 +34,8 @@ li.cannot { border-color: var(--cannot); }
 .possible > .grounds b { color: var(--possible); } .not > .grounds b { color: var(--unknown); }
 .cannot > .grounds b { color: var(--cannot); }
 code { font: .8125rem/1.4 ui-monospace, "Cascadia Mono", monospace; }
-svg { display: block; width: 100%; height: auto; margin: .75rem 0; background: var(--soft); border-radius: .4rem; }
+figure { margin: 1rem 0; } figcaption { color: var(--faint); font-size: .875rem; margin-bottom: .25rem; }
+svg { display: block; width: 100%; min-width: 40rem; height: auto; background: var(--soft); border-radius: .4rem; }
 svg text { fill: var(--faint); font: 11px system-ui, sans-serif; } svg .lane { stroke: var(--line); }
 svg .bar { fill: var(--likely); opacity: .35; } svg .mark { fill: var(--shown); } svg .usb { fill: var(--possible); }
 svg .program { fill: var(--cannot); } svg .power { fill: var(--faint); }
@@ -42,11 +43,12 @@ table { border-collapse: collapse; width: 100%; font-size: .875rem; } th, td { t
   border-bottom: 1px solid var(--line); vertical-align: top; } td.number { text-align: right; white-space: nowrap; }
 .wide { overflow-x: auto; } footer { margin-top: 2.5rem; color: var(--faint); font-size: .875rem; }
 @media print { body { max-width: none; padding: 0; font-size: 10.5pt; } @page { margin: 18mm; } svg { border: 1px solid
-  var(--line); } .wide { overflow: visible; } }
+  var(--line); min-width: 0; } .wide { overflow: visible; } }
 """
 _LANES = (("logons", "logon.", "mark"), ("USB disks", "usb.", "usb"), ("programs", "program.", "program"),
           ("power", "power.", "power"))  # fmt: skip
-_LEFT, _WIDTH, _LANE = 150, 860, 22  # pixels of the picture
+_LEFT, _WIDTH, _LANE = 150, 860, 22  # pixels of a timeline
+_NAME = 20  # characters of a lane's name
 _MOST_LOGS = 8
 
 
@@ -62,7 +64,7 @@ def page(report: Report) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
-        f"<h1>{title}</h1>{about}{_pictures(report)}{sections}{_logs(report.case)}"
+        f"<h1>{title}</h1>{about}{_timelines(report)}{sections}{_logs(report.case)}"
         "<footer><p>Each sentence says how far it holds. <b>Shown</b>: a sound record says so. <b>Likely</b>: records "
         "say so together, or a recovered one does. <b>Possible</b>: it fits what is recorded, and so do other things. "
         "<b>Not recorded</b>: the machine does not record it, or not any more. <b>Cannot be shown</b>: no log could."
@@ -111,7 +113,7 @@ def _day(case: Case, time: datetime | None) -> str:
     return f"{case.clock.local(time):%Y-%m-%d %H:%M}" if time else "?"
 
 
-def _pictures(report: Report) -> str:
+def _timelines(report: Report) -> str:
     """The whole time, and the last quarter of an hour."""
     last = report.case.last
     if last is None:
@@ -119,13 +121,13 @@ def _pictures(report: Report) -> str:
     end = last["last_time"]
     timed = [(finding, finding.time) for finding in report.findings if finding.time]
     begin = min([time for _, time in timed if time <= end], default=end - timedelta(hours=1))
-    whole = _picture(report, timed, begin, end, "The whole time")
-    return whole + _picture(
+    whole = _timeline(report, timed, begin, end, "The whole time")
+    return whole + _timeline(
         report, timed, end - timedelta(minutes=15), end, "The last 15 minutes before the last record"
     )
 
 
-def _picture(report: Report, timed: list[tuple[Finding, datetime]], begin: datetime, end: datetime, title: str) -> str:
+def _timeline(report: Report, timed: list[tuple[Finding, datetime]], begin: datetime, end: datetime, title: str) -> str:
     """A timeline: a lane for each kind of finding, and a bar for each of the most telling logs."""
     span = max((end - begin).total_seconds(), 1)
 
@@ -136,8 +138,8 @@ def _picture(report: Report, timed: list[tuple[Finding, datetime]], begin: datet
         (log for log in report.case.logs if log["records"] and log["first_time"] and log["last_time"] >= begin),
         key=lambda log: -log["records"],
     )[:_MOST_LOGS]
-    height = (len(_LANES) + len(logs)) * _LANE + 46
-    parts = [f'<text x="8" y="16">{escape(title)}</text>', *_ticks(report.case, begin, end)]
+    height = (len(_LANES) + len(logs)) * _LANE + 34
+    parts = [*_ticks(report.case, begin, end)]
     y = 38
     for name, prefix, style in _LANES:
         parts.append(_lane(name, y))
@@ -154,11 +156,12 @@ def _picture(report: Report, timed: list[tuple[Finding, datetime]], begin: datet
                      f"<title>{_text(name)}: {log['records']:,} records</title></rect>")  # fmt: skip
         y += _LANE
     box = f"0 0 {_LEFT + _WIDTH + 20} {height}"
-    return f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    drawn = f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    return f'<figure><figcaption>{escape(title)}</figcaption><div class="wide">{drawn}</div></figure>'
 
 
 def _lane(name: str, y: int) -> str:
-    shown = name if len(name) <= 22 else f"{name[:21]}…"
+    shown = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
     return (
         f'<text x="8" y="{y + 4}">{_text(shown)}</text>'
         f'<line class="lane" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{y}" y2="{y}"/>'

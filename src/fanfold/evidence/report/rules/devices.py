@@ -125,7 +125,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     for connection in reversed(found):
         record = connection.record
         records = [record, *_plugged(case, connection)]
-        text = f"{case.clock.full(connection.since)}: USB disk {name_of(record)}, {serials(record)}, {size_in_words(record.number('Capacity') or 0)}."
+        size = size_in_words(record.number("Capacity") or 0)
+        text = f"{case.clock.full(connection.since)}: USB disk {name_of(record)}, {serials(record)}, {size}."
         details = [*_letters(connection)]
         if connection.until and connection.ended:
             text_of_end = f"It was taken out {case.clock.short(connection.until)}."

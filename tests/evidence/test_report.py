@@ -1,0 +1,494 @@
+"""Reports: what the records of a machine show, each sentence with its records, and what they cannot show."""
+
+import json
+import lzma
+import re
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import mesa
+import pytest
+from scans import STAGES, scan
+
+from commands import fanfold as command
+from disk_images import VOLUME, ewf, mbr, write_ewf
+from event_logs import Event, write_log
+from fanfold.evidence.report.case import Case, Record, flattened
+from fanfold.evidence.report.clock import Clock
+from fanfold.evidence.report.findings import seconds
+from fanfold.evidence.report.report import Report, made
+from fanfold.evidence.report.rules import RULES, clearing, devices, logons, machine, neighbours, programs, taking
+from fanfold.evidence.report.text import lines, markdown
+
+GOLDEN = Path(__file__).parent / "mesa.txt"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of the image of the invented server."""
+    folder = tmp_path_factory.mktemp("mesa")
+    volume = lzma.decompress(VOLUME.with_name("mesa.ntfs.xz").read_bytes())
+    write_ewf(folder / "mesa.E01", ewf(mbr(volume), acquired=mesa.ACQUIRED))
+    scan(folder / "mesa.E01", str(folder / "db"), *STAGES)
+    return str(folder / "db")
+
+
+def test_the_invented_server_word_for_word(server: str) -> None:
+    """The report on the invented server is the one in mesa.txt."""
+    assert "\n".join(lines(made(server, "mesa.E01"), 100)) + "\n" == GOLDEN.read_text()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Sun 23 May 2021, 16:24:16 MDT (22:24:16 UTC): EMSSERVER\\emsadmin logged on at the console.",
+        "1 failed attempt 9 s before, wrong password.",
+        'Sun 23 May 2021, 16:26:10 MDT (22:26:10 UTC): USB disk WD "easystore 264D", serial (SCSI) '
+        "575837314433394C3446, serial (USB) WX71D39L4F, 5.00 TB (5,000,947,302,400 bytes).",
+        "Its volume was F:",
+        "Sun 23 May 2021, 16:27:02 MDT (22:27:02 UTC): F:\\FTK Imager\\FTK Imager.exe 4.2.0.13, an imaging program. "
+        'F: was then the USB disk WD "easystore 264D".',
+        "The image was not taken before Sun 23 May 2021, 16:29:49 MDT (22:29:49 UTC), the last record.",
+        "The image says that it was made 2021-05-23 16:29:51, without a zone.",
+        "From the first attempt to the last record: at least 5 min 42 s.",
+        "The machine was a DNS server.",
+        "Which files were copied to or from F:.",
+        "Whether anybody broke in.",
+    ],
+)
+def test_what_an_examiner_would_write(sentence: str, server: str) -> None:
+    """The sentences that an examiner of the invented server would write are there."""
+    assert sentence in {finding.text for finding in made(server, "mesa.E01").findings}
+
+
+def test_every_record_that_a_report_names_can_be_shown(server: str) -> None:
+    """`evidence show` finds each record of a report by the name that it has there."""
+    refs = {ref for finding in made(server, "mesa.E01").findings for ref in finding.refs}
+    assert len(refs) > 15
+    for ref in sorted(refs):
+        done = command("evidence", "show", server, ref)
+        assert (done.returncode, f"record_id: {ref.rpartition('#')[2]}" in done.stdout) == (0, True), ref
+
+
+def test_no_sentence_without_grounds(server: str) -> None:
+    """Each sentence has a status, and records or a reason; what cannot be shown is at the end."""
+    report = made(server, "mesa.E01")
+    for finding in report.findings:
+        assert finding.refs or finding.reason or finding.status in ("shown", "cannot be shown"), finding
+    assert report.sections[-1].id == "limit"
+    assert {finding.status for finding in report.sections[-1].findings} == {"cannot be shown"}
+
+
+def test_questions_can_be_chosen(server: str) -> None:
+    """Only the questions asked for are answered, and what cannot be shown."""
+    done = command("evidence", "report", server, "--question", "usb", "--json")
+    assert [section["id"] for section in json.loads(done.stdout)["sections"]] == ["usb", "limit"]
+    done = command("evidence", "report", server, "--question", "nonsense")
+    assert (done.returncode, "There is no question 'nonsense'. The questions are: account, " in done.stderr) == (
+        2,
+        True,
+    )
+
+
+def test_the_time_zone_can_be_chosen(server: str) -> None:
+    """A zone by its IANA name or as Windows calls it; another one is a mistake."""
+    for zone in ("Europe/Berlin", "W. Europe Standard Time"):
+        done = command("evidence", "report", server, "--zone", zone)
+        assert "Mon 24 May 2021, 00:24:16 CEST (23 May 22:24:16 UTC): EMSSERVER" in " ".join(done.stdout.split())
+    done = command("evidence", "report", server, "--zone", "Mars/Olympus")
+    assert (done.returncode, "'Mars/Olympus' is not a time zone." in done.stderr) == (2, True)
+
+
+def test_machines_that_are_not_there(server: str, tmp_path: Path) -> None:
+    """A machine that the database does not have, and a database without evidence, are mistakes."""
+    done = command("evidence", "report", server, "other.E01")
+    assert (done.returncode, "has no machine 'other.E01'. It has: mesa.E01." in done.stderr) == (2, True)
+    done = command("evidence", "report", tmp_path / "nothing")
+    assert (done.returncode, "holds no evidence yet" in done.stderr) == (2, True)
+
+
+class Page(HTMLParser):
+    """What a page has."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.addresses: list[str | None] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_a_page_needs_nothing_else(server: str, tmp_path: Path) -> None:
+    """The page is one file: no script, no address of anything else, every element closed."""
+    done = command("evidence", "report", server, "--html", tmp_path / "report.html")
+    assert (done.returncode, done.stdout) == (0, "")
+    content = (tmp_path / "report.html").read_text()
+    page = Page(content)
+    assert (page.addresses, page.open) == ([], [])
+    assert not {"script", "link", "img", "iframe"} & {*page.tags}
+    assert page.tags.count("svg") == 2
+    assert "url(" not in content
+    assert "EMSSERVER\\emsadmin logged on at the console." in content
+
+
+def hostile(folder: Path) -> str:
+    """A machine whose disk has a name that is a program for a browser, a terminal and a spreadsheet."""
+    name = '<script>alert(1)</script>\x1b[2J\u202e"&|*'
+    data = {**mesa.DISK, "Model": name, "Manufacturer": "=cmd()"}
+    event = Event(1, 1006, mesa.at("22:26:10"), "Microsoft-Windows-Partition", "Partition", "HOST", data=data)
+    write_log(folder / "host1" / "Microsoft-Windows-Partition%4Diagnostic.evtx", [event])
+    scan(folder, str(folder.parent / "db"))
+    return str(folder.parent / "db")
+
+
+def test_a_name_cannot_harm_the_reader(tmp_path: Path) -> None:
+    """Names that an attacker has chosen are shown as they are, and do nothing: on a page, a terminal, in Markdown."""
+    database = hostile(tmp_path / "given")
+    for words in (["--html", tmp_path / "a.html"], ["--md", tmp_path / "a.md"], []):
+        done = command("evidence", "report", database, *words)
+        assert done.returncode == 0
+    page = (tmp_path / "a.html").read_text()
+    assert "script" not in Page(page).tags
+    assert "&lt;script&gt;alert(1)" in page
+    assert not re.search("[\x00-\x08\x1b\u202e]", page + done.stdout)
+    assert "\\x1b[2J" in done.stdout
+    assert "<script>" not in (tmp_path / "a.md").read_text().replace("\\<", "")
+    found = command("evidence", "timeline", database, "--format", "csv").stdout
+    assert not re.search("[\x1b\u202e]", found)
+    assert ',"=' not in found
+
+
+def test_markdown(server: str) -> None:
+    """Each section is a heading, and each sentence a point with its grounds."""
+    found = [*markdown(made(server, "mesa.E01"))]
+    assert found[0] == "# mesa.E01"
+    assert [line[3:] for line in found if line.startswith("## ")] == [rule.title for rule in RULES]
+    assert "- The machine was a DNS server. *shown \\[DNS Server\\#2, DNS Server\\#3\\]*" in found
+
+
+def test_a_timeline_as_timesketch_takes_it(server: str) -> None:
+    """Each record has the names that Timesketch and its analyzers know, its microseconds and its zone."""
+    done = command("evidence", "timeline", server, "--where", "record_id = 51234")
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert row["datetime"] == "2021-05-23T16:24:16.000000-06:00"
+    assert row["timestamp"] == 1621808656000000
+    assert (row["data_type"], row["event_identifier"]) == ("windows:evtx:record", 4624)
+    assert row["message"].startswith("Security-Auditing/4624 TargetUserSid=S-1-5-21-1-2-3-1104 TargetUserName=emsadmin")
+    done = command("evidence", "timeline", server, "--format", "csv", "--zone", "UTC")
+    assert done.stdout.splitlines()[0].startswith('"message","datetime","timestamp","timestamp_desc","data_type"')
+    assert '"2021-05-23T22:24:16.000000+00:00"' in done.stdout
+    assert len(done.stdout.splitlines()) == 81
+    done = command("evidence", "timeline", server, "--where", "record_id = 7777777", "--format", "csv")
+    assert done.stdout.startswith("message,datetime,timestamp,timestamp_desc,data_type")
+
+
+# Rules, on records made up
+
+
+def record(event_id: int, time: str = "12:00:00", log: str = "Security", number: int = 1, **data: Any) -> Record:
+    """A record of the log Security, or of another one."""
+    providers = {
+        "Security": "Microsoft-Windows-Security-Auditing",
+        "System": "Microsoft-Windows-Kernel-General",
+        "Partition/Diagnostic": "Microsoft-Windows-Partition",
+        "Ntfs/Operational": "Microsoft-Windows-Ntfs",
+        "Sysmon/Operational": "Microsoft-Windows-Sysmon",
+    }
+    provider = "EventLog" if event_id in (6005, 6006, 6008, 6013) else providers[log]
+    return Record(log, number, mesa.at(time), event_id, provider, "HOST", data)
+
+
+def case(*records: Record, **more: Any) -> Case:
+    """A machine with these records and no logs."""
+    return Case("host", records, more.pop("logs", []), more.pop("container", {}), **more)
+
+
+def texts(rule: Any, given: Case) -> list[tuple[str, str]]:
+    """The sentences of a rule, each with its status, those below others included."""
+    found = []
+    for finding in rule.answer(given):
+        found += [(one.text, one.status) for one in (finding, *finding.details)]
+    return found
+
+
+def logon(time: str = "12:00:00", number: int = 1, event_id: int = 4624, **data: Any) -> Record:
+    """A logon at the console."""
+    return record(event_id, time, number=number, **{**mesa.LOGON, "TargetLogonId": f"0x{number:x}", **data})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"LogonType": "3"},
+        {"LogonProcessName": "Advapi  ", "ProcessName": "C:\\Program Files\\msedgewebview2.exe"},
+        {"ProcessName": "C:\\Windows\\System32\\consent.exe"},
+        {"TargetUserSid": "S-1-5-96-0-1", "TargetUserName": "UMFD-1"},
+        {"TargetUserName": "defaultuser0"},
+    ],
+)
+def test_what_is_no_logon_at_the_console(data: dict[str, str]) -> None:
+    """The window manager, a browser that checks a password, and the set-up do not sit down."""
+    assert logons.console_logons(case(logon(**data))) == []
+
+
+def test_a_logon_has_two_tokens() -> None:
+    """The two records of an administrator's logon are one logon; two logons a minute apart are two."""
+    pair = logon(number=1, TargetLinkedLogonId="0x2"), logon(number=2, TargetLinkedLogonId="0x1")
+    found = logons.console_logons(case(*pair, logon("12:01:00", 3)))
+    assert [[one.record_id for one in some] for some in found] == [[1, 2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "counts"),
+    [
+        (logon("11:59:00", 5, 4625, SubStatus="0xc000006a"), True),
+        (logon("11:59:00", 5, 4625, SubStatus="0xc000006a", TargetUserName="EMSADMIN@corp"), True),
+        (logon("11:20:00", 5, 4625, SubStatus="0xc000006a"), False),
+        (logon("11:59:00", 5, 4625, TargetUserName="other"), False),
+        (logon("11:59:00", 5, 4625, LogonProcessName="Advapi", ProcessName="C:\\browser.exe"), False),
+        (logon("12:00:01", 50, 4625), False),
+    ],
+)
+def test_failed_attempts_before_a_logon(attempt: Record, counts: bool) -> None:
+    """Attempts of the same account at the console within half an hour before count, and no others."""
+    given = case(attempt, logon(number=9))
+    assert logons.failed_before(given, logon(number=9), None) == ([attempt] if counts else [])
+
+
+def test_attempts_before_the_logon_before_do_not_count() -> None:
+    """An attempt that a logon followed is not told again with the next one."""
+    attempt = logon("11:50:00", 1, 4625)
+    given = case(attempt, logon("11:51:00", 2), logon("11:59:00", 3))
+    found = texts(logons.RULE, given)
+    assert sum("1 failed attempt" in text for text, _ in found) == 1
+
+
+def test_a_session_ends_in_the_same_run_of_the_machine() -> None:
+    """The id of a session is used again after a start, so a logoff after one is of another session."""
+    begin, end = logon(number=3), record(4634, "13:00:00", number=9, TargetLogonId="0x3")
+    assert logons.left(case(begin, end), [begin]) == end
+    start = record(4608, "12:30:00", number=5)
+    assert logons.left(case(begin, start, end), [begin]) is None
+
+
+def test_guessing_from_the_network() -> None:
+    """A run of failed attempts from one place is one sentence, with the logon that followed."""
+    where = {"LogonType": "3", "IpAddress": "10.0.0.9", "WorkstationName": "KALI", "TargetUserName": "admin"}
+    attempts = [record(4625, f"12:00:{n:02}", number=n, **where) for n in range(1, 21)]
+    after = record(4624, "12:03:00", number=30, **where, TargetDomainName="CORP", TargetUserSid="S-1-5-21-1")
+    found = texts(logons.REMOTE, case(*attempts, after))
+    assert "20 failed attempts over the network from 10.0.0.9 (KALI)" in found[0][0]
+    assert "Then CORP\\admin logged on from there" in found[1][0]
+
+
+def test_remote_desktop_without_an_address() -> None:
+    """An address of zeros, as in an enhanced session of Hyper-V, is no address."""
+    given = case(record(4624, **{**mesa.LOGON, "LogonType": "10", "IpAddress": "0.0.0.0"}))
+    assert texts(logons.REMOTE, given)[0][0].endswith("by Remote Desktop from an address that is not recorded.")
+
+
+def disk(time: str, number: int, **data: Any) -> Record:
+    """A record of a USB disk that was connected, or taken out."""
+    return record(1006, time, "Partition/Diagnostic", number, **{**mesa.DISK, **data})
+
+
+def test_a_disk_is_taken_out() -> None:
+    """A capacity of zero ends the connection, and with it the time that the letter is the disk's."""
+    volume = record(4, "12:00:02", "Ntfs/Operational", 1, VolumeId="F:", BusType="7",
+                    DeviceSerialNumber=mesa.DISK["SerialNumber"])  # fmt: skip
+    given = case(disk("12:00:00", 1), disk("12:30:00", 2, Capacity="0"), volume)
+    (found,) = devices.connections(given)
+    assert (found.letter_status, [*found.letters]) == ("shown", ["F:"])
+    assert found.held("F:", mesa.at("12:29:00"))
+    assert not found.held("F:", mesa.at("12:31:00"))
+    assert ("It was taken out 12:30:00 UTC.", "shown") in texts(devices.RULE, given)
+
+
+@pytest.mark.parametrize("data", [{"BusType": "17"}, {"BusType": "11"}, {"BusType": "3"}])
+def test_disks_that_are_not_on_usb(data: dict[str, str]) -> None:
+    """Disks of other buses, such as those of virtual machines, are not told."""
+    assert devices.connections(case(disk("12:00:00", 1, **data))) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({}, "serial (SCSI) 575837314433394C3446, serial (USB) WX71D39L4F"),
+        ({"ParentId": "USB\\VID_1&PID_2\\5&2a&0&3"}, "serial (SCSI) 575837314433394C3446"),
+        ({"SerialNumber": "", "ParentId": ""}, "no serial"),
+        ({"SerialNumber": "WX71D39L4F"}, "serial (SCSI) WX71D39L4F"),
+    ],
+)
+def test_serial_numbers(data: dict[str, str], words: str) -> None:
+    """Which serial number it is is told; one that Windows has made up is left out."""
+    assert devices.serials(disk("12:00:00", 1, **data)) == words
+
+
+def test_a_letter_that_another_disk_has_later() -> None:
+    """A program on F: after the disk was taken out did not run from it."""
+    volume = record(4, "12:00:02", "Ntfs/Operational", 1, VolumeId="F:", BusType="7",
+                    DeviceSerialNumber=mesa.DISK["SerialNumber"])  # fmt: skip
+    start = record(1, "13:00:00", "Sysmon/Operational", 9, Image="F:\\x\\tool.exe", FileVersion="1.0")
+    given = case(disk("12:00:00", 1), disk("12:30:00", 2, Capacity="0"), volume, start)
+    (found,) = [text for text, _ in texts(programs.RULE, given)]
+    assert found.endswith("F:\\x\\tool.exe 1.0. Which disk F: was is not recorded.")
+
+
+def test_a_program_that_was_renamed() -> None:
+    """The name that its maker gave a program is told beside the file's, if the file is called like a tool."""
+    start = record(1, "12:00:00", "Sysmon/Operational", 9, Image="C:\\kape.exe", OriginalFileName="other.exe")
+    ((text, status),) = texts(programs.RULE, case(start))
+    assert text.endswith("C:\\kape.exe, a collection program (its maker called it other.exe), by its name.")
+    assert status == "shown"
+
+
+def test_what_did_not_run_is_not_shown() -> None:
+    """Without any source of starts, that nothing ran is not recorded, with the reason for each source."""
+    ((_, status),) = texts(programs.RULE, case())
+    assert status == "not recorded"
+    (finding,) = programs.RULE.answer(case())
+    assert finding.reason.startswith("Security: no such log; Sysmon/Operational: no such log; Program-Telemetry: 0")
+
+
+def test_recovered_records_show_nothing_alone() -> None:
+    """A logon that only free space tells of is likely, not shown; so is one in a damaged chunk."""
+    for changes in ({"origin": "carved"}, {"origin": "deleted"}, {"is_sound": False}):
+        found = Record(**{**vars(logon()), **changes})  # type: ignore[arg-type]
+        assert texts(logons.RULE, case(found))[0][1] == "likely"
+
+
+def test_a_machine_that_was_shut_down() -> None:
+    """After a shutdown that no start followed, the machine was off."""
+    log = {"path": "System.evtx", "origin": "live", "last_time": mesa.at("18:00:00"), "last_record_id": 9,
+           "dirty": False, "records": 9}  # fmt: skip
+    given = case(record(12, "08:00:00", "System", 1), record(13, "18:00:00", "System", 9), logs=[log])
+    assert ("The machine was shut down, and not started again before.", "shown") in texts(taking.RULE, given)
+
+
+def test_a_log_that_was_cleared() -> None:
+    """Events 1102 and 104 of the event log's own provider tell; the same numbers of others do not."""
+    own = Record("Security", 1, mesa.at("12:00:00"), 1102, "Microsoft-Windows-Eventlog", "HOST",
+                 {"SubjectUserName": "eve", "SubjectDomainName": "CORP"})  # fmt: skip
+    other = Record("Shell", 1, mesa.at("12:00:00"), 1102, "Microsoft-Windows-Shell", "HOST", {})
+    assert texts(clearing.RULE, case(own))[0][0].endswith("Security was cleared by CORP\\eve.")
+    assert texts(clearing.RULE, case(other))[0][0].startswith("No record tells of a log that was cleared")
+
+
+def test_names_of_a_machine() -> None:
+    """A machine that was renamed has had several names, of which the last counts."""
+    records = [Record("System", n, mesa.at("12:00:00"), 6005, "EventLog", name, {})
+               for n, name in enumerate(["WIN-1", "WIN-1.corp.example", "SERVER"])]  # fmt: skip
+    assert texts(machine.RULE, case(*records))[0][0] == "The machine was called SERVER. Before: WIN-1."
+
+
+def test_hosts_with_an_address_alone() -> None:
+    """A record with an address alone is of the machine that had it; the machine itself is none of the others."""
+    named = record(4624, number=1, LogonType="3", WorkstationName="PC7", IpAddress="::ffff:10.0.0.7")
+    address = record(5140, number=2, ShareName="\\\\*\\D", IpAddress="10.0.0.7")
+    local = record(4624, number=3, LogonType="3", WorkstationName="HOST", IpAddress="127.0.0.1")
+    (found,) = neighbours.hosts(case(named, address, local))
+    assert (found.name, found.addresses, [*found.what]) == (
+        "PC7", {"10.0.0.7"}, ["logs on over the network", "uses the share D"],
+    )  # fmt: skip
+
+
+# The clock
+
+
+def bias(minutes: int, number: int, time: str = "12:00:00") -> Record:
+    """A record of the bias in force."""
+    return record(24, time, "System", number, CurrentBias=minutes)
+
+
+def zone(name: str, number: int, time: str = "12:00:00") -> Record:
+    """A record of the zone's name."""
+    return record(6013, time, "System", number, **{"7": name})
+
+
+@pytest.mark.parametrize(
+    ("records", "shown"),
+    [
+        ([bias(360, 1)], "Sun 23 May 2021, 06:00:00 UTC-06:00 (12:00:00 UTC)"),
+        ([zone("420 Mountain Standard Time", 1)], "Sun 23 May 2021, 06:00:00 MDT (12:00:00 UTC)"),
+        ([bias(360, 1), zone("420 Mountain Standard Time", 2)], "Sun 23 May 2021, 06:00:00 MDT (12:00:00 UTC)"),
+        ([bias(-120, 1)], "Sun 23 May 2021, 14:00:00 UTC+02:00 (12:00:00 UTC)"),
+        ([bias((1 << 32) - 120, 1)], "Sun 23 May 2021, 14:00:00 UTC+02:00 (12:00:00 UTC)"),
+        ([zone("300 Mars Standard Time", 1)], "Sun 23 May 2021, 12:00:00 UTC"),
+        ([bias(999999, 1)], "Sun 23 May 2021, 12:00:00 UTC"),
+        ([], "Sun 23 May 2021, 12:00:00 UTC"),
+        ([bias(0, 1)], "Sun 23 May 2021, 12:00:00 UTC"),
+        ([bias(-720, 1)], "Mon 24 May 2021, 00:00:00 UTC+12:00 (23 May 12:00:00 UTC)"),
+    ],
+)
+def test_times_as_the_users_saw_them(records: list[Record], shown: str) -> None:
+    """The bias in force counts, not the standard bias beside a zone's name; without either, times are in UTC."""
+    assert Clock.of(records).full(mesa.at("12:00:00")) == shown
+
+
+def test_a_zone_that_was_changed() -> None:
+    """Times before a change are in the zone before it."""
+    clock = Clock.of([bias(480, 1, "10:00:00"), bias(300, 2, "11:00:00")])
+    assert [clock.short(mesa.at(time)) for time in ("09:00:00", "10:30:00", "11:30:00")] == [
+        "01:00:00 UTC-08:00",
+        "02:30:00 UTC-08:00",
+        "06:30:00 UTC-05:00",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "flat"),
+    [
+        ({"a": 1, "#attributes": {"x": 1}}, {"a": 1}),
+        ({"Event": {"#attributes": {}, "ExePath": "x"}}, {"ExePath": "x"}),
+        ({"Data": {"#text": ["a", "b"]}, "Binary": None}, {"1": "a", "2": "b", "Binary": None}),
+        ({"Data": {"#text": "a"}}, {"1": "a"}),
+        (["a", None], {"1": "a", "2": None}),
+        ("a", {"1": "a"}),
+    ],
+)
+def test_values_by_their_names(data: Any, flat: dict[str, Any]) -> None:
+    """Nested values are found by their names, and unnamed ones by their places."""
+    assert flattened(data) == flat
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [(9, "9 s"), (59.6, "1 min 0 s"), (342, "5 min 42 s"), (7500, "2 h 5 min"), (372600, "103 h 30 min")],
+)
+def test_spans_in_words(span: float, words: str) -> None:
+    """Spans are in the two largest units."""
+    assert seconds(span) == words
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_no_rule_fails_on_odd_records(rule: Any) -> None:
+    """Records without a time, without values, or with odd ones, are no reason to fail."""
+    odd = dict.fromkeys(
+        ("LogonType", "Capacity", "BusType", "CurrentBias", "TargetUserSid", "7", "VolumeId"), "\0" * 50
+    )
+    late = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
+    kinds: list[tuple[str, int, datetime | None, str, dict[str, Any]]] = [
+        ("System", 1, None, "", {}),
+        ("Security", 2, datetime(1970, 1, 1, tzinfo=UTC), "X", odd),
+        ("Security", 1 << 63, late, "\ud800", {**mesa.LOGON, **mesa.DISK, "Binary": "zz"}),
+    ]
+    providers = {event.provider for some in mesa.logs().values() for event in some} | {"EventLog", "", "Sysmon"}
+    records = [
+        Record(log, number, time, event_id, provider, computer, data)
+        for log, number, time, computer, data in kinds
+        for provider in providers
+        for event_id in rule.event_ids
+    ]
+    assert isinstance(Report(case(*records), []).to_json(), dict)
+    assert all(isinstance(finding.text, str) for finding in rule.answer(case(*records)))
