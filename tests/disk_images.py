@@ -16,16 +16,16 @@ from zlib import adler32, crc32
 from fanfold.evidence.disk.medium import SegmentFile
 from fanfold.evidence.disk.segments import segment_name
 
-VOLUME = Path(__file__).parent / "evidence/volumes/windows.ntfs.xz"
+VOLUMES = Path(__file__).parent / "evidence" / "volumes"
 SECTOR = 512
 SET_ID = bytes(range(1, 17))
 HEADER = {"c": "case 7", "n": "1", "a": "an invented disk", "e": "nobody", "t": "notes", "av": "ADI4.2.0.13"}
 
 
 @cache
-def windows_volume() -> bytes:
-    """An NTFS volume with logs; see volumes/make.sh."""
-    return lzma.decompress(VOLUME.read_bytes())
+def windows_volume(name: str = "windows") -> bytes:
+    """An NTFS volume with logs, `windows` or `mesa`; see volumes/make.sh."""
+    return lzma.decompress((VOLUMES / f"{name}.ntfs.xz").read_bytes())
 
 
 @dataclass

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from cyclopts import App
 from PIL import Image
 
 from commands import fanfold
-from event_logs import Event, write_log
+from disk_images import ewf, mbr, windows_volume, write_ewf
 from fanfold.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -54,9 +53,7 @@ def playground(tmp_path: Path) -> Path:
     for number in range(3):  # more than INT8 needs for calibration
         shutil.copytree(tmp_path / "photos", tmp_path / "pictures" / str(number))
     shutil.copy(ROOT / "examples" / "checksums.py", tmp_path)
-    write_log(
-        tmp_path / "logs" / "Security.evtx", [Event(n, 4625, datetime(2021, 5, 23, tzinfo=UTC)) for n in range(1, 20)]
-    )
+    write_ewf(tmp_path / "disk.E01", ewf(mbr(windows_volume("mesa"))))
     return tmp_path
 
 
@@ -115,6 +112,10 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "evidence events",
         "evidence coverage",
         "evidence show",
+        "evidence report",
+        "evidence timeline",
+        "evidence verify",
+        "evidence extract",
     ):
         assert f"fanfold {verb}" in shown
     for verb in ("run", "plan", "runs", "report", "failures", "optimize", "repair", "mirror", "doctor"):

@@ -1,7 +1,6 @@
 """Reports: what the records of a machine show, each sentence with its records, and what they cannot show."""
 
 import json
-import lzma
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -13,7 +12,7 @@ import pytest
 from scans import STAGES, scan
 
 from commands import fanfold as command
-from disk_images import VOLUME, ewf, mbr, write_ewf
+from disk_images import ewf, mbr, windows_volume, write_ewf
 from event_logs import Event, write_log
 from fanfold.evidence.report.case import Case, Record, flattened
 from fanfold.evidence.report.clock import Clock
@@ -29,8 +28,7 @@ GOLDEN = Path(__file__).parent / "mesa.txt"
 def server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database of the image of the invented server."""
     folder = tmp_path_factory.mktemp("mesa")
-    volume = lzma.decompress(VOLUME.with_name("mesa.ntfs.xz").read_bytes())
-    write_ewf(folder / "mesa.E01", ewf(mbr(volume), acquired=mesa.ACQUIRED))
+    write_ewf(folder / "mesa.E01", ewf(mbr(windows_volume("mesa")), acquired=mesa.ACQUIRED))
     scan(folder / "mesa.E01", str(folder / "db"), *STAGES)
     return str(folder / "db")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence"]
 
-_NEEDED = ("evtx", "orjson", "pytsk3", "tzlocal")
+_NEEDED = ("evtx", "orjson", "pytsk3", "regipy", "tzlocal")
 
 # Found, not imported: listing jobs must stay fast, and a broken package has its own error when it is used.
 if not all(map(find_spec, _NEEDED)):
@@ -38,6 +38,7 @@ _FACT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("kind", pa.string(), nullable=False),
     pa.field("name", pa.string(), nullable=False),
     pa.field("value", pa.string(), nullable=False),  # JSON
+    pa.field("source", pa.string()),  # where in the file
 ]
 
 
@@ -65,7 +66,7 @@ class Evidence:
             pa.field("volume", pa.string()),
             pa.field("path", pa.string()),
             pa.field("origin", pa.string()),
-            pa.field("kind", pa.string()),  # log, carve or verify
+            pa.field("kind", pa.string()),  # log, facts, carve or verify
             pa.field("problem", pa.string()),  # what kept the rest of the unit from being read
         ]
         return pa.schema([*unit, *COVERAGE_FIELDS])
@@ -79,7 +80,7 @@ class Evidence:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same units would give other rows."""
-        return {"rows": "2", "parser": "evtx 0.14"}
+        return {"rows": "3", "parser": "evtx 0.14"}
 
     def open(self) -> "Reading":
         """Nothing needs to be loaded."""

@@ -22,6 +22,7 @@ from zlib import error as ZlibError
 import pyarrow as pa
 from more_itertools import chunked
 
+from fanfold.evidence import facts
 from fanfold.evidence.disk import open_medium
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.sections import FIELDS, SIGNATURE, acquired_at
@@ -41,7 +42,7 @@ SCHEMA = pa.schema(
         key_field(),
         pa.field("version", pa.string(), nullable=False),
         pa.field("uri", pa.string()),
-        pa.field("kind", pa.string(), nullable=False),  # log, zip, E01, raw or other
+        pa.field("kind", pa.string(), nullable=False),  # log, zip, E01, raw, facts or other
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("problems", pa.list_(pa.string())),  # what of it cannot be read
         # Of disk images only:
@@ -112,7 +113,7 @@ class Containers:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same files would give other units."""
-        return {"units": "2"}
+        return {"units": "3"}
 
     def open(self) -> "Listing":
         """Nothing needs to be set up."""
@@ -179,6 +180,8 @@ def _opened(item: Item, head: bytes, source: Files) -> Container:
         return Archive(item, source)
     if is_disk_image(item, head):
         return DiskImage(item, source)
+    if facts.is_source(item.key, head):
+        return FactsFile(item, source)
     for at, signature, what in UNREADABLE:
         if head.startswith(signature, at):
             raise Unreadable(f"This is {what}.")
@@ -215,6 +218,17 @@ def _address(source: Opener, item: Item) -> str:
     return path_of(uri) or uri
 
 
+def _place_of_loose(item: Item, source: Files) -> tuple[str, str]:
+    """The machine that a loose file is of, and its path there."""
+    root = unquote(source.uri(item)).removesuffix(item.path).rstrip("/")
+    return machine_and_path(item.key, root.rpartition("/")[2])
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a member of an archive is a log, or gives facts."""
+    return name.lower().endswith(".evtx") or name.rpartition("/")[2].lower() in facts.FILES
+
+
 class Other:
     """A file that holds no evidence."""
 
@@ -237,8 +251,7 @@ class Log:
     def units(self) -> Iterator[tuple[str, Place]]:
         """See `Container`."""
         item, address = self.item, _address(self.source, self.item)
-        root = unquote(self.source.uri(item)).removesuffix(item.path).rstrip("/")
-        image, path = machine_and_path(item.key, root.rpartition("/")[2])
+        image, path = _place_of_loose(item, self.source)
         for unit, start, stop in parts_of(item.key, item.size):
             yield (
                 unit,
@@ -263,29 +276,57 @@ class Archive:
         """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
         item, address = self.item, _address(self.source, self.item)
         with zipfile.ZipFile(BufferedReader(Ranges(self.source, item, item.size), _STRIDE // 8)) as archive:
-            members = {one.filename: one for one in archive.infolist() if one.filename.lower().endswith(".evtx")}
+            members = {one.filename: one for one in archive.infolist() if _is_wanted(one.filename)}
         if locked := [name for name, one in members.items() if one.flag_bits & 1]:
             raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
         for name, member in members.items():
             _, path = machine_and_path(name, "")
-            chunks = max(1, -(-member.file_size // CHUNK))
-            yield (
-                f"{item.key}/{name}#0-{chunks - 1}",
-                Place(
-                    container=item.key,
-                    address=address,
-                    size=item.size,
-                    image=item.key,
-                    path=path,
-                    start=0,
-                    stop=member.file_size,
-                    member=name,
-                ),
+            is_log = name.lower().endswith(".evtx")
+            part = f"0-{max(1, -(-member.file_size // CHUNK)) - 1}" if is_log else "facts"
+            place = Place(
+                container=item.key,
+                kind="log" if is_log else "facts",
+                address=address,
+                size=item.size,
+                image=item.key,
+                path=path,
+                start=0,
+                stop=member.file_size,
+                member=name,
             )
+            yield f"{item.key}/{name}#{part}", place
 
     def row(self) -> dict[str, Any]:
         """See `Container`."""
         return {"kind": "zip"}
+
+
+@dataclass(frozen=True)
+class FactsFile:
+    """A file that gives facts: see `fanfold.evidence.facts`."""
+
+    item: Item
+    source: Files
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """See `Container`."""
+        item = self.item
+        image, path = _place_of_loose(item, self.source)
+        place = Place(
+            container=item.key,
+            kind="facts",
+            address=_address(self.source, item),
+            size=item.size,
+            image=image,
+            path=path,
+            start=0,
+            stop=item.size,
+        )
+        yield f"{item.key}#facts", place
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        return {"kind": "facts"}
 
 
 class DiskImage:

@@ -15,7 +15,7 @@ def logs(units: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """One row per log, sorted by name. A large log has several units."""
     found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for unit in units:
-        if unit["kind"] != "verify":
+        if unit["kind"] in ("log", "carve"):
             found.setdefault(tuple(unit[name] or "" for name in NAMES), []).append(unit)
     for _, some in sorted(found.items()):
         yield _whole(some)

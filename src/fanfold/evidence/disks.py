@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fanfold.evidence import facts
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
 from fanfold.evidence.disk.volumes import Volume, volumes
@@ -44,8 +45,12 @@ class Disk:
                 self.problems.append(f"{volume.name} ({volume.size / 1e9:,.1f} GB) {why}")
             return
         try:
-            for log in FileSystem(self.medium, volume.start).logs():
+            system = FileSystem(self.medium, volume.start)
+            for log in system.logs():
                 yield from self._log(volume, log)
+            for path, _, _ in facts.FILES.values():
+                if inode := system.find(path):
+                    yield self._facts(volume, path, inode, system.size_of(inode))
         except Unreadable as error:
             self.problems.append(f"{volume.name} (NTFS) cannot be read to its end: {error}. Its logs are carved.")
 
@@ -75,6 +80,22 @@ class Disk:
                     inode=log.inode,
                 ),
             )
+
+    def _facts(self, volume: Volume, path: str, inode: int, size: int) -> tuple[str, Place]:
+        """A file that gives facts."""
+        place = Place(
+            container=self.key,
+            kind="facts",
+            size=self.medium.size,
+            image=self.key,
+            path=path,
+            start=0,
+            stop=size,
+            volume=volume.name,
+            volume_start=volume.start,
+            inode=inode,
+        )
+        return f"{self.key}/{volume.name}/{path}#facts", place
 
     def _parts(self) -> Iterator[tuple[str, Place]]:
         """The whole disk, in parts to carve."""

@@ -10,6 +10,7 @@ Keys tell where a unit lies:
     host1/C/Windows/System32/winevt/Logs/System.evtx#0-127     the first 128 chunks of a log
     mesa.E01/p2/Windows/.../System.evtx#0-127                  of a log on the second volume of a disk
     mesa.E01/p2!deleted/mft-48211/System.evtx#0-15             of a log that was deleted
+    mesa.E01/p2/Windows/System32/config/SYSTEM#facts           of a registry hive
     mesa.E01/carve/00000-00256MiB                              logs anywhere in a part of a disk
     mesa.E01/verify                                            the whole disk, to be verified
 """
@@ -60,7 +61,7 @@ class Place:
     container: str
     """Its key."""
     kind: str = "log"
-    """`log`, `carve` or `verify`."""
+    """`log`, `facts`, `carve` or `verify`."""
     address: str = ""
     """Of the container: a path or a URL. Empty for a disk image, whose files are named in the container's row."""
     size: int

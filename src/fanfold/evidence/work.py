@@ -30,6 +30,8 @@ from fanfold.evidence.eventlog.chunks import (
 from fanfold.evidence.eventlog.coverage import Coverage
 from fanfold.evidence.eventlog.records import decoded
 from fanfold.evidence.eventlog.rows import Found, batches
+from fanfold.evidence.facts import LARGEST, facts_of, is_source
+from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.files import timed
 from fanfold.evidence.opened import Opened
 from fanfold.evidence.units import STAGES, Units, place_of
@@ -68,6 +70,8 @@ class Reading:
         about = row | {"container": place.container, "kind": place.kind}
         if place.kind == "verify":
             yield from self._verified(item, source, about)
+        elif place.kind == "facts":
+            yield from self._noted(item, source, about)
         else:
             yield from self._log(item, source, row, about)
 
@@ -98,19 +102,33 @@ class Reading:
         medium = self.opened.medium(item, source)
         steps = timed(verifying(medium, min(cores(), _THREADS)), "verify", self.seconds)
         result = next(step for step in steps if isinstance(step, Verification))
-        facts: list[tuple[str, str, dict[str, Any]]] = [("verification", "result", {"result": result.result})]
+        facts = [Fact("verification", "result", {"result": result.result}, "")]
         for name, digest in result.computed.items():
-            facts.append(("digest", name, {"stored": result.stored.get(name), "computed": digest}))
-        facts += [("damage", damage.segment, damage._asdict()) for damage in result.damage]
-        named = ({"kind": kind, "name": name, "value": orjson.dumps(value).decode()} for kind, name, value in facts)
-        rows = [about | one for one in named]
-        yield Detail("facts", pa.RecordBatch.from_pylist(rows, schema=self.facts))
+            facts.append(Fact("digest", name, {"stored": result.stored.get(name), "computed": digest}, ""))
+        facts += [Fact("damage", damage.segment, damage._asdict(), "") for damage in result.damage]
+        yield self._facts(facts, about)
         problem = None
         if result.result == "mismatch":
             problem = "the digests of its content differ from those that are stored with it"
         elif result.damage:
             problem = f"{len(result.damage):,} ranges of its sectors are damaged"
         yield self._row(about | {"problem": problem})
+
+    def _noted(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
+        """What a file says. Raises Unreadable."""
+        place = place_of(item)
+        if place.stop > LARGEST:
+            raise Unreadable(f"It has {place.stop:,} bytes, more than such a file can have.")
+        data = b"".join(Parts(item, source, self.opened, self.seconds))[: place.stop]
+        if not is_source(place.path or "", data):
+            raise Unreadable(f"This is not what its name says: it begins with {data[:8].hex(' ')}.")
+        if found := list(facts_of(place.path or "", data)):
+            yield self._facts(found, about)
+        yield self._row(about)
+
+    def _facts(self, facts: Sequence[Fact], about: dict[str, Any]) -> Detail:
+        rows = [about | fact._asdict() | {"value": orjson.dumps(fact.value, default=str).decode()} for fact in facts]
+        return Detail("facts", pa.RecordBatch.from_pylist(rows, schema=self.facts))
 
     def _row(self, values: dict[str, Any]) -> pa.RecordBatch:
         return pa.RecordBatch.from_pylist([values], schema=self.unit)

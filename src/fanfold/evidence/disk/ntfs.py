@@ -116,6 +116,13 @@ class FileSystem:
                 path, size = self._path(name), self.size_of(number)
                 yield FoundLog(path, number, size, not record.is_used, is_packed)
 
+    def find(self, path: str) -> int:
+        """The number of a file by its path below the volume's root, whatever the case of its letters; 0 if none is."""
+        try:
+            return int(self._asked(lambda: self.system.open(f"/{path}")).info.meta.addr)
+        except Unreadable:
+            return 0
+
     def size_of(self, inode: int) -> int:
         """Bytes of a file."""
         return int(self._asked(lambda: self.system.open_meta(inode)).info.meta.size)

@@ -87,8 +87,13 @@ class Case:
 
     @cached_property
     def clock(self) -> Clock:
-        """The machine's time zone, over time."""
-        return Clock.of([*self.of("Kernel-General", 24), *self.of("EventLog", 6013)], self.zone)
+        """The machine's time zone, over time. The registry's, which is the last one, if no record tells."""
+        told = [*self.of("Kernel-General", 24), *self.of("EventLog", 6013)]
+        return Clock.of(told, self.zone, next((fact["name"] for fact in self.facts_of("zone")), ""))
+
+    def facts_of(self, kind: str) -> Sequence[Mapping[str, Any]]:
+        """The facts of a kind."""
+        return [fact for fact in self.facts if fact["kind"] == kind]
 
     def log(self, name: str) -> Mapping[str, Any] | None:
         """The coverage of a log that is there, by its short name."""
@@ -108,9 +113,10 @@ def short_provider(name: str) -> str:
 
 def load(database: str, image: str, event_ids: Sequence[int], zone: str | None = None) -> Case:
     """A machine's records with one of these ids. Raises UsageError for a machine that the database does not have."""
-    logs = [log for log in coverage.logs(tables.units(database)) if log["image"] == image]
-    if not logs:
-        raise UsageError(f"{database} has no machine '{image}'. It has: {', '.join(machines(database)) or 'none'}.")
+    every = list(tables.units(database))
+    if image not in (known := sorted({unit["image"] for unit in every})):
+        raise UsageError(f"{database} has no machine '{image}'. It has: {', '.join(known) or 'none'}.")
+    logs = [log for log in coverage.logs(every) if log["image"] == image]
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
     rows = [row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist()]
     rows.sort(key=lambda row: (row["path"] or "~", _ORIGINS.index(row["origin"]), row["record_id"], row["offset"]))
@@ -163,3 +169,14 @@ def flattened(data: Any) -> dict[str, Any]:
         else:
             found[name] = value
     return found
+
+
+def file_of(fact: Mapping[str, Any]) -> str:
+    """Where a fact is from: the file, and the place in it."""
+    return f"{(fact['path'] or '').rpartition('/')[2]}: {fact['source']}"
+
+
+def moment(fact: Mapping[str, Any], name: str) -> datetime | None:
+    """A time among the values of a fact."""
+    value = fact["value"].get(name)
+    return datetime.fromisoformat(value) if value else None

@@ -32,15 +32,21 @@ class Clock:
     zones: Sequence[_Zone]
 
     @classmethod
-    def of(cls, records: "Sequence[Record]", chosen: str | None = None) -> "Clock":
-        """The zones that records tell, or the one that was chosen. Raises UsageError for an unknown one."""
+    def of(cls, records: "Sequence[Record]", chosen: str | None = None, registry: str = "") -> "Clock":
+        """The zones that records tell, or the one that was chosen; that of the registry if there is neither.
+
+        Raises UsageError for an unknown one.
+        """
         if chosen:
             return cls([_Zone(None, _by_name(chosen), chosen, "")])
         in_order = sorted(records, key=lambda record: (record.log, record.record_id))
         told = [record for record in in_order if record.origin == "live"]
-        names = [record.text("7").partition(" ")[2] for record in told if record.event_id == 6013]
+        names = [registry, *(record.text("7").partition(" ")[2] for record in told if record.event_id == 6013)]
         named = {name: zone for name in names if (zone := by_windows_name(name))}
-        return cls([found for record in told if (found := _told(record, named))])
+        zones = [found for record in told if (found := _told(record, named))]
+        if not zones and registry in named:
+            zones = [_Zone(None, named[registry], registry, "")]
+        return cls(zones)
 
     @property
     def name(self) -> str:

@@ -30,6 +30,8 @@ class Finding:
     """Why it is not `shown`."""
     details: Sequence["Finding"] = field(default_factory=tuple)
     """Sentences that belong to it."""
+    files: Sequence[str] = ()
+    """The files that it rests on, each with the place in it."""
 
     @property
     def refs(self) -> list[str]:

@@ -83,7 +83,7 @@ def _finding(finding: Finding) -> str:
     details = "".join(map(_finding, finding.details))
     below = f"<ul>{details}</ul>" if details else ""
     reason = f": {_text(finding.reason)}" if finding.reason else ""
-    refs = f" <code>{_text(references(finding).strip(' []'))}</code>" if finding.refs else ""
+    refs = f" <code>{_text(references(finding).strip(' []'))}</code>" if finding.refs or finding.files else ""
     return (
         f'<li class="{finding.status.split()[0]}"><p>{_text(finding.text)}</p>'
         f'<p class="grounds"><b>{finding.status}</b>{reason}{refs}</p>{below}</li>'

@@ -91,6 +91,7 @@ def finding_json(case: Case, finding: Finding) -> dict[str, Any]:
         "time_utc": _iso(finding.time),
         "time_local": _iso(finding.time and case.clock.local(finding.time)),
         "records": finding.refs,
+        "files": list(finding.files),
         "details": [finding_json(case, detail) for detail in finding.details],
     }
 

@@ -45,7 +45,7 @@ def grounds(finding: Finding) -> str:
 
 def references(finding: Finding) -> str:
     """The records of a sentence, in brackets; empty if it has none."""
-    refs = finding.refs
+    refs = [*finding.refs, *finding.files]
     more = f", and {len(refs) - _REFS} more" if len(refs) > _REFS else ""
     return f" [{', '.join(refs[:_REFS])}{more}]" if refs else ""
 

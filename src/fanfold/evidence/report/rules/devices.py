@@ -1,15 +1,23 @@
 """Which USB disks were connected, and under which letter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case, Record, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
 
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
 _AT_ONCE = timedelta(seconds=10)
 """A volume that is mounted so soon after a disk was connected is taken for one of it."""
+
+
+_TIMES = (
+    ("first_installed", "first set up"),
+    ("last_connected", "last connected"),
+    ("last_removed", "last taken out"),
+)
 
 
 @dataclass
@@ -133,8 +141,41 @@ def _answer(case: Case) -> Iterator[Finding]:
             details.append(Finding("usb.removed", text_of_end, status_of(connection.ended), connection.until,
                                    [connection.ended]))  # fmt: skip
         yield Finding("usb.connected", text, status_of(record), connection.since, records, reason_of(record), details)
+    known = [*_known(case)]
+    yield from known
     if not found:
-        yield from _none(case)
+        yield from _none(case, bool(known))
+
+
+def _known(case: Case) -> Iterator[Finding]:
+    """The USB disks that the registry knows."""
+    for fact in case.facts_of("usb"):
+        value = fact["value"]
+        name = " ".join(filter(None, [value["vendor"], f'"{value["model"]}"' if value["model"] else ""]))
+        serial = f", serial (USB) {value['serial']}" if value["serial"] else ", no serial"
+        times = [f"{words} {case.clock.full(time)}" for key, words in _TIMES if (time := moment(fact, key))]
+        details = [*_set_up(case, fact), *_lettered(case, fact)]
+        text = f"The registry knows the USB disk {name or value['called'] or 'of an unknown maker'}{serial}"
+        text = f"{text}: {'; '.join(times)}." if times else f"{text}."
+        last = moment(fact, "last_connected") or moment(fact, "first_installed")
+        yield Finding("usb.known", text, "shown", last, reason="the state when the copy was made", details=details,
+                      files=[file_of(fact)])  # fmt: skip
+
+
+def _set_up(case: Case, disk: Mapping[str, Any]) -> Iterator[Finding]:
+    """When a disk was first set up, by the log of set-ups, which is in the time of the machine."""
+    for fact in case.facts_of("setup"):
+        if fact["name"].rpartition("\\")[2].lower() == disk["name"].lower():
+            text = f"It was first set up {fact['value']['first_local'].replace('T', ' ')[:19]}, by the machine's clock."
+            yield Finding("usb.setup", text, "shown", files=[file_of(fact)])
+
+
+def _lettered(case: Case, disk: Mapping[str, Any]) -> Iterator[Finding]:
+    for fact in case.facts_of("letter"):
+        if (fact["value"].get("instance") or "").lower() == disk["name"].lower():
+            yield Finding("usb.letter_registry", f"{fact['name']} was last a volume of this disk.", "shown",
+                          reason="letters are used again: before, it may have been another one's",
+                          files=[file_of(fact)])  # fmt: skip
 
 
 def _letters(connection: Connection) -> Iterator[Finding]:
@@ -151,15 +192,17 @@ def _letters(connection: Connection) -> Iterator[Finding]:
                       reason="no record of Ntfs or Kernel-IO names a volume within 10 s")  # fmt: skip
 
 
-def _none(case: Case) -> Iterator[Finding]:
+def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
     log = case.log("Partition/Diagnostic")
-    text = "No USB disk is recorded."
+    text = "No record tells when a USB disk was connected." if in_registry else "No USB disk is recorded."
+    hive = any((fact["path"] or "").upper().endswith("/SYSTEM") for fact in case.facts)
+    also = ", and the registry knows none" if hive and not in_registry else ""
     if log is None or not log["records"]:
-        reason = "there is no record in the log Partition/Diagnostic"
+        reason = f"there is no record in the log Partition/Diagnostic{also}"
         yield Finding("usb.none", text, "not recorded", reason=reason)
         return
     ids = f"{log['first_record_id']:,} to {log['last_record_id']:,}"
-    reason = f"the log Partition/Diagnostic has its records {ids}, none of a disk on USB"
+    reason = f"the log Partition/Diagnostic has its records {ids}, none of a disk on USB{also}"
     yield Finding("usb.none", text, "shown", reason=reason)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case, Record, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _BUILDS = {
@@ -39,6 +39,14 @@ def _system(case: Case) -> Iterator[Finding]:
         if product := product_of(record):
             yield Finding("machine.system", f"{product}.", status_of(record), None, [record])
             return
+    for fact in case.facts_of("system"):
+        value = fact["value"]
+        parts = [fact["name"], value["version"], f"build {value['build']}"]
+        installed = moment(fact, "installed")
+        since = f", installed {case.clock.full(installed)}" if installed else ""
+        text = f"{' '.join(filter(None, parts))}{since}."
+        yield Finding("machine.system", text, "shown", None, reason=_STATE, files=[file_of(fact)])
+        return
     boots = [*case.of("Kernel-General", 12)]
     if boots and (build := boots[-1].number("BuildVersion")):
         named = f" ({_BUILDS[build]})" if build in _BUILDS else ""
@@ -54,6 +62,24 @@ def product_of(record: Record) -> str:
     return ", ".join(text.strip() for text in texts[2:4]) if len(texts) > 3 and "Windows" in texts[2] else ""
 
 
+def _noted(case: Case, names_of_records: set[str]) -> Iterator[Finding]:
+    """What the registry says of the machine, where it says more than the records."""
+    for fact in case.facts_of("name"):
+        if fact["name"].lower() not in names_of_records:
+            text = f"The registry calls the machine {fact['name']}."
+            yield Finding("machine.name_registry", text, "shown", reason=_STATE, files=[file_of(fact)])
+    for fact in case.facts_of("address"):
+        text = f"Its address was {', '.join(fact['value']['addresses'])}."
+        yield Finding("machine.address", text, "shown", reason=_STATE, files=[file_of(fact)])
+    dirty = sorted({fact["path"] for fact in case.facts if fact["value"].get("dirty")})
+    for path in dirty:
+        text = f"The latest changes of {path.rpartition('/')[2]} may be missing: they are in its transaction logs."
+        yield Finding("machine.dirty_hive", text, "likely", reason="transaction logs are not applied", files=[path])
+
+
+_STATE = "by the registry, as it was when the copy was made"
+
+
 def _answer(case: Case) -> Iterator[Finding]:
     if known := names(case):
         *before, last = known
@@ -61,6 +87,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         if before:
             text = f"{text} Before: {', '.join(record.computer for record in before)}."
         yield Finding("machine.name", text, status_of(last), last.time, known)
+    yield from _noted(case, {record.computer.partition(".")[0].lower() for record in known})
     yield from _system(case)
     clock = case.clock
     if not clock.zones:
@@ -70,6 +97,9 @@ def _answer(case: Case) -> Iterator[Finding]:
             "not recorded",
             reason="no event 24 of Kernel-General and no event 6013 of EventLog",
         )
+    elif not clock.ref and not case.zone:
+        fact = case.facts_of("zone")[0]
+        yield Finding("machine.zone", f"Time zone: {clock.name}.", "shown", reason=_STATE, files=[file_of(fact)])
     elif clock.ref:
         told = [record for record in case.records if record.ref == clock.ref]
         yield Finding("machine.zone", f"Time zone: {clock.name}.", status_of(*told), None, told)

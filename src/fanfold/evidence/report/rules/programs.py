@@ -1,11 +1,11 @@
 """What ran from a USB disk, and which programs for imaging or collecting ran at all."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case, Record, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, status_of
 from fanfold.evidence.report.rules.devices import Connection, at_that_moment, connections, name_of
 
@@ -81,10 +81,25 @@ def _answer(case: Case) -> Iterator[Finding]:
         else:
             continue
         told += 1
-    drivers = [*_drivers(case)]
-    yield from drivers
-    if not told and not drivers:
+    others = [*_launched(case, disks), *_drivers(case)]
+    yield from others
+    if not told and not others:
         yield _none(case, started)
+
+
+def _launched(case: Case, disks: Sequence[Connection]) -> Iterator[Finding]:
+    """Programs that Windows 11 noted when it launched them, if they are tools or not on a drive of the machine."""
+    own = _own_drives(case)
+    for fact in case.facts_of("program"):
+        path, time = fact["name"], moment(fact, "time")
+        start = Start(Record("", 0, time, 0, "", "", {}), path)
+        if not (start.kind or start.letter not in ("", *own)) or not time:
+            continue
+        disk = at_that_moment(disks, start.letter, time)
+        which = f" {start.letter} was then the USB disk {name_of(disk.record)}." if disk else ""
+        text = f"{_when(case, time)}{_words(start)}, last launched then.{which}"
+        yield Finding("program.launched", text, "likely" if disk else "shown", time,
+                      [disk.record] if disk else (), files=[file_of(fact)])  # fmt: skip
 
 
 def _own_drives(case: Case) -> set[str]:

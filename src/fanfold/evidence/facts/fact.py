@@ -1,0 +1,22 @@
+"""A fact."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+
+class Fact(NamedTuple):
+    """Something that a file says."""
+
+    kind: str
+    """name, zone, system, shutdown, usb, letter, address, network, or program."""
+    name: str
+    """Of the thing that it is about, such as the instance of a device."""
+    value: dict[str, Any]
+    """Times are ISO 8601: with their offset, or without one where the file has the time of its machine."""
+    source: str
+    """Where in the file: the path of a key, or the number of a line."""
+
+
+def iso(time: datetime | None) -> str | None:
+    """A time as facts have it."""
+    return time.isoformat() if time else None
