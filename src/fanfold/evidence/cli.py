@@ -29,6 +29,14 @@ from fanfold.job import Job
 from fanfold.storage import absolute
 
 app = App(name="evidence")
+_DOES = {
+    ("live",): "Reading the logs, and the files beside them.",
+    ("deleted",): "Reading the logs that were deleted.",
+    ("carved",): "Looking for logs in all bytes of the disks.",
+    ("verify",): "Verifying each disk image.",
+    ("carved", "verify"): "Looking for logs in all bytes of the disks, and verifying each image.",
+}
+"""What a scan says before it does some stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +83,18 @@ def run(
         )
         return driven(begun, json)
 
+    shown.note("Listing what is there.")
     codes = [done(Containers(), source)]
     there = tables.stages(database)
     for stages in options.stages():
-        if stages[0] == "live" or there & set(stages):
-            codes.append(done(Evidence(), [database, *stages]))
-    codes.append(show.problems(tables.problems(database)))
+        if found := [stage for stage in stages if stage in there]:
+            shown.note(_DOES[tuple(found)])
+            codes.append(done(Evidence(), [database, *found]))
+    if there:
+        codes.append(show.problems(tables.problems(database)))
+        shown.note(f"To read what the records show: fanfold evidence report {database}")
+    else:
+        shown.note("Nothing of this is an event log, a disk image or another file that is read.")
     return min(filter(None, codes), default=0)  # 1, the run failed, says more than 3, some items failed
 
 
