@@ -23,9 +23,9 @@ import pyarrow as pa
 from more_itertools import chunked
 
 from fanfold.evidence import facts
-from fanfold.evidence.disk import open_medium
+from fanfold.evidence.disk import is_image, open_medium
 from fanfold.evidence.disk.medium import Unreadable
-from fanfold.evidence.disk.sections import FIELDS, SIGNATURE, acquired_at
+from fanfold.evidence.disk.sections import FIELDS, acquired_at
 from fanfold.evidence.disk.segments import Files
 from fanfold.evidence.disk.verify import DIGESTS
 from fanfold.evidence.disks import Disk
@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
         key_field(),
         pa.field("version", pa.string(), nullable=False),
         pa.field("uri", pa.string()),
-        pa.field("kind", pa.string(), nullable=False),  # log, zip, E01, raw, facts or other
+        pa.field("kind", pa.string(), nullable=False),  # log, zip, E01, raw, VHD, VHDX, VMDK, qcow2, facts or other
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("problems", pa.list_(pa.string())),  # what of it cannot be read
         # Of disk images only:
@@ -79,10 +79,7 @@ UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
     (0, b"LVF\x09\x0d\x0a\xff\x00", "a logical image (L01). Export its files with EnCase, and scan the folder"),
     (0, b"EVF2\x0d\x0a\x81\x00", f"an EnCase 7 image (Ex01). {_MOUNT}"),
     (0, b"AFF10\r\n\0", f"an AFF image. {_MOUNT}"),
-    (0, b"vhdxfile", f"a VHDX image. {_MOUNT}"),
-    (0, b"conectix", f"a VHD image. {_MOUNT}"),
-    (0, b"KDMV", f"a VMDK image. {_MOUNT}"),
-    (0, b"QFI\xfb", f"a qcow2 image. {_MOUNT}"),
+    (0, b"# Disk DescriptorFile", "a VMDK that only names other files. Scan those: NAME-flat.vmdk is a raw image"),
 )
 """Formats that may hold event logs but cannot be read: the offset of their signature, the signature, and a message."""
 
@@ -193,7 +190,7 @@ def is_disk_image(item: Item, head: bytes) -> bool:
 
     A raw one begins with a boot record or with a volume, or is called like one.
     """
-    if head.startswith(SIGNATURE):
+    if is_image(head):
         return True
     if item.size < _SMALLEST_DISK:
         return False
