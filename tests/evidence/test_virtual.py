@@ -66,7 +66,7 @@ def test_a_scan_of_a_virtual_disk(name: str, tmp_path: Path, database: str) -> N
     image(tmp_path / "given", name)
     scan(tmp_path / "given", database, *STAGES)
     found = records(database, "origin")
-    assert (found["live",], found["deleted",]) == (total() + 80, 290)
+    assert (found["live",], found["deleted",]) == (total() + 200, 290)
     (container,) = rows(database, "containers")
     assert container["kind"] in ("VMDK", "VHDX", "qcow2")
 

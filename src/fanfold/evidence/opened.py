@@ -1,15 +1,18 @@
 """What a worker holds open from unit to unit: the last archive, the last disk image with its volumes, what is known."""
 
 import zipfile
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fanfold.evidence.disk import open_medium
-from fanfold.evidence.disk.medium import Medium
+from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem
+from fanfold.evidence.eventlog.chunks import CHUNK_MAGIC
 from fanfold.evidence.files import Ranges, segment_file
 from fanfold.evidence.units import STAGES, Place, Units, place_of
 from fanfold.job import Item
@@ -23,6 +26,7 @@ class Opened:
         self._archive: zipfile.ZipFile | None = None
         self._medium: Medium | None = None
         self._systems: dict[int, FileSystem] = {}
+        self._taken: list[_Extent] | None = None
         self._known: dict[tuple[str, ...], npt.NDArray[np.uint64]] = {}
 
     def archive(self, item: Item, source: Units) -> zipfile.ZipFile:
@@ -56,11 +60,57 @@ class Opened:
             self._known = {key: source.known(place.image, item.version, earlier)}
         return self._known[key]
 
+    def is_in_log(self, item: Item, source: Units, offset: int) -> bool:
+        """Whether a chunk at this place of the disk is one that a log of a file system has there.
+
+        It is then read as the log has it. Where a log is in pieces, what lies behind a piece on the disk is not the
+        rest of the piece's last chunk.
+        """
+        self._turned_to(item)
+        if self._taken is None:
+            self._taken = sorted(self._extents(item, source), key=lambda extent: extent.at)
+        at = bisect_right(self._taken, offset, key=lambda extent: extent.at) - 1
+        return at >= 0 and self._taken[at].has_chunk(offset)
+
+    def _extents(self, item: Item, source: Units) -> "Iterator[_Extent]":
+        """Where the logs of all file systems lie on the disk."""
+        medium, seen = self.medium(item, source), set()
+        for place in source.logs_on(place_of(item).container, item.version):
+            log = place.volume_start, place.inode
+            if place.kind == "log" and log not in seen:
+                seen.add(log)
+                if place.volume_start not in self._systems:
+                    self._systems[place.volume_start] = FileSystem(medium, place.volume_start)
+                system = self._systems[place.volume_start]
+                for extent in system.extents(place.inode):
+                    yield _Extent(extent.at, extent.length, extent.start, place.inode, system)
+
     def _turned_to(self, item: Item) -> Place:
         """The place of a unit; another container than the last one is closed."""
         place = place_of(item)
         container = (place.container, place.address, item.version)
         if container != self._container:
-            self._archive, self._medium, self._systems = None, None, {}
+            self._archive, self._medium, self._systems, self._taken = None, None, {}, None
             self._container = container
         return place
+
+
+class _Extent(NamedTuple):
+    """A part of a log that lies in one piece on the disk."""
+
+    at: int
+    """Bytes from the start of the disk."""
+    length: int
+    start: int
+    """Bytes from the start of the log."""
+    inode: int
+    system: FileSystem
+
+    def has_chunk(self, offset: int) -> bool:
+        """Whether the log has a chunk at this place of the disk. What its clusters held before may lie there, too."""
+        if offset >= self.at + self.length:
+            return False
+        try:
+            return self.system.read_at(self.inode, self.start + offset - self.at, len(CHUNK_MAGIC)) == CHUNK_MAGIC
+        except Unreadable:  # behind the log's end
+            return False

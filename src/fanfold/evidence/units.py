@@ -161,6 +161,13 @@ class Units:
             return [Item(one["uri"], one["bytes"], one["version"], one["uri"]) for one in row["segments"] or ()]
         raise Changed
 
+    def logs_on(self, container: str, version: str) -> Iterator[Place]:
+        """The logs in the file systems of a disk image, those that were deleted too; each of its units."""
+        wanted = f"key = {quoted(container)} AND version = {quoted(version)} AND stage IN ('live', 'deleted')"
+        for row in self._table(CONTENTS).scanner(["place"], filter=wanted, batch_size=_ROWS).to_batches():
+            for place in row["place"].to_pylist():
+                yield Place(**json.loads(place))
+
     def known(self, image: str, version: str, origins: Sequence[str]) -> "npt.NDArray[np.uint64]":
         """The digests of an image's records of these origins, sorted."""
         if not exists(join(self.root, f"{EVENTS}.lance")):

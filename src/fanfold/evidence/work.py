@@ -163,6 +163,10 @@ class Parts:
         at = np.minimum(np.searchsorted(known, digests), max(0, len(known) - 1))
         return [True] * len(records) if not len(known) else (known[at] != digests).tolist()
 
+    def is_in_log(self, offset: int) -> bool:
+        """Whether a chunk on a disk lies in a log of a file system."""
+        return self.opened.is_in_log(self.item, self.source, offset)
+
     def is_damaged(self, offset: int) -> bool:
         """Whether the chunk at this offset lies, in part, where the disk image is damaged."""
         if not self._is_on_disk:
@@ -219,6 +223,14 @@ class Parts:
 
 
 def chunks_in(parts: Parts) -> Iterator[tuple[Chunk, list[Record]]]:
-    """The chunks of a unit, each with the frames of its records."""
+    """The chunks of a unit, each with the frames of its records.
+
+    Carving leaves out those that lie in a log, and records whose end is not theirs: what was written over the rest of
+    a chunk, or a piece of another file.
+    """
+    is_carved = parts.place.kind == "carve"
     for chunk in chunks_of(parts, parts.place.start, parts.place.stop):
-        yield chunk, records_of(chunk)
+        if not is_carved:
+            yield chunk, records_of(chunk)
+        elif not parts.is_in_log(chunk.offset):
+            yield chunk, [record for record in records_of(chunk) if record.whole]

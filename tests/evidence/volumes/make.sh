@@ -6,6 +6,7 @@
 #   Windows/System32/winevt/Logs/      Setup.evtx, 40 records, deleted
 #   gone/archive/Old.evtx              250 records, deleted together with its folders
 #   packed/Packed.evtx                 80 records, in a compressed folder
+#   pieces/Pieces.evtx                 120 records, in many pieces
 #   nothing.evtx                       empty
 set -eu
 here=tests/evidence/volumes
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 from event_logs import COUNTS, events, write_log
 
-for name, count in {**COUNTS, "Setup": 40, "Old": 250, "Packed": 80}.items():
+for name, count in {**COUNTS, "Setup": 40, "Old": 250, "Packed": 80, "Pieces": 120}.items():
     write_log(Path(sys.argv[1]) / f"{name}.evtx", events(count, name), spare=1)
 PYTHON
 truncate -s 4M "$work/volume"
@@ -29,10 +30,19 @@ mkdir -p "$logs" "$work/at/gone/archive" "$work/at/packed"
 setfattr -h -v 0x00080000 -n system.ntfs_attrib "$work/at/packed"
 cp "$work/logs/Packed.evtx" "$work/at/packed/"
 cp "$work/logs/Old.evtx" "$work/at/gone/archive/"
-mv "$work/logs/Packed.evtx" "$work/logs/Old.evtx" "$work"
+mv "$work/logs/Packed.evtx" "$work/logs/Old.evtx" "$work/logs/Pieces.evtx" "$work"
 cp "$work/logs/"* "$logs"
 : > "$work/at/nothing.evtx"
 echo "not a log" > "$work/at/notes.txt"
+umount "$work/at"
+
+mounted
+mkdir "$work/at/filler" "$work/at/pieces"
+number=0
+while head -c 20480 /dev/zero > "$work/at/filler/$number" 2>/dev/null; do number=$((number + 1)); done
+while [ $number -gt 0 ]; do number=$((number - 2)); rm -f "$work/at/filler/$number"; done
+cp "$work/Pieces.evtx" "$work/at/pieces/"
+rm -r "$work/at/filler"
 umount "$work/at"
 
 mounted
