@@ -7,19 +7,34 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import lance
 import mesa
 import pytest
 from scans import STAGES, scan
 
+import fanfold
 from commands import fanfold as command
 from disk_images import ewf, mbr, windows_volume, write_ewf
 from event_logs import Event, write_log
-from fanfold.evidence.report.case import Case, Record, flattened
+from fanfold.evidence import Evidence
+from fanfold.evidence.containers import Containers
+from fanfold.evidence.report.case import Case, Record, flattened, own
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds
 from fanfold.evidence.report.report import Report, made
-from fanfold.evidence.report.rules import RULES, clearing, devices, logons, machine, neighbours, programs, taking
+from fanfold.evidence.report.rules import (
+    RULES,
+    accounts,
+    clearing,
+    devices,
+    logons,
+    machine,
+    neighbours,
+    programs,
+    taking,
+)
 from fanfold.evidence.report.text import lines, markdown
+from helpers import Here
 
 GOLDEN = Path(__file__).parent / "mesa.txt"
 
@@ -104,7 +119,12 @@ def test_machines_that_are_not_there(server: str, tmp_path: Path) -> None:
     done = command("evidence", "report", server, "other.E01")
     assert (done.returncode, "has no machine 'other.E01'. It has: mesa.E01." in done.stderr) == (2, True)
     done = command("evidence", "report", tmp_path / "nothing")
-    assert (done.returncode, "holds no evidence yet" in done.stderr) == (2, True)
+    assert (done.returncode, "There is no database" in done.stderr) == (2, True)
+    (tmp_path / "file").write_text("x")
+    done = command("evidence", "report", tmp_path / "file")
+    assert (done.returncode, "is a file, not a database. First: fanfold evidence scan" in done.stderr) == (2, True)
+    done = command("evidence", "report", server, "--html", tmp_path / "nowhere" / "a.html")
+    assert (done.returncode, "There is no folder" in done.stderr) == (2, True)
 
 
 class Page(HTMLParser):
@@ -133,7 +153,9 @@ def test_a_page_needs_nothing_else(server: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     content = (tmp_path / "report.html").read_text()
     page = Page(content)
-    assert (page.addresses, page.open) == ([], [])
+    assert page.open == []
+    assert {address[:1] for address in page.addresses if address} == {"#"}
+    assert {f'id="{address[1:]}"' in content for address in page.addresses if address} == {True}
     assert not {"script", "link", "img", "iframe"} & {*page.tags}
     assert page.tags.count("svg") == 2
     assert "url(" not in content
@@ -191,6 +213,23 @@ def test_a_timeline_as_timesketch_takes_it(server: str) -> None:
     assert done.stdout.startswith("message,datetime,timestamp,timestamp_desc,data_type")
 
 
+def test_logs_that_were_not_read_are_told(tmp_path: Path, database: str) -> None:
+    """A log that could not be read, or that a stopped scan did not come to, is not told as one that is not there."""
+    folder = tmp_path / "given" / "host1" / "Windows"
+    for name in ("Security", "System"):
+        write_log(folder / f"{name}.evtx", [Event(1, 1, mesa.at("12:00:00"), channel=name, computer="HOST")])
+    list(fanfold.run(Containers(), source=str(tmp_path / "given"), database=database, executor=Here()))
+    write_log(folder / "Security.evtx", [Event(n, 1, mesa.at("12:00:00")) for n in (1, 2, 3)])
+    list(fanfold.run(Evidence(), source=database, database=database, executor=Here()))
+    report = made(database, "host1")
+    assert report.sources[1].startswith("NOT READ: Windows/Security.evtx: changed since it was listed; run again")
+    (none,) = [finding for finding in report.findings if finding.id == "logon.none"]
+    assert none.reason == "the log Security is there, but was not read"
+    table = lance.dataset(f"{database}/failures.lance")
+    table.delete("true")
+    assert made(database, "host1").sources[1].startswith("THE SCAN IS NOT FINISHED: 1 more of the machine's logs")
+
+
 # Rules, on records made up
 
 
@@ -218,6 +257,12 @@ def texts(rule: Any, given: Case) -> list[tuple[str, str]]:
     for finding in rule.answer(given):
         found += [(one.text, one.status) for one in (finding, *finding.details)]
     return found
+
+
+def log(name: str, **more: Any) -> dict[str, Any]:
+    """The coverage of a log."""
+    return {"path": f"{name}.evtx", "origin": "live", "newest_time": mesa.at("18:00:00"), "last_record_id": 9,
+            "first_record_id": 1, "dirty": False, "records": 9, "gaps": [], **more}  # fmt: skip
 
 
 def logon(time: str = "12:00:00", number: int = 1, event_id: int = 4624, **data: Any) -> Record:
@@ -277,7 +322,10 @@ def test_a_session_ends_in_the_same_run_of_the_machine() -> None:
     begin, end = logon(number=3), record(4634, "13:00:00", number=9, TargetLogonId="0x3")
     assert logons.left(case(begin, end), [begin]) == end
     start = record(4608, "12:30:00", number=5)
-    assert logons.left(case(begin, start, end), [begin]) is None
+    given = case(begin, start, end)
+    assert logons.left(given, [begin]) == start
+    text = "No record tells the end of the session; the machine started again 12:30:00 UTC."
+    assert (text, "shown") in texts(logons.RULE, given)
 
 
 def test_guessing_from_the_network() -> None:
@@ -356,7 +404,8 @@ def test_what_did_not_run_is_not_shown() -> None:
     ((_, status),) = texts(programs.RULE, case())
     assert status == "not recorded"
     (finding,) = programs.RULE.answer(case())
-    assert finding.reason.startswith("Security: no such log; Sysmon/Operational: no such log; Program-Telemetry: 0")
+    reason = "there is no log Security; there is no log Sysmon/Operational; Program-Telemetry has 0 records"
+    assert finding.reason.startswith(reason)
 
 
 def test_recovered_records_show_nothing_alone() -> None:
@@ -368,10 +417,9 @@ def test_recovered_records_show_nothing_alone() -> None:
 
 def test_a_machine_that_was_shut_down() -> None:
     """After a shutdown that no start followed, the machine was off."""
-    log = {"path": "System.evtx", "origin": "live", "last_time": mesa.at("18:00:00"), "last_record_id": 9,
-           "dirty": False, "records": 9}  # fmt: skip
-    given = case(record(12, "08:00:00", "System", 1), record(13, "18:00:00", "System", 9), logs=[log])
-    assert ("The machine was shut down, and not started again before.", "shown") in texts(taking.RULE, given)
+    given = case(record(12, "08:00:00", "System", 1), record(13, "18:00:00", "System", 9), logs=[log("System")])
+    text = "The machine was off when the copy was made: it was shut down, and no later start is recorded."
+    assert (text, "shown") in texts(taking.RULE, given)
 
 
 def test_a_log_that_was_cleared() -> None:
@@ -397,7 +445,7 @@ def test_hosts_with_an_address_alone() -> None:
     local = record(4624, number=3, LogonType="3", WorkstationName="HOST", IpAddress="127.0.0.1")
     (found,) = neighbours.hosts(case(named, address, local))
     assert (found.name, found.addresses, [*found.what]) == (
-        "PC7", {"10.0.0.7"}, ["logs on over the network", "uses the share D"],
+        "PC7", {"10.0.0.7"}, ["logged on over the network", "used the share D"],
     )  # fmt: skip
 
 
@@ -490,3 +538,129 @@ def test_no_rule_fails_on_odd_records(rule: Any) -> None:
     ]
     assert isinstance(Report(case(*records), []).to_json(), dict)
     assert all(isinstance(finding.text, str) for finding in rule.answer(case(*records)))
+
+
+# What examiners have found wrong
+
+
+def test_records_of_other_machines_are_set_aside() -> None:
+    """A record that was forwarded from another machine is not told as this one's."""
+    here = record(6005, log="System", number=1)
+    there = Record("ForwardedEvents", 1, mesa.at("12:00:00"), 4624, "Microsoft-Windows-Security-Auditing", "DC1.corp",
+                   {**mesa.LOGON, "TargetUserSid": "S-1-5-21-9"}, channel="Security")  # fmt: skip
+    records, others = own([here, there])
+    assert (records, others) == ([here], {"DC1.corp": 1})
+    text = "1 records are of DC1.corp, from where they were forwarded. No sentence here rests on them."
+    assert (text, "shown") in texts(machine.RULE, case(here, others=others))
+
+
+def test_an_archived_log_is_the_same_stream() -> None:
+    """An attempt that was archived before its logon is counted with it."""
+    attempt = Record(**{**vars(logon("11:59:00", 5, 4625)), "log": "Archive-Security-1", "channel": "Security"})  # type: ignore[arg-type]
+    assert logons.failed_before(case(attempt, logon(number=9)), logon(number=9), None) == [attempt]
+
+
+def test_a_recovered_logon_is_never_the_last() -> None:
+    """A logon that only free space tells of comes after those of the log, as a recovered one."""
+    old = Record(**{**vars(logon("08:00:00", 900)), "origin": "carved"})  # type: ignore[arg-type]
+    found = [*logons.RULE.answer(case(logon(number=9), old))]
+    assert [finding.id for finding in found] == ["logon.last_console", "logon.recovered"]
+
+
+def test_a_disk_is_there_until_the_machine_starts_again() -> None:
+    """Without a record of its end, a connection ends with the machine's run, a letter when another volume has it."""
+    serial = mesa.DISK["SerialNumber"]
+    mine = record(4, "12:00:02", "Ntfs/Operational", 1, VolumeId="F:", BusType="7", DeviceSerialNumber=serial)
+    other = record(4, "13:00:00", "Ntfs/Operational", 2, VolumeId="F:", BusType="8", DeviceSerialNumber="x")
+    (found,) = devices.connections(case(disk("12:00:00", 1), mine, other))
+    assert found.held("F:", mesa.at("12:30:00"))
+    assert not found.held("F:", mesa.at("13:30:00"))
+    (found,) = devices.connections(case(disk("12:00:00", 1), mine, record(12, "12:40:00", "System", 3)))
+    assert (found.until, found.ended) == (mesa.at("12:40:00"), None)
+
+
+def test_volumes_that_may_be_of_another_disk() -> None:
+    """A volume of a built-in disk is not a USB disk's; of two disks at once, which has the letter is possible only."""
+    built_in = record(4, "10:00:00", "Ntfs/Operational", 1, VolumeId="D:", BusType="8")
+    mounted = [
+        record(142, "12:00:03", "Ntfs/Operational", n, VolumeName=letter) for n, letter in ((2, "D:"), (3, "F:"))
+    ]
+    (found,) = devices.connections(case(disk("12:00:00", 1), built_in, *mounted))
+    assert ([*found.letters], found.letter_status) == (["F:"], "likely")
+    other = disk("12:00:01", 2, SerialNumber="2", ParentId="p2", DiskId="d2")
+    found = devices.connections(case(disk("12:00:00", 1), other, built_in, *mounted))[0]
+    assert found.letter_status == "possible"
+
+
+def test_a_disk_of_which_only_the_end_is_recorded() -> None:
+    """A disk that was taken out was there, though nothing tells since when."""
+    ((text, status),) = texts(devices.RULE, case(disk("12:00:00", 1, Capacity="0")))
+    assert text.endswith("was taken out. When it was connected is not recorded.")
+    assert status == "shown"
+
+
+def test_times_while_the_clock_was_ahead() -> None:
+    """A log that was written to only before the clock was set back does not have the last record."""
+    start = record(12, "15:00:00", "System", 1)
+    back = record(1, "12:00:00", "System", 2, OldTime="2021-05-23T15:10:00Z", NewTime="2021-05-23T12:00:00Z")
+    logs = [
+        log("System", newest_time=mesa.at("12:30:00")),
+        log("Setup", newest_time=mesa.at("15:09:00")),
+        log("Sysmon", newest_time=mesa.at("12:40:00")),
+    ]
+    given = case(start, back, logs=logs)
+    assert given.undone == [(mesa.at("15:00:00"), mesa.at("15:10:00"))]
+    assert given.last is logs[2]
+
+
+def test_a_span_over_a_change_of_the_clock() -> None:
+    """A span during which the clock was changed is by the machine's clock, and possible only."""
+    change = record(1, "12:20:00", "System", 2, OldTime="2021-05-23T12:10:00Z", NewTime="2021-05-23T12:20:00")
+    given = case(logon(number=9), change, logs=[log("System", newest_time=mesa.at("12:30:00"))])
+    spans = [(finding.text, finding.status) for finding in taking.RULE.answer(given) if finding.id == "taking.span"]
+    assert spans == [
+        ("From the last logon to the last record: 30 min 0 s by the machine's clock, which was changed in between.",
+         "possible")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("texts_of", "product"),
+    [
+        (["1.1", "0", "Windows 10 Pro", "10.0.19043 Build 19043 "], "Windows 10 Pro, build 19043"),
+        (["1.1", "0", "Windows 10 Pro", "10.0.22000 Build 22000 "],
+         "Windows 11 Pro, build 22000 (the record says Windows 10 Pro)"),
+        (["1.1", "0", "Windows Server 2022 Standard", "10.0.20348 Build 20348"],
+         "Windows Server 2022 Standard, build 20348"),
+        (["x"], ""),
+    ],
+)  # fmt: skip
+def test_products(texts_of: list[str], product: str) -> None:
+    """The name of Windows 11, which calls itself Windows 10."""
+    binary = "\0".join(texts_of).encode("utf-16-le").hex()
+    assert machine.product_of(record(6013, log="System", Binary=binary)) == product
+
+
+@pytest.mark.parametrize(
+    ("event_id", "data", "text"),
+    [
+        (4722, {"TargetUserName": "Guest"}, "the account Guest was enabled by CORP\\eve."),
+        (4724, {"TargetUserName": "boss"}, "the account boss got a new password by CORP\\eve."),
+        (4732, {"TargetUserName": "Remote Desktop Users", "TargetSid": "S-1-5-32-555", "MemberSid": "S-1-5-21-1-501"},
+         "the account Guest was made a member of Remote Desktop Users by CORP\\eve."),
+        (4728, {"TargetUserName": "Domain Admins", "TargetSid": "S-1-5-21-1-512", "MemberSid": "S-1-5-21-1-1105",
+                "MemberName": "CN=eve"}, "CN=eve was made a member of Domain Admins by CORP\\eve."),
+        (4732, {"TargetUserName": "Users", "TargetSid": "S-1-5-32-545", "MemberSid": "S-1-5-21-1-501"}, ""),
+    ],
+)  # fmt: skip
+def test_changes_of_accounts(event_id: int, data: dict[str, str], text: str) -> None:
+    """What was done to accounts is told, by whom, and groups that have no power are not."""
+    who = {"SubjectUserName": "eve", "SubjectDomainName": "CORP"}
+    found = texts(accounts.RULE, case(record(event_id, **data, **who), logs=[log("Security")]))
+    assert found[0][0].endswith(text or "No change of an account is recorded, but for those of the set-up.")
+
+
+def test_a_time_at_the_end_of_time() -> None:
+    """The last time that there is can be shown in any zone."""
+    clock = Clock.of([bias(-600, 1)])
+    assert clock.full(datetime.max.replace(tzinfo=UTC)).startswith("Fri 31 Dec 9999")

@@ -10,11 +10,13 @@ from cyclopts import App, Parameter
 import fanfold
 from fanfold.cli import Database, Json, described
 from fanfold.cli import show as shown
-from fanfold.cli.jobs import PlanOptions, RunOptions, Sources, driven
+from fanfold.cli.clusters import leaving
+from fanfold.cli.jobs import PlanOptions, RunOptions, Sources
 from fanfold.cli.planned import leaving_nothing, show_plan
 from fanfold.cli.progress import fraction
 from fanfold.core.executor import Size
 from fanfold.core.progress import Tally
+from fanfold.core.report import account
 from fanfold.errors import UsageError
 from fanfold.evidence import Evidence, show, tables, verification
 from fanfold.evidence import extract as extraction
@@ -22,11 +24,11 @@ from fanfold.evidence.containers import Containers
 from fanfold.evidence.coverage import logs
 from fanfold.evidence.report.case import load, machines
 from fanfold.evidence.report.exports import timesketch
-from fanfold.evidence.report.report import made
+from fanfold.evidence.report.report import QUESTIONS, made
 from fanfold.evidence.units import quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
-from fanfold.storage import absolute
+from fanfold.storage import absolute, is_url
 
 app = App(name="evidence")
 _DOES = {
@@ -43,15 +45,15 @@ _DOES = {
 class ScanOptions:
     """The flags of `scan`, with those of `Size`."""
 
-    on: str = field(default="local", metadata=RunOptions.__dataclass_fields__["on"].metadata)
-    task_size: int = field(default=1000, metadata=PlanOptions.__dataclass_fields__["task_size"].metadata)
-    retry_failed: Annotated[bool, Parameter(negative="")] = field(
-        default=False, metadata=PlanOptions.__dataclass_fields__["retry_failed"].metadata
-    )
     carve: Annotated[bool, Parameter(help="Look for event logs in all bytes of a disk image, free space included.")] = (
         True
     )
     verify: Annotated[bool, Parameter(help="Verify each disk image: its chunks, and the digests of the whole.")] = True
+    on: str = field(default="local", metadata=RunOptions.__dataclass_fields__["on"].metadata)
+    task_size: int = field(default=100, metadata=PlanOptions.__dataclass_fields__["task_size"].metadata)
+    retry_failed: Annotated[bool, Parameter(negative="")] = field(
+        default=False, metadata=PlanOptions.__dataclass_fields__["retry_failed"].metadata
+    )
 
     def stages(self) -> list[list[str]]:
         """The stages of units, in the order in which they are read; those together are read side by side."""
@@ -68,7 +70,7 @@ def run(
     size: Annotated[Size, Parameter(name="*")] = Size(),  # noqa: B008 - frozen
     json: Json = False,
 ) -> int:
-    """List the units in files, folders and archives; then read them."""
+    """List what is in disk images, folders, archives and files; then read it."""
     _check_outside(source, database)
     executor = open_executor(options.on, size)
 
@@ -81,7 +83,7 @@ def run(
             task_size=options.task_size,
             retry_failed=options.retry_failed,
         )
-        return driven(begun, json)
+        return shown_run(begun, json)
 
     shown.note("Listing what is there.")
     codes = [done(Containers(), source)]
@@ -91,10 +93,13 @@ def run(
             shown.note(_DOES[tuple(found)])
             codes.append(done(Evidence(), [database, *found]))
     if there:
+        show.failures(tables.failures(database), database)
         codes.append(show.problems(tables.problems(database)))
+        show.machines(tables.totals(database))
         shown.note(f"To read what the records show: fanfold evidence report {database}")
     else:
-        shown.note("Nothing of this is an event log, a disk image or another file that is read.")
+        show.failures(tables.failures(database), database)
+        shown.note("No event log is in any of these files, and none of them is a disk image that can be read.")
     return min(filter(None, codes), default=0)  # 1, the run failed, says more than 3, some items failed
 
 
@@ -102,10 +107,24 @@ app.command(
     run,
     name="scan",
     help=described(
-        "Read the event logs in files, folders and archives into tables. Run it again to resume or to update.",
-        "fanfold evidence scan kape/ db",
+        "Read the event logs in disk images, folders, archives and files. Run it again to resume or to update.",
+        "fanfold evidence scan disk.E01 db",
     ),
 )
+
+
+def shown_run(begun: fanfold.Run, json: bool) -> int:
+    """Do a run, and show how it ended: in a line, unless something is lost or the run was stopped."""
+    with leaving(begun.directory), shown.progress(begun.tally):
+        for outcome in begun:
+            if outcome.error:
+                shown.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")
+    report, ended = account(begun.directory)
+    if json or report.exit_code == 1:
+        shown.report(report, ended, json)
+    else:
+        show.done(report)
+    return report.exit_code
 
 
 def _check_outside(sources: list[str], database: str) -> None:
@@ -114,6 +133,14 @@ def _check_outside(sources: list[str], database: str) -> None:
     for source in map(absolute, sources):
         if f"{where}/".startswith(f"{source}/"):
             raise UsageError(f"The database {database} would be inside the evidence. Choose a place outside of it.")
+    if is_url(where) or not Path(where).is_dir():
+        return
+    names = {file.name for file in Path(where).iterdir()}
+    if names and not any(name == "_runs" or name.endswith(".lance") for name in names):
+        raise UsageError(
+            f"The folder {database} has files in it, and is not a database. Was the database forgotten? "
+            "The command is: fanfold evidence scan SOURCE... DATABASE"
+        )
 
 
 def plan(
@@ -139,6 +166,7 @@ def plan(
     return 0
 
 
+_CONDITION = "A condition in SQL: event_id = 4625 AND time > timestamp '2021-05-23 22:00:00' (in UTC)."
 Format = Literal["table", "jsonl", "csv", "parquet"]
 
 
@@ -147,13 +175,13 @@ def events(
     database: Database,
     /,
     *,
-    where: Annotated[str | None, Parameter(help="A condition in SQL, such as: event_id = 4625")] = None,
+    where: Annotated[str | None, Parameter(help=_CONDITION)] = None,
     columns: Annotated[list[str], Parameter(help="Columns to show; repeat the flag for several.")] | None = None,
     limit: Annotated[int | None, Parameter(help="Most records to show; for `table` 100 by default.")] = None,
     format: Annotated[Format, Parameter(help="table, jsonl, csv, or parquet (with --out).")] = "table",
     out: Annotated[Path | None, Parameter(help="The file to write, instead of printing.")] = None,
 ) -> int:
-    """Show the records that meet a condition, with all that is known of each.
+    """Show the records that meet a condition, with all that is known of each, log by log.
 
     For example: `fanfold evidence events db --where "event_id = 4625"`
     """
@@ -201,7 +229,7 @@ def show_record(
 def verify(source: Sources, /, *, json: Json = False) -> int:
     """Verify disk images: each chunk of data, and the digests of the whole. No database is needed.
 
-    Exit code 3 if one is damaged, incomplete, or not what its digests say.
+    Exit code 3 if one is damaged, incomplete, or not what its digests say; 1 if it cannot be read.
 
     For example: `fanfold evidence verify disk.E01`
     """
@@ -239,9 +267,7 @@ def report(
     html: Annotated[Path | None, Parameter(help="A page to write: one file, without script or network.")] = None,
     md: Annotated[Path | None, Parameter(help="A Markdown file to write.")] = None,
     zone: Annotated[str | None, Parameter(help="The time zone to use, such as America/Denver.")] = None,
-    question: Annotated[
-        list[str], Parameter(help="Only this question, such as logon or usb; repeat the flag for several.")
-    ]
+    question: Annotated[list[str], Parameter(help=f"Only this question; repeat the flag for several: {QUESTIONS}.")]
     | None = None,
     json: Json = False,
 ) -> int:
@@ -265,12 +291,12 @@ def timeline(
     image: Annotated[str | None, Parameter(help="A machine; not needed if there is only one.")] = None,
     /,
     *,
-    where: Annotated[str | None, Parameter(help="A condition in SQL, such as: event_id = 4625")] = None,
+    where: Annotated[str | None, Parameter(help=_CONDITION)] = None,
     format: Annotated[Literal["jsonl", "csv"], Parameter(help="Both as Timesketch imports them.")] = "jsonl",
     out: Annotated[Path | None, Parameter(help="The file to write, instead of printing.")] = None,
     zone: Annotated[str | None, Parameter(help="The time zone to use, such as America/Denver.")] = None,
 ) -> int:
-    """Write the records of a machine with the names that Timesketch imports.
+    """Write the records of a machine in the order of time, with the names that Timesketch imports.
 
     For example: `fanfold evidence timeline db --format csv --out timeline.csv`
     """
@@ -280,6 +306,6 @@ def timeline(
     name = image or names[0]
     clock = load(database, name, (24, 6013), zone).clock
     chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")
-    rows = (row for batch in tables.events(database, chosen) for row in batch.to_pylist())
+    rows = (row for batch in tables.in_time(database, chosen) for row in batch.to_pylist())
     show.timeline(timesketch(rows, clock), format, out)
     return 0

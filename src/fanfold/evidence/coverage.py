@@ -33,6 +33,7 @@ def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
     return log | {
         "first_record_id": ranges[0][0] if ranges else None,
         "last_record_id": ranges[-1][1] if ranges else None,
+        "newest_time": max(units, key=lambda unit: unit["last_record_id"] or 0)["newest_time"],
         "first_time": min(times, default=None),
         "last_time": max(times, default=None),
         "gaps": gaps,

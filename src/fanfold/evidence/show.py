@@ -1,7 +1,7 @@
 """What the verbs of `evidence` show: records, and the coverage of logs."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,16 +16,19 @@ from rich.table import Table
 from rich.text import Text
 
 from fanfold.cli import show
+from fanfold.core.report import Report as RunReport
 from fanfold.errors import UsageError
 from fanfold.evidence.extract import Extracted
 from fanfold.evidence.report.exports import FIELDS
 from fanfold.evidence.report.html import page
 from fanfold.evidence.report.report import Report
 from fanfold.evidence.report.text import lines, markdown
+from fanfold.evidence.tables import short_log
 from fanfold.evidence.verification import Checked
 
 COLUMNS = ("time", "computer", "channel", "event_id", "record_id", "data")
 """The columns that a person sees first."""
+_FAILURES, _MACHINES = 5, 20  # that are shown
 PROBLEMS = 20
 """Problems that are shown."""
 ROWS = 100
@@ -81,6 +84,8 @@ def _opened(out: Path | None) -> Iterator[IO[bytes]]:
     try:
         with out.open("wb") as file:
             yield file
+    except FileNotFoundError:
+        raise UsageError(f"There is no folder {out.parent}. Make it first.") from None
     except OSError as error:
         raise UsageError(f"Cannot write {out}: {error.strerror}.") from error
 
@@ -123,6 +128,33 @@ def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         show.note(f"{empty:,} more logs have no record.")
 
 
+def done(report: RunReport) -> None:
+    """How a run ended, in a line."""
+    parts = [f"{report.ok:,} read"]
+    if report.unchanged:
+        parts.append(f"{report.unchanged:,} unchanged")
+    if report.failed:
+        parts.append(f"{report.failed:,} failed")
+    show.note(f"  {', '.join(parts)}, in {show.duration(report.seconds)}.")
+
+
+def failures(found: Sequence[tuple[str, str]], database: str) -> None:
+    """A line for each of the first things that failed."""
+    for key, message in found[:_FAILURES]:
+        show.note(f"Not read: {show.printable(key)}: {message}")
+    if found:
+        show.note(f"To see all that failed: fanfold failures {database}")
+
+
+def machines(found: Sequence[tuple[str, int, int]]) -> None:
+    """A line for each machine, on stdout: what was read of it."""
+    for name, records, logs in found[:_MACHINES]:
+        plural = "s" * (logs != 1)
+        show.out.print(f"{show.printable(name)}: {records:,} records of {logs:,} log{plural}", soft_wrap=True)
+    if len(found) > _MACHINES:
+        show.out.print(f"... and {len(found) - _MACHINES:,} more machines")
+
+
 def problems(found: Iterable[tuple[str, str]]) -> int:
     """A line for each thing that could not be read. Returns the exit code."""
     every = list(found)
@@ -134,7 +166,7 @@ def problems(found: Iterable[tuple[str, str]]) -> int:
 
 
 def _place(log: Mapping[str, Any]) -> str:
-    parts = (log["image"], log["volume"], log["path"])
+    parts = (log["image"], log["volume"], short_log(log["path"]) if log["path"] else "")
     return show.printable("/".join(part for part in parts if part))
 
 
@@ -203,13 +235,17 @@ def verified(checked: Checked, as_json: bool) -> int:
 
 def extracted(units: Iterable[Extracted], folder: Path) -> int:
     """How many chunks were written. Returns the exit code."""
-    chunks = failed = 0
+    failed = 0
+    logs = set()
     for unit in units:
-        chunks += unit.chunks
+        logs |= {unit.unit.rpartition("#")[0]} if unit.chunks else set()
         if unit.error:
             failed += 1
             show.note(f"{show.printable(unit.unit)}: {unit.error}")
-    show.out.print(f"{chunks:,} chunks of event logs are in {folder}.")
+    if logs:
+        show.out.print(f"{len(logs):,} event log{'s' * (len(logs) > 1)}, or parts of disks with some, are in {folder}.")
+    else:
+        show.out.print("No event log has anything to write.")
     return 3 if failed else 0
 
 

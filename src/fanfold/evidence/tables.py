@@ -4,9 +4,11 @@ A unit is current if its version is the newest version of its container: a log t
 before, and the rows of the old ones remain. A unit without a row is still being read, so its records are left out.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import lance
 import orjson
@@ -16,20 +18,30 @@ import pyarrow.compute as pc
 import fanfold
 from fanfold.errors import UsageError
 from fanfold.evidence import Evidence
-from fanfold.evidence.units import CONTAINERS, CONTENTS, EVENTS, quoted
-from fanfold.storage import first_line
+from fanfold.evidence.units import CONTAINERS, CONTENTS, EVENTS, STAGES, quoted
+from fanfold.storage import first_line, is_url
 
 UNITS, FACTS = Evidence.name, f"{Evidence.name}_facts"
 
 
 def table_of(database: str, name: str) -> lance.LanceDataset:
     """A table of evidence. Raises UsageError if there is none."""
+    if not is_url(database) and Path(database).is_file():
+        raise UsageError(f"{database} is a file, not a database. First: fanfold evidence scan {database} DATABASE")
     try:
         return fanfold.open_table(database, name)
     except UsageError as error:
-        raise UsageError(
-            f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}"
-        ) from error
+        raise UsageError(_why_none(database)) from error
+
+
+def _why_none(database: str) -> str:
+    """Why a database has no table, and what to do."""
+    if failed := failures(database):
+        return (f"{database} holds no evidence: {failed[0][0]}: {failed[0][1]} "
+                f"To see all that failed: fanfold failures {database}")  # fmt: skip
+    if not is_url(database) and not Path(database).exists():
+        return f"There is no database {database}. To make one: fanfold evidence scan SOURCE... {database}"
+    return f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}"
 
 
 def units(database: str) -> Iterator[dict[str, Any]]:
@@ -37,6 +49,32 @@ def units(database: str) -> Iterator[dict[str, Any]]:
     current = _current(database)
     for batch in table_of(database, UNITS).to_batches():
         yield from batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist()
+
+
+def failures(database: str) -> list[tuple[str, str]]:
+    """What failed, and why: the key and a sentence."""
+    return [(row["key"], row["message"]) for row in _failures(database)]
+
+
+def totals(database: str) -> list[tuple[str, int, int]]:
+    """For each machine: its name, and how many records of how many logs were read."""
+    found: dict[str, tuple[int, set[str]]] = {}
+    for unit in units(database):
+        if unit["image"] and unit["records"]:
+            count, logs = found.get(unit["image"], (0, set()))
+            found[unit["image"]] = count + unit["records"], logs | {unit["path"] or unit["origin"]}
+    return [(name, count, len(logs)) for name, (count, logs) in sorted(found.items())]
+
+
+def in_time(database: str, where: str) -> Iterator[pa.RecordBatch]:
+    """The records of current units that meet a condition, in the order of time. All are held in memory."""
+    every = pa.Table.from_batches(list(events(database, where)))
+    order: list[tuple[str, Literal["ascending", "descending"]]] = [
+        ("time", "ascending"),
+        ("path", "ascending"),
+        ("record_id", "ascending"),
+    ]
+    yield from every.sort_by(order).to_batches(4096)
 
 
 def container(database: str, image: str) -> dict[str, Any]:
@@ -57,6 +95,28 @@ def facts(database: str, image: str) -> list[dict[str, Any]]:
     found = table.to_table(filter=f"image = {quoted(image)}")
     current = found.filter(pc.is_in(_named(found), done))
     return [row | {"value": orjson.loads(row["value"])} for row in current.to_pylist()]
+
+
+def unread(database: str, image: str) -> tuple[list[str], list[str]]:
+    """The paths of an image's units that are listed and have no row, and the reasons of those that failed."""
+    wanted = f"stage IN ({', '.join(map(quoted, STAGES[:2]))})"
+    listed = table_of(database, CONTENTS).to_table(["key", "version", "unit", "place"], filter=wanted)
+    listed = listed.filter(pc.is_in(_named(listed), _current(database)))
+    rows = table_of(database, UNITS).to_table(["key", "version"]).to_pylist()
+    done = {(row["key"], row["version"]) for row in rows}
+    left = {
+        row["unit"]: json.loads(row["place"]) for row in listed.to_pylist() if (row["unit"], row["version"]) not in done
+    }
+    mine = {unit: place["path"] or unit for unit, place in left.items() if place["image"] == image}
+    reasons = [f"{mine[one['key']]}: {one['message']}" for one in _failures(database) if one["key"] in mine]
+    return list(dict.fromkeys(mine.values())), reasons
+
+
+def _failures(database: str) -> list[dict[str, Any]]:
+    try:
+        return list(fanfold.open_table(database, "failures").to_table(["key", "message"]).to_pylist())
+    except UsageError:  # nothing has failed
+        return []
 
 
 def stages(database: str) -> set[str]:
@@ -113,7 +173,9 @@ def events(
     except (ValueError, OSError) as error:
         if where is None:
             raise
-        raise UsageError(f"--where does not accept {where!r}: {first_line(error)}") from error
+        why = first_line(error).removeprefix("Invalid user input: ")
+        hint = " Write times as: timestamp '2021-05-23 22:00:00', and texts in single quotes." * bool(where)
+        raise UsageError(f"--where does not accept {where!r}: {why}.{hint}") from error
     if empty:
         yield pa.RecordBatch.from_pylist([], schema=pa.schema([table.schema.field(name) for name in wanted]))
 

@@ -20,6 +20,7 @@ COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("empty_chunks", pa.int64()),  # those of them without a record
     pa.field("first_record_id", pa.uint64()),  # lowest, not first in the file: a full log begins again at its start
     pa.field("last_record_id", pa.uint64()),
+    pa.field("newest_time", pa.timestamp("us", "UTC")),  # of the record with the highest id
     pa.field("first_time", pa.timestamp("us", "UTC")),  # earliest and latest; clocks jump
     pa.field("last_time", pa.timestamp("us", "UTC")),
     pa.field("id_ranges", pa.list_(pa.struct([("first", pa.uint64()), ("last", pa.uint64())]))),  # in order
@@ -65,6 +66,8 @@ class Coverage:
     """Ranges of record ids, first and last. A full log starts again at its beginning."""
     times: tuple[int, int] | None = None
     """The earliest and the latest FILETIME."""
+    newest: tuple[int, int] = (0, 0)
+    """The highest id, and its record's FILETIME."""
     _before: int = 0
 
     def add(self, chunk: Chunk, records: list[Decoded], known: int = 0) -> None:
@@ -77,6 +80,7 @@ class Coverage:
         self.undecoded += sum(1 for decoded in records if decoded.error)
         self._add_ids([decoded.record.record_id for decoded in records])
         self._add_times([decoded.record.filetime for decoded in records])
+        self.newest = max([self.newest, *((one.record.record_id, one.record.filetime) for one in records)])
 
     def _add_ids(self, ids: list[int]) -> None:
         if ids == list(range(ids[0], ids[0] + len(ids))) if ids else True:  # as a rule
@@ -106,6 +110,7 @@ class Coverage:
             "empty_chunks": self.empty_chunks,
             "first_record_id": ranges[0][0] if ranges else None,
             "last_record_id": ranges[-1][1] if ranges else None,
+            "newest_time": moment(self.newest[1]),
             "first_time": moment(first),
             "last_time": moment(last),
             "id_ranges": [{"first": first_id, "last": last_id} for first_id, last_id in ranges],

@@ -1,8 +1,9 @@
 """The records of one machine that the rules look at."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +20,9 @@ _COLUMNS = (
     "computer", "data", "image",
 )  # fmt: skip
 _ORIGINS = ("live", "deleted", "carved")
+_FORWARDED = "forwardedevents"
+_STEADY = ("system", "security", "application")
+_JUMP = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,13 @@ class Record:
     origin: str = "live"
     is_sound: bool = True
     """Whether its bytes are as Windows wrote them: both checksums are right, and no sector was damaged."""
+    channel: str = ""
+    """Where it was written to. An archived log has another name than its channel."""
+
+    @property
+    def stream(self) -> str:
+        """Records of one stream are numbered in the order in which they were written."""
+        return (self.channel or self.log).lower()
 
     @property
     def ref(self) -> str:
@@ -71,6 +82,12 @@ class Case:
     facts: Sequence[Mapping[str, Any]] = ()
     zone: str | None = None
     """The IANA name of the time zone to use instead of the machine's own."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """The records of other machines, which were forwarded to this one, by their names. No rule looks at them."""
+    unread: Sequence[str] = ()
+    """The paths of logs that are listed and not read: they failed, or the scan was stopped."""
+    failures: Sequence[str] = ()
+    """Why some could not be read."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -97,13 +114,65 @@ class Case:
 
     def log(self, name: str) -> Mapping[str, Any] | None:
         """The coverage of a log that is there, by its short name."""
-        return next((log for log in self.logs if log["path"] and short_log(log["path"]) == name), None)
+        return next((log for log in self.logs if log["origin"] == "live" and _is_called(log, name)), None)
+
+    def why_none(self, name: str) -> str:
+        """Why a log has no record: it is not there, could not be read, or is empty. Empty if it has some."""
+        if any(_is_called({"path": path}, name) for path in self.unread):
+            return f"the log {name} is there, but was not read"
+        log = self.log(name)
+        if log is None:
+            return f"there is no log {name}"
+        return "" if log["records"] else f"the log {name} has no record"
+
+    @cached_property
+    def undone(self) -> Sequence[tuple[datetime, datetime]]:
+        """Times that the clock had shown before it was set back: the first and the last of each such stretch."""
+        found: list[tuple[datetime, datetime]] = []
+        begun: datetime | None = None  # the earliest time since the clock was last set
+        for record in self.records:
+            if record.stream != "system" or record.origin != "live":
+                continue
+            is_change = record.event_id == 1 and short_provider(record.provider) == "Kernel-General"
+            before, after = clock_change(record) if is_change else (None, None)
+            if before and after and abs(after - before) >= _JUMP:
+                if after < before:
+                    found.append((max(after, begun or after), before))
+                begun = after
+            elif record.time:
+                begun = min(begun or record.time, record.time)
+        return found
 
     @cached_property
     def last(self) -> Mapping[str, Any] | None:
-        """The log whose last record is the newest of all."""
-        timed = [log for log in self.logs if log["last_time"] and log["origin"] == "live"]
-        return max(timed, key=lambda log: log["last_time"], default=None)
+        """The log whose newest record is the latest.
+
+        A log that was written to only while the clock was ahead, before it was set back, does not count if its time is
+        later than anything in the logs that are always written to.
+        """
+        timed = [log for log in self.logs if log["newest_time"] and log["origin"] == "live"]
+        steady = [log["newest_time"] for log in timed if short_log(log["path"]).lower() in _STEADY]
+        reached = max(steady, default=None)
+        known = [log for log in timed if reached is None or log["newest_time"] <= reached or not any(
+            first <= log["newest_time"] <= last for first, last in self.undone)]  # fmt: skip
+        return max(known, key=lambda log: log["newest_time"], default=None)
+
+
+def _is_called(log: Mapping[str, Any], name: str) -> bool:
+    return bool(log["path"]) and short_log(log["path"]).lower() == name.lower()
+
+
+def clock_change(record: Record) -> tuple[datetime | None, datetime | None]:
+    """The time before the clock was set, and after."""
+    return _moment(record.text("OldTime", "PreviousTime")), _moment(record.text("NewTime"))
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def short_provider(name: str) -> str:
@@ -119,15 +188,40 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     logs = [log for log in coverage.logs(every) if log["image"] == image]
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
     rows = [row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist()]
-    rows.sort(key=lambda row: (row["path"] or "~", _ORIGINS.index(row["origin"]), row["record_id"], row["offset"]))
+    records, others = own(sorted(map(record_of, rows), key=_order))
+    unread, failures = tables.unread(database, image)
     return Case(
         image,
-        [record_of(row) for row in rows],
+        records,
         logs,
         tables.container(database, image),
         tables.facts(database, image),
         zone,
+        others,
+        unread,
+        failures,
     )
+
+
+def _order(record: Record) -> tuple[int, str, int]:
+    """Records of logs that are there come first; those of one stream are in the order in which they were written."""
+    return _ORIGINS.index(record.origin), record.stream, record.record_id
+
+
+def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
+    """The records that are this machine's own, and how many there are of others, by their names.
+
+    The log System has a machine's own records only, whatever the machine was called; events are forwarded to others.
+    """
+    names = {_host(record) for record in records if record.log.lower() == "system" and record.origin == "live"}
+    names = names or {_host(record) for record in records if record.log.lower() != _FORWARDED}
+    names.add("")
+    others = Counter(record.computer for record in records if _host(record) not in names)
+    return [record for record in records if _host(record) in names], dict(others)
+
+
+def _host(record: Record) -> str:
+    return record.computer.partition(".")[0].lower()
 
 
 def machines(database: str) -> list[str]:
@@ -148,6 +242,7 @@ def record_of(row: Mapping[str, Any]) -> Record:
         flattened(orjson.loads(row["data"])) if row["data"] else {},
         row["origin"],
         bool(row["chunk_ok"]) and not row["damaged"],
+        row["channel"] or "",
     )
 
 

@@ -23,6 +23,8 @@ class _Zone(NamedTuple):
     name: str
     """As Windows or the IANA calls it; empty if only the bias is known."""
     ref: str
+    named_by: bool = False
+    """Whether the record has the zone's name."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +53,31 @@ class Clock:
     @property
     def name(self) -> str:
         """The last zone's name: Mountain Standard Time, America/Denver, or UTC-05:00. Empty if none is known."""
-        return next((zone.name for zone in reversed(self.zones) if zone.name), str(self.zones[-1].zone) if self.zones
-                    else "")  # fmt: skip
+        return (self.zones[-1].name or str(self.zones[-1].zone)) if self.zones else ""
 
     @property
-    def ref(self) -> str:
-        """The record that tells the last zone; empty if it was chosen, or none is known."""
-        return self.zones[-1].ref if self.zones else ""
+    def names(self) -> list[str]:
+        """The names of all zones in their order, each once."""
+        return list(dict.fromkeys(zone.name or str(zone.zone) for zone in self.zones))
+
+    @property
+    def refs(self) -> list[str]:
+        """The records that tell the last zone: its bias, and its name."""
+        by_name = [zone for zone in self.zones if zone.named_by and zone.name == self.name]
+        found = [*self.zones[-1:], *by_name[-1:]]
+        return list(dict.fromkeys(ref for zone in found for ref in (zone.ref,) if ref))
 
     def local(self, time: datetime) -> datetime:
         """A time in the zone that was in force then, as far as it is known; else in UTC."""
-        zone: tzinfo = UTC
-        for number, told in enumerate(self.zones):
-            if number == 0 or told.since is None or told.since <= time:
+        zone: tzinfo = self.zones[0].zone if self.zones else UTC
+        for told in reversed(self.zones):
+            if told.since is None or told.since <= time:
                 zone = told.zone
-        return time.astimezone(zone)
+                break
+        try:
+            return time.astimezone(zone)
+        except OverflowError:  # at the end of the year 9999
+            return time
 
     def full(self, time: datetime) -> str:
         """A time for people: Sun 23 May 2021, 16:24:16 MDT (22:24:16 UTC)."""
@@ -76,8 +88,10 @@ class Clock:
         day = "" if utc.date() == local.date() else f"{utc.day} {utc:%b} "
         return f"{local:%a} {local.day} {local:%b %Y, %H:%M:%S} {local:%Z} ({day}{utc:%H:%M:%S} UTC)"
 
-    def short(self, time: datetime) -> str:
-        """The time of day: 16:24:16 MDT."""
+    def short(self, time: datetime, since: datetime | None = None) -> str:
+        """The time of day, 16:24:16 MDT; all of it, if it is not the day of another time."""
+        if since is not None and self.local(since).date() != self.local(time).date():
+            return self.full(time)
         return f"{self.local(time):%H:%M:%S %Z}"
 
 
@@ -85,7 +99,7 @@ def _told(record: "Record", named: Mapping[str, tzinfo]) -> _Zone | None:
     """The zone that a record tells. A bias stands for the zone that has it then, of those that other records name."""
     if record.event_id == 6013:
         name = record.text("7").partition(" ")[2]
-        return _Zone(record.time, named[name], name, record.ref) if name in named else None
+        return _Zone(record.time, named[name], name, record.ref, True) if name in named else None
     bias = record.number("CurrentBias")
     if bias is None or record.time is None:
         return None

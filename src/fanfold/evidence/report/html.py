@@ -4,13 +4,13 @@ Every text is escaped: the name of a device is chosen by whoever made it.
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from html import escape
 
-from fanfold.evidence.report.case import Case
+import fanfold
+from fanfold.evidence.report.case import Case, short_provider
 from fanfold.evidence.report.findings import Finding
-from fanfold.evidence.report.report import Report
-from fanfold.evidence.report.text import references
+from fanfold.evidence.report.report import VERSION, Report
 from fanfold.evidence.tables import short_log
 
 _STYLE = """
@@ -33,13 +33,14 @@ li.cannot { border-color: var(--cannot); }
 .shown > .grounds b { color: var(--shown); } .likely > .grounds b { color: var(--likely); }
 .possible > .grounds b { color: var(--possible); } .not > .grounds b { color: var(--unknown); }
 .cannot > .grounds b { color: var(--cannot); }
-code { font: .8125rem/1.4 ui-monospace, "Cascadia Mono", monospace; }
+code a { color: inherit; } code { font: .8125rem/1.4 ui-monospace, "Cascadia Mono", monospace; }
 figure { margin: 1rem 0; } figcaption { color: var(--faint); font-size: .875rem; margin-bottom: .25rem; }
 svg { display: block; width: 100%; min-width: 40rem; height: auto; background: var(--soft); border-radius: .4rem; }
 svg text { fill: var(--faint); font: 11px system-ui, sans-serif; } svg .lane { stroke: var(--line); }
 svg .bar { fill: var(--likely); opacity: .35; } svg .mark { fill: var(--shown); } svg .usb { fill: var(--possible); }
 svg .program { fill: var(--cannot); } svg .power { fill: var(--faint); }
-table { border-collapse: collapse; width: 100%; font-size: .875rem; } th, td { text-align: left; padding: .3rem .5rem;
+table { border-collapse: collapse; width: 100%; font-size: .875rem; } th { white-space: nowrap; }
+th, td { text-align: left; padding: .3rem .5rem;
   border-bottom: 1px solid var(--line); vertical-align: top; } td.number { text-align: right; white-space: nowrap; }
 .wide { overflow-x: auto; } footer { margin-top: 2.5rem; color: var(--faint); font-size: .875rem; }
 @media print { body { max-width: none; padding: 0; font-size: 10.5pt; } @page { margin: 18mm; } svg { border: 1px solid
@@ -50,12 +51,14 @@ _LANES = (("logons", "logon.", "mark"), ("USB disks", "usb.", "usb"), ("programs
 _LEFT, _WIDTH, _LANE = 150, 860, 22  # pixels of a timeline
 _NAME = 20  # characters of a lane's name
 _MOST_LOGS = 8
+_REFS = 8  # records of a sentence
+_LONGEST = 1000  # characters of a record's values
 
 
 def page(report: Report) -> str:
     """The report as a page."""
     title = _text(report.title)
-    about = "".join(f'<p class="about">{_text(sentence)}</p>' for sentence in [*report.container, report.sources])
+    about = "".join(f'<p class="about">{_text(sentence)}</p>' for sentence in [*report.container, *report.sources])
     sections = "".join(
         f'<section id="{section.id}"><h2>{_text(section.title)}</h2><ul>'
         f"{''.join(_finding(finding) for finding in section.findings)}</ul></section>"
@@ -64,12 +67,13 @@ def page(report: Report) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
-        f"<h1>{title}</h1>{about}{_timelines(report)}{sections}{_logs(report.case)}"
+        f"<h1>{title}</h1>{about}{_timelines(report)}{sections}{_records(report)}{_logs(report.case)}"
         "<footer><p>Each sentence says how far it holds. <b>Shown</b>: a sound record says so. <b>Likely</b>: records "
         "say so together, or a recovered one does. <b>Possible</b>: it fits what is recorded, and so do other things. "
         "<b>Not recorded</b>: the machine does not record it, or not any more. <b>Cannot be shown</b>: no log could."
         "</p><p>Records are named LOG#ID; <code>fanfold evidence show DATABASE LOG#ID</code> shows one. This report is "
-        "a lead for an examiner, not an opinion.</p></footer></body></html>\n"
+        f"a lead for an examiner, not an opinion.</p><p>fanfold {fanfold.__version__}, rules {VERSION}, "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC.</p></footer></body></html>\n"
     )
 
 
@@ -83,10 +87,38 @@ def _finding(finding: Finding) -> str:
     details = "".join(map(_finding, finding.details))
     below = f"<ul>{details}</ul>" if details else ""
     reason = f": {_text(finding.reason)}" if finding.reason else ""
-    refs = f" <code>{_text(references(finding).strip(' []'))}</code>" if finding.refs or finding.files else ""
+    links = [f'<a href="#{_anchor(ref)}">{_text(ref)}</a>' for ref in finding.refs[:_REFS]]
+    links += [_text(file) for file in finding.files]
+    more = [f"and {len(finding.refs) - _REFS:,} more"] if len(finding.refs) > _REFS else []
+    refs = f" <code>{', '.join([*links, *more])}</code>" if links else ""
     return (
         f'<li class="{finding.status.split()[0]}"><p>{_text(finding.text)}</p>'
         f'<p class="grounds"><b>{finding.status}</b>{reason}{refs}</p>{below}</li>'
+    )
+
+
+def _anchor(ref: str) -> str:
+    """The name of a record's place on the page."""
+    return "r-" + "".join(c if c.isalnum() and c.isascii() else f"-{ord(c):x}-" for c in ref)
+
+
+def _records(report: Report) -> str:
+    """The records that the sentences rest on, for readers who do not have the database."""
+    cited = {record.ref: record for finding in report.findings for record in finding.records[:_REFS]}
+    known = {record.ref: record for record in report.case.records if record.ref in cited}
+    rows = []
+    for ref in sorted(cited):
+        record = known.get(ref, cited[ref])
+        what = f"{short_provider(record.provider)}/{record.event_id}" if record.provider else ""
+        values = " ".join(f"{name}={value}" for name, value in record.data.items() if value not in (None, "", "-"))
+        time = record.time.isoformat(sep=" ", timespec="milliseconds") if record.time else ""
+        rows.append(
+            f'<tr id="{_anchor(ref)}"><td>{_text(ref)}</td><td>{_text(time)}</td><td>{_text(what)}</td>'
+            f"<td>{_text(values[:_LONGEST])}</td></tr>"
+        )
+    return (
+        '<section id="records"><h2>The records</h2><div class="wide"><table><thead><tr><th>record</th><th>time (UTC)'
+        f"</th><th>event</th><th>values</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
 

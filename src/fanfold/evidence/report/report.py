@@ -10,6 +10,8 @@ from fanfold.evidence.report.case import Case, load
 from fanfold.evidence.report.findings import Finding, Rule, size_in_words
 from fanfold.evidence.report.rules import RULES
 
+QUESTIONS = ", ".join(rule.id for rule in RULES)
+"""What can be asked for."""
 VERSION = "1"
 """Of the rules: it changes when the same records would give other sentences."""
 
@@ -49,18 +51,18 @@ class Report:
         return [*_container(self.case)] if self.case.container else []
 
     @property
-    def sources(self) -> str:
-        """A sentence on what was read."""
+    def sources(self) -> list[str]:
+        """Sentences on what was read, and what was not."""
         logs = [log for log in self.case.logs if log["records"]]
         records = sum(log["records"] for log in logs)
         bad = sum(log["bad_chunks"] for log in logs)
         undecoded = sum(log["undecoded"] for log in logs)
         parts = [f"{records:,} records of {len(logs):,} event logs"]
         if bad:
-            parts.append(f"{bad:,} chunks with a wrong checksum")
+            parts.append(f"{bad:,} chunk{'s' * (bad > 1)} with a wrong checksum")
         if undecoded:
-            parts.append(f"{undecoded:,} records that could not be decoded")
-        return ", ".join(parts) + "."
+            parts.append(f"{undecoded:,} record{'s' * (undecoded > 1)} that could not be decoded")
+        return [", ".join(parts) + ".", *_unread(self.case)]
 
     def to_json(self) -> dict[str, Any]:
         """The report for scripts."""
@@ -119,15 +121,26 @@ def chosen(questions: Sequence[str]) -> list[Rule]:
     return [rule for rule in RULES if not questions or rule.id in questions or rule is RULES[-1]]
 
 
+def _unread(case: Case) -> Iterator[str]:
+    """What of the machine is listed, and was not read. Sentences on what is not there would be wrong without it."""
+    failed = len(case.failures)
+    if failed:
+        some = "; ".join(case.failures[:3])
+        more = f"; and {failed - 3:,} more" if failed > 3 else ""
+        yield f"NOT READ: {some}{more}."
+    if left := len(case.unread) - failed:
+        yield f"THE SCAN IS NOT FINISHED: {left:,} more of the machine's logs were not read. Run the scan again."
+
+
 def _container(case: Case) -> Iterator[str]:
     """Sentences on the disk image: what it is, whether it is whole."""
     row = case.container
     segments = len(row["segments"] or ())
-    tool = f" made by {row['tool']}" if row["tool"] else ""
-    examiner = f', examiner "{row["examiner"]}"' if row["examiner"] else ""
-    plural = "s" * (segments > 1)
+    tool = f", made by the software '{row['tool']}'" if row["tool"] else ""
+    named = [f"{name} '{row[name]}'" for name in ("case", "evidence", "examiner") if row[name]]
+    told = f"; {', '.join(named)}" if named else ""
     size = size_in_words(row["media_bytes"])
-    yield f"{row['kind']} image{tool}{examiner}, {size} in {segments} file{plural}."
+    yield f"{row['kind']} image of {size} in {segments} file{'s' * (segments > 1)}{tool}{told}."
     yield from _verified(case.facts, row)
     for first in row["unread"] or ():
         last = first["first_sector"] + first["sectors"] - 1
@@ -147,6 +160,11 @@ def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Ite
         yield f"ITS CONTENT DIFFERS from the {digests} that {'are' if len(stored) > 1 else 'is'} stored with it."
     else:
         yield "No digest is stored with it, so whether its content is as it was acquired cannot be told."
+    for fact in facts:
+        if fact["kind"] == "digest":
+            differs = fact["value"]["stored"] not in (None, fact["value"]["computed"])
+            other = f" ({fact['value']['stored']} is stored)" if differs else ""
+            yield f"{fact['name'].upper()} {fact['value']['computed']}{other}."
     damage = [fact["value"] for fact in facts if fact["kind"] == "damage"]
     if damage:
         sectors = sum(one["sectors"] for one in damage)

@@ -14,8 +14,8 @@ _REFS = 4  # records that a sentence names
 def lines(report: Report, width: int = 100) -> Iterator[str]:
     """The lines of a report; every sentence has its status, and the records that it rests on."""
     yield report.title
-    for sentence in [*report.container, report.sources]:
-        yield from wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
+    for sentence in [*report.container, *report.sources]:
+        yield from wrapped(sentence, width, initial_indent="  ", subsequent_indent="  ")
     for section in report.sections:
         yield ""
         yield section.title.upper()
@@ -24,17 +24,22 @@ def lines(report: Report, width: int = 100) -> Iterator[str]:
             for detail in finding.details:
                 yield from _finding(detail, width, 3)
     yield ""
-    yield from wrap(
+    yield from wrapped(
         "Show a record with: fanfold evidence show DATABASE RECORD. "
         "This report is a lead for an examiner, not an opinion.", width,
     )  # fmt: skip
 
 
+def wrapped(text: str, width: int, **indents: str) -> list[str]:
+    """A text in lines. Names are not broken at their hyphens."""
+    return wrap(text, width, break_on_hyphens=False, break_long_words=False, **indents)  # type: ignore[arg-type]
+
+
 def _finding(finding: Finding, width: int, indent: int) -> Iterator[str]:
     """A sentence and, below it, its status, its reason and its records."""
     space = " " * indent
-    yield from wrap(finding.text, width, initial_indent=space, subsequent_indent=f"{space}  ")
-    yield from wrap(grounds(finding), width, initial_indent=f"{space}    ", subsequent_indent=f"{space}    ")
+    yield from wrapped(finding.text, width, initial_indent=space, subsequent_indent=f"{space}  ")
+    yield from wrapped(grounds(finding), width, initial_indent=f"{space}    ", subsequent_indent=f"{space}    ")
 
 
 def grounds(finding: Finding) -> str:
@@ -54,7 +59,7 @@ def markdown(report: Report) -> Iterator[str]:
     """The lines of a report in Markdown."""
     yield f"# {_escaped(report.title)}"
     yield ""
-    for sentence in [*report.container, report.sources]:
+    for sentence in [*report.container, *report.sources]:
         yield f"{_escaped(sentence)}  "
     for section in report.sections:
         yield ""
@@ -68,6 +73,7 @@ def markdown(report: Report) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     """A text without what Markdown, or HTML in it, would take for its own."""
-    for mark in "\\`*_[]<>#|":
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    for mark in "\\`*_[]<>#|&~":
         text = text.replace(mark, f"\\{mark}")
-    return text
+    return text.replace("://", ":\\//")

@@ -1,43 +1,74 @@
-"""Accounts that were made, removed, or made administrators."""
+"""Accounts that were made, removed, changed, or put into groups that have power."""
 
 from collections.abc import Iterator, Mapping
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
-_VERBS = {4720: "was made", 4722: "was enabled", 4725: "was disabled", 4726: "was deleted", 4724: "got a new password"}
+_VERBS = {
+    4720: "was made",
+    4722: "was enabled",
+    4724: "got a new password",
+    4725: "was disabled",
+    4726: "was deleted",
+    4738: "was changed",
+    4781: "was renamed",
+}
+_INTO, _OUT_OF = (4728, 4732, 4756), (4729, 4733, 4757)
+_QUIET = (4722, 4724, 4725, 4738, 4781)
+"""What the set-up of Windows does to accounts, too: not told if the machine itself did it."""
 _SET_UP = ("wdagutilityaccount", "defaultuser0", "defaultaccount", "defaultuser1")
 _BUILT_IN = {"500": "the account Administrator", "501": "the account Guest"}
 """Accounts that every machine has, by the last part of their SID."""
-_ADMINISTRATORS = "S-1-5-32-544"
+_POWERFUL = ("S-1-5-32-544", "S-1-5-32-551", "S-1-5-32-555", "S-1-5-32-580")
+"""Administrators, Backup Operators, Remote Desktop Users, Remote Management Users."""
+_POWERFUL_IN_DOMAIN = ("-512", "-518", "-519")
+"""Domain Admins, Schema Admins, Enterprise Admins, by the end of their SID."""
+_SHOWN = 30
 
 
 def _answer(case: Case) -> Iterator[Finding]:
-    told = 0
     people = {record.text("TargetSid"): record.text("TargetUserName") for record in case.of("Security-Auditing", 4720)}
-    for record in case.of("Security-Auditing", *_VERBS, 4732, 4728):
-        if text := _text(record, people):
-            when = f"{case.clock.full(record.time)}: " if record.time else ""
-            yield Finding("account.changed", f"{when}{text}", status_of(record), record.time, [record])
-            told += 1
-    if not told:
-        yield Finding("account.none", "No change of an account is recorded, but those of the set-up.", "shown",
-                      reason="events 4720 to 4732 of the log Security, as far as it reaches")  # fmt: skip
+    told = [
+        (record, text)
+        for record in case.of("Security-Auditing", *_VERBS, *_INTO, *_OUT_OF)
+        if (text := _text(record, people))
+    ]
+    for record, text in told[-_SHOWN:][::-1]:
+        when = f"{case.clock.full(record.time)}: " if record.time else ""
+        yield Finding("account.changed", f"{when}{text}", status_of(record), record.time, [record])
+    if len(told) > _SHOWN:
+        text = f"{len(told) - _SHOWN:,} more changes of accounts before these."
+        yield Finding("account.more", text, "shown", records=[told[0][0]])
+    if told:
+        return
+    text = "No change of an account is recorded, but for those of the set-up."
+    why = case.why_none("Security")
+    reason = "events 4720 to 4781 of the log Security, as far as it reaches"
+    yield Finding("account.none", text, "not recorded" if why else "shown", reason=why or reason)
 
 
 def _text(record: Record, people: Mapping[str, str]) -> str:
     """What happened to an account; empty for what the set-up of Windows does itself."""
-    name = record.text("TargetUserName")
-    by = "\\".join(filter(None, [record.text("SubjectDomainName"), record.text("SubjectUserName")]))
+    who = record.text("SubjectUserName")
+    by = "\\".join(filter(None, [record.text("SubjectDomainName"), who]))
+    name = record.text("TargetUserName", "OldTargetUserName")
     if record.event_id in _VERBS:
-        if name.lower() in _SET_UP or record.event_id in (4722, 4724, 4725):
+        is_set_up = who.endswith("$") and record.event_id in _QUIET
+        if name.lower() in _SET_UP or is_set_up:
             return ""
-        return f"the account {name} {_VERBS[record.event_id]} by {by}."
-    sid = record.text("MemberSid")
-    if record.text("TargetSid") != _ADMINISTRATORS or not sid.startswith(("S-1-5-21-", "S-1-12-1-")):
+        new = f" to {record.text('NewTargetUserName')}" if record.text("NewTargetUserName") else ""
+        return f"the account {name} {_VERBS[record.event_id]}{new} by {by}."
+    group, sid = record.text("TargetSid"), record.text("MemberSid")
+    if not (group in _POWERFUL or group.endswith(_POWERFUL_IN_DOMAIN)) or not sid.startswith(
+        ("S-1-5-21-", "S-1-12-1-")
+    ):
         return ""
     member = record.text("MemberName") or people.get(sid) or _BUILT_IN.get(sid.rpartition("-")[2]) or sid
-    return "" if member.lower() in _SET_UP else f"{member} was made a member of {name} by {by}."
+    if member.lower() in _SET_UP:
+        return ""
+    done = "made a member of" if record.event_id in _INTO else "removed from"
+    return f"{member} was {done} {name} by {by}."
 
 
-RULE = Rule("account", "Which accounts were changed", (*_VERBS, 4732, 4728), _answer)
+RULE = Rule("account", "Which accounts were changed", (*_VERBS, *_INTO, *_OUT_OF), _answer)

@@ -8,6 +8,7 @@ from typing import Any
 from fanfold.evidence.report.case import Case, Record, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
 
+_SHOWN = 20  # disks that are listed
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
 _AT_ONCE = timedelta(seconds=10)
 """A volume that is mounted so soon after a disk was connected is taken for one of it."""
@@ -31,6 +32,8 @@ class Connection:
     letters: dict[str, list[Record]] = field(default_factory=dict)
     """The letters of its volumes, each with the records that tell."""
     letter_status: Status = "likely"
+    given: dict[str, datetime] = field(default_factory=dict)
+    """When one of its letters was given to another volume."""
 
     @property
     def since(self) -> datetime:
@@ -40,7 +43,8 @@ class Connection:
 
     def held(self, letter: str, time: datetime) -> bool:
         """Whether a letter was this disk's at a time."""
-        return letter in self.letters and self.since <= time and (self.until is None or time <= self.until)
+        ends = [end for end in (self.until, self.given.get(letter)) if end]
+        return letter in self.letters and self.since <= time and all(time <= end for end in ends)
 
 
 def name_of(record: Record) -> str:
@@ -60,21 +64,45 @@ def serials(record: Record) -> str:
 
 
 def connections(case: Case) -> list[Connection]:
-    """The USB disks that were connected, in the order of the records."""
+    """The USB disks that were connected, in the order of the records.
+
+    A disk that is there when the machine starts is recorded anew, so a connection ends with the machine's run.
+    """
     found: list[Connection] = []
     for record in case.of("Partition", 1006):
         if record.number("BusType") != _USB or not record.time:
             continue
+        before = next((one for one in reversed(found) if _same_disk(one.record, record)), None)
+        if before and before.until is None:
+            before.until = record.time
+            before.ended = None if record.number("Capacity") else record  # a capacity of 0: it was taken out
         if record.number("Capacity"):
             found.append(Connection(record))
-            continue
-        for connection in reversed(found):  # a capacity of 0: it was taken out
-            if connection.until is None and _same_disk(connection.record, record):
-                connection.until, connection.ended = record.time, record
-                break
+    starts = sorted(record.time for record in case.of("Kernel-General", 12) if record.time)
     for connection in found:
-        _find_letters(case, connection)
+        after = next((time for time in starts if time > connection.since), None)
+        if after and (connection.until is None or after < connection.until):
+            connection.until, connection.ended = after, None
+    built_in = _built_in(case)
+    for connection in found:
+        _find_letters(case, connection, found, built_in)
     return found
+
+
+def _built_in(case: Case) -> set[str]:
+    """The letters of volumes that are not on USB, as Ntfs names them."""
+    named = case.of("Ntfs", 4, 9, 10)
+    return {record.text("VolumeId").upper() for record in named if record.number("BusType") not in (None, _USB)}
+
+
+def noted(case: Case, found: Sequence[Connection]) -> list[Record]:
+    """The records of USB disks of which none tells when they were connected."""
+    known = [connection.record for connection in found]
+    return [
+        record
+        for record in case.of("Partition", 1006)
+        if record.number("BusType") == _USB and not any(_same_disk(record, one) for one in known)
+    ]
 
 
 def _same_disk(one: Record, other: Record) -> bool:
@@ -82,27 +110,32 @@ def _same_disk(one: Record, other: Record) -> bool:
     return any(one.text(key) and one.text(key) == other.text(key) for key in keys)
 
 
-def _find_letters(case: Case, connection: Connection) -> None:
+def _find_letters(case: Case, connection: Connection, all_of_them: Sequence[Connection], built_in: set[str]) -> None:
     """Find the letters of a disk: by its serial number where Ntfs gives it, else by the time."""
     serial = connection.record.text("SerialNumber")
     for record in case.of("Ntfs", 4, 9, 10):
-        letter = record.text("VolumeId")
-        if (
-            record.number("BusType") == _USB
-            and _is_letter(letter)
-            and _within(connection, record)
-            and serial
-            and serial in (record.text("DeviceSerialNumber"), record.text("AdapterSerialNumber"))
-        ):
+        letter, others = (
+            record.text("VolumeId"),
+            (record.text("DeviceSerialNumber"), record.text("AdapterSerialNumber")),
+        )
+        if not (_is_letter(letter) and _within(connection, record)):
+            continue
+        if record.number("BusType") == _USB and serial and serial in others:
             connection.letters.setdefault(letter.upper(), []).append(record)
             connection.letter_status = status_of(record)
+        elif letter.upper() in connection.letters and record.time:
+            connection.given.setdefault(letter.upper(), record.time)  # another volume has it now
     if connection.letters:
         return
     for record in [*case.of("Ntfs", 142), *case.of("Kernel-IO", 1, 2)]:
-        letter = record.text("VolumeName")
+        letter = record.text("VolumeName").upper()
         is_new = record.time and timedelta() <= record.time - connection.since <= _AT_ONCE
-        if _is_letter(letter) and is_new and str(record.data.get("IsBootVolume")).lower() != "true":
-            connection.letters.setdefault(letter.upper(), []).append(record)
+        is_boot = str(record.data.get("IsBootVolume")).lower() == "true"
+        if _is_letter(letter) and is_new and not is_boot and letter not in built_in:
+            connection.letters.setdefault(letter, []).append(record)
+    near = [one for one in all_of_them if abs(one.since - connection.since) <= _AT_ONCE]
+    if len(near) > 1 or len(connection.letters) > 1:
+        connection.letter_status = "possible"
 
 
 def _within(connection: Connection, record: Record) -> bool:
@@ -130,20 +163,29 @@ def _plugged(case: Case, connection: Connection) -> list[Record]:
 
 def _answer(case: Case) -> Iterator[Finding]:
     found = connections(case)
-    for connection in reversed(found):
+    for connection in found[-_SHOWN:][::-1]:
         record = connection.record
         records = [record, *_plugged(case, connection)]
         size = size_in_words(record.number("Capacity") or 0)
         text = f"{case.clock.full(connection.since)}: USB disk {name_of(record)}, {serials(record)}, {size}."
         details = [*_letters(connection)]
         if connection.until and connection.ended:
-            text_of_end = f"It was taken out {case.clock.short(connection.until)}."
+            text_of_end = f"It was taken out {case.clock.short(connection.until, connection.since)}."
             details.append(Finding("usb.removed", text_of_end, status_of(connection.ended), connection.until,
                                    [connection.ended]))  # fmt: skip
         yield Finding("usb.connected", text, status_of(record), connection.since, records, reason_of(record), details)
+    if len(found) > _SHOWN:
+        text = f"{len(found) - _SHOWN:,} more connections of USB disks before these."
+        yield Finding("usb.more", text, "shown", records=[found[0].record])
+    others = noted(case, found)
+    for record in others[:_SHOWN]:
+        when = f"{case.clock.full(record.time)}: " if record.time else ""
+        text = f"{when}a USB disk {name_of(record)}, {serials(record)}, was taken out."
+        text = f"{text} When it was connected is not recorded."
+        yield Finding("usb.noted", text, status_of(record), record.time, [record])
     known = [*_known(case)]
     yield from known
-    if not found:
+    if not found and not others:
         yield from _none(case, bool(known))
 
 
@@ -185,25 +227,26 @@ def _letters(connection: Connection) -> Iterator[Finding]:
                           "the volume's record has the disk's serial number")  # fmt: skip
             continue
         after = max(0, round((records[0].time - connection.since).total_seconds())) if records[0].time else 0
-        yield Finding("usb.letter", f"Its volume was {letter}", "likely", records[0].time, records[:2],
-                      f"the volume was mounted {after} s after the disk was connected")  # fmt: skip
+        reason = f"the volume was mounted {after} s after the disk was connected"
+        also = "; so was another disk or volume" if connection.letter_status == "possible" else ""
+        yield Finding("usb.letter", f"Its volume was {letter}", connection.letter_status, records[0].time, records[:2],
+                      f"{reason}{also}")  # fmt: skip
     if not connection.letters:
         yield Finding("usb.letter", "Its letter is not known.", "not recorded",
                       reason="no record of Ntfs or Kernel-IO names a volume within 10 s")  # fmt: skip
 
 
 def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
-    log = case.log("Partition/Diagnostic")
     text = "No record tells when a USB disk was connected." if in_registry else "No USB disk is recorded."
     hive = any((fact["path"] or "").upper().endswith("/SYSTEM") for fact in case.facts)
     also = ", and the registry knows none" if hive and not in_registry else ""
-    if log is None or not log["records"]:
-        reason = f"there is no record in the log Partition/Diagnostic{also}"
-        yield Finding("usb.none", text, "not recorded", reason=reason)
-        return
-    ids = f"{log['first_record_id']:,} to {log['last_record_id']:,}"
-    reason = f"the log Partition/Diagnostic has its records {ids}, none of a disk on USB{also}"
-    yield Finding("usb.none", text, "shown", reason=reason)
+    log = case.log("Partition/Diagnostic")
+    if why := case.why_none("Partition/Diagnostic"):
+        yield Finding("usb.none", text, "not recorded", reason=f"{why}{also}")
+    elif log:
+        ids = f"{log['first_record_id']:,} to {log['last_record_id']:,}"
+        reason = f"the log Partition/Diagnostic has its records {ids}, none of a disk on USB{also}"
+        yield Finding("usb.none", text, "shown", reason=reason)
 
 
 def at_that_moment(found: Sequence[Connection], letter: str, time: datetime) -> Connection | None:
@@ -211,4 +254,4 @@ def at_that_moment(found: Sequence[Connection], letter: str, time: datetime) -> 
     return next((one for one in reversed(found) if one.held(letter.upper(), time)), None)
 
 
-RULE = Rule("usb", "What was connected", (1, 2, 4, 9, 10, 142, 400, 410, 1006), _answer)
+RULE = Rule("usb", "Which USB disks were connected", (1, 2, 4, 9, 10, 142, 12, 400, 410, 1006), _answer)

@@ -1,18 +1,22 @@
 """Who sat down at the machine, and when; and who came over the network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, status_of
 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
-_REMOTE = 10
+_REMOTE = (10, 12)  # Remote Desktop, with the password checked here or against a cached one
+_NEW_SESSION = 21
 _NETWORK = 3
 _WINDOW = timedelta(minutes=30)
 _TWIN = timedelta(seconds=1)
 _AT_ONCE = timedelta(seconds=5)
+_PAUSE = timedelta(minutes=10)  # between two attempts that belong together
 _SHOWN = 10  # logons that are listed
+_STARTED, _BY_USER = 4608, 4647
 _GUESSES = 5  # failed attempts in a row that are worth a sentence
 _PEOPLE = ("S-1-5-21-", "S-1-12-1-")  # accounts of the machine or its domain, and of Entra ID
 _WHY = {
@@ -33,13 +37,22 @@ _WHY = {
 def account(record: Record) -> str:
     """The account that a logon is of: EMSSERVER\\emsadmin."""
     domain, name = record.text("TargetDomainName"), record.text("TargetUserName")
-    return f"{domain}\\{name}" if domain and "@" not in name else name
+    return name if not domain or "@" in name or "\\" in name else f"{domain}\\{name}"
 
 
 def same_account(one: Record, other: Record) -> bool:
     """Whether two records are of the same account; a name may be written as DOMAIN\\NAME or NAME@DOMAIN."""
-    names = [record.text("TargetUserName").partition("@")[0].lower() for record in (one, other)]
-    return names[0] == names[1]
+    (domain, name), (other_domain, other_name) = map(_parts, (one, other))
+    return name == other_name and (domain == other_domain or not domain or not other_domain)
+
+
+def _parts(record: Record) -> tuple[str, str]:
+    """The domain, which is empty if its short name is not told, and the name of an account."""
+    name = record.text("TargetUserName").lower()
+    if "@" in name:
+        return "", name.partition("@")[0]
+    domain, _, short = name.rpartition("\\")
+    return domain or record.text("TargetDomainName").lower(), short
 
 
 def is_at_the_console(record: Record) -> bool:
@@ -53,11 +66,19 @@ def is_at_the_console(record: Record) -> bool:
     )
 
 
-def console_logons(case: Case) -> list[list[Record]]:
-    """The logons at the console, in order; a logon of an administrator has two records, one for each of its tokens."""
+def console_logons(case: Case, recovered: bool = False) -> list[list[Record]]:
+    """The logons at the console, in order; a logon of an administrator has two records, one for each of its tokens.
+
+    Those that only a recovered record tells of come last if they are asked for: their order is not known.
+    """
     found: list[list[Record]] = []
     for record in case.of("Security-Auditing", 4624):
-        if not is_at_the_console(record) or not record.text("TargetUserSid").startswith(_PEOPLE) or not record.time:
+        if (
+            (record.origin != "live") != recovered
+            or not is_at_the_console(record)
+            or not record.text("TargetUserSid").startswith(_PEOPLE)
+            or not record.time
+        ):
             continue
         if found and _are_twins(found[-1][-1], record):
             found[-1].append(record)
@@ -81,7 +102,7 @@ def failed_before(case: Case, logon: Record, since: Record | None) -> list[Recor
         if record.time
         and logon.time
         and logon.time - _WINDOW <= record.time <= logon.time
-        and record.log == logon.log
+        and (record.origin, record.stream) == (logon.origin, logon.stream)
         and record.record_id < logon.record_id
         and (since is None or record.record_id > since.record_id)
         and is_at_the_console(record)
@@ -96,36 +117,36 @@ def why_failed(record: Record) -> str:
 
 
 def left(case: Case, logon: Sequence[Record]) -> Record | None:
-    """The record of the end of a logon session, in the same run of the machine."""
+    """The record that tells the end of a logon session: of its tokens' end, or of the machine's next start."""
     ids = {record.text("TargetLogonId") for record in logon}
     last, found = logon[-1], None
-    for record in case.records:
-        if record.log != last.log or record.record_id <= last.record_id or record.provider != last.provider:
+    for record in case.of("Security-Auditing", 4608, 4634, 4647):
+        if (record.origin, record.stream) != (last.origin, last.stream) or record.record_id <= last.record_id:
             continue
-        if record.event_id == 4608:  # the machine started: ids of sessions begin again
-            break
-        if record.event_id in (4634, 4647) and record.text("TargetLogonId") in ids:
+        if record.event_id == _STARTED:  # ids of sessions begin again
+            return found or record
+        if record.text("TargetLogonId") in ids:
             found = found or record
-            ids.discard(record.text("TargetLogonId") if record.event_id == 4634 else "")
-            if record.event_id == 4647 or not ids:
-                return record if record.event_id == 4647 else found
-    return found
+            ids.discard(record.text("TargetLogonId"))
+            if record.event_id == _BY_USER or not ids:
+                return record if record.event_id == _BY_USER else found
+    return None
 
 
 def _answer(case: Case) -> Iterator[Finding]:
-    logons = console_logons(case)
-    if not logons:
-        yield _none(case)
-        return
+    logons, recovered = console_logons(case), console_logons(case, True)
     for number in range(max(0, len(logons) - _SHOWN), len(logons))[::-1]:
         is_last = number == len(logons) - 1
         yield _logon(case, logons[number], logons[number - 1][-1] if number else None, is_last)
     if len(logons) > _SHOWN:
-        yield Finding(
-            "logon.more", f"{len(logons) - _SHOWN:,} more logons at the console before these.", "shown",
-            records=[logons[0][0]],
-        )  # fmt: skip
-    yield from _others(case)
+        text = f"{len(logons) - _SHOWN:,} more logons at the console before these."
+        yield Finding("logon.more", text, "shown", records=[logons[0][0]])
+    for logon in recovered[-_SHOWN:][::-1]:
+        text = f"{case.clock.full(logon[0].time)}: {account(logon[0])} logged on at the console, by a recovered record."  # type: ignore[arg-type]
+        yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
+    if not logons:
+        yield _none(case)
+    yield from _others(case, logons)
 
 
 def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: bool) -> Finding:
@@ -136,19 +157,10 @@ def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: 
         plural = "s" * (len(attempts) > 1)
         words = ", ".join(dict.fromkeys(why_failed(attempt) for attempt in attempts))
         ago = seconds((record.time - attempts[0].time).total_seconds()) if attempts[0].time else "?"
-        text = f"{len(attempts)} failed attempt{plural} {ago} before, {words}."
+        when = f"{ago} before" if len(attempts) == 1 else f"before, the first {ago} before"
+        text = f"{len(attempts)} failed attempt{plural} {when}, {words}."
         details.append(Finding("logon.failed", text, status_of(*attempts), attempts[0].time, attempts))
-    if (end := left(case, logon)) and end.time and end.time - record.time <= _AT_ONCE:
-        text = "Its session ended at once, as it does when a password unlocks a session that is open."
-        details.append(Finding("logon.unlock", text, "likely", end.time, [end], "an unlock has no other sign here"))
-    elif end:
-        text = f"The session ended {_until(case, record, end)}."
-        details.append(Finding("logon.left", text, status_of(end), end.time, [end]))
-    elif is_last:
-        details.append(Finding(
-            "logon.open", "No record tells the end of the session: it was open when the log ends.", "likely",
-            reason="a power cut leaves no record either",
-        ))  # fmt: skip
+    details.append(_end(case, record, left(case, logon)))
     how = " with a password that was cached from its domain" * (record.number("LogonType") == 11)
     text = f"{case.clock.full(record.time)}: {account(record)} logged on at the console{how}."
     return Finding(
@@ -162,94 +174,116 @@ def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: 
     )
 
 
-def _until(case: Case, begin: Record, end: Record) -> str:
-    """When a session ended: with the day, if it is another one."""
-    if not end.time or not begin.time:
-        return "at an unknown time"
-    is_same_day = case.clock.local(begin.time).date() == case.clock.local(end.time).date()
-    return case.clock.short(end.time) if is_same_day else case.clock.full(end.time)
+def _end(case: Case, logon: Record, end: Record | None) -> Finding:
+    """When a session ended, as far as it is known."""
+    if end is None:
+        return Finding("logon.open", "No record tells the end of the session: it was open when the log ends.", "likely",
+                       reason="a power cut leaves no record either")  # fmt: skip
+    when = case.clock.short(end.time, logon.time) if end.time else "at an unknown time"
+    if end.event_id == _STARTED:
+        text = f"No record tells the end of the session; the machine started again {when}."
+        return Finding("logon.cut", text, status_of(end), end.time, [end])
+    if end.time and logon.time and end.time - logon.time <= _AT_ONCE:
+        text = "Its session ended at once, as it does when a password unlocks a session that is open."
+        return Finding("logon.unlock", text, "likely", end.time, [end], "an unlock has no other sign here")
+    return Finding("logon.left", f"The session ended {when}.", status_of(end), end.time, [end])
 
 
 def _none(case: Case) -> Finding:
     log = case.log("Security")
-    if log is None:
-        why = "there is no log Security"
-    elif not log["records"]:
-        why = "the log Security has no record"
-    else:
-        why = f"the log Security has none in its records {log['first_record_id']:,} to {log['last_record_id']:,}"
+    why = case.why_none("Security") or (log and f"the log Security has none in its {_ids(log)}") or ""
     return Finding("logon.none", "No logon at the console is recorded.", "not recorded", reason=why)
 
 
-def _others(case: Case) -> Iterator[Finding]:
+def _ids(log: Mapping[str, Any]) -> str:
+    return f"records {log['first_record_id']:,} to {log['last_record_id']:,}"
+
+
+def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]:
     """Failed attempts that no logon at the console followed."""
-    told = {attempt.ref for logon, before in _with_before(console_logons(case)) for attempt in
-            failed_before(case, logon, before)}  # fmt: skip
+    told: set[str] = set()
+    before = None
+    for logon in logons:
+        told |= {attempt.ref for attempt in failed_before(case, logon[0], before)}
+        before = logon[-1]
     alone = [
         record
         for record in case.of("Security-Auditing", 4625)
         if is_at_the_console(record) and record.ref not in told and record.time
     ]
-    for record in alone[-_SHOWN:]:
+    for record in alone[-_SHOWN:][::-1]:
         assert record.time
         text = f"{case.clock.full(record.time)}: an attempt at the console as {account(record)} failed: "
         yield Finding("logon.attempt", f"{text}{why_failed(record)}.", status_of(record), record.time, [record])
 
 
-def _with_before(logons: Sequence[Sequence[Record]]) -> Iterator[tuple[Record, Record | None]]:
-    before = None
-    for logon in logons:
-        yield logon[0], before
-        before = logon[-1]
-
-
-RULE = Rule("logon", "Who sat down", (4608, 4624, 4625, 4634, 4647), _answer)
+RULE = Rule("logon", "Who logged on at the console", (4608, 4624, 4625, 4634, 4647), _answer)
 
 
 def _remote(case: Case) -> Iterator[Finding]:
-    sessions = [
-        record
-        for record in case.of("Security-Auditing", 4624)
-        if record.number("LogonType") == _REMOTE and record.time and record.text("TargetUserSid").startswith(_PEOPLE)
-    ]
-    kept: list[Record] = []
-    for record in sessions:
-        if not kept or not _are_twins(kept[-1], record):
-            kept.append(record)
-    for record in kept[::-1][:_SHOWN]:
-        assert record.time
-        address = record.text("IpAddress")
-        origin = f"from {address}" if address not in ("", "0.0.0.0", "::") else "from an address that is not recorded"
-        text = f"{case.clock.full(record.time)}: {account(record)} logged on by Remote Desktop {origin}."
+    kept = _remote_sessions(case)
+    for record, text in kept[::-1][:_SHOWN]:
         yield Finding("logon.remote", text, status_of(record), record.time, [record], reason_of(record))
     if len(kept) > _SHOWN:
-        text = f"{len(kept) - _SHOWN:,} more logons by Remote Desktop before these."
-        yield Finding("logon.remote_more", text, "shown", records=kept[:1])
+        text = f"{len(kept) - _SHOWN:,} more by Remote Desktop before these."
+        yield Finding("logon.remote_more", text, "shown", records=[kept[0][0]])
     yield from _guessing(case)
-    if not kept:
-        log = case.log("Security")
-        if log is None or not log["records"]:
-            yield Finding("logon.remote_none", "Whether anybody logged on by Remote Desktop.", "not recorded",
-                          reason="there is no record in a log Security")  # fmt: skip
-        else:
-            text = f"No logon by Remote Desktop in the records {log['first_record_id']:,} to {log['last_record_id']:,}."
-            yield Finding("logon.remote_none", text, "shown", reason="by the log Security as far as it reaches")
+    if kept:
+        return
+    text = "No logon by Remote Desktop is recorded."
+    if why := case.why_none("Security"):
+        yield Finding("logon.remote_none", text, "not recorded", reason=why)
+    elif log := case.log("Security"):
+        reason = f"by the log Security in its {_ids(log)}"
+        yield Finding("logon.remote_none", text, "shown", reason=reason)
+
+
+def _remote_sessions(case: Case) -> list[tuple[Record, str]]:
+    """The logons and the reconnections by Remote Desktop, each once, in the order of time."""
+    found: list[tuple[Record, str]] = []
+    for record in case.of("Security-Auditing", 4624):
+        if record.number("LogonType") in _REMOTE and record.time and record.text("TargetUserSid").startswith(_PEOPLE):
+            text = f"{account(record)} logged on by Remote Desktop {_from(record.text('IpAddress'))}."
+            found.append((record, text))
+    for record in case.of("TerminalServices-LocalSessionManager", 21, 25):
+        address = record.text("Address")
+        if record.time and address and address.upper() != "LOCAL":
+            verb = "logged on" if record.event_id == _NEW_SESSION else "connected again"
+            found.append((record, f"{record.text('User')} {verb} by Remote Desktop {_from(address)}."))
+    kept: list[tuple[Record, str]] = []
+    for record, text in sorted(found, key=lambda one: (one[0].time, one[0].stream, one[0].record_id)):
+        assert record.time
+        before = kept[-1] if kept else None
+        if not (before and before[1].endswith(text) and record.time - before[0].time <= _AT_ONCE):  # type: ignore[operator]
+            kept.append((record, f"{case.clock.full(record.time)}: {text}"))
+    return kept
+
+
+def _from(address: str) -> str:
+    return "from an address that is not recorded" if address in ("", "0.0.0.0", "::") else f"from {address}"
 
 
 def _guessing(case: Case) -> Iterator[Finding]:
     """Runs of failed attempts over the network from one place, and whether a logon followed."""
-    runs: dict[tuple[str, str], list[Record]] = {}
+    runs: list[list[Record]] = []
+    latest: dict[tuple[str, str], list[Record]] = {}
     for record in case.of("Security-Auditing", 4625):
-        if record.number("LogonType") == _NETWORK and record.time:
-            runs.setdefault((record.text("IpAddress"), record.text("WorkstationName")), []).append(record)
-    for (address, workstation), attempts in runs.items():
-        if len(attempts) < _GUESSES:
+        place = record.text("IpAddress"), record.text("WorkstationName")
+        if record.number("LogonType") != _NETWORK or not record.time or place == ("", ""):
             continue
-        where = " ".join(filter(None, [address, f"({workstation})" if workstation else ""])) or "an unknown place"
+        run = latest.get(place)
+        if run is None or abs(record.time - run[-1].time) > _PAUSE:  # type: ignore[operator]
+            run = latest[place] = []
+            runs.append(run)
+        run.append(record)
+    runs = [run for run in runs if len(run) >= _GUESSES]
+    logons = [one for one in case.of("Security-Auditing", 4624) if one.number("LogonType") == _NETWORK] if runs else []
+    for attempts in sorted(runs, key=len)[-_SHOWN:]:
         first, last = attempts[0], attempts[-1]
         assert first.time and last.time  # noqa: PT018
+        where = " ".join(filter(None, [first.text("IpAddress"), _bracketed(first.text("WorkstationName"))]))
         span = f"{case.clock.full(first.time)} to {case.clock.full(last.time)}"
-        followed = next((one for one in case.of("Security-Auditing", 4624) if _follows(one, last)), None)
+        followed = next((one for one in logons if _follows(one, last)), None)
         details = []
         if followed and followed.time:
             text = f"Then {account(followed)} logged on from there, {case.clock.full(followed.time)}."
@@ -258,13 +292,16 @@ def _guessing(case: Case) -> Iterator[Finding]:
         yield Finding("logon.guessing", text, status_of(first, last), first.time, [first, last], details=details)
 
 
+def _bracketed(text: str) -> str:
+    return f"({text})" if text else ""
+
+
 def _follows(logon: Record, attempt: Record) -> bool:
-    if logon.number("LogonType") != _NETWORK or not logon.time or not attempt.time:
+    """Whether a logon from the same place came soon after an attempt."""
+    if not logon.time or not attempt.time:
         return False
-    same = (logon.text("IpAddress"), logon.text("WorkstationName")) == (
-        attempt.text("IpAddress"), attempt.text("WorkstationName"),
-    )  # fmt: skip
-    return same and attempt.time <= logon.time <= attempt.time + timedelta(minutes=10)
+    same = all(logon.text(name) == attempt.text(name) for name in ("IpAddress", "WorkstationName"))
+    return same and attempt.time <= logon.time <= attempt.time + _PAUSE
 
 
-REMOTE = Rule("remote", "Who came over the network", (4624, 4625), _remote)
+REMOTE = Rule("remote", "Who came over the network", (21, 25, 4624, 4625), _remote)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment
+from fanfold.evidence.report.case import Case, Record, clock_change, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _BUILDS = {
@@ -25,12 +25,18 @@ See learn.microsoft.com, "Windows release information".
 
 
 def names(case: Case) -> list[Record]:
-    """The record that first has each name of the machine, in their order. Its own log is the one called System."""
-    found: dict[str, Record] = {}
+    """The records with which the machine begins to have a name, in their order. The log System has its own only."""
+    found: list[Record] = []
     for record in case.records:
-        if record.log == "System" and record.origin == "live" and record.computer:
-            found.setdefault(record.computer.partition(".")[0].lower(), record)
-    return list(found.values())
+        if record.log.lower() != "system" or record.origin != "live" or not record.computer:
+            continue
+        if not found or _short(found[-1]) != _short(record):
+            found.append(record)
+    return found
+
+
+def _short(record: Record) -> str:
+    return record.computer.partition(".")[0].lower()
 
 
 def _system(case: Case) -> Iterator[Finding]:
@@ -54,12 +60,23 @@ def _system(case: Case) -> Iterator[Finding]:
 
 
 def product_of(record: Record) -> str:
-    """The product and its build, which event 6013 has among its binary data: Windows 10 Pro, 10.0.19043 Build 19043."""
+    """The product and its build, which event 6013 has among its binary data: Windows 10 Pro, build 19043.
+
+    Windows 11 calls itself Windows 10 there; its builds begin with 22000.
+    """
     try:
         texts = bytes.fromhex(record.text("Binary")).decode("utf-16-le").split("\0")
     except ValueError:
         return ""
-    return ", ".join(text.strip() for text in texts[2:4]) if len(texts) > 3 and "Windows" in texts[2] else ""
+    if len(texts) < 4 or "Windows" not in texts[2]:
+        return ""
+    build = texts[3].strip().rpartition(" ")[2]
+    if build.isdigit() and int(build) >= _WINDOWS_11 and "Windows 10" in texts[2]:
+        return f"{texts[2].replace('Windows 10', 'Windows 11')}, build {build} (the record says {texts[2]})"
+    return f"{texts[2]}, build {build}"
+
+
+_WINDOWS_11 = 22000
 
 
 def _noted(case: Case, names_of_records: set[str]) -> Iterator[Finding]:
@@ -89,22 +106,41 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("machine.name", text, status_of(last), last.time, known)
     yield from _noted(case, {record.computer.partition(".")[0].lower() for record in known})
     yield from _system(case)
+    yield from _zone(case)
+    for computer, count in case.others.items():
+        text = f"{count:,} records are of {computer}, from where they were forwarded. No sentence here rests on them."
+        yield Finding("machine.forwarded", text, "shown", reason="their computer is another one")
+    if case.undone:
+        text = "The clock was set back, so times are not always in the order in which things happened."
+        back = [record for record in case.of("Kernel-General", 1) if _is_back(record)]
+        yield Finding("machine.clock", text, "shown", records=back)
+
+
+def _is_back(record: Record) -> bool:
+    before, after = clock_change(record)
+    return bool(before and after and after < before)
+
+
+def _zone(case: Case) -> Iterator[Finding]:
+    """The time zone, and those before it."""
     clock = case.clock
     if not clock.zones:
+        reason = "no event 24 of Kernel-General and no event 6013 of EventLog tells it"
         yield Finding(
-            "machine.zone",
-            "The time zone is not known: all times are in UTC.",
-            "not recorded",
-            reason="no event 24 of Kernel-General and no event 6013 of EventLog",
+            "machine.zone", "The time zone is not known: all times are in UTC.", "not recorded", reason=reason
         )
-    elif not clock.ref and not case.zone:
-        fact = case.facts_of("zone")[0]
-        yield Finding("machine.zone", f"Time zone: {clock.name}.", "shown", reason=_STATE, files=[file_of(fact)])
-    elif clock.ref:
-        told = [record for record in case.records if record.ref == clock.ref]
-        yield Finding("machine.zone", f"Time zone: {clock.name}.", status_of(*told), None, told)
-    else:
+        return
+    if case.zone:
         yield Finding("machine.zone", f"Times are in the zone {clock.name}, as chosen.", "shown")
+        return
+    *before, last = clock.names
+    text = f"Time zone: {last}." + (f" Before: {', '.join(before)}." if before else "")
+    told = [record for record in case.records if record.ref in clock.refs]
+    if told:
+        yield Finding("machine.zone", text, status_of(*told), None, told)
+    else:
+        files = [file_of(fact) for fact in case.facts_of("zone")]
+        yield Finding("machine.zone", text, "shown", reason=_STATE, files=files)
 
 
-RULE = Rule("machine", "The machine", (12, 24, 6005, 6006, 6009, 6013, 1074), _answer)
+RULE = Rule("machine", "The machine", (1, 12, 24, 6005, 6006, 6009, 6013, 1074), _answer)

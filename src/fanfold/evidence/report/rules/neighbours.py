@@ -1,5 +1,6 @@
 """The machines around this one: who logged on from where, who printed, who used its shares."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,8 +9,10 @@ from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _LOCAL = ("127.0.0.1", "::1", "0.0.0.0", "::", "-", "")
-_ROLES = (("DNS-Server-Service", "DNS server", (2, 4)), ("DHCP-Server", "DHCP server", (1041, 1044, 1051, 1059)))
+_ROLES = (("DNS-Server-Service", "DNS server", (2, 4)), ("DHCP-Server", "DHCP server", (1044,)))
 _SHOWN = 40
+_IP = re.compile(r"[0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:.%]*")
+_NETBIOS = 15  # characters of the old kind of name, at most
 
 
 @dataclass
@@ -34,8 +37,16 @@ def hosts(case: Case) -> list[Host]:
     found: dict[str, Host] = {}
     named: dict[str, Host] = {}  # by address
     for record, name, address, what in sorted(_seen(case), key=lambda seen: not seen[1]):
-        name, address = name.lstrip("\\").partition(".")[0], address.removeprefix("::ffff:")
-        if name.lower() in own or (not name and address in _LOCAL) or name in _LOCAL[:1]:
+        name, address = name.lstrip("\\"), address.removeprefix("::ffff:")
+        if _IP.fullmatch(name):
+            name, address = "", address if address not in _LOCAL else name
+        name = name.partition(".")[0]
+        if (
+            name.lower() in own
+            or name.lower() in {one[:_NETBIOS] for one in own}
+            or (not name and address in _LOCAL)
+            or name in _LOCAL[:1]
+        ):
             continue
         host = named.get(address) if not name else found.get(name.lower())
         if host is None:
@@ -52,19 +63,19 @@ def _seen(case: Case) -> Iterator[tuple[Record, str, str, str]]:
     """Records of other machines: the name, the address, and what it did."""
     for record in case.of("Security-Auditing", 4624):
         if record.number("LogonType") == 3:
-            yield record, record.text("WorkstationName"), record.text("IpAddress"), "logs on over the network"
+            yield record, record.text("WorkstationName"), record.text("IpAddress"), "logged on over the network"
     for record in case.of("Security-Auditing", 4625):
         if record.number("LogonType") == 3:
-            yield record, record.text("WorkstationName"), record.text("IpAddress"), "tries to log on"
+            yield record, record.text("WorkstationName"), record.text("IpAddress"), "tried to log on"
     for record in case.of("Security-Auditing", 4776):
-        yield record, record.text("Workstation"), "", "checks a password here"
+        yield record, record.text("Workstation"), "", "had a password checked"
     for record in case.of("Security-Auditing", 4768, 4769):
-        yield record, "", record.text("IpAddress"), "asks for Kerberos tickets"
+        yield record, "", record.text("IpAddress"), "asked for Kerberos tickets"
     for record in case.of("Security-Auditing", 5140):
         share = record.text("ShareName").rpartition("\\")[2]
-        yield record, "", record.text("IpAddress"), f"uses the share {share}"
+        yield record, "", record.text("IpAddress"), f"used the share {share}"
     for record in case.of("PrintService", 307):
-        yield record, record.text("Param4", "4").lstrip("\\"), "", "prints here"
+        yield record, record.text("Param4", "4").lstrip("\\"), "", "printed"
 
 
 def roles(case: Case) -> Iterator[tuple[str, list[Record]]]:
@@ -94,8 +105,9 @@ def _answer(case: Case) -> Iterator[Finding]:
     if len(found) > _SHOWN:
         yield Finding("host.more", f"{len(found) - _SHOWN:,} more machines.", "shown")
     if not found:
-        yield Finding("host.none", "No other machine is recorded.", "not recorded",
-                      reason="there is no logon over the network, no use of a share and no print job")  # fmt: skip
+        text = "No other machine is recorded: in logons, uses of shares, print jobs."
+        reason = case.why_none("Security") or "those that there are were from this machine"
+        yield Finding("host.none", text, "not recorded", reason=reason)
 
 
 def _address(record: Record) -> str:
@@ -109,6 +121,6 @@ def _address(record: Record) -> str:
 RULE = Rule(
     "host",
     "What was around it",
-    (2, 4, 307, 1041, 1044, 1051, 1059, 4624, 4625, 4768, 4769, 4776, 5140, 50028, 50067),
+    (2, 4, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 50028, 50067),
     _answer,
 )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fanfold.evidence.report.case import Case, Record, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, status_of
@@ -11,10 +11,10 @@ from fanfold.evidence.report.rules.devices import Connection, at_that_moment, co
 
 _TOOLS = (
     (r"ftk ?imager.*\.exe", "an imaging program"),
-    (r"encase.*\.exe", "an imaging program"),
+    (r"encase( ?imager| ?forensic|[678])?(64)?\.exe", "an imaging program"),
     (r"(xways|x-ways|xwforensics|winhex).*\.exe", "an imaging program"),
     (r"(dd|dcfldd|dc3dd|ewfacquire)\.exe", "an imaging program"),
-    (r"(magnet|axiom|macquire|magnetacquire|magnetramcapture).*\.exe", "an imaging program"),
+    (r"magnet ?(acquire|axiom|process|ram ?capture).*\.exe", "an imaging program"),
     (r"(disk2vhd|osfclone|osforensics|belkasoft.*|arsenal.*)(64)?\.exe", "an imaging program"),
     (r"g?kape\.exe", "a collection program"),
     (r"(velociraptor|cylr|cdir.*|brimorlabs.*|redline.*)\.exe", "a collection program"),
@@ -28,7 +28,7 @@ _DRIVERS = (
     (r"ramcapture", "Belkasoft RAM Capturer"),
 )
 """Drivers that such programs install when they start, by the names of their files."""
-_SOURCES = ("Security 4688", "Sysmon 1", "Program-Telemetry 500 and 505")
+_SHOWN = 30  # starts that are listed
 
 
 @dataclass(frozen=True)
@@ -53,34 +53,58 @@ class Start:
 
     @property
     def kind(self) -> str:
-        """What kind of program it is by its name; empty if it is none of `_TOOLS`."""
-        return next((what for pattern, what in _TOOLS if re.fullmatch(pattern, self.name)), "")
+        """What kind of program it is, by its name or the one that its maker gave it; empty if none of `_TOOLS`."""
+        names = (self.name, self.original.lower())
+        return next((what for pattern, what in _TOOLS if any(re.fullmatch(pattern, name) for name in names)), "")
 
 
 def starts(case: Case) -> list[Start]:
-    """The programs that started, as far as anything tells."""
+    """The programs that started, as far as anything tells, each once; without those that start with Windows."""
     found = [Start(record, record.text("NewProcessName")) for record in case.of("Security-Auditing", 4688)]
     for record in case.of("Sysmon", 1):
         found.append(Start(record, record.text("Image"), record.text("FileVersion"), record.text("OriginalFileName")))
     for record in case.of("Application-Experience", 500, 505):
         found.append(Start(record, record.text("ExePath"), record.text("ExeVersion", "FileVersion")))
-    return [start for start in found if start.path]
+    kept: list[Start] = []
+    latest: dict[str, Start] = {}
+    for start in sorted(found, key=lambda start: (start.record.time is None, start.record.time, -len(start.version))):
+        if not start.path or start.name in _OF_WINDOWS:
+            continue
+        before = latest.get(start.path.lower())
+        if before and before.record.stream != start.record.stream and _are_close(before.record, start.record):
+            continue
+        latest[start.path.lower()] = start
+        kept.append(start)
+    return kept
+
+
+def _are_close(one: Record, other: Record) -> bool:
+    return bool(one.time and other.time and abs(other.time - one.time) <= _AT_ONCE)
+
+
+_AT_ONCE = timedelta(seconds=2)
+_OF_WINDOWS = frozenset({
+    "registry", "smss.exe", "csrss.exe", "wininit.exe", "winlogon.exe", "services.exe", "lsass.exe", "lsaiso.exe",
+    "autochk.exe", "setupcl.exe", "fontdrvhost.exe", "memcompression",
+})  # fmt: skip
+"""What starts with Windows, and is recorded (event 4688) even where nothing else is."""
 
 
 def _answer(case: Case) -> Iterator[Finding]:
-    started, disks = starts(case), connections(case)
-    told = 0
+    started, disks, own = starts(case), connections(case), _own_drives(case)
+    told: list[Finding] = []
     for start in started:
         disk = at_that_moment(disks, start.letter, start.record.time) if start.record.time else None
         if disk:
-            yield _from_disk(case, start, disk)
+            told.append(_from_disk(case, start, disk))
         elif start.kind:
-            yield _tool(case, start)
-        elif start.letter not in ("", *_own_drives(case)):
-            yield _elsewhere(case, start)
-        else:
-            continue
-        told += 1
+            told.append(_tool(case, start))
+        elif start.letter not in ("", *own) or start.path.startswith("\\\\"):
+            told.append(_elsewhere(case, start))
+    yield from told[-_SHOWN:]
+    if len(told) > _SHOWN:
+        yield Finding("program.more", f"{len(told) - _SHOWN:,} more starts before these.", "shown",
+                      records=told[0].records)  # fmt: skip
     others = [*_launched(case, disks), *_drivers(case)]
     yield from others
     if not told and not others:
@@ -139,7 +163,8 @@ def _tool(case: Case, start: Start) -> Finding:
 
 
 def _elsewhere(case: Case, start: Start) -> Finding:
-    text = f"{_when(case, start.record.time)}{_words(start)}. Which disk {start.letter} was is not recorded."
+    where = f" Which disk {start.letter} was is not recorded." if start.letter else " That is another machine's share."
+    text = f"{_when(case, start.record.time)}{_words(start)}.{where}"
     return Finding("program.other_drive", text, status_of(start.record), start.record.time, [start.record],
                    reason_of(start.record))  # fmt: skip
 
@@ -155,19 +180,24 @@ def _drivers(case: Case) -> Iterator[Finding]:
             yield Finding("program.driver", text, "likely", record.time, [record], reason)
 
 
-def _none(case: Case, started: list[Start]) -> Finding:
+def _none(case: Case, started: Sequence[Start]) -> Finding:
     reasons = []
-    sources = (("Security", 4688, "Security-Auditing"), ("Sysmon/Operational", 1, "Sysmon"))
-    for log, event, provider in sources:
-        number = sum(1 for _ in case.of(provider, event))
-        reasons.append(f"{log}: {number:,} records of starts (event {event})" if number else
-                       f"{log}: no event {event}" if case.log(log) else f"{log}: no such log")  # fmt: skip
+    for log, event, provider in (("Security", 4688, "Security-Auditing"), ("Sysmon/Operational", 1, "Sysmon")):
+        number = sum(start.record.provider.endswith(provider) for start in started)
+        if number:
+            reasons.append(f"{log} has {number:,} starts of programs (event {event})")
+        elif any(True for _ in case.of(provider, event)):
+            reasons.append(f"{log} has event {event} of Windows' own start only: starts were not recorded")
+        else:
+            reasons.append(case.why_none(log) or f"{log} has no event {event}")
     number = sum(1 for _ in case.of("Application-Experience", 500, 505))
-    reasons.append(f"Program-Telemetry: {number:,} records, of programs that need a compatibility fix only")
+    reasons.append(f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only")
     drives = sorted({start.letter for start in started if start.letter})
     seen = f" Those recorded ran from {', '.join(drives)}." if drives else ""
     text = f"No program is recorded that ran from a USB disk, and none for imaging.{seen}"
     return Finding("program.none", text, "not recorded", reason="; ".join(reasons))
 
 
-RULE = Rule("program", "What ran from it", (1, 4, 9, 10, 500, 505, 4688, 4697, 7045), _answer)
+RULE = Rule(
+    "program", "Programs from USB disks, and programs for imaging", (1, 4, 9, 10, 500, 505, 4688, 4697, 7045), _answer
+)

@@ -1,10 +1,10 @@
 """When the image was taken: not before the last record."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, Rule, Status, seconds
+from fanfold.evidence.report.case import Case, Record, clock_change
+from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
 from fanfold.evidence.report.rules.logons import console_logons, failed_before
 from fanfold.evidence.tables import short_log
 
@@ -18,11 +18,10 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("taking.none", "No record has a time, so nothing tells when the copy was made.", "not recorded",
                       reason="there is no record")  # fmt: skip
         return
-    name = short_log(last["path"])
-    shown = Record(name, last["last_record_id"], last["last_time"], 0, "", "", {})
+    shown = Record(short_log(last["path"]), last["last_record_id"], last["newest_time"], 0, "", "", {})
     what = "The image was" if case.container else "The logs were"
-    text = f"{what} not taken before {case.clock.full(last['last_time'])}, the last record."
-    yield Finding("taking.not_before", text, "shown", last["last_time"], [shown], details=[*_header(case)])
+    text = f"{what} not taken before {case.clock.full(last['newest_time'])}, the last record."
+    yield Finding("taking.not_before", text, "shown", last["newest_time"], [shown], details=[*_header(case)])
     yield from _span(case, shown)
     yield _running(case)
 
@@ -47,7 +46,7 @@ def _plain(stored: str) -> str:
     numbers = stored.split()
     if len(numbers) < 6:
         return stored
-    return "-".join(f"{int(one):02}" for one in numbers[:3]) + " " + ":".join(f"{int(one):02}" for one in numbers[3:6])
+    return "-".join(one.zfill(2) for one in numbers[:3]) + " " + ":".join(one.zfill(2) for one in numbers[3:6])
 
 
 def _span(case: Case, last: Record) -> Iterator[Finding]:
@@ -61,29 +60,43 @@ def _span(case: Case, last: Record) -> Iterator[Finding]:
     if not first.time or last.time < first.time:
         return
     begin = "the first attempt" if attempts else "the last logon"
-    text = f"From {begin} to the last record: at least {seconds((last.time - first.time).total_seconds())}."
-    yield Finding("taking.span", text, "shown", None, [first, last])
+    span = seconds((last.time - first.time).total_seconds())
+    changes = [change for change in case.of("Kernel-General", 1) if _is_jump(change, first.time)]
+    if changes:
+        text = f"From {begin} to the last record: {span} by the machine's clock, which was changed in between."
+        yield Finding("taking.span", text, "possible", None, [first, last, *changes],
+                      "by how much in all cannot be told from the times alone")  # fmt: skip
+        return
+    yield Finding("taking.span", f"From {begin} to the last record: at least {span}.", "shown", None, [first, last])
+
+
+def _is_jump(change: Record, since: datetime) -> bool:
+    """Whether the clock was changed by a minute or more after a time, by either of its clocks."""
+    before, after = clock_change(change)
+    return bool(before and after and abs(after - before) >= _CLOSE and max(before, after) >= since)
 
 
 def _running(case: Case) -> Finding:
     """Whether the machine was running."""
-    ends = [*case.of("EventLog", 6006), *case.of("Kernel-General", 13)]
-    starts = [*case.of("EventLog", 6005), *case.of("Kernel-General", 12)]
-    last_end = max((record.record_id for record in ends if record.log == "System"), default=0)
-    last_start = max((record.record_id for record in starts if record.log == "System"), default=0)
-    dirty = [log for log in case.logs if log["dirty"] and log["origin"] == "live"]
-    status: Status
-    if last_end > last_start:
-        record = next(record for record in reversed(ends) if record.record_id == last_end)
-        text, status, reason = "The machine was shut down, and not started again before.", "shown", ""
-        return Finding("taking.off", text, status, record.time, [record], reason)
-    text = "The machine was running, as far as its logs tell."
-    reason = (
-        f"no shutdown is recorded after its last start, and {len(dirty):,} logs were open; a snapshot of a virtual "
-    )
-    return Finding(
-        "taking.running", text, "likely", None, [*starts[-1:]], f"{reason}machine or a power cut looks alike"
-    )
+    asked = "Whether the machine was running when the copy was made."
+    if why := case.why_none("System"):
+        return Finding("taking.unknown", asked, "not recorded", reason=why)
+    ends = [record for record in (*case.of("EventLog", 6006), *case.of("Kernel-General", 13)) if _is_own(record)]
+    starts = [record for record in (*case.of("EventLog", 6005), *case.of("Kernel-General", 12)) if _is_own(record)]
+    last_end = max(ends, key=lambda record: record.record_id, default=None)
+    last_start = max(starts, key=lambda record: record.record_id, default=None)
+    if last_end and (last_start is None or last_end.record_id > last_start.record_id):
+        text = "The machine was off when the copy was made: it was shut down, and no later start is recorded."
+        return Finding("taking.off", text, status_of(last_end), last_end.time, [last_end])
+    dirty = sum(bool(log["dirty"]) and log["origin"] == "live" for log in case.logs)
+    text = "The machine was running when the copy was made, as far as its logs tell."
+    reason = f"no shutdown is recorded after its last start; logs that were open: {dirty:,}"
+    return Finding("taking.running", text, "likely", None, [last_start] if last_start else [],
+                   f"{reason}; a snapshot of a virtual machine or a power cut looks alike")  # fmt: skip
 
 
-RULE = Rule("taking", "When the copy was made", (12, 13, 1074, 4624, 4625, 6005, 6006, 6008), _answer)
+def _is_own(record: Record) -> bool:
+    return record.stream == "system" and record.origin == "live"
+
+
+RULE = Rule("taking", "When the copy was made", (1, 12, 13, 1074, 4624, 4625, 6005, 6006, 6008), _answer)
