@@ -16,9 +16,10 @@ from commands import FANFOLD
 from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
 from event_logs import COUNTS, events, log_bytes, total
-from fanfold.evidence.disk.ntfs import FileSystem
+from fanfold.evidence.disk.ntfs import _LOG, FileSystem, _without_fixups
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.volumes import volumes
+from fanfold.evidence.work import Parts
 
 DELETED = {"Setup": 40, "Old": 250}
 OTHERS = {"Packed": 80, "Pieces": 120}
@@ -258,6 +259,71 @@ def test_an_image_in_a_bucket_is_read_in_ranges(disk: Path, bucket: str, databas
     assert len(rows(database, "containers")[0]["segments"]) == 4
 
 
+# What has gone wrong before
+
+
+def record_of_file(volume: bytes, name: str) -> int:
+    """Where the record of a file begins in a volume's file table; those of its folders come before it."""
+    places = [found.start() // 1024 * 1024 for found in re.finditer(re.escape(name.encode("utf-16-le")), volume)]
+    return [place for place in places if volume[place : place + 4] == b"FILE"][-1]
+
+
+def test_a_torn_record_of_the_file_table_costs_one_log(tmp_path: Path, database: str) -> None:
+    """A record whose sectors do not belong together is told; all other logs are read, and this one is carved."""
+    volume = bytearray(windows_volume())
+    volume[record_of_file(volume, "Security.evtx") + 1022] ^= 0x55
+    (file,) = write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(bytes(volume))))
+    scan(file, database, *STAGES)
+    found = by_origin(database)
+    assert found.pop(("carved", None)) == COUNTS["Security"]
+    assert found == {key: count for key, count in (LIVE | GONE).items() if key[1] != "Security"}
+    (container,) = rows(database, "containers")
+    assert any("Security.evtx" in problem and "cannot be read" in problem for problem in container["problems"])
+
+
+def test_a_name_over_the_end_of_a_sector() -> None:
+    """The last two bytes of each sector of a record are kept elsewhere, and may be a part of a name."""
+    raw = bytearray(1024)
+    raw[:6] = b"FILE\x30\0"
+    raw[6:8], raw[48:50], raw[50:52], raw[52:54] = b"\x03\0", b"\x07\0", b"v\0", b"\0\0"
+    name = "Assistant.evtx".encode("utf-16-le")
+    raw[510 - name.index(b"v\0") : 510 - name.index(b"v\0") + len(name)] = name
+    raw[510:512] = b"\x07\0"
+    assert not _LOG.search(raw)
+    assert _LOG.search(_without_fixups(bytes(raw), 1024))
+
+
+def test_a_log_that_failed_is_carved(disk: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that could not be read from the file system is looked for in the bytes of the disk."""
+    read_at = Parts._read_at
+
+    def failing(self: Parts, offset: int, length: int) -> bytes:
+        if self.place.path == f"{LOGS}/Security.evtx":
+            raise OSError("Input/output error")
+        return read_at(self, offset, length)
+
+    monkeypatch.setattr(Parts, "_read_at", failing)
+    scan(disk, database, *STAGES)
+    assert by_origin(database)["carved", None] == COUNTS["Security"]
+    (failure,) = rows(database, "failures")
+    assert failure["message"] == "Input/output error"
+
+
+def test_two_logs_that_have_lost_their_folders(tmp_path: Path, database: str) -> None:
+    """Logs of the same name, whose folders are lost, are two."""
+    volume = bytearray(windows_volume())
+    for folder in ("packed", "pieces"):
+        place = record_of_file(volume, folder)
+        volume[place : place + 1024] = bytes(1024)
+    for before, after in (("Packed.evtx", "Samelo.evtx"), ("Pieces.evtx", "Samelo.evtx")):
+        place = record_of_file(volume, before)
+        at = volume.index(before.encode("utf-16-le"), place)
+        volume[at : at + 2 * len(after)] = after.encode("utf-16-le")
+    (file,) = write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(bytes(volume))))
+    scan(file, database, *STAGES)
+    assert records(database, "path")["?/Samelo.evtx",] == sum(OTHERS.values())
+
+
 # The verbs
 
 
@@ -317,5 +383,5 @@ def test_coverage_tells_what_was_recovered(tmp_path: Path, database: str) -> Non
     write_ewf(tmp_path / "given" / "mesa.E01", ewf(data))
     scan(tmp_path / "given", database, *STAGES)
     done = command("evidence", "coverage", database)
-    assert re.search(r"mesa\.E01/p1/Windows/.*/Setup\.evtx +40 .*deleted", done.stdout)
+    assert re.search(r"mesa\.E01/p1/Setup +40 .*deleted", done.stdout)
     assert re.search(r"mesa\.E01 +250 .*carved", done.stdout)

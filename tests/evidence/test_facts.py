@@ -190,6 +190,24 @@ def test_a_collection_in_an_archive(collection: Path, tmp_path: Path, database: 
     assert {*SENTENCES} <= {finding.text for finding in made(database, "host1.zip").findings}
 
 
+def test_a_hive_that_says_impossible_things(tmp_path: Path, database: str) -> None:
+    """A time beyond the end of time costs that fact, and nothing else."""
+    strange = {**SOFTWARE, "Microsoft\\Windows NT\\CurrentVersion": {"ProductName": "X", "InstallDate": b"\xff" * 8}}
+    assert found("SOFTWARE", hive(strange))["system", "X"]["installed"] is None
+    folder = tmp_path / "given" / "host1" / "C/Windows/System32/config"
+    folder.mkdir(parents=True)
+    (folder / "SOFTWARE").write_bytes(hive(strange))
+    write_log(folder / "System.evtx", [Event(1, 1, mesa.at("12:00:00"))])
+    _, report = scan(tmp_path / "given", database)
+    assert (report.ok, report.failed, report.lost) == (2, 0, 0)
+
+
+def test_a_text_that_is_made_to_take_long() -> None:
+    """A long line of beginnings takes no longer than its length."""
+    assert list(facts_of("setupapi.dev.log", b">>>  [Device Install (" * 200_000)) == []
+    assert list(facts_of("setupapi.dev.log", b"\n" * 2_000_000)) == []
+
+
 def test_a_hive_that_is_none(tmp_path: Path, database: str) -> None:
     """A damaged hive is a failure of its own, and the rest is read."""
     folder = tmp_path / "given" / "host1" / "C/Windows/System32/config"

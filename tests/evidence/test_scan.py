@@ -117,7 +117,7 @@ def failing(file: Path, content: bytes, database: str) -> str:
         ("x.L01", b"LVF\x09\x0d\x0a\xff\x00" + bytes(100), "(L01). Export its files with EnCase"),
         ("x.E01", b"EVF\x09\x0d\x0a\xff\x00\x01\x01\x00" + bytes(100), "does not say how large the disk is"),
         ("x.E02", b"EVF\x09\x0d\x0a\xff\x00\x01\x02\x00" + bytes(100), "The first file of this image is missing"),
-        ("x.vhdx", b"vhdxfile" + bytes(100), "This is a VHDX image."),
+        ("x.vhdx", b"vhdxfile" + bytes(100), "x.vhdx is damaged, or of a kind that is not known"),
         ("x.zip", b"PK\x03\x04" + bytes(100), "File is not a zip file"),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value[:9] else "",
@@ -127,6 +127,59 @@ def test_what_cannot_be_read_says_what_to_do(
 ) -> None:
     """A file that should hold evidence and cannot be read is a counted failure with advice."""
     assert says in failing(tmp_path / "given" / name, content, database)
+
+
+def test_an_archive_of_two_machines(tmp_path: Path, database: str) -> None:
+    """Machines in one archive stay apart; of two members with one name, both are read."""
+    (tmp_path / "zips").mkdir()
+    with zipfile.ZipFile(tmp_path / "zips" / "a.zip", "w") as archive:
+        archive.writestr("h1/C/Windows/Security.evtx", log_bytes(events(10)))
+        archive.writestr("h2\\C\\Windows\\Security.evtx", log_bytes(events(20)))
+        archive.writestr("same.evtx", log_bytes(events(5)))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("same.evtx", log_bytes(events(7)))
+    scan(tmp_path / "zips", database)
+    assert records(database, "image", "path") == {
+        ("a.zip/h1", "C:/Windows/Security.evtx"): 10,
+        ("a.zip/h2", "C:/Windows/Security.evtx"): 20,
+        ("a.zip", "same.evtx"): 12,
+    }
+
+
+def test_logs_that_are_called_like_segments(tmp_path: Path, database: str) -> None:
+    """Logs called .001 and .002 are two logs, not an image."""
+    for number, count in ((1, 10), (2, 20)):
+        write_log(tmp_path / "given" / f"backup.{number:03}", events(count))
+    scan(tmp_path / "given", database)
+    assert records(database, "path") == {("backup.001",): 10, ("backup.002",): 20}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a/x.evtx", "b"], "The folder b has files in it, and is not a database. Was the database forgotten?"),
+        (["a/x.evtx", "a/x.evtx/db"], "would be inside the evidence"),
+    ],
+)
+def test_a_database_that_is_something_else(words: list[str], says: str, tmp_path: Path) -> None:
+    """A forgotten database is noticed before anything is written into a folder of evidence."""
+    for folder in ("a", "b"):
+        write_log(tmp_path / folder / "x.evtx", events(3))
+    done = command("evidence", "scan", *words, cwd=tmp_path)
+    assert (done.returncode, says in done.stderr) == (2, True), done.stderr
+    assert [file.name for file in (tmp_path / "b").iterdir()] == ["x.evtx"]
+
+
+def test_evidence_from_another_folder(tmp_path: Path) -> None:
+    """A second folder that is not inside the first one needs a database of its own, or one command for both."""
+    for folder in ("a", "b"):
+        write_log(tmp_path / folder / "x.evtx", events(3))
+    assert command("evidence", "scan", "a", "db", cwd=tmp_path).returncode == 0
+    done = command("evidence", "scan", "b", "db", cwd=tmp_path)
+    assert (done.returncode, "Scan all in one command (fanfold evidence scan SOURCE SOURCE db)" in done.stderr) == (
+        2,
+        True,
+    )
 
 
 def test_an_archive_with_a_password(tmp_path: Path, database: str) -> None:
@@ -314,8 +367,8 @@ def test_events_as_parquet(case: str, tmp_path: Path) -> None:
         (["events", "CASE", "--columns", "absent"], "'absent' is not a column. The columns are: key, version"),
         (["events", "CASE", "--limit", "0"], "--limit takes a whole number of at least 1, not 0."),
         (["events", "CASE", "--format", "parquet"], "--format parquet needs a file to write"),
-        (["events", "nowhere"], "nowhere holds no evidence yet. To add some: fanfold evidence scan SOURCE... nowhere"),
-        (["coverage", "nowhere"], "nowhere holds no evidence yet."),
+        (["events", "nowhere"], "There is no database nowhere. To make one: fanfold evidence scan SOURCE... nowhere"),
+        (["coverage", "nowhere"], "There is no database nowhere."),
         (["show", "CASE", "Security.evtx"], "'Security.evtx' does not name a record."),
         (["show", "CASE", "Security.evtx#100000"], "No log called Security.evtx has a record 100000."),
         (["show", "CASE", "Nothing.evtx#7"], "These logs have one: host1/C:/Windows"),

@@ -17,7 +17,7 @@ from fanfold.cli.progress import fraction
 from fanfold.core.executor import Size
 from fanfold.core.progress import Tally
 from fanfold.core.report import account
-from fanfold.errors import UsageError
+from fanfold.errors import SourceMismatch, UsageError
 from fanfold.evidence import Evidence, show, tables, verification
 from fanfold.evidence import extract as extraction
 from fanfold.evidence.containers import Containers
@@ -86,7 +86,13 @@ def run(
         return shown_run(begun, json)
 
     shown.note("Listing what is there.")
-    codes = [done(Containers(), source)]
+    try:
+        codes = [done(Containers(), source)]
+    except SourceMismatch as error:
+        raise UsageError(
+            f"{database} holds the evidence of {error.args[1]}, and {error.args[2]} is not inside it. "
+            f"Scan all in one command (fanfold evidence scan SOURCE SOURCE {database}), or into another database."
+        ) from error
     there = tables.stages(database)
     for stages in options.stages():
         if found := [stage for stage in stages if stage in there]:

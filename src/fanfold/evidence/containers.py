@@ -223,7 +223,8 @@ def _place_of_loose(item: Item, source: Files) -> tuple[str, str]:
 
 def _is_wanted(name: str) -> bool:
     """Whether a member of an archive is a log, or gives facts."""
-    return name.lower().endswith(".evtx") or name.rpartition("/")[2].lower() in facts.FILES
+    name = name.replace("\\", "/").lower()
+    return name.endswith(".evtx") or name.rpartition("/")[2] in facts.FILES
 
 
 class Other:
@@ -273,11 +274,13 @@ class Archive:
         """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
         item, address = self.item, _address(self.source, self.item)
         with zipfile.ZipFile(BufferedReader(Ranges(self.source, item, item.size), _STRIDE // 8)) as archive:
-            members = {one.filename: one for one in archive.infolist() if _is_wanted(one.filename)}
-        if locked := [name for name, one in members.items() if one.flag_bits & 1]:
+            members = [(number, one) for number, one in enumerate(archive.infolist()) if _is_wanted(one.filename)]
+        if locked := [one.filename for _, one in members if one.flag_bits & 1]:
             raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
-        for name, member in members.items():
-            _, path = machine_and_path(name, "")
+        seen: set[str] = set()
+        for number, member in members:
+            name = member.filename.replace("\\", "/")
+            machine, path = machine_and_path(name, "")
             is_log = name.lower().endswith(".evtx")
             part = f"0-{max(1, -(-member.file_size // CHUNK)) - 1}" if is_log else "facts"
             place = Place(
@@ -285,13 +288,17 @@ class Archive:
                 kind="log" if is_log else "facts",
                 address=address,
                 size=item.size,
-                image=item.key,
+                image=f"{item.key}/{machine}" if machine else item.key,
                 path=path,
                 start=0,
                 stop=member.file_size,
-                member=name,
+                member=str(number),
             )
-            yield f"{item.key}/{name}#{part}", place
+            key = f"{item.key}/{name}"
+            if key in seen:  # an archive may have two files of one name
+                key = f"{key} ({number})"
+            seen.add(key)
+            yield f"{key}#{part}", place
 
     def row(self) -> dict[str, Any]:
         """See `Container`."""

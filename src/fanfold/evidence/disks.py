@@ -35,7 +35,7 @@ class Disk:
             yield from self._logs(volume)
         yield from self._parts()
         whole = Place(container=self.key, kind="verify", size=self.medium.size, image=self.key,
-                      start=0, stop=self.medium.size, origin=None)  # fmt: skip
+                      start=0, stop=self.medium.end, origin=None)  # fmt: skip
         yield f"{self.key}/verify", whole
 
     def _logs(self, volume: Volume) -> Iterator[tuple[str, Place]]:
@@ -47,12 +47,15 @@ class Disk:
         try:
             system = FileSystem(self.medium, volume.start)
             for log in system.logs():
-                yield from self._log(volume, log)
+                if isinstance(log, str):
+                    self.problems.append(f"{volume.name}/{log}")
+                else:
+                    yield from self._log(volume, log)
             for path, _, _ in facts.FILES.values():
                 if inode := system.find(path):
                     yield self._facts(volume, path, inode, system.size_of(inode))
         except Unreadable as error:
-            self.problems.append(f"{volume.name} (NTFS) cannot be read to its end: {error}. Its logs are carved.")
+            self.problems.append(f"{volume.name} (NTFS) cannot be read to its end: {error}.")
 
     def _log(self, volume: Volume, log: FoundLog) -> Iterator[tuple[str, Place]]:
         if log.is_packed:
@@ -62,6 +65,8 @@ class Disk:
         if not size:
             return
         name = f"{self.key}/{volume.name}/{log.path}"
+        if log.path.startswith("?/"):  # several may have lost their folder
+            name = f"{self.key}/{volume.name}/mft-{log.inode}/{log.path.rpartition('/')[2]}"
         if log.is_deleted:  # several that were deleted may have had the same path
             name = f"{self.key}/{volume.name}!deleted/mft-{log.inode}/{log.path.rpartition('/')[2]}"
         for unit, start, stop in parts_of(name, size):
@@ -99,8 +104,8 @@ class Disk:
 
     def _parts(self) -> Iterator[tuple[str, Place]]:
         """The whole disk, in parts to carve."""
-        for start in range(0, self.medium.size, CARVED):
-            stop = min(start + CARVED, self.medium.size)
+        for start in range(0, self.medium.end, CARVED):
+            stop = min(start + CARVED, self.medium.end)
             yield (
                 f"{self.key}/carve/{start >> 20:05}-{-(-stop >> 20):05}MiB",
                 Place(

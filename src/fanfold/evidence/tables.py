@@ -59,7 +59,11 @@ def failures(database: str) -> list[tuple[str, str]]:
 def totals(database: str) -> list[tuple[str, int, int]]:
     """For each machine: its name, and how many records of how many logs were read."""
     found: dict[str, tuple[int, set[str]]] = {}
-    for unit in units(database):
+    try:
+        read = list(units(database))
+    except UsageError:  # nothing was read
+        return []
+    for unit in read:
         if unit["image"] and unit["records"]:
             count, logs = found.get(unit["image"], (0, set()))
             found[unit["image"]] = count + unit["records"], logs | {unit["path"] or unit["origin"]}
@@ -133,7 +137,11 @@ def problems(database: str) -> Iterator[tuple[str, str]]:
     for row in table_of(database, CONTAINERS).to_table(["key", "problems"]).to_pylist():
         for problem in row["problems"] or ():
             yield row["key"], problem
-    for unit in units(database):
+    try:
+        read = list(units(database))
+    except UsageError:  # nothing was read
+        return
+    for unit in read:
         if unit["problem"]:
             yield unit["key"], unit["problem"]
 

@@ -36,8 +36,8 @@ from fanfold.storage import absolute, exists, join
 
 CONTAINERS, CONTENTS = "containers", "containers_contents"
 """The tables that units are listed from."""
-EVENTS = "evidence_events"
-"""The table of their records."""
+UNITS, EVENTS = "evidence", "evidence_events"
+"""The tables of units that were read, and of their records."""
 GROUP = 128
 """Chunks of a unit at most: 8 MiB."""
 _ROWS = 4096  # of a batch
@@ -74,7 +74,7 @@ class Place:
     stop: int
     """Bytes of the log, or of the disk, in which the unit's chunks begin."""
     member: str = ""
-    """The name of the log in an archive."""
+    """The number of the log in an archive."""
     volume: str | None = None
     origin: str | None = "live"
     """`live`, `deleted` or `carved`; None if the unit has no records."""
@@ -162,11 +162,17 @@ class Units:
         raise Changed
 
     def logs_on(self, container: str, version: str) -> Iterator[Place]:
-        """The logs in the file systems of a disk image, those that were deleted too; each of its units."""
-        wanted = f"key = {quoted(container)} AND version = {quoted(version)} AND stage IN ('live', 'deleted')"
-        for row in self._table(CONTENTS).scanner(["place"], filter=wanted, batch_size=_ROWS).to_batches():
-            for place in row["place"].to_pylist():
-                yield Place(**json.loads(place))
+        """The logs in the file systems of a disk image that were read, deleted ones too; each of its units."""
+        mine = f"version = {quoted(version)}"
+        read: set[str] = set()
+        if exists(join(self.root, f"{UNITS}.lance")):
+            rows = self._table(UNITS).to_table(["key"], filter=f"container = {quoted(container)} AND {mine}")
+            read = set(rows["key"].to_pylist())
+        wanted = f"key = {quoted(container)} AND {mine} AND stage IN ('live', 'deleted')"
+        for batch in self._table(CONTENTS).scanner(["unit", "place"], filter=wanted, batch_size=_ROWS).to_batches():
+            for row in batch.to_pylist():
+                if row["unit"] in read:
+                    yield Place(**json.loads(row["place"]))
 
     def known(self, image: str, version: str, origins: Sequence[str]) -> "npt.NDArray[np.uint64]":
         """The digests of an image's records of these origins, sorted."""

@@ -172,6 +172,8 @@ class Parts:
         if not self._is_on_disk:
             return False
         medium = self.opened.medium(self.item, self.source)
+        if not medium.has_damage:
+            return False
         if self.place.kind == "carve":
             return medium.is_damaged(offset, CHUNK)
         return any(medium.is_damaged(*place) for place in self._places(offset, offset + CHUNK))
@@ -187,9 +189,7 @@ class Parts:
 
     @cached_property
     def _extents(self) -> list[Extent]:
-        """Where the log lies on the disk, if anything was found damaged there. Its bytes have been read before."""
-        if not self.opened.medium(self.item, self.source).damage:
-            return []
+        """Where the log lies on the disk."""
         return self.opened.system(self.item, self.source).extents(self.place.inode)
 
     @property
@@ -214,7 +214,8 @@ class Parts:
 
     def _member(self) -> Iterator[bytes]:
         """A log in an archive. What can be read of it is read, though its end may be damaged."""
-        with self.opened.archive(self.item, self.source).open(self.place.member) as file:
+        archive = self.opened.archive(self.item, self.source)
+        with archive.open(archive.infolist()[int(self.place.member)]) as file:
             try:
                 while part := file.read(_STRIDE):
                     yield part

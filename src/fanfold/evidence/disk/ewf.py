@@ -3,7 +3,7 @@
 import threading
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -30,7 +30,9 @@ _BLOCK = 512 << 10  # bytes that are read at once, at least
 _BLOCKS = 32  # that are kept
 _TABLES = 16  # that are kept: each is a quarter of a megabyte
 _OPENED_AT_ONCE = 16
-_LARGEST = 64 << 20  # bytes of a chunk: more is nonsense
+_LARGEST = 16 << 20  # bytes of a chunk: more is nonsense
+_SLACK = 1 << 16  # bytes that a chunk may take more in its file than in memory
+_CACHED = 32 << 20  # bytes of blocks that are kept
 _FLAG = np.uint32(1 << 31)  # of an entry whose chunk is deflated
 
 
@@ -43,15 +45,23 @@ class Ewf:
         self.segments, self.geometry = segments, geometry
         self.sector = geometry.sector
         self.chunk = geometry.sector * geometry.chunk_sectors
+        self.stored = {name: digest for segment in segments for name, digest in stored_digests(segment).items()}
+        """The digests `md5` and `sha1` of the whole disk, as far as they are stored."""
+        self.about = about(segments[0])
+        """What the acquirer wrote down, as it is stored; see `sections.FIELDS`."""
         self.problems = [problem for segment in segments for problem in segment.problems]
-        self.size = geometry.sectors * geometry.sector or geometry.chunks * self.chunk
+        declared = geometry.sectors * geometry.sector or geometry.chunks * self.chunk
+        self.size = min(declared, geometry.chunks * self.chunk)
+        if declared > self.size:
+            self.problems.append(f"It claims {declared:,} bytes, and chunks for {self.size:,} only.")
         self.tables = self._tables()
         self.lost = [*self._gaps()]
         """Ranges of chunks that no file has: the first and the number."""
+        self.end = min(self.size, max((table.first + table.chunks for table in self.tables), default=0) * self.chunk)
         self._damage: dict[int, Damage] = {}  # by chunk
         self._lock = threading.Lock()
         self._entries = lru_cache(_TABLES)(self._read_entries)
-        self._block = lru_cache(_BLOCKS)(self._read_block)
+        self._block = lru_cache(max(2, min(_BLOCKS, _CACHED // max(_BLOCK, self.chunk))))(self._read_block)
         self._per_block = max(1, _BLOCK // self.chunk)
         if self.lost:
             held = self.chunks - sum(chunks for _, chunks in self.lost)
@@ -64,8 +74,10 @@ class Ewf:
             side_by_side(segment_of, files, _OPENED_AT_ONCE), key=lambda segment: (segment.number, segment.file.name)
         )
         if segments[0].number != 1:
-            raise Unreadable(f"The first file of this image is missing: {segments[0].file.name} is number "
-                             f"{segments[0].number}. Put it beside the others.")  # fmt: skip
+            raise Unreadable(
+                f"The first file of this image is missing: {segments[0].file.name} is number {segments[0].number}. "
+                "Name the first file instead, or put it beside this one."
+            )
         geometry = geometry_of(segments[0])
         if geometry is None or geometry.sector * geometry.chunk_sectors > _LARGEST:
             raise Unreadable(f"{segments[0].file.name} does not say how large the disk is, or it is damaged there.")
@@ -76,16 +88,6 @@ class Ewf:
     def chunks(self) -> int:
         """The number of chunks of the disk."""
         return -(-self.size // self.chunk)
-
-    @property
-    def about(self) -> Mapping[str, str]:
-        """What the acquirer wrote down, as it is stored; see `sections.FIELDS`."""
-        return about(self.segments[0])
-
-    @property
-    def stored(self) -> Mapping[str, str]:
-        """The digests `md5` and `sha1` of the whole disk, as far as they are stored."""
-        return {name: digest for segment in self.segments for name, digest in stored_digests(segment).items()}
 
     @property
     def unread(self) -> Sequence[tuple[int, int]]:
@@ -102,6 +104,11 @@ class Ewf:
             sectors = -(-(stop - start) // self.sector)
             found.append(Damage(start // self.sector, sectors, "", None, "its file is missing, or damaged"))
         return list(joined(found))
+
+    @property
+    def has_damage(self) -> bool:
+        """See `Medium.has_damage`."""
+        return bool(self._damage or self.lost)
 
     def is_damaged(self, offset: int, length: int) -> bool:
         """See `Medium.is_damaged`."""
@@ -187,10 +194,11 @@ class Ewf:
         some = slice(chunks[0] - table.first, chunks[-1] + 1 - table.first)
         starts, ends, deflated = (column[some].tolist() for column in places)
         together = starts[1:] == ends[:-1]
+        together = together and ends[-1] - starts[0] <= len(starts) * (self.chunk + _SLACK)
         whole = file.read(starts[0], ends[-1] - starts[0]) if together else b""
         for chunk, start, end, is_deflated in zip(chunks, starts, ends, deflated, strict=True):
             at = start - starts[0]
-            raw = whole[at : at + end - start] if together else file.read(start, min(end - start, 2 * self.chunk + 64))
+            raw = whole[at : at + end - start] if together else file.read(start, min(end - start, self.chunk + _SLACK))
             yield self._checked(chunk, raw, is_deflated, file.name, start)
 
     def _checked(self, chunk: int, raw: bytes, is_deflated: bool, name: str, offset: int) -> bytes:

@@ -43,6 +43,8 @@ class Medium(Protocol):
     """How it is kept: E01 or raw."""
     size: int
     """Bytes."""
+    end: int
+    """Where what the files hold ends: bytes; what comes after is lost."""
     sector: int
     """Bytes of a sector."""
     problems: list[str]
@@ -63,6 +65,10 @@ class Medium(Protocol):
     @property
     def damage(self) -> list[Damage]:
         """What was found damaged so far, in order; complete once everything was read."""
+
+    @property
+    def has_damage(self) -> bool:
+        """Whether anything was found damaged so far."""
 
     def is_damaged(self, offset: int, length: int) -> bool:
         """Whether something in these bytes, which were read, is damaged."""

@@ -19,7 +19,7 @@ from fanfold.evidence.disk.medium import Medium, Unreadable
 
 _ROOT = 5  # the record of the volume's root
 _STRIDE = 4 << 20
-_FILE, _FIXUPS = b"FILE", 510
+_FILE = b"FILE"
 _ATTRIBUTE = struct.Struct("<LLBBHHH")
 _FILE_NAME, _DATA, _END = 0x30, 0x80, 0xFFFFFFFF
 _DOS = 2  # the namespace of a name such as SECURI~1.EVT
@@ -50,6 +50,11 @@ class Record:
     """The names of its streams of data; empty for the content."""
     base: int = 0
     """The number of the record that this one continues; 0 for none."""
+
+    @property
+    def has_content(self) -> bool:
+        """Whether its content is said to lie somewhere, though nothing may be there."""
+        return not self.streams
 
 
 class FoundLog(NamedTuple):
@@ -107,14 +112,24 @@ class FileSystem:
         self.record_size = _record_size(medium.read_at(start, 512))
         self._records: dict[int, Record | None] = {}
 
-    def logs(self) -> Iterator[FoundLog]:
-        """The event logs of an NTFS volume. Raises Unreadable, and OSError if the medium cannot be read."""
+    def logs(self) -> "Iterator[FoundLog | str]":
+        """The event logs of an NTFS volume; in place of one that cannot be read, a sentence.
+
+        Raises Unreadable if there is no file table, and OSError if the medium cannot be read.
+        """
         for number, names in sorted(self._named_so().items()):
             record = self._record(number)
-            if record and (name := _best(names)) and name.text.lower().endswith(".evtx"):
-                is_packed = "WofCompressedData" in record.streams
-                path, size = self._path(name), self.size_of(number)
-                yield FoundLog(path, number, size, not record.is_used, is_packed)
+            if not record or not (name := _best(names)) or not name.text.lower().endswith(".evtx"):
+                continue
+            path = self._path(name)
+            try:
+                size = self.size_of(number)
+            except Unreadable as error:
+                yield f"{path} (number {number} of the file table) cannot be read: {error}"
+                continue
+            if not size and record.has_content:
+                yield f"{path} (number {number} of the file table) is damaged: where it lies is not known."
+            yield FoundLog(path, number, size, not record.is_used, "WofCompressedData" in record.streams)
 
     def find(self, path: str) -> int:
         """The number of a file by its path below the volume's root, whatever the case of its letters; 0 if none is."""
@@ -159,8 +174,8 @@ class FileSystem:
         """The numbers of the records that may be event logs, with the names of each."""
         found: dict[int, list[_Name]] = {}
         size = self.record_size
-        for at in range(0, self.size_of(0), _STRIDE):
-            data = self.read_at(0, at, _STRIDE)
+        for at in range(0, min(self.size_of(0), self.image.medium.size), _STRIDE):
+            data = _without_fixups(self.read_at(0, at, _STRIDE), size)
             for begin in sorted({match.start() // size * size for match in _LOG.finditer(data)}):
                 number = (at + begin) // size
                 if record := _record_of(number, data[begin : begin + size]):
@@ -171,7 +186,7 @@ class FileSystem:
         """A record of the MFT; None if there is none."""
         if number not in self._records:
             raw = self.read_at(0, number * self.record_size, self.record_size)
-            self._records[number] = _record_of(number, raw)
+            self._records[number] = _record_of(number, _without_fixups(raw, self.record_size))
         return self._records[number]
 
     def _path(self, name: _Name) -> str:
@@ -204,10 +219,9 @@ def _best(names: list[_Name]) -> _Name | None:
 
 
 def _record_of(number: int, raw: bytes) -> Record | None:
-    """A record of the MFT. None if these bytes are none."""
+    """A record of the MFT, without its fixups. None if these bytes are none."""
     if not raw.startswith(_FILE) or len(raw) < 48:
         return None
-    raw = _without_fixups(raw)
     use, _, first, flags, used = struct.unpack_from("<HHHHL", raw, 16)
     (base,) = struct.unpack_from("<Q", raw, 32)
     record = Record(number, use, bool(flags & 1), base=base & 0xFFFFFFFFFFFF)
@@ -219,13 +233,17 @@ def _record_of(number: int, raw: bytes) -> Record | None:
     return record
 
 
-def _without_fixups(raw: bytes) -> bytes:
-    """The record as it was before it was written: the last two bytes of each sector are kept in a list."""
-    at, count = struct.unpack_from("<HH", raw, 4)
-    kept = raw[at + 2 : at + 2 * count]
+def _without_fixups(raw: bytes, size: int) -> bytes:
+    """Records as they were before they were written: the last two bytes of each sector are kept in a list."""
     whole = bytearray(raw)
-    for number in range(min(len(kept) // 2, len(raw) // 512)):
-        whole[512 * number + _FIXUPS : 512 * number + 512] = kept[2 * number : 2 * number + 2]
+    for begin in range(0, len(raw) - 48, size):
+        if not raw.startswith(_FILE, begin):
+            continue
+        at, count = struct.unpack_from("<HH", raw, begin + 4)
+        kept = raw[begin + at + 2 : begin + at + 2 * count]
+        for number in range(min(len(kept) // 2, size // 512)):
+            end = begin + 512 * number + 512
+            whole[end - 2 : end] = kept[2 * number : 2 * number + 2]
     return bytes(whole)
 
 
@@ -250,5 +268,6 @@ def _stream(name: bytes) -> str:
 
 def _name(value: bytes) -> _Name:
     parent, length, namespace = struct.unpack_from("<Q56xBB", value)
-    text = value[66 : 66 + 2 * length].decode("utf-16-le", "surrogatepass")
+    raw = value[66 : 66 + 2 * length].decode("utf-16-le", "surrogatepass")
+    text = raw.encode("utf-8", "backslashreplace").decode()  # half a pair of surrogates is a name, and no text
     return _Name(parent & 0xFFFFFFFFFFFF, parent >> 48, text, namespace)

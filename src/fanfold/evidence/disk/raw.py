@@ -23,7 +23,7 @@ class Raw:
         self.problems: list[str] = []
         self.starts = [0, *accumulate(file.size for file in files)]
         """Where each file begins, and where the last one ends."""
-        self.size = self.starts.pop()
+        self.end = self.size = self.starts.pop()
         self._damage: dict[int, Damage] = {}  # by its first byte
         self.about: Mapping[str, str] = {}
         self.stored: Mapping[str, str] = {}
@@ -35,6 +35,11 @@ class Raw:
         """See `Medium.damage`."""
         with self._lock:
             return list(joined(self._damage.values()))
+
+    @property
+    def has_damage(self) -> bool:
+        """See `Medium.has_damage`."""
+        return bool(self._damage)
 
     def is_damaged(self, offset: int, length: int) -> bool:
         """See `Medium.is_damaged`."""

@@ -30,6 +30,7 @@ _VOLUME = struct.Struct("<4xLLLQ40x16s968xL")  # 1,052 bytes
 _SMART = struct.Struct("<4xLLLL0s70xL")  # 94 bytes; it has no set id
 _TABLE = struct.Struct("<L4xQ4xL")
 _TEXT = 1 << 20  # bytes of an unpacked header at most
+_MOST_RANGES = 1 << 16  # ranges of unread sectors that are told
 _STRIDE = 1 << 20  # bytes of a read while looking for a section
 _NAMES = rb"header2?|volume|disk|data|sectors|table2?|next|done|hash|digest|error2|session|xheader|xhash"
 _NAMED = re.compile(rb"(?:" + _NAMES + rb")\0[\0]{4}")
@@ -201,7 +202,7 @@ def _pairs(segment: Segment) -> list[list[Section]]:
 
 def _is_copy(segment: Segment, section: Section, table: Section) -> bool:
     """Whether a copy behind a gap is that of this table, and not of one in the gap."""
-    return segment.content(section, section.size) == segment.content(table, table.size)
+    return section.size == table.size and segment.content(section, 1 << 20) == segment.content(table, 1 << 20)
 
 
 def _table_head(segment: Segment, section: Section) -> tuple[int, int] | None:
@@ -287,7 +288,8 @@ def stored_digests(segment: Segment) -> dict[str, str]:
         if len(raw) < length or adler32(raw[: length - 4]) != int.from_bytes(raw[length - 4 : length], "little"):
             segment.problems.append(f"{segment.file.name}: the section '{section.name}' has a wrong checksum.")
             continue
-        found.setdefault("md5", raw[:16].hex())
+        if any(raw[:16]):
+            found.setdefault("md5", raw[:16].hex())
         if section.name == "digest" and any(raw[16:36]):
             found["sha1"] = raw[16:36].hex()
     return found
@@ -296,6 +298,6 @@ def stored_digests(segment: Segment) -> dict[str, str]:
 def unread_sectors(segment: Segment) -> Iterator[tuple[int, int]]:
     """The sectors that the acquirer could not read from the disk: the first and the number, for each range."""
     for section in segment.named("error2"):
-        raw = segment.content(section, section.size)
+        raw = segment.content(section, 520 + 8 * _MOST_RANGES)
         count = min(int.from_bytes(raw[:4], "little"), max(0, len(raw) - 520) // 8)
         yield from struct.iter_unpack("<LL", raw[520 : 520 + 8 * count])

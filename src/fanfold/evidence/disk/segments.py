@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count, takewhile
@@ -27,7 +28,7 @@ PART = "part of another file"
 """Reason for leaving out a file: it is a segment of an image that is listed."""
 _MARK = "\0"  # begins the path of an item that has segments; no path of a file has one
 _NUMBERED = re.compile(r"(.+)\.([ES])(\d\d)", re.IGNORECASE | re.DOTALL)
-_LETTERED = re.compile(r"(.+)\.([E-Z][A-Z][A-Z])", re.IGNORECASE | re.DOTALL)
+_LETTERED = re.compile(r"(.+)\.([E-Z][A-Z][A-Z]|[e-z][a-z][a-z])", re.DOTALL)
 _RAW = re.compile(r"(.+)\.(\d{3,4})", re.DOTALL)
 _LAST_NUMBER = 99
 _ASKED_AT_ONCE = 16
@@ -36,13 +37,14 @@ _ASKED_AT_ONCE = 16
 def place_of_segment(name: str) -> tuple[str, int] | None:
     """The series that a file may be a segment of, and its number there. None for other names."""
     if found := _NUMBERED.fullmatch(name):
-        return f"{found[1]}.{found[2].upper()}", int(found[3])
+        return f"{found[1]}.{found[2]}", int(found[3])
     if found := _RAW.fullmatch(name):
         return f"{found[1]}.raw", int(found[2])
     if found := _LETTERED.fullmatch(name):
         first, second, third = (ord(letter) - ord("A") for letter in found[2].upper())
         base = ord("S" if first >= ord("S") - ord("A") else "E") - ord("A")
-        series = f"{found[1]}.{chr(base + ord('A'))}"
+        start = chr(base + ord("A"))
+        series = f"{found[1]}.{start if found[2].isupper() else start.lower()}"
         return series, _LAST_NUMBER + 1 + ((first - base) * 26 + second) * 26 + third
     return None
 
@@ -131,9 +133,18 @@ class Files:
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
         """The files, and images of several files."""
         for items in grouped(self.inner.list(suffixes)):
+            if len(items) > 1 and self._is_something_else(items[0]):
+                yield from items
+                continue
             if len(items) > 1:
                 self.left_out[PART] += len(items) - 1
             yield _as_one(items)
+
+    def _is_something_else(self, first: Item) -> bool:
+        """Whether files are only called like segments: log.001 and log.002 may be logs, or archives."""
+        with suppress(OSError):
+            return self.inner.read_at(first, 0, 8).startswith((b"ElfFile\0", b"PK\x03\x04", b"regf"))
+        return False
 
     def segments(self, item: Item) -> Sequence[Item]:
         """The files of an item, in order."""
@@ -177,9 +188,19 @@ def with_siblings(address: str) -> list[str]:
         return [address]
     if is_url(where):
         return _there(folder, name, place[1])
-    found = {at[1]: other for other in os.listdir(folder) if (at := place_of_segment(other)) and at[0] == place[0]}  # noqa: PTH208
+    found: dict[int, str] = {}
+    for other in sorted(os.listdir(folder), key=lambda other: other.swapcase()):  # noqa: PTH208
+        at = place_of_segment(other)
+        if at and at[0] == place[0] and _is_like(other, name):
+            found.setdefault(at[1], other)
     items = {number: Item(other, 0, "", other) for number, other in found.items()}
     return [f"{folder}/{found[number]}" for number in _run(items, place[1], place[0].endswith(".raw"))]
+
+
+def _is_like(other: str, name: str) -> bool:
+    """Whether two names are written in the same case where they differ in their ending only."""
+    endings = [one.rpartition(".")[2] for one in (other, name)]
+    return all(ending.isdigit() for ending in endings) or endings[0][0].isupper() == endings[1][0].isupper()
 
 
 def _there(folder: str, name: str, first: int) -> list[str]:

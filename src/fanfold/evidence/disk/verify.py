@@ -37,12 +37,17 @@ def verifying(medium: Medium, threads: int) -> Iterator[int | Verification]:
     found = Verification(dict(medium.stored))
     digests = {name: hashlib.new(name, usedforsecurity=False) for name in found.stored or DIGESTS}
     done = 0
-    places = range(0, medium.size, _STRIDE)
-    for part in looking_ahead(lambda at: medium.read_at(at, _STRIDE), places, threads, threads + _AHEAD):
+    places = range(0, medium.end, _STRIDE)
+
+    def read(at: int) -> bytes:
+        return medium.read_at(at, min(_STRIDE, medium.end - at))
+
+    for part in looking_ahead(read, places, threads, threads + _AHEAD):
         for digest in digests.values():
             digest.update(part)
         done += len(part)
         yield done
-    found.computed = {name: digest.hexdigest() for name, digest in digests.items()}
+    if medium.end == medium.size:  # else it is not the whole disk that was read
+        found.computed = {name: digest.hexdigest() for name, digest in digests.items()}
     found.damage = medium.damage
     yield found

@@ -45,13 +45,18 @@ class Virtual:
         if self.kind == "qcow2":
             _check_clusters(file)
         self._image = self._asked(lambda: _OPEN[self.kind](self._file))
-        self.size = int(self._image.get_media_size())
+        self.end = self.size = int(self._image.get_media_size())
 
     @property
     def damage(self) -> list[Damage]:
         """See `Medium.damage`."""
         with self._lock:
             return list(joined(self._damage.values()))
+
+    @property
+    def has_damage(self) -> bool:
+        """See `Medium.has_damage`."""
+        return bool(self._damage)
 
     def is_damaged(self, offset: int, length: int) -> bool:
         """See `Medium.is_damaged`."""

@@ -17,7 +17,12 @@ _GPT = struct.Struct("<8s4xLL4x4Q16sQLLL")
 _GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
 _EXTENDED = (0x05, 0x0F, 0x85)
 _PROTECTIVE = 0xEE
-_DYNAMIC = 0x42
+_SPANNED = (
+    "42",
+    "af9b60a0-1431-4f62-bc68-3311714a69ad",  # data of the Logical Disk Manager
+    "e75caf8f-f680-4cee-afa3-b001e56efc2d",  # Storage Spaces
+)
+"""Types of partitions whose volumes may lie on several disks."""
 
 SYSTEMS: tuple[tuple[int, bytes, str], ...] = (
     (3, b"NTFS    ", "NTFS"),
@@ -54,12 +59,17 @@ class Volume(NamedTuple):
 
 def volumes(medium: Medium) -> list[Volume]:
     """The volumes of a disk, in the order of their names. Raises Unreadable for disks of a kind that cannot be read."""
-    head = medium.read_at(0, 8192)
-    if system := system_of(medium, 0):
+    system = system_of(medium, 0)
+    if system.startswith(("NTFS", "BitLocker", "exFAT", "FAT", "ReFS", "LUKS")):
         return [Volume("p1", 0, medium.size, "", system)]
-    found = _gpt(medium) or ([*_mbr(medium, medium.sector, 0, 0)] if head[510:512] == b"\x55\xaa" else [])
-    if any(kind == f"{_DYNAMIC:02x}" for _, _, kind, _ in found):
-        raise Unreadable("This is a dynamic disk of Windows, whose volumes cannot be read.")
+    # What lies behind the first sector may be left from another file system, so a table of partitions comes first.
+    found = _gpt(medium) or _by_mbr(medium)
+    if system and not found:
+        return [Volume("p1", 0, medium.size, "", system)]
+    if any(kind in _SPANNED for _, _, kind, _ in found):
+        raise Unreadable("This is a dynamic disk or a storage space of Windows, whose volumes cannot be read.")
+    firsts = {start: (start, *rest) for start, *rest in reversed(found)}
+    found = [one for one in found if firsts.pop(one[0], None)]  # of two with one start, the first
     return [
         Volume(f"p{number}", start, size, kind, system_of(medium, start), label)
         for number, (start, size, kind, label) in enumerate(found, 1)
@@ -72,13 +82,21 @@ def system_of(medium: Medium, start: int) -> str:
     return next((name for at, signature, name in SYSTEMS if head.startswith(signature, at)), "")
 
 
+def _by_mbr(medium: Medium) -> "list[_Partition]":
+    """The partitions by the boot record, with the size of sectors for which some have a file system."""
+    tries = [list(_mbr(medium, sector, 0, 0)) for sector in dict.fromkeys((medium.sector, *_SECTORS))]
+    return next((one for one in tries if any(system_of(medium, start) for start, *_ in one)), tries[0])
+
+
 _Partition = tuple[int, int, str, str]  # start and size in bytes, type, label
 
 
-def _mbr(medium: Medium, sector: int, at: int, first_extended: int, seen: int = 0) -> Iterator[_Partition]:
+def _mbr(
+    medium: Medium, sector: int, at: int, first_extended: int, seen: frozenset[int] = frozenset()
+) -> Iterator[_Partition]:
     """The partitions of a boot record and, behind them, those of the chain of extended boot records."""
     raw = medium.read_at(at, 512)
-    if raw[510:512] != b"\x55\xaa" or seen >= _MOST:
+    if raw[510:512] != b"\x55\xaa" or len(seen) >= _MOST or at in seen:
         return
     entries = [_MBR_ENTRY.unpack_from(raw, 446 + 16 * number) for number in range(4)]
     chain = None
@@ -91,7 +109,7 @@ def _mbr(medium: Medium, sector: int, at: int, first_extended: int, seen: int = 
             begin = at + start * sector
             yield begin, min(sectors * sector, medium.size - begin), f"{kind:02x}", ""
     if chain and chain < medium.size:
-        yield from _mbr(medium, sector, chain, first_extended or chain, seen + 1)
+        yield from _mbr(medium, sector, chain, first_extended or chain, seen | {at})
 
 
 def _gpt(medium: Medium) -> list[_Partition]:

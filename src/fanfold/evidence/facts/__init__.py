@@ -6,6 +6,7 @@ record of something that happened, unless it has a time.
 
 from collections.abc import Callable, Iterator
 
+from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.hives import software, system
 from fanfold.evidence.facts.texts import launches, setups
@@ -19,7 +20,7 @@ FILES: dict[str, tuple[str, bytes, Callable[[bytes], Iterator[Fact]]]] = {
     "pcaapplaunchdic.txt": ("Windows/appcompat/pca/PcaAppLaunchDic.txt", b"", launches),
 }
 """The files by their names in lower case: where each lies on a volume, how it begins, and what reads it."""
-LARGEST = 1 << 30
+LARGEST = 512 << 20
 """Bytes of a file at most."""
 
 
@@ -31,4 +32,9 @@ def is_source(path: str, head: bytes) -> bool:
 
 def facts_of(path: str, data: bytes) -> Iterator[Fact]:
     """The facts of a file. Raises Unreadable if it is damaged."""
-    return FILES[path.rpartition("/")[2].lower()][2](data)
+    try:
+        yield from FILES[path.rpartition("/")[2].lower()][2](data)
+    except Unreadable:
+        raise
+    except Exception as error:  # what a file says may be anything
+        raise Unreadable(f"This file cannot be read: {type(error).__name__}: {error}") from error

@@ -171,7 +171,8 @@ def software(data: bytes) -> Iterator[Fact]:
     values = hive.values(path)
     if product := values.get("ProductName"):
         installed = values.get("InstallDate")
-        when = datetime.fromtimestamp(installed, UTC) if isinstance(installed, int) and installed > 0 else None
+        seconds = installed if isinstance(installed, int) and 0 < installed < 1 << 32 else 0
+        when = datetime.fromtimestamp(seconds, UTC) if seconds else None
         build = ".".join(str(values[name]) for name in ("CurrentBuild", "UBR") if values.get(name) is not None)
         value = {
             "build": build,

@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import StringIO
 
 from fanfold.evidence.facts.fact import Fact
 
-_SETUP = re.compile(r">>>\s+\[Device Install \([^)]*\) - (USBSTOR\\[^\]\s]+)\]", re.IGNORECASE)
-_BEGUN = re.compile(r">>>\s+Section start (\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3})")
+_SETUP = re.compile(r">>>\s{1,8}\[Device Install \([^()]{0,80}\) - (USBSTOR\\[^\]\s]{1,300})\]", re.IGNORECASE)
+_BEGUN = re.compile(r">>>\s{1,8}Section start (\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3})")
 _LAUNCH = re.compile(r"(.+)\|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?)")
+_LARGEST = 64 << 20  # bytes of a text that are looked at
+_LONGEST = 2000  # characters of a line
 
 
 def text_of(data: bytes) -> str:
@@ -22,13 +25,20 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-8-sig", "replace")
 
 
+def lines_of(data: bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a text, each with its number, without what is too long to be one of those that count."""
+    for number, line in enumerate(StringIO(text_of(data[:_LARGEST])), 1):
+        if len(line) <= _LONGEST:
+            yield number, line.rstrip("\r\n")
+
+
 def setups(data: bytes) -> Iterator[Fact]:
     """When USB disks were first set up, in the time of the machine: setupapi.dev.log."""
     device = ""
-    for number, line in enumerate(text_of(data).splitlines(), 1):
-        if found := _SETUP.search(line):
+    for number, line in lines_of(data):
+        if found := _SETUP.match(line):
             device = found[1]
-        elif device and (begun := _BEGUN.search(line)):
+        elif device and (begun := _BEGUN.match(line)):
             with suppress(ValueError):
                 when = datetime.strptime(begun[1], "%Y/%m/%d %H:%M:%S.%f")
                 yield Fact("setup", device, {"first_local": when.isoformat()}, f"line {number}")
@@ -37,7 +47,7 @@ def setups(data: bytes) -> Iterator[Fact]:
 
 def launches(data: bytes) -> Iterator[Fact]:
     """The programs that were started, each with the last time: PcaAppLaunchDic.txt of Windows 11."""
-    for number, line in enumerate(text_of(data).splitlines(), 1):
+    for number, line in lines_of(data):
         if found := _LAUNCH.fullmatch(line.strip()):
             with suppress(ValueError):
                 when = datetime.fromisoformat(found[2]).replace(tzinfo=UTC)
