@@ -70,7 +70,7 @@ def run(
     size: Annotated[Size, Parameter(name="*")] = Size(),  # noqa: B008 - frozen
     json: Json = False,
 ) -> int:
-    """List what is in disk images, folders, archives and files; then read it."""
+    """List what is in a disk image, a folder, an archive or a file; then read it."""
     _check_outside(source, database)
     executor = open_executor(options.on, size)
 
@@ -113,7 +113,7 @@ app.command(
     run,
     name="scan",
     help=described(
-        "Read the event logs in disk images, folders, archives and files. Run it again to resume or to update.",
+        "Read the event logs of a disk image, a folder, an archive or a file. Run it again to resume or to update.",
         "fanfold evidence scan disk.E01 db",
     ),
 )
