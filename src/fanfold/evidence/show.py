@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fanfold.cli import show
-from fanfold.core.report import Report as RunReport
 from fanfold.errors import UsageError
 from fanfold.evidence.extract import Extracted
 from fanfold.evidence.report.exports import FIELDS
@@ -126,16 +125,6 @@ def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     show.fitted(("log", "records", "ids", "times (UTC)", "remarks"), rows, numbers=[1], spare=("ids", "times (UTC)"))
     if empty:
         show.note(f"{empty:,} more logs have no record.")
-
-
-def done(report: RunReport) -> None:
-    """How a run ended, in a line."""
-    parts = [f"{report.ok:,} read"]
-    if report.unchanged:
-        parts.append(f"{report.unchanged:,} unchanged")
-    if report.failed:
-        parts.append(f"{report.failed:,} failed")
-    show.note(f"  {', '.join(parts)}, in {show.duration(report.seconds)}.")
 
 
 def failures(found: Sequence[tuple[str, str]], database: str) -> None:
