@@ -18,6 +18,7 @@ from disk_images import ewf, mbr, windows_volume, write_ewf
 from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
+from fanfold.evidence.disk.segments import Files
 from fanfold.evidence.report.case import Case, Record, flattened, own
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds
@@ -34,6 +35,7 @@ from fanfold.evidence.report.rules import (
     taking,
 )
 from fanfold.evidence.report.text import lines, markdown
+from fanfold.job import Item
 from helpers import Here
 
 GOLDEN = Path(__file__).parent / "mesa.txt"
@@ -211,6 +213,26 @@ def test_a_timeline_as_timesketch_takes_it(server: str) -> None:
     assert len(done.stdout.splitlines()) == 81
     done = command("evidence", "timeline", server, "--where", "record_id = 7777777", "--format", "csv")
     assert done.stdout.startswith("message,datetime,timestamp,timestamp_desc,data_type")
+
+
+def test_a_log_that_nobody_may_read_is_told(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of which not even the beginning can be read is told as such, too."""
+    folder = tmp_path / "given" / "host1" / "Windows"
+    for name in ("Security", "System"):
+        write_log(folder / f"{name}.evtx", [Event(1, 1, mesa.at("12:00:00"), channel=name, computer="HOST")])
+    read_at = Files.read_at
+
+    def refusing(self: Files, item: Item, offset: int, length: int) -> bytes:
+        if item.key.endswith("Security.evtx"):
+            raise PermissionError(13, "Permission denied")
+        return read_at(self, item, offset, length)
+
+    monkeypatch.setattr(Files, "read_at", refusing)
+    scan(tmp_path / "given", database)
+    report = made(database, "host1")
+    assert report.sources[1].startswith("NOT READ: Windows/Security.evtx: ")
+    (none,) = [finding for finding in report.findings if finding.id == "logon.none"]
+    assert none.reason == "the log Security is there, but was not read"
 
 
 def test_logs_that_were_not_read_are_told(tmp_path: Path, database: str) -> None:

@@ -292,7 +292,9 @@ def report(
         raise UsageError(f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}")
     if len(names) > 1 and (html or md):
         raise UsageError(f"A page is on one machine. Name one of: {', '.join(names)}.")
-    for name in names:
+    for number, name in enumerate(names):
+        if number and not json:
+            shown.out.print()
         show.reported(made(database, name, zone, question or ()), json, html, md)
     return 0
 

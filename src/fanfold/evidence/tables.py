@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import fanfold
 from fanfold.errors import UsageError
 from fanfold.evidence import Evidence
+from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import CONTAINERS, CONTENTS, EVENTS, STAGES, quoted
 from fanfold.storage import first_line, is_url
 
@@ -112,13 +113,19 @@ def unread(database: str, image: str) -> tuple[list[str], list[str]]:
         row["unit"]: json.loads(row["place"]) for row in listed.to_pylist() if (row["unit"], row["version"]) not in done
     }
     mine = {unit: place["path"] or unit for unit, place in left.items() if place["image"] == image}
-    reasons = [f"{mine[one['key']]}: {one['message']}" for one in _failures(database) if one["key"] in mine]
+    failed = _failures(database)
+    reasons = [f"{mine[one['key']]}: {one['message']}" for one in failed if one["key"] in mine]
+    for one in failed:  # files of which not even the beginning could be read have no unit
+        machine, path = machine_and_path(one["key"], image)
+        if one["table"] == CONTAINERS and machine == image:
+            mine[one["key"]] = path
+            reasons.append(f"{path}: {one['message']}")
     return list(dict.fromkeys(mine.values())), reasons
 
 
 def _failures(database: str) -> list[dict[str, Any]]:
     try:
-        return list(fanfold.open_table(database, "failures").to_table(["key", "message"]).to_pylist())
+        return list(fanfold.open_table(database, "failures").to_table(["key", "table", "message"]).to_pylist())
     except UsageError:  # nothing has failed
         return []
 
