@@ -100,10 +100,11 @@ class Outcome:
 class RunDirectory:
     """One run's directory."""
 
-    def __init__(self, database: str, id: str) -> None:
+    def __init__(self, database: str, id: str, *, create: bool = True) -> None:
+        """Without `create`, raises StorageError if it is not there any more."""
         self.database, self.id = database, id
         self.address = join(database, "_runs", id)
-        self.store: ObjectStore = open_store(self.address, create=True)
+        self.store: ObjectStore = open_store(self.address, create=create)
         self.withdrawn: set[int] = set()
         """Tasks whose receipts were taken away here."""
         self._asked: Asked | None = None

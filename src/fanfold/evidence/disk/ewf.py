@@ -51,7 +51,7 @@ class Ewf:
         """What the acquirer wrote down, as it is stored; see `sections.FIELDS`."""
         self.problems = [problem for segment in segments for problem in segment.problems]
         declared = geometry.sectors * geometry.sector or geometry.chunks * self.chunk
-        self.size = min(declared, geometry.chunks * self.chunk)
+        self.size = min(declared, geometry.chunks * self.chunk or declared)
         if declared > self.size:
             self.problems.append(f"It claims {declared:,} bytes, and chunks for {self.size:,} only.")
         self.tables = self._tables()
@@ -156,7 +156,10 @@ class Ewf:
         if sum(table.chunks for table in every) == self.geometry.chunks:
             return [*_numbered(every, 0)]
         last = runs[-1] if len(runs) > 1 and ended_by == "done" else []
-        return [*_numbered(runs[0], 0), *_numbered(last, self.chunks - sum(table.chunks for table in last))]
+        begin = self.chunks - sum(table.chunks for table in last)
+        if begin < sum(table.chunks for table in runs[0]):  # more than there can be: one of them is not what it seems
+            last = []
+        return [*_numbered(runs[0], 0), *_numbered(last, begin)]
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
         """The chunks that no table names."""
