@@ -1,6 +1,7 @@
 """A medium: the bytes of a disk, as an image of it gives them back, and the places where it does not."""
 
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,44 @@ class Medium(Protocol):
 
         Raises OSError if a file cannot be read or has changed. Any thread may call it.
         """
+
+
+class Unchecked:
+    """A medium whose files have no checksums and no digests: what is lost shows only when it is read."""
+
+    sector = 512
+
+    def __init__(self, unit: int) -> None:
+        """`unit`: bytes that are given up at once."""
+        self.unit = unit
+        self.problems: list[str] = []
+        self.about: Mapping[str, str] = {}
+        self.stored: Mapping[str, str] = {}
+        self.unread: Sequence[tuple[int, int]] = []
+        self._damage: dict[int, Damage] = {}  # by its first byte
+        self._noting = threading.Lock()
+
+    @property
+    def damage(self) -> list[Damage]:
+        """See `Medium.damage`."""
+        with self._noting:
+            return list(joined(self._damage.values()))
+
+    @property
+    def has_damage(self) -> bool:
+        """See `Medium.has_damage`."""
+        return bool(self._damage)
+
+    def is_damaged(self, offset: int, length: int) -> bool:
+        """See `Medium.is_damaged`."""
+        with self._noting:
+            return any(start < offset + length and offset < start + self.unit for start in self._damage)
+
+    def note(self, start: int, length: int, segment: str, offset: int | None, why: str) -> None:
+        """Remember that these bytes are lost."""
+        damage = Damage(start // self.sector, -(-length // self.sector), segment, offset, why)
+        with self._noting:
+            self._damage.setdefault(start, damage)
 
 
 def joined(damage: Iterable[Damage]) -> Iterator[Damage]:

@@ -52,8 +52,8 @@ class Record:
     """The number of the record that this one continues; 0 for none."""
 
     @property
-    def has_content(self) -> bool:
-        """Whether its content is said to lie somewhere, though nothing may be there."""
+    def lacks_content(self) -> bool:
+        """Whether it does not say where the file's content lies, as every whole record does, or one that it names."""
         return not self.streams
 
 
@@ -127,7 +127,7 @@ class FileSystem:
             except Unreadable as error:
                 yield f"{path} (number {number} of the file table) cannot be read: {error}"
                 continue
-            if not size and record.has_content:
+            if not size and record.lacks_content:
                 yield f"{path} (number {number} of the file table) is damaged: where it lies is not known."
             yield FoundLog(path, number, size, not record.is_used, "WofCompressedData" in record.streams)
 

@@ -7,11 +7,11 @@ have no digest of the disk.
 import importlib
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from io import RawIOBase
 from typing import Any
 
-from fanfold.evidence.disk.medium import Damage, SegmentFile, Unreadable, joined
+from fanfold.evidence.disk.medium import SegmentFile, Unchecked, Unreadable
 
 SIGNATURES: dict[bytes, str] = {
     b"vhdxfile": "VHDX",
@@ -20,48 +20,25 @@ SIGNATURES: dict[bytes, str] = {
     b"QFI\xfb": "qcow2",
 }
 """The first bytes of a file of each kind."""
-_SECTOR = 512
 _UNIT = 65536  # bytes that are given up at once where the image is damaged
 _COMPRESSED = 1 << 62  # in an entry of qcow2's second table
 _PLACE = (1 << 56) - 512  # the bits of a place in an entry
 
 
-class Virtual:
+class Virtual(Unchecked):
     """The disk of a virtual machine."""
-
-    sector = _SECTOR
 
     def __init__(self, file: SegmentFile) -> None:
         """Raises Unreadable, and OSError if the file cannot be read."""
+        super().__init__(_UNIT)
         head = file.read(0, 8)
         self.kind = next(kind for signature, kind in SIGNATURES.items() if head.startswith(signature))
         self.name = file.name
-        self.problems: list[str] = []
-        self.about: Mapping[str, str] = {}
-        self.stored: Mapping[str, str] = {}
-        self.unread: Sequence[tuple[int, int]] = []
         self._file, self._lock = _Reader(file), threading.Lock()
-        self._damage: dict[int, Damage] = {}
         if self.kind == "qcow2":
             _check_clusters(file)
         self._image = self._asked(lambda: _OPEN[self.kind](self._file))
         self.end = self.size = int(self._image.get_media_size())
-
-    @property
-    def damage(self) -> list[Damage]:
-        """See `Medium.damage`."""
-        with self._lock:
-            return list(joined(self._damage.values()))
-
-    @property
-    def has_damage(self) -> bool:
-        """See `Medium.has_damage`."""
-        return bool(self._damage)
-
-    def is_damaged(self, offset: int, length: int) -> bool:
-        """See `Medium.is_damaged`."""
-        with self._lock:
-            return any(start < offset + length and offset < start + _UNIT for start in self._damage)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See `Medium.read_at`."""
@@ -79,8 +56,7 @@ class Virtual:
             return self._read(offset, length)
         except Unreadable as error:
             start = offset // _UNIT * _UNIT
-            sectors = min(_UNIT, self.size - start) // _SECTOR
-            self._damage.setdefault(start, Damage(start // _SECTOR, sectors, self.name, None, str(error)))
+            self.note(start, min(_UNIT, self.size - start), self.name, None, str(error))
             return bytes(length)
 
     def _read(self, offset: int, length: int) -> bytes:
