@@ -484,7 +484,7 @@ def test_runs_are_found_by_id_or_the_newest(texts: Path, database: str) -> None:
     assert find_run(database, ids[0]).id == ids[0]
     with pytest.raises(UsageError, match=r"no run nothing.*newest run is"):
         find_run(database, "nothing")
-    with pytest.raises(UsageError, match="no database at"):
+    with pytest.raises(UsageError, match="No database at"):
         find_run(f"{database}2", None)
 
 

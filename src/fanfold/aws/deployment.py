@@ -104,6 +104,6 @@ def _value(parameter: str) -> str:
             return str(ssm.get_parameter(Name=parameter)["Parameter"]["Value"])
         except ssm.exceptions.ParameterNotFound:
             raise UsageError(
-                f"There is no deployment: SSM has no parameter {parameter} in region {ssm.meta.region_name}. "
+                f"No deployment found: the SSM parameter {parameter} does not exist in {ssm.meta.region_name}. "
                 "Deploy one with `cdk deploy --all` (see infra/README.md), or choose another region with AWS_REGION."
             ) from None

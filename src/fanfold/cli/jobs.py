@@ -179,13 +179,18 @@ def verbs(cls: type[Job], preparation: Preparation = NONE) -> tuple[Verb, Verb]:
 
 def driven(run: fanfold.Run, as_json: bool) -> int:
     """Do a run, and show its progress and its report. Returns the exit code."""
+    report, ended = performed(run)
+    show.report(report, ended, as_json)
+    return report.exit_code
+
+
+def performed(run: fanfold.Run) -> tuple[fanfold.Report, str]:
+    """Do a run, and show its progress. Returns what `account` returns."""
     with leaving(run.directory), show.progress(run.tally):
         for outcome in run:
             if outcome.error:
                 show.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")
-    report, ended = account(run.directory)
-    show.report(report, ended, as_json)
-    return report.exit_code
+    return account(run.directory)
 
 
 def _one_or_several(sources: list[str]) -> str | list[str]:

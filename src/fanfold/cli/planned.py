@@ -35,7 +35,7 @@ def show_plan(preview: Preview, as_json: bool, advice: Mapping[str, str]) -> Non
     if preview.trouble:
         out.print(f"A task of the sample failed: {preview.trouble}", soft_wrap=True)
     if preview.estimate is None:
-        out.print("There is no estimate, because every item of the sample failed.")
+        out.print("No estimate is possible: every item in the sample failed.")
         return
     _stages(preview, preview.estimate)
     _time(preview.estimate, advice)

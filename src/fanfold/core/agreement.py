@@ -76,8 +76,8 @@ class Details:
     def confirm(self, done: Sequence[Done], missing: list[Fragment] | None) -> None:
         """Commit them again where another driver has replaced or dropped them before these rows were there.
 
-        Whoever commits a row looks at its details afterwards: of two drivers that are at the same item with different
-        versions, the last to commit also looks last.
+        Every driver checks the details again after it commits the rows. If two drivers work on different versions of
+        the same item, the one that commits last also checks last.
         """
         for _ in range(_LOOKS if self else 0):
             self.rows.refresh()

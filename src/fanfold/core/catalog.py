@@ -6,9 +6,9 @@ from fanfold.storage import errors_of, exists, open_store, side_by_side
 
 
 def list_runs(database: str) -> list[str]:
-    """The ids of a database's runs, oldest first. Raises UsageError when there is no database."""
+    """List the ids of a database's runs, oldest first. Raises UsageError if the database does not exist."""
     if not exists(database):
-        raise UsageError(f"There is no database at {database}. Make one with: fanfold run JOB SOURCE {database}")
+        raise UsageError(f"No database at {database}. Create one with: fanfold run JOB SOURCE {database}")
     with errors_of(database):
         found = open_store(database).list_with_delimiter("_runs")
     return sorted(prefix.rsplit("/", 1)[-1] for prefix in found["common_prefixes"])

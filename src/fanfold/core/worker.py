@@ -33,14 +33,15 @@ class Worker:
     """Holds what is costly to set up, and performs tasks of one run."""
 
     def __init__(self, database: str, run: str) -> None:
+        absent = StorageError(f"There is no run {run} in {database}.")
         try:
             # A worker that starts while its run is being removed (a plan that was stopped) must not make it again.
             self.run = RunDirectory(database, run, create=False)
         except StorageError as error:
-            raise StorageError(f"There is no run {run} in {database}.") from error
+            raise absent from error
         asked = self.run.asked
         if not asked.id:
-            raise StorageError(f"There is no run {run} in {database}.")
+            raise absent
         self.table_name = asked.table
         self.rows = _existing(database, self.table_name)
         self.failures = _existing(database, "failures")

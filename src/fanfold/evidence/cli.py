@@ -10,13 +10,11 @@ from cyclopts import App, Parameter
 import fanfold
 from fanfold.cli import Database, Json, described
 from fanfold.cli import show as shown
-from fanfold.cli.clusters import leaving
-from fanfold.cli.jobs import PlanOptions, RunOptions, Sources
+from fanfold.cli.jobs import PlanOptions, RunOptions, Sources, performed
 from fanfold.cli.planned import leaving_nothing, show_plan
 from fanfold.cli.progress import fraction
 from fanfold.core.executor import Size
 from fanfold.core.progress import Tally
-from fanfold.core.report import account
 from fanfold.errors import SourceMismatch, UsageError
 from fanfold.evidence import Evidence, show, tables, verification
 from fanfold.evidence import extract as extraction
@@ -121,11 +119,7 @@ app.command(
 
 def shown_run(begun: fanfold.Run, json: bool) -> int:
     """Do a run, and show how it ended: in a line, unless something is lost or the run was stopped."""
-    with leaving(begun.directory), shown.progress(begun.tally):
-        for outcome in begun:
-            if outcome.error:
-                shown.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")
-    report, ended = account(begun.directory)
+    report, ended = performed(begun)
     if json or report.exit_code == 1:
         shown.report(report, ended, json)
     else:
