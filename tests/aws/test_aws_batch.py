@@ -347,7 +347,7 @@ def test_settings_that_are_not_valid(settings: str, said: str, monkeypatch: pyte
 @pytest.mark.usefixtures("batch")
 def test_no_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a deployment the error says how to get one, or how to name its region."""
-    with pytest.raises(UsageError, match=r"no parameter /fanfold/other in region us-east-1.*cdk deploy --all"):
+    with pytest.raises(UsageError, match=r"parameter /fanfold/other does not exist in us-east-1.*cdk deploy --all"):
         open_executor("aws-batch:other")
     monkeypatch.delenv("FANFOLD_DEPLOYMENT")
     boto3.client("ssm").put_parameter(Name="/fanfold/fanfold", Value="[1]", Type="String")
