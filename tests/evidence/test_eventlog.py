@@ -4,7 +4,7 @@ import itertools
 import random
 from datetime import UTC, datetime
 
-import orjson
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from event_logs import CHUNK, START, Event, events, log_bytes
 from fanfold.evidence import Evidence
 from fanfold.evidence.eventlog.chunks import Chunk, chunks_of, header_of, log_of, records_of
 from fanfold.evidence.eventlog.coverage import Coverage, moment
-from fanfold.evidence.eventlog.records import NAMES, Decoded, decoded, number, payload
+from fanfold.evidence.eventlog.records import NAMES, Decoded, decoded, number, payload, values_of
 from fanfold.evidence.eventlog.rows import EVENT_FIELDS, Found, batches, times
 
 LOG = log_bytes(events(300))
@@ -35,7 +35,8 @@ def test_every_record_is_decoded() -> None:
     """Id, time and values of every record are those that were written."""
     found = read(LOG)
     assert [one.record.record_id for one in found] == [*range(1, 301)]
-    assert [orjson.loads(one.values[NAMES.index("data")])["Number"] for one in found] == [str(n) for n in range(1, 301)]
+    data = [msgspec.json.decode(one.values[NAMES.index("data")]) for one in found]
+    assert [one["Number"] for one in data] == [str(number) for number in range(1, 301)]
     assert moment(found[0].record.filetime) == START.replace(second=17)
     assert len({one.record.digest for one in found}) == 300
     assert all(chunk.ok for chunk in chunks_of([LOG]))
@@ -185,7 +186,7 @@ def test_rows_have_what_records_say() -> None:
         "keywords": 0x8020000000000000,
     }
     assert (row["channel"], row["computer"], row["time"]) == ("Security", "EMSSERVER", START.replace(second=26))
-    assert orjson.loads(row["data"]) == {"TargetUserName": "emsadmin", "LogonType": "2", "Number": "10"}
+    assert msgspec.json.decode(row["data"]) == {"TargetUserName": "emsadmin", "LogonType": "2", "Number": "10"}
     assert {field.name for field in EVENT_FIELDS} | {"key", "version"} == set(row)
 
 
@@ -193,6 +194,25 @@ def test_numbers_come_in_every_shape() -> None:
     """Text, hexadecimal text, an element with attributes; what is no such number is null."""
     assert [number(value, 16) for value in (7, "7", "0x10", {"#text": "12", "#attributes": {}})] == [7, 7, 16, 12]
     assert [number(value, 8) for value in (256, -1, "x", None, [], {"#text": None}, 1.5)] == [None] * 7
+
+
+def elements(event: dict[str, object]) -> dict[str, msgspec.Raw]:
+    """The elements of an event as `payload` takes them."""
+    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in event.items()}
+
+
+def test_names_that_come_again_keep_all_their_values() -> None:
+    """A record may have ten values of one name: each is in its data, as the parser gives them."""
+    data = b'{"Count":1,"Count":2,"Text":"\\u0001\xc3\xa4"}'
+    assert payload({"System": msgspec.Raw(b"{}"), "EventData": msgspec.Raw(data)}).encode() == data
+
+
+def test_what_is_no_event_says_so() -> None:
+    """A record whose elements are not of the kinds that they should be raises, and one without `System` is kept."""
+    with pytest.raises(msgspec.DecodeError):
+        values_of({"System": msgspec.Raw(b'{"Provider":[]}')})
+    found = dict(zip(NAMES, values_of({"EventData": msgspec.Raw(b'{"a":1}')}), strict=True))
+    assert (found["event_id"], found["provider"], found["data"]) == (None, None, '{"a":1}')
 
 
 def test_payloads_lose_the_marks_of_xml() -> None:
@@ -205,7 +225,7 @@ def test_payloads_lose_the_marks_of_xml() -> None:
         ({"System": {}}, {}),
         ({"System": {}, "UserData": {"EventXML": {"#attributes": {"xmlns": "u"}, "User": "u"}}}, None),
     ):
-        found = orjson.loads(payload(event))
+        found = msgspec.json.decode(payload(elements(event)))
         assert found == expected if expected is not None else "User" in str(found)
 
 

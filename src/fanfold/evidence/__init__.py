@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence"]
 
-_NEEDED = ("evtx", "orjson", "pytsk3", "regipy", "tzlocal")
+_NEEDED = ("evtx", "msgspec", "pytsk3", "regipy", "tzlocal")
 
 # Found, not imported: listing jobs must stay fast, and a broken package has its own error when it is used.
 if not all(map(find_spec, _NEEDED)):

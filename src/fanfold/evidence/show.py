@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from more_itertools import chunked
@@ -64,7 +64,7 @@ def export(found: Iterable[pa.RecordBatch], kind: str, out: Path | None) -> None
         writer: Any = None
         for batch in found:
             if kind == "jsonl":
-                file.writelines(orjson.dumps(_nested(row)) + b"\n" for row in batch.to_pylist())
+                file.writelines(msgspec.json.encode(_nested(row)) + b"\n" for row in batch.to_pylist())
                 continue
             rows = _safe(batch) if kind == "csv" else batch
             if writer is None:
@@ -91,7 +91,7 @@ def _opened(out: Path | None) -> Iterator[IO[bytes]]:
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:
     """A row whose `data` is an object, not a text."""
-    return row | {"data": orjson.Fragment(row["data"])} if row.get("data") else row
+    return row | {"data": msgspec.Raw(row["data"].encode())} if row.get("data") else row
 
 
 def _safe(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -195,7 +195,7 @@ def records(found: Iterable[Mapping[str, Any]], as_json: bool) -> None:
             show.out.print()
         for name, value in record.items():
             if name == "data" and value is not None:
-                value = orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
+                value = msgspec.json.format(value, indent=2)
                 show.out.print(f"{name}: {show.harmless(value)}", soft_wrap=True)
             elif value is not None:
                 show.out.print(f"{name}: {_text(value)}", soft_wrap=True)
@@ -256,7 +256,7 @@ def timeline(rows: Iterable[Mapping[str, Any]], kind: str, out: Path | None) -> 
     """Records as Timesketch imports them, to a file or to stdout."""
     with _opened(out) as file:
         if kind == "jsonl":
-            file.writelines(orjson.dumps(row) + b"\n" for row in rows)
+            file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
             return
         writer: Any = None
         for some in chunked(rows, 4096):

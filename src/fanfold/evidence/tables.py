@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lance
-import orjson
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -99,7 +99,7 @@ def facts(database: str, image: str) -> list[dict[str, Any]]:
         return []
     found = table.to_table(filter=f"image = {quoted(image)}")
     current = found.filter(pc.is_in(_named(found), done))
-    return [row | {"value": orjson.loads(row["value"])} for row in current.to_pylist()]
+    return [row | {"value": msgspec.json.decode(row["value"])} for row in current.to_pylist()]
 
 
 def unread(database: str, image: str) -> tuple[list[str], list[str]]:

@@ -8,8 +8,8 @@ from functools import cached_property
 from itertools import compress
 from typing import Any
 
+import msgspec
 import numpy as np
-import orjson
 import pyarrow as pa
 from more_itertools import peekable
 
@@ -127,7 +127,8 @@ class Reading:
         yield self._row(about)
 
     def _facts(self, facts: Sequence[Fact], about: dict[str, Any]) -> Detail:
-        rows = [about | fact._asdict() | {"value": orjson.dumps(fact.value, default=str).decode()} for fact in facts]
+        values = [msgspec.json.encode(fact.value, enc_hook=str).decode() for fact in facts]
+        rows = [about | fact._asdict() | {"value": value} for fact, value in zip(facts, values, strict=True)]
         return Detail("facts", pa.RecordBatch.from_pylist(rows, schema=self.facts))
 
     def _row(self, values: dict[str, Any]) -> pa.RecordBatch:

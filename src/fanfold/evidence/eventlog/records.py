@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 from evtx import PyEvtxParser
 
 from fanfold.evidence.eventlog.chunks import CHUNK, Chunk, Record, bridged, log_of, records_of
@@ -59,56 +59,119 @@ def _events(chunk: Chunk) -> tuple[dict[int, tuple[Any, ...]], dict[int, str]]:
     for _ in range(CHUNK):  # a `for` over the records would end at the first error
         try:
             record = next(records)
-            # Nothing of the nested dictionaries is kept: a thousand of them would take longer to free than to parse.
-            if event := orjson.loads(record["data"])["Event"]:  # an empty one bridges a gap
-                events.setdefault(record["event_record_id"], values_of(event))
         except StopIteration:
             break
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             if named := _RECORD_ID.match(str(error)):
-                errors[int(named[1])] = " ".join(named[2].split())[:300]
+                errors[int(named[1])] = _one_line(named[2])
+            continue
+        try:
+            if parts := _record(record["data"]).Event:  # an empty one bridges a gap
+                events.setdefault(record["event_record_id"], values_of(parts))
+        except msgspec.DecodeError as error:
+            errors[record["event_record_id"]] = _one_line(f"the parser made invalid JSON of it: {error}")
     return events, errors
 
 
-def values_of(event: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The values of an event in the order of `NAMES`. Each may be absent."""
-    get = (event.get("System") or _NONE).get
-    event_id, provider, execution = get("EventID"), _attributes(get("Provider")), _attributes(get("Execution"))
+def _one_line(message: str) -> str:
+    """A message in one line that is not too long."""
+    return " ".join(message.split())[:300]
+
+
+class _Attributes(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of the attributes of the elements in `System`."""
+
+    Name: Any = None
+    EventSourceName: Any = None
+    SystemTime: Any = None
+    Qualifiers: Any = None
+    ProcessID: Any = None
+    ThreadID: Any = None
+    UserID: Any = None
+    ActivityID: Any = None
+
+
+class _Element(msgspec.Struct, frozen=True, gc=False):
+    attributes: _Attributes = msgspec.field(default=_Attributes(), name="#attributes")
+    text: Any = msgspec.field(default=None, name="#text")
+
+
+_EMPTY = _Element()
+_Attributed = _Element | str | int | None  # an element without attributes is a plain value
+
+
+class _System(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of the element `System`."""
+
+    Provider: _Attributed = None
+    EventID: _Attributed = None
+    Version: Any = None
+    Level: Any = None
+    Task: Any = None
+    Opcode: Any = None
+    Keywords: Any = None
+    TimeCreated: _Attributed = None
+    Correlation: _Attributed = None
+    Execution: _Attributed = None
+    Channel: Any = None
+    Computer: Any = None
+    Security: _Attributed = None
+
+
+class _Record(msgspec.Struct, gc=False):
+    Event: dict[str, msgspec.Raw]
+    """Its elements, each as JSON."""
+
+
+_record = msgspec.json.Decoder(_Record).decode
+_system = msgspec.json.Decoder(_System).decode
+_any = msgspec.json.Decoder().decode
+
+
+def values_of(event: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
+    """The values of an event, given its elements, in the order of `NAMES`. Each may be absent.
+
+    Raises msgspec.DecodeError.
+    """
+    system = _system(event.get("System", b"{}"))
+    event_id, provider, execution = system.EventID, _attributes(system.Provider), _attributes(system.Execution)
     return (
-        _attributes(get("TimeCreated")).get("SystemTime"),
-        event_id.get("#text") if type(event_id) is dict else event_id,
-        _attributes(event_id).get("Qualifiers"),
-        get("Level"),
-        get("Task"),
-        get("Opcode"),
-        get("Keywords"),
-        get("Version"),
-        provider.get("Name") or provider.get("EventSourceName"),
-        get("Channel"),
-        get("Computer"),
-        _attributes(get("Security")).get("UserID"),
-        execution.get("ProcessID"),
-        execution.get("ThreadID"),
-        _attributes(get("Correlation")).get("ActivityID"),
+        _attributes(system.TimeCreated).SystemTime,
+        event_id.text if type(event_id) is _Element else event_id,
+        _attributes(event_id).Qualifiers,
+        system.Level,
+        system.Task,
+        system.Opcode,
+        system.Keywords,
+        system.Version,
+        provider.Name or provider.EventSourceName,
+        system.Channel,
+        system.Computer,
+        _attributes(system.Security).UserID,
+        execution.ProcessID,
+        execution.ThreadID,
+        _attributes(system.Correlation).ActivityID,
         payload(event),
     )
 
 
-_NONE: Mapping[str, Any] = {}
+def _attributes(element: _Attributed) -> _Attributes:
+    return element.attributes if type(element) is _Element else _EMPTY.attributes
 
 
-def _attributes(element: Any) -> Mapping[str, Any]:
-    """The attributes of an element, which may be absent, or a plain value."""
-    return element.get("#attributes") or _NONE if type(element) is dict else _NONE
+def payload(event: Mapping[str, msgspec.Raw]) -> str:
+    """The data of an event (all but `System`) as compact JSON: an object of named values, or a list of unnamed ones.
 
-
-def payload(event: Mapping[str, Any]) -> str:
-    """The data of an event (all but `System`) as compact JSON: an object of named values, or a list of unnamed ones."""
+    Named values are kept as the parser gives them, since a name may come several times.
+    """
     parts = {name: value for name, value in event.items() if name not in _OUTSIDE}
-    (value,) = parts.values() if len(parts) == 1 else (parts,)
-    if type(value) is not dict or "Data" in value or "#attributes" in value:
-        value = _plain(value)
-    return orjson.dumps(value).decode()
+    if len(parts) == 1:
+        (raw,) = map(bytes, parts.values())
+        if raw.startswith(b"{") and not raw.startswith(b'{"Data":') and b'"#attributes"' not in raw:
+            return raw.decode()
+    values = {name: _any(value) for name, value in parts.items()}
+    (value,) = values.values() if len(values) == 1 else (values,)
+    return msgspec.json.encode(_plain(value)).decode()
 
 
 _OUTSIDE = ("System", "#attributes")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-import orjson
+import msgspec
 
 from fanfold.errors import UsageError
 from fanfold.evidence import coverage, tables
@@ -239,7 +239,7 @@ def record_of(row: Mapping[str, Any]) -> Record:
         row["event_id"],
         row["provider"] or "",
         row["computer"] or "",
-        flattened(orjson.loads(row["data"])) if row["data"] else {},
+        flattened(msgspec.json.decode(row["data"])) if row["data"] else {},
         row["origin"],
         bool(row["chunk_ok"]) and not row["damaged"],
         row["channel"] or "",

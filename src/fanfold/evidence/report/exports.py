@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-import orjson
+import msgspec
 
 from fanfold.evidence.report.case import flattened, short_provider
 from fanfold.evidence.report.clock import Clock
@@ -22,7 +22,7 @@ _LONGEST = 2000  # characters of a message
 
 def message(row: Mapping[str, Any]) -> str:
     """A record in one line: Security-Auditing/4624 TargetUserName=emsadmin LogonType=2 ..."""
-    values = flattened(orjson.loads(row["data"])) if row["data"] else {}
+    values = flattened(msgspec.json.decode(row["data"])) if row["data"] else {}
     named = " ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "", "-"))
     what = f"{short_provider(row['provider'] or '?')}/{row['event_id'] if row['event_id'] is not None else '?'}"
     return f"{what} {named or row['error'] or ''}".strip()[:_LONGEST]
