@@ -53,10 +53,13 @@ class ScanOptions:
         default=False, metadata=PlanOptions.__dataclass_fields__["retry_failed"].metadata
     )
 
-    def stages(self) -> list[list[str]]:
-        """The stages of units, in the order in which they are read; those together are read side by side."""
+    def stages(self) -> list[tuple[list[str], int]]:
+        """The stages of units, in the order in which they are read, and the units of a task.
+
+        Those together are read side by side. A unit of the last ones is a large part of a disk, so each is a task.
+        """
         last = [stage for stage, wanted in (("carved", self.carve), ("verify", self.verify)) if wanted]
-        return [["live"], ["deleted"], *([last] if last else [])]
+        return [(["live"], self.task_size), (["deleted"], self.task_size), *([(last, 1)] if last else [])]
 
 
 def run(
@@ -72,30 +75,30 @@ def run(
     _check_outside(source, database)
     executor = open_executor(options.on, size)
 
-    def done(job: Job, addresses: list[str]) -> int:
+    def done(job: Job, addresses: list[str], task_size: int) -> int:
         begun = fanfold.run(
             job,
             source=addresses,
             database=database,
             executor=executor,
-            task_size=options.task_size,
+            task_size=task_size,
             retry_failed=options.retry_failed,
         )
         return shown_run(begun, json)
 
     shown.note("Listing what is there.")
     try:
-        codes = [done(Containers(), source)]
+        codes = [done(Containers(), source, options.task_size)]
     except SourceMismatch as error:
         raise UsageError(
             f"{database} holds the evidence of {error.args[1]}, and {error.args[2]} is not inside it. "
             f"Scan all in one command (fanfold evidence scan SOURCE SOURCE {database}), or into another database."
         ) from error
     there = tables.stages(database)
-    for stages in options.stages():
+    for stages, task_size in options.stages():
         if found := [stage for stage in stages if stage in there]:
             shown.note(_DOES[tuple(found)])
-            codes.append(done(Evidence(), [database, *found]))
+            codes.append(done(Evidence(), [database, *found], task_size))
     if there:
         show.failures(tables.failures(database), database)
         codes.append(show.problems(tables.problems(database)))
