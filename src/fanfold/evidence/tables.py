@@ -45,10 +45,11 @@ def _why_none(database: str) -> str:
     return f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}"
 
 
-def units(database: str) -> Iterator[dict[str, Any]]:
-    """The rows of all current units."""
-    current = _current(database)
-    for batch in table_of(database, UNITS).to_batches():
+def units(database: str, columns: Sequence[str] = (), where: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of all current units, or those that meet a condition; all columns, if none is named."""
+    table, current = table_of(database, UNITS), _current(database)
+    read = list(dict.fromkeys([*(columns or table.schema.names), "container", "version"]))
+    for batch in table.to_batches(read, filter=where):
         yield from batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist()
 
 
@@ -61,11 +62,11 @@ def totals(database: str) -> list[tuple[str, int, int]]:
     """For each machine: its name, and how many records of how many logs were read."""
     found: dict[str, tuple[int, set[str]]] = {}
     try:
-        read = list(units(database))
+        read = list(units(database, ["image", "path", "origin", "records"], "records > 0"))
     except UsageError:  # nothing was read
         return []
     for unit in read:
-        if unit["image"] and unit["records"]:
+        if unit["image"]:
             count, logs = found.get(unit["image"], (0, set()))
             found[unit["image"]] = count + unit["records"], logs | {unit["path"] or unit["origin"]}
     return [(name, count, len(logs)) for name, (count, logs) in sorted(found.items())]
@@ -145,12 +146,11 @@ def problems(database: str) -> Iterator[tuple[str, str]]:
         for problem in row["problems"] or ():
             yield row["key"], problem
     try:
-        read = list(units(database))
+        read = list(units(database, ["key", "problem"], "problem IS NOT NULL"))
     except UsageError:  # nothing was read
         return
     for unit in read:
-        if unit["problem"]:
-            yield unit["key"], unit["problem"]
+        yield unit["key"], unit["problem"]
 
 
 def _current(database: str) -> Any:

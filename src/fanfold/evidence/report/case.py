@@ -182,10 +182,9 @@ def short_provider(name: str) -> str:
 
 def load(database: str, image: str, event_ids: Sequence[int], zone: str | None = None) -> Case:
     """A machine's records with one of these ids. Raises UsageError for a machine that the database does not have."""
-    every = list(tables.units(database))
-    if image not in (known := sorted({unit["image"] for unit in every})):
-        raise UsageError(f"{database} has no machine '{image}'. It has: {', '.join(known) or 'none'}.")
-    logs = [log for log in coverage.logs(every) if log["image"] == image]
+    units = list(tables.units(database, where=f"image = {quoted(image)}"))
+    if not units:
+        raise UsageError(f"{database} has no machine '{image}'. It has: {', '.join(machines(database)) or 'none'}.")
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
     rows = [row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist()]
     records, others = own(sorted(map(record_of, rows), key=_order))
@@ -193,7 +192,7 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     return Case(
         image,
         records,
-        logs,
+        list(coverage.logs(units)),
         tables.container(database, image),
         tables.facts(database, image),
         zone,
@@ -226,7 +225,7 @@ def _host(record: Record) -> str:
 
 def machines(database: str) -> list[str]:
     """The machines of a database, sorted by name."""
-    return sorted({unit["image"] for unit in tables.units(database) if unit["image"]})
+    return sorted({unit["image"] for unit in tables.units(database, ["image"], "image IS NOT NULL")})
 
 
 def record_of(row: Mapping[str, Any]) -> Record:
