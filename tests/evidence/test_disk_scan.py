@@ -16,7 +16,7 @@ from commands import FANFOLD
 from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
 from event_logs import COUNTS, events, log_bytes, total
-from fanfold.evidence.cli import ScanOptions
+from fanfold.evidence.cli import units_of_a_task
 from fanfold.evidence.disk.ntfs import _LOG, FileSystem, _without_fixups
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.volumes import volumes
@@ -388,9 +388,7 @@ def test_coverage_tells_what_was_recovered(tmp_path: Path, database: str) -> Non
     assert re.search(r"mesa\.E01 +250 .*carved", done.stdout)
 
 
-def test_parts_of_disks_are_tasks_by_themselves() -> None:
-    """Two workers share four parts of a disk; logs are small, and many of them are one task."""
-    *logs, (stages, units) = ScanOptions(task_size=50).stages()
-    assert logs == [(["live"], 50), (["deleted"], 50)]
-    assert (stages, units) == (["carved", "verify"], 1)
-    assert ScanOptions(carve=False, verify=False).stages() == [(["live"], 100), (["deleted"], 100)]
+@pytest.mark.parametrize(("size", "expected"), [(600 << 20, 1), (20 << 20, 12), (1000, 100)])
+def test_tasks_have_a_limit_in_bytes(size: int, expected: int) -> None:
+    """Two workers share four parts of a large disk, and hundreds of small disks are not a task each."""
+    assert units_of_a_task({"carved": (3, 2 * size), "verify": (1, 2 * size)}, ["carved", "verify"], 100) == expected

@@ -1,5 +1,6 @@
 """`fanfold evidence ...`: the verbs of the job, and its `run` and `plan`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +38,8 @@ _DOES = {
     ("carved", "verify"): "Looking for logs in all bytes of the disks, and verifying each image.",
 }
 """What a scan says before it does some stages."""
+_TASK = 256 << 20
+"""Bytes of a task's units, at most, more or less: what a worker does again when it was killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +56,10 @@ class ScanOptions:
         default=False, metadata=PlanOptions.__dataclass_fields__["retry_failed"].metadata
     )
 
-    def stages(self) -> list[tuple[list[str], int]]:
-        """The stages of units, in the order in which they are read, and the units of a task.
-
-        Those together are read side by side. A unit of the last ones is a large part of a disk, so each is a task.
-        """
+    def stages(self) -> list[list[str]]:
+        """The stages of units, in the order in which they are read; those together are read side by side."""
         last = [stage for stage, wanted in (("carved", self.carve), ("verify", self.verify)) if wanted]
-        return [(["live"], self.task_size), (["deleted"], self.task_size), *([(last, 1)] if last else [])]
+        return [["live"], ["deleted"], *([last] if last else [])]
 
 
 def run(
@@ -95,10 +95,10 @@ def run(
             f"Scan all in one command (fanfold evidence scan SOURCE SOURCE {database}), or into another database."
         ) from error
     there = tables.stages(database)
-    for stages, task_size in options.stages():
+    for stages in options.stages():
         if found := [stage for stage in stages if stage in there]:
             shown.note(_DOES[tuple(found)])
-            codes.append(done(Evidence(), [database, *found], task_size))
+            codes.append(done(Evidence(), [database, *found], units_of_a_task(there, found, options.task_size)))
     if there:
         show.failures(tables.failures(database), database)
         codes.append(show.problems(tables.problems(database)))
@@ -118,6 +118,12 @@ app.command(
         "fanfold evidence scan disk.E01 db",
     ),
 )
+
+
+def units_of_a_task(there: Mapping[str, tuple[int, int]], stages: list[str], most: int) -> int:
+    """How many units of some stages a task has, given the number of all units of each stage and their bytes."""
+    units, size = (sum(there[stage][of] for stage in stages) for of in (0, 1))
+    return min(most, max(1, _TASK * units // max(1, size)))
 
 
 def shown_run(begun: fanfold.Run, json: bool) -> int:

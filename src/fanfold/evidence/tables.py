@@ -131,13 +131,14 @@ def _failures(database: str) -> list[dict[str, Any]]:
         return []
 
 
-def stages(database: str) -> set[str]:
-    """The stages of all units that are listed."""
+def stages(database: str) -> dict[str, tuple[int, int]]:
+    """The stages of all units that are listed, each with the number of its units and their bytes."""
     try:
         table = fanfold.open_table(database, CONTENTS)
     except UsageError:  # nothing has units
-        return set()
-    return set(table.to_table(["stage"])["stage"].unique().to_pylist())
+        return {}
+    every = table.to_table(["stage", "bytes"]).group_by("stage").aggregate([("bytes", "count"), ("bytes", "sum")])
+    return {row["stage"]: (row["bytes_count"], row["bytes_sum"]) for row in every.to_pylist()}
 
 
 def problems(database: str) -> Iterator[tuple[str, str]]:

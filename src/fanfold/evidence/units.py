@@ -117,6 +117,7 @@ class Units:
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 4
     opener: Listed = field(default_factory=lambda: Listed(""))
+    _tables: dict[str, lance.LanceDataset] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, addresses: list[str]) -> Self:
@@ -184,9 +185,12 @@ class Units:
         return np.unique(column.to_numpy())
 
     def _table(self, name: str) -> lance.LanceDataset:
-        uri = join(self.root, f"{name}.lance")
-        with reading(uri):
-            return lance.dataset(uri)
+        """A table as it was when it was first asked for: units of earlier stages are all read by then."""
+        if name not in self._tables:
+            uri = join(self.root, f"{name}.lance")
+            with reading(uri):
+                self._tables[name] = lance.dataset(uri)
+        return self._tables[name]
 
     def read(self, item: Item, limit: int) -> bytes:
         """The whole container of a unit."""
