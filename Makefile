@@ -3,15 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
+IMAGE ?=
 
 # Some containers set it. Every worker would then compile all of its modules again, which doubles the time of the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test slowest check lint docs bench lock clean
+.PHONY: demo demo-evidence test slowest check lint docs bench lock clean
 
 # Real pictures in, nearest neighbours out: a table in the terminal and a contact sheet in demo/.
 demo: $(VENV)/demo
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),"$(PHOTOS)")
+
+# A disk image in, what its event logs show out: in the terminal, and as a page in demo/.
+demo-evidence: $(VENV)/demo
+	$(BIN)/python examples/evidence.py $(if $(IMAGE),"$(IMAGE)")
 
 # Tests at a time. More than cores, because a third of their time is waiting.
 JOBS ?= 3
@@ -72,10 +77,10 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | 
 UNWANTED := scipy imageio lazy-loader
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --upgrade
-DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --group demo
+DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --extra evidence --group demo
 lock:
 	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
-	$(COMPILE) $(DEMO) --extra evidence --extra evidence-vm --extra heic --extra tiff --extra aws --extra ray --extra cdk --group test --group lint \
+	$(COMPILE) $(DEMO) --extra evidence-vm --extra heic --extra tiff --extra aws --extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
 	$(COMPILE) infra/worker.in --extra images --extra aws -o requirements/worker.lock

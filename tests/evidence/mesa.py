@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from disk_images import ewf, mbr, windows_volume, write_ewf
 from event_logs import Event, write_log
 
 HOST = "EMSSERVER"
@@ -109,6 +110,11 @@ def write(folder: Path) -> None:
     """Write the logs into a folder. They were in use: nobody shut the machine down."""
     for name, events in logs().items():
         write_log(folder / f"{name}.evtx", events, dirty=True)
+
+
+def disk_image(folder: Path) -> Path:
+    """Write the server's disk image, whose volume has these logs; see volumes/make.sh."""
+    return write_ewf(folder / "mesa.E01", ewf(mbr(windows_volume("mesa")), acquired=ACQUIRED))[0]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from scans import STAGES, scan
 
 import fanfold
 from commands import fanfold as command
-from disk_images import ewf, mbr, windows_volume, write_ewf
 from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
@@ -46,8 +45,7 @@ GOLDEN = Path(__file__).parent / "mesa.txt"
 def server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database of the image of the invented server."""
     folder = tmp_path_factory.mktemp("mesa")
-    write_ewf(folder / "mesa.E01", ewf(mbr(windows_volume("mesa")), acquired=mesa.ACQUIRED))
-    scan(folder / "mesa.E01", str(folder / "db"), *STAGES)
+    scan(mesa.disk_image(folder), str(folder / "db"), *STAGES)
     return str(folder / "db")
 
 
