@@ -18,6 +18,11 @@ demo: $(VENV)/demo
 demo-evidence: $(VENV)/demo
 	$(BIN)/python examples/evidence.py $(if $(IMAGE),"$(IMAGE)")
 
+# The picture of the report in the README; Chromium makes it.
+docs/report.png: $(VENV)/demo
+	$(BIN)/python examples/evidence.py
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1000,1320 --screenshot=$@ file://$(CURDIR)/demo/mesa.E01.html
+
 # Tests at a time. More than cores, because a third of their time is waiting.
 JOBS ?= 3
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --durations=60 --durations-min=1
