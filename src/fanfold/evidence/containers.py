@@ -13,7 +13,7 @@ import struct
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
@@ -110,7 +110,7 @@ class Containers:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same files would give other units."""
-        return {"units": "3"}
+        return {"units": "4"}
 
     def open(self) -> "Listing":
         """Nothing needs to be set up."""
@@ -175,10 +175,10 @@ def _opened(item: Item, head: bytes, source: Files) -> Container:
         return Log(item, source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return Archive(item, source)
-    if is_disk_image(item, head):
-        return DiskImage(item, source)
     if facts.is_source(item.key, head):
         return FactsFile(item, source)
+    if is_disk_image(item, head):
+        return DiskImage(item, source)
     for at, signature, what in UNREADABLE:
         if head.startswith(signature, at):
             raise Unreadable(f"This is {what}.")
@@ -223,8 +223,7 @@ def _place_of_loose(item: Item, source: Files) -> tuple[str, str]:
 
 def _is_wanted(name: str) -> bool:
     """Whether a member of an archive is a log, or gives facts."""
-    name = name.replace("\\", "/").lower()
-    return name.endswith(".evtx") or name.rpartition("/")[2] in facts.FILES
+    return name.lower().endswith(".evtx") or facts.source_of(name) is not None
 
 
 class Other:
@@ -274,7 +273,9 @@ class Archive:
         """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
         item, address = self.item, _address(self.source, self.item)
         with zipfile.ZipFile(BufferedReader(Ranges(self.source, item, item.size), _STRIDE // 8)) as archive:
-            members = [(number, one) for number, one in enumerate(archive.infolist()) if _is_wanted(one.filename)]
+            every = archive.infolist()
+        members = [(number, one) for number, one in enumerate(every) if _is_wanted(one.filename)]
+        numbers = {one.filename.lower(): number for number, one in enumerate(every)}
         if locked := [one.filename for _, one in members if one.flag_bits & 1]:
             raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
         seen: set[str] = set()
@@ -294,6 +295,9 @@ class Archive:
                 stop=member.file_size,
                 member=str(number),
             )
+            beside = [numbers.get(log.lower()) for log in facts.log_names(member.filename)]
+            logs = [(at, every[at].file_size) for at in beside if at is not None]
+            place = replace(place, beside=tuple(replace(place, member=str(at), stop=size) for at, size in logs))
             key = f"{item.key}/{name}"
             if key in seen:  # an archive may have two files of one name
                 key = f"{key} ({number})"
@@ -316,17 +320,21 @@ class FactsFile:
         """See `Container`."""
         item = self.item
         image, path = _place_of_loose(item, self.source)
-        place = Place(
-            container=item.key,
-            kind="facts",
-            address=_address(self.source, item),
-            size=item.size,
-            image=image,
-            path=path,
-            start=0,
-            stop=item.size,
+        first, *beside = (
+            Place(
+                container=item.key,
+                kind="facts",
+                address=_address(self.source.inner, file),
+                size=file.size,
+                image=image,
+                path=path,
+                start=0,
+                stop=file.size,
+                version=file.version,
+            )
+            for file in (*self.source.segments(item), *self.source.beside(item))
         )
-        yield f"{item.key}#facts", place
+        yield f"{item.key}#facts", replace(first, beside=tuple(beside))
 
     def row(self) -> dict[str, Any]:
         """See `Container`."""
