@@ -102,8 +102,8 @@ def facts(database: str, image: str) -> list[dict[str, Any]]:
     return [row | {"value": orjson.loads(row["value"])} for row in current.to_pylist()]
 
 
-def unread(database: str, image: str) -> tuple[list[str], list[str]]:
-    """The paths of an image's units that are listed and have no row, and the reasons of those that failed."""
+def unread(database: str, image: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The paths of an image's units that are listed and have no row, and those that failed, each with its reason."""
     wanted = f"stage IN ({', '.join(map(quoted, STAGES[:2]))})"
     listed = table_of(database, CONTENTS).to_table(["key", "version", "unit", "place"], filter=wanted)
     listed = listed.filter(pc.is_in(_named(listed), _current(database)))
@@ -114,12 +114,12 @@ def unread(database: str, image: str) -> tuple[list[str], list[str]]:
     }
     mine = {unit: place["path"] or unit for unit, place in left.items() if place["image"] == image}
     failed = _failures(database)
-    reasons = [f"{mine[one['key']]}: {one['message']}" for one in failed if one["key"] in mine]
+    reasons = [(mine[one["key"]], one["message"]) for one in failed if one["key"] in mine]
     for one in failed:  # files of which not even the beginning could be read have no unit
         machine, path = machine_and_path(one["key"], image)
         if one["table"] == CONTAINERS and machine == image:
             mine[one["key"]] = path
-            reasons.append(f"{path}: {one['message']}")
+            reasons.append((path, one["message"]))
     return list(dict.fromkeys(mine.values())), reasons
 
 

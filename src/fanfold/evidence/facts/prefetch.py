@@ -40,7 +40,7 @@ def runs(data: bytes) -> Iterator[Fact]:
         }
     except OSError as error:
         raise Unreadable(f"This is not a whole file of Prefetch: {' '.join(str(error).split())[:200]}") from error
-    yield Fact("prefetch", name, value, "the whole file")
+    yield Fact("prefetch", name, value, "")
 
 
 def _time(file: Any, number: int) -> Any:

@@ -12,8 +12,9 @@ from fanfold.evidence.report.rules import RULES
 
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
-VERSION = "1"
+VERSION = "2"
 """Of the rules: it changes when the same records would give other sentences."""
+_REASONS = 3  # for which something was not read, that are named
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,20 @@ def _unread(case: Case) -> Iterator[str]:
     """What of the machine is listed, and was not read. Sentences on what is not there would be wrong without it."""
     failed = len(case.failures)
     if failed:
-        some = "; ".join(case.failures[:3])
-        more = f"; and {failed - 3:,} more" if failed > 3 else ""
-        yield f"NOT READ: {some}{more}."
+        reasons: dict[str, list[str]] = {}
+        for path, reason in case.failures:
+            reasons.setdefault(reason, []).append(path)
+        told = [*reasons.items()]
+        some = "; ".join(f"{_and_more(paths)}: {reason}" for reason, paths in told[:_REASONS])
+        left = sum(len(paths) for _, paths in told[_REASONS:])
+        yield f"NOT READ: {some}{f'; and {left:,} more' if left else ''}."
     if left := len(case.unread) - failed:
         yield f"THE SCAN IS NOT FINISHED: {left:,} more of the machine's logs were not read. Run the scan again."
+
+
+def _and_more(paths: Sequence[str]) -> str:
+    """The first of some paths, and how many more there are."""
+    return paths[0] + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
 
 
 def _container(case: Case) -> Iterator[str]:
