@@ -167,9 +167,9 @@ def test_a_file_that_was_there_is_never_shown_to_have_run(server: Path, database
     scan(server.parent, database)
     there = of(findings(database), "program.there")
     assert [(one.text, one.status) for one in there] == [
-        (f"The file F:\\FTK Imager\\FTK Imager.exe, an imaging program was there; SHA-1 {'ab' * 20}; listed "
+        (f"The file F:\\FTK Imager\\FTK Imager.exe, an imaging program, was there; SHA-1 {'ab' * 20}; listed "
          "Sat 22 May 2021, 15:00:00 MDT (21:00:00 UTC).", "possible"),
-        (f"The file C:\\old\\kape.exe, a collection program was there; SHA-1 {'cd' * 20}; listed "
+        (f"The file C:\\old\\kape.exe, a collection program, was there; SHA-1 {'cd' * 20}; listed "
          "Sat 22 May 2021, 15:00:00 MDT (21:00:00 UTC).", "possible"),
     ]  # fmt: skip
     assert [one.partition(":")[0] for one in there[0].files] == ["Amcache.hve", "SYSTEM"]

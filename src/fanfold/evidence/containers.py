@@ -19,17 +19,20 @@ from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
 from zlib import error as ZlibError
 
+import orjson
 import pyarrow as pa
 from more_itertools import chunked
 
 from fanfold.evidence import facts
 from fanfold.evidence.disk import is_image, open_medium
 from fanfold.evidence.disk.medium import Unreadable
+from fanfold.evidence.disk.notes import noted
 from fanfold.evidence.disk.sections import FIELDS, acquired_at
 from fanfold.evidence.disk.segments import Files
 from fanfold.evidence.disk.verify import DIGESTS
 from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
+from fanfold.evidence.facts.texts import text_of
 from fanfold.evidence.files import Ranges, segment_file, timed
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import CONTENTS_SCHEMA, Place, contents_row, parts_of
@@ -55,6 +58,7 @@ SCHEMA = pa.schema(
             ("name", pa.string()), ("start", pa.int64()), ("bytes", pa.int64()),
             ("kind", pa.string()), ("system", pa.string()), ("label", pa.string()),
         ]))),
+        pa.field("sidecar", pa.string()),  # JSON: what the imaging program has noted in a file of its own
         pa.field("segments", pa.list_(pa.struct([
             ("uri", pa.string()), ("bytes", pa.int64()), ("version", pa.string()),
         ]))),
@@ -349,6 +353,14 @@ class DiskImage:
         self.source, self.segments = source, source.segments(item)
         self.medium = open_medium([segment_file(segment, source.inner) for segment in self.segments])
         self.disk = Disk(item.key, self.medium)
+        self.notes = self._notes(source.beside(item))
+
+    def _notes(self, files: Sequence[Item]) -> dict[str, Any]:
+        """What the imaging program has noted in a file beside the image. Raises OSError."""
+        for file in files:
+            if found := noted(text_of(self.source.inner.read_at(file, 0, _STRIDE))):
+                return {"file": file.path.rpartition("/")[2]} | found
+        return {}
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """See `Container`."""
@@ -369,6 +381,7 @@ class DiskImage:
             **{f"{name}_stored": digest for name, digest in medium.stored.items()},
             "unread": [{"first_sector": first, "sectors": sectors} for first, sectors in medium.unread],
             "volumes": [volume | {"bytes": volume["size"]} for volume in volumes],
+            "sidecar": orjson.dumps(self.notes).decode() if self.notes else None,
             "segments": [
                 {"uri": _address(self.source.inner, one), "bytes": one.size, "version": one.version}
                 for one in self.segments

@@ -86,7 +86,7 @@ def container(database: str, image: str) -> dict[str, Any]:
     """The row of a disk image; empty for loose logs."""
     for row in table_of(database, CONTAINERS).to_table(filter=f"key = {quoted(image)}").to_pylist():
         if row["segments"]:
-            return dict(row)
+            return dict(row) | {"sidecar": orjson.loads(row["sidecar"] or "{}")}
     return {}
 
 

@@ -23,7 +23,7 @@ from more_itertools import chunked
 
 from fanfold.evidence.facts import hive_of_log, log_names
 from fanfold.job import Item
-from fanfold.source import Several, Source, open_source
+from fanfold.source import Bucket, Folder, Several, Source, open_source
 from fanfold.source.objects import Objects
 from fanfold.storage import absolute, errors_of, is_url, is_web, side_by_side, split_url
 
@@ -34,8 +34,6 @@ _NUMBERED = re.compile(r"(.+)\.([ES])(\d\d)", re.IGNORECASE | re.DOTALL)
 _LETTERED = re.compile(r"(.+)\.([E-Z][A-Z][A-Z]|[e-z][a-z][a-z])", re.DOTALL)
 _RAW = re.compile(r"(.+)\.(\d{3,4})", re.DOTALL)
 _LAST_NUMBER = 99
-_NOTES = ".txt"
-"""What follows the name of an image in that of the notes on it."""
 _ASKED_AT_ONCE = 16
 
 
@@ -57,10 +55,13 @@ def place_of_segment(name: str) -> tuple[str, int] | None:
 def owner_of(name: str) -> str:
     """The name of the file that another belongs to, which tells more of it; empty for a file that stands alone.
 
-    mesa.E01.txt is what FTK Imager notes on mesa.E01; SYSTEM.LOG1 is a transaction log of the registry hive SYSTEM.
+    mesa.E01.txt is what FTK Imager notes on mesa.E01, as guymager does in mesa.info; SYSTEM.LOG1 is a transaction log
+    of the registry hive SYSTEM.
     """
-    stem = name[:-4] if name.lower().endswith(_NOTES) else ""
-    return stem if stem and _is_first(stem) else hive_of_log(name)
+    stem, _, ending = name.rpartition(".")
+    if ending.lower() == "info" and stem:
+        return f"{stem}.E01"
+    return stem if ending.lower() == "txt" and _is_first(stem) else hive_of_log(name)
 
 
 def _is_first(name: str) -> bool:
@@ -137,7 +138,7 @@ class Files:
     def open(cls, addresses: Sequence[str]) -> "Files":
         """The files at these addresses; the segments beside an image's first file belong to it."""
         every = dict.fromkeys(one for address in addresses for one in with_siblings(address))
-        return cls(Several.of([open_source(address) for address in every]))
+        return cls(Several.of([_opened(address, every) for address in every]))
 
     @property
     def parts(self) -> Sequence[Source]:
@@ -214,6 +215,16 @@ class Files:
         return Files(inner) if inner else None
 
 
+def _opened(address: str, every: Iterable[str]) -> Source:
+    """The source at an address. One that belongs to another file is a file, too, though a .txt may be a list."""
+    where = absolute(address)
+    folder, _, name = where.rpartition("/")
+    owner = f"{folder}/{owner_of(name)}".lower()
+    if not owner_of(name) or owner not in (absolute(one).lower() for one in every):
+        return open_source(address)
+    return Bucket(folder, name) if is_url(where) else Folder(folder, name)
+
+
 def _as_one(items: list[Item]) -> Item:
     """The item for the segments of an image. Its version changes when any of them does."""
     if len(items) == 1:
@@ -231,7 +242,7 @@ def with_siblings(address: str) -> list[str]:
     if not (place or log_names(name)) or is_web(where) or not (is_url(where) or Path(where).is_file()):
         return [address]
     if is_url(where):
-        belonging = log_names(name) or [f"{name}{_NOTES}"]
+        belonging = log_names(name) or [f"{name}.txt", f"{name.rpartition('.')[0]}.info"]
         there = [one for one in belonging if _is_there(f"{folder}/{one}")]
         return [*(_there(folder, name, place[1]) if place else [address]), *(f"{folder}/{one}" for one in there)]
     others = sorted(os.listdir(folder), key=lambda other: other.swapcase())  # noqa: PTH208

@@ -155,7 +155,24 @@ def _container(case: Case) -> Iterator[str]:
     for first in row["unread"] or ():
         last = first["first_sector"] + first["sectors"] - 1
         yield f"The acquirer could not read the sectors {first['first_sector']:,} to {last:,} of the disk."
+    yield from _noted(case.facts, row)
     yield from row["problems"] or ()
+
+
+def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:
+    """What the imaging program has noted beside the image, and whether the digests in it are those of the image."""
+    notes = row["sidecar"]
+    if not notes:
+        return
+    made = f" by {notes['tool']}" if notes.get("tool") else ""
+    yield f"Beside it are notes{made}: {notes['file']}."
+    computed = {fact["name"]: fact["value"]["computed"] for fact in facts if fact["kind"] == "digest"}
+    for name in ("md5", "sha1"):
+        for what, other in (("its content has", computed.get(name)), ("it has stored", row[f"{name}_stored"])):
+            if name in notes and other and notes[name] != other:
+                yield f"THE NOTES DIFFER: their {name.upper()} is {notes[name]}, and {what} {other}."
+    for one in notes.get("unread", ()):
+        yield f"The notes say that the sectors {_range(one)} of the disk could not be read."
 
 
 def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:

@@ -156,7 +156,8 @@ def _prefetched(case: Case, disks: Sequence[Connection]) -> Iterator[Finding]:
         if not (start.kind or is_elsewhere):
             continue
         before = f"; before: {', '.join(map(case.clock.full, times[1:]))}" if times[1:] else ""
-        text = f"{_when(case, start.record.time)}{_words(start)}, ran; runs in all: {value['count']:,}{before}."
+        runs = f"runs in all: {value['count']:,}{before}"
+        text = f"{_when(case, start.record.time)}{_words(start)}{_comma(start)} ran; {runs}."
         details = []
         if is_elsewhere:
             text = f"{text} It was on another volume than Windows: {value['volume'][:4]}-{value['volume'][4:]}."
@@ -182,7 +183,8 @@ def _there(case: Case) -> Iterator[Finding]:
         if _is_of_interest(_start(fact["name"], None), own):
             found.setdefault(fact["name"].lower(), []).append(fact)
     for facts in [*found.values()][:_SHOWN]:
-        parts = [f"{_words(_start(facts[-1]['name'], None))} was there"]
+        start = _start(facts[-1]["name"], None)
+        parts = [f"{_words(start)}{_comma(start)} was there"]
         parts += [f"SHA-1 {fact['value']['sha1']}" for fact in facts if fact["value"].get("sha1")]
         parts += [f"listed {case.clock.full(time)}" for fact in facts if (time := moment(fact, "listed"))]
         reason = "that a file was there does not mean that it ran"
@@ -218,6 +220,11 @@ def _words(start: Start) -> str:
     original = start.original.lower()
     renamed = f" (its maker called it {start.original})" if original not in ("", "-", start.name) else ""
     return f"{start.path}{version}{kind}{renamed if start.kind else ''}"
+
+
+def _comma(start: Start) -> str:
+    """What ends the words on a program's kind."""
+    return "," if start.kind else ""
 
 
 def _when(case: Case, time: datetime | None) -> str:
