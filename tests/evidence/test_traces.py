@@ -1,6 +1,8 @@
 """Traces of programs, users and disks in other files than logs, and the sentences that rest on them."""
 
 import importlib
+import json
+import random
 import zipfile
 from collections.abc import Sequence
 from io import BytesIO
@@ -238,3 +240,20 @@ def test_traces_in_an_archive(server: Path, tmp_path: Path, database: str) -> No
     scan(tmp_path / "zips", database)
     found = {finding.text for finding in findings(database, "host1.zip")}
     assert {*SENTENCES.values()} <= found
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_damage_of_a_trace_is_too_much(seed: int) -> None:
+    """A damaged file gives what can be read of it, as text that JSON can hold, or is refused with a reason."""
+    some = random.Random(seed)
+    name, content = some.choice(sorted(files().items()))
+    data = bytearray(content or b"regf")
+    for _ in range(some.choice([1, 5, 50])):
+        data[some.randrange(some.choice([min(len(data), 400), len(data)]))] = some.choice([0, 255, some.randrange(256)])
+    if seed % 4 == 0:
+        del data[some.randrange(len(data)) :]
+    name = name.removesuffix(".LOG1").removesuffix(".LOG2")
+    try:
+        json.dumps([fact._asdict() for fact in facts_of(name, bytes(data))])
+    except Unreadable as error:
+        assert "be read" in str(error) or "not a whole" in str(error)  # noqa: PT017

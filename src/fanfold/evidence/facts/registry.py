@@ -214,5 +214,5 @@ class Hive:
 
 def is_dirty(data: bytes) -> bool:
     """Whether a hive was in use when it was copied: its two sequence numbers differ."""
-    first, second = struct.unpack_from("<LL", data, 4) if len(data) >= 12 else (0, 0)
+    first, second = struct.unpack_from("<LL", data, 4) if len(data) >= _BASE else (0, 0)
     return bool(first != second)

@@ -36,13 +36,12 @@ def user(hive: Hive) -> Iterator[Fact]:
 
 def _started(key: Key | None, about: dict[str, str], path: str) -> Iterator[Fact]:
     """The programs that were started by a double click or from the menu: how often, and when last."""
-    for value in key.listed() if key else ():
-        raw = value.content
+    for coded, raw in key.values().items() if key else ():
         if not isinstance(raw, bytes) or len(raw) != _STARTED.size:
             continue
         count, _, milliseconds, last = _STARTED.unpack(raw)
-        folder, _, rest = codecs.decode(value.name, "rot13").partition("\\")
+        folder, _, rest = codecs.decode(coded, "rot13").partition("\\")
         name = "\\".join(filter(None, [_FOLDERS.get(folder.upper(), folder), rest]))
         if (count or last) and not name.startswith("UEME_"):  # those are sums
             found = {"count": count, "time": iso(filetime(last)), "focus_seconds": milliseconds // 1000}
-            yield Fact("userassist", name, found | about, f"{path}, the value {value.name}")
+            yield Fact("userassist", name, found | about, f"{path}, the value {coded}")
