@@ -4,7 +4,7 @@ import importlib
 import json
 import random
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from commands import fanfold as command
 from event_logs import Event, write_log
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.facts import Fact, facts_of
+from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding
 from fanfold.evidence.report.report import made
+from fanfold.evidence.report.rules import accounts, devices
 from prefetch import prefetch
 from registry import hive
 
@@ -90,7 +92,7 @@ def test_prefetch() -> None:
     data = prefetch("FTK IMAGER.EXE", times, [OS, STICK], 7)
     file = importlib.import_module("pyscca").file()
     file.open_file_object(BytesIO(data))
-    assert (file.format_version, file.number_of_volumes, file.number_of_filenames) == (26, 2, 2)
+    assert (file.format_version, file.number_of_volumes, file.number_of_filenames) == (26, 2, 3)
     assert facts("FTK IMAGER.EXE-07476F82.pf", data) == [
         ("prefetch", "FTK IMAGER.EXE", {
             "count": 7, "times": ["2021-05-23T22:27:02+00:00", "2021-05-22T21:00:00+00:00"],
@@ -122,7 +124,7 @@ SENTENCES = {
     "machine.dirty_hive": "Without their latest changes, which are in transaction logs: SAM.",
     "account.known": "The machine has the account emsadmin (number 1104): last logon Sun 23 May 2021, 16:24:16 MDT "
     "(22:24:16 UTC); last failed attempt Sun 23 May 2021, 16:24:07 MDT (22:24:07 UTC); password set Sat 1 May 2021, "
-    "02:00:00 MDT (08:00:00 UTC); 41 logons; it needs no password.",
+    "02:00:00 MDT (08:00:00 UTC); logons: 41; it needs no password.",
     "account.idle": "Accounts that are disabled, and were never used: Administrator, Guest.",
     "usb.seen": f"emsadmin has seen its volume {GUID}; noted last Sun 23 May 2021, 16:26:14 MDT (22:26:14 UTC).",
     "usb.listed": "Amcache has the USB disk easystore 264D, wx71d39l4f&0, listed Sat 22 May 2021, 15:00:00 MDT "
@@ -257,3 +259,54 @@ def test_no_damage_of_a_trace_is_too_much(seed: int) -> None:
         json.dumps([fact._asdict() for fact in facts_of(name, bytes(data))])
     except Unreadable as error:
         assert "be read" in str(error) or "not a whole" in str(error)  # noqa: PT017
+
+
+def fact(kind: str, name: str, path: str = "", **value: Any) -> dict[str, Any]:
+    """A fact, as a report has it."""
+    return {"kind": kind, "name": name, "path": path, "source": "here", "value": value}
+
+
+def case(*facts: Mapping[str, Any], records: Sequence[Record] = ()) -> Case:
+    """A machine of which these facts are known."""
+    return Case("host1", records, [], {}, facts)
+
+
+def disk(time: str, number: int) -> list[Record]:
+    """A USB disk that is connected, and then mounted as F:."""
+    data = {"Capacity": "9", "BusType": "7", "SerialNumber": f"disk {number}"}
+    mounted = {"VolumeName": "F:"}
+    return [
+        Record("Partition/Diagnostic", number, mesa.at(f"{time}:00"), 1006, "Microsoft-Windows-Partition", "", data),
+        Record("Ntfs/Operational", number, mesa.at(f"{time}:03"), 142, "Microsoft-Windows-Ntfs", "", mounted),
+    ]
+
+
+def test_a_volume_is_of_the_last_disk_with_its_letter() -> None:
+    """The registry has the last volume of a letter only, so nothing is said of disks that had it before."""
+    known = [
+        fact("letter", "F:", identity="ab"),
+        fact("volume", GUID, identity="ab"), fact("volume", "{other}", identity="c"),
+        fact("mount", GUID, "C:/Users/emsadmin/NTUSER.DAT", written=None), fact("mount", "{other}", "x/ntuser.dat"),
+    ]  # fmt: skip
+    records = [*disk("10:00", 1), *disk("12:00", 2)]
+    connected = [one for one in devices.RULE.answer(case(*known, records=records)) if one.id == "usb.connected"]
+    seen = {one.refs[0]: [detail.text for detail in one.details if detail.id == "usb.seen"] for one in connected}
+    assert seen == {"Partition/Diagnostic#2": [f"emsadmin has seen its volume {GUID}."], "Partition/Diagnostic#1": []}
+
+
+def test_a_disabled_account_that_was_used_is_named() -> None:
+    """Only accounts that are disabled and were never used share a sentence."""
+    given = {"number": 500, "logons": 1, "password_set": None, "last_failure": None, "needs_no_password": False}
+    known = [
+        fact("account", "old", disabled=True, last_logon="2021-05-01T00:00:00+00:00", **given),
+        fact("account", "idle", disabled=True, last_logon=None, **given),
+        fact("account", "new", disabled=False, last_logon=None, **given),
+    ]
+    found: dict[str, list[str]] = {one.id: [] for one in accounts.RULE.answer(case(*known))}
+    for one in accounts.RULE.answer(case(*known)):
+        found[one.id].append(one.text)
+    assert found["account.known"] == [
+        "The machine has the account old (number 500): last logon Sat 1 May 2021, 00:00:00 UTC; logons: 1; disabled.",
+        "The machine has the account new (number 500): logons: 1.",
+    ]
+    assert found["account.idle"] == ["Accounts that are disabled, and were never used: idle."]

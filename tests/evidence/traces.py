@@ -17,7 +17,8 @@ SELDOM = bytes(8)
 EXPLORER = "Software\\Microsoft\\Windows\\CurrentVersion\\Explorer"
 GUID = "{6f1a2b3c-0000-4000-8000-123456789abc}"
 OTHER = "{6f1a2b3c-0000-4000-8000-000000000000}"
-OS = Volume("\\VOLUME{01d0-11112222}", 0x11112222, mesa.at("10:00:00", 1), ["\\WINDOWS\\SYSTEM32\\NTDLL.DLL"])
+OF_WINDOWS = ["\\WINDOWS\\SYSTEM32\\NTDLL.DLL", "\\WINDOWS\\NOTEPAD.EXE"]
+OS = Volume("\\VOLUME{01d0-11112222}", 0x11112222, mesa.at("10:00:00", 1), OF_WINDOWS)
 STICK = Volume("\\VOLUME{01d1-E8737BAF}", 0xE8737BAF, mesa.at("10:00:00", 2), ["\\FTK IMAGER\\FTK IMAGER.EXE"])
 
 
@@ -133,4 +134,5 @@ def written_to(folder: Path, content: Mapping[str, bytes]) -> Path:
 
 
 if __name__ == "__main__":
-    written_to(Path(sys.argv[1]), files())
+    gone = "Windows/Prefetch/GONE.EXE-07476F82.pf"  # make.sh deletes it
+    written_to(Path(sys.argv[1]), files() | {gone: prefetch("GONE.EXE", [mesa.at("20:00:00")], [OS])})

@@ -57,7 +57,7 @@ def _known(case: Case) -> Iterator[Finding]:
         value = fact["value"]
         times = [f"{words} {case.clock.full(time)}" for key, words in _TIMES if (time := moment(fact, key))]
         states = [words for key, words in _STATES if value[key]]
-        about = "; ".join([*times, f"{value['logons']:,} logons", *states])
+        about = "; ".join([*times, f"logons: {value['logons']:,}", *states])
         text = f"The machine has the account {fact['name']} (number {value['number']}): {about}."
         yield Finding("account.known", text, "shown", moment(fact, "last_logon"), reason=_STATE, files=[file_of(fact)])
     if len(used) > _SHOWN:
