@@ -356,10 +356,16 @@ class DiskImage:
         self.notes = self._notes(source.beside(item))
 
     def _notes(self, files: Sequence[Item]) -> dict[str, Any]:
-        """What the imaging program has noted in a file beside the image. Raises OSError."""
+        """What the imaging program has noted in a file beside the image."""
         for file in files:
-            if found := noted(text_of(self.source.inner.read_at(file, 0, _STRIDE))):
-                return {"file": file.path.rpartition("/")[2]} | found
+            name = file.path.rpartition("/")[2]
+            try:
+                found = noted(text_of(self.source.inner.read_at(file, 0, _STRIDE)))
+            except OSError as error:
+                self.disk.problems.append(f"The notes {name} cannot be read: {error}.")
+                continue
+            if found:
+                return {"file": name} | found
         return {}
 
     def units(self) -> Iterator[tuple[str, Place]]:
