@@ -6,7 +6,7 @@ before, and the rows of the old ones remain. A unit without a row is still being
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,17 @@ def units(database: str) -> Iterator[dict[str, Any]]:
 def failures(database: str) -> list[tuple[str, str]]:
     """What failed, and why: the key and a sentence."""
     return [(row["key"], row["message"]) for row in _failures(database)]
+
+
+def by_reason(found: Iterable[tuple[str, str]]) -> list[tuple[int, str, str]]:
+    """What failed for one reason, together: how many, the first one (and how many more), and the reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found:
+        reasons.setdefault(reason, []).append(name)
+    return [
+        (len(names), names[0] + (f" and {len(names) - 1:,} more" if names[1:] else ""), reason)
+        for reason, names in reasons.items()
+    ]
 
 
 def totals(database: str) -> list[tuple[str, int, int]]:

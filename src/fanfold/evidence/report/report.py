@@ -9,6 +9,7 @@ from fanfold.errors import UsageError
 from fanfold.evidence.report.case import Case, load
 from fanfold.evidence.report.findings import Finding, Rule, size_in_words
 from fanfold.evidence.report.rules import RULES
+from fanfold.evidence.tables import by_reason
 
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
@@ -126,20 +127,12 @@ def _unread(case: Case) -> Iterator[str]:
     """What of the machine is listed, and was not read. Sentences on what is not there would be wrong without it."""
     failed = len(case.failures)
     if failed:
-        reasons: dict[str, list[str]] = {}
-        for path, reason in case.failures:
-            reasons.setdefault(reason, []).append(path)
-        told = [*reasons.items()]
-        some = "; ".join(f"{_and_more(paths)}: {reason}" for reason, paths in told[:_REASONS])
-        left = sum(len(paths) for _, paths in told[_REASONS:])
-        yield f"NOT READ: {some}{f'; and {left:,} more' if left else ''}."
+        reasons = by_reason(case.failures)
+        some = "; ".join(f"{paths}: {reason}" for _, paths, reason in reasons[:_REASONS])
+        more = sum(count for count, _, _ in reasons[_REASONS:])
+        yield f"NOT READ: {some}{f'; and {more:,} more' if more else ''}."
     if left := len(case.unread) - failed:
         yield f"THE SCAN IS NOT FINISHED: {left:,} more of the machine's logs were not read. Run the scan again."
-
-
-def _and_more(paths: Sequence[str]) -> str:
-    """The first of some paths, and how many more there are."""
-    return paths[0] + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
 
 
 def _container(case: Case) -> Iterator[str]:
