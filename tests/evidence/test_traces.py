@@ -18,13 +18,13 @@ import disk_images
 from commands import fanfold as command
 from event_logs import Event, write_log
 from fanfold.evidence.disk.medium import Unreadable
-from fanfold.evidence.facts import Fact, facts_of
+from fanfold.evidence.facts import Fact, facts_of, source_of
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding
 from fanfold.evidence.report.report import made
 from fanfold.evidence.report.rules import accounts, devices
 from prefetch import prefetch
-from registry import hive
+from registry import hive, log_of
 
 
 def facts(name: str, data: bytes) -> list[tuple[str, str, dict[str, Any]]]:
@@ -310,3 +310,34 @@ def test_a_disabled_account_that_was_used_is_named() -> None:
         "The machine has the account new (number 500): logons: 1.",
     ]
     assert found["account.idle"] == ["Accounts that are disabled, and were never used: idle."]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("C/Windows/System32/config/SYSTEM", True),
+        ("hives/system", True),
+        ("a\\Users\\me\\ntuser.dat", True),
+        ("Prefetch/A.EXE-1.pf", True),
+        ("C/Windows/System32/config/RegBack/SYSTEM", False),
+        ("C/Windows.old/Windows/System32/config/SAM", False),
+        ("SYSTEM.evtx", False),
+        ("SYSTEM.LOG1", False),
+    ],
+)
+def test_files_that_give_facts(path: str, is_one: bool) -> None:
+    """Files are known by their names, but for copies that are of an earlier time."""
+    assert (source_of(path) is not None) == is_one
+
+
+def test_a_hive_of_an_earlier_time(server: Path, database: str) -> None:
+    """The copy of a hive that Windows has kept gives no facts, and its logs none either."""
+    folder = server / "C/Windows/System32/config/RegBack"
+    content = hive({"SAM\\Domains\\Account": {}}, dirty=True)
+    written_to(folder, {"SAM": content, "SAM.LOG1": log_of([content])})
+    scan(server.parent, database)
+    kinds = {
+        row["key"].rpartition("/")[2]: row["kind"] for row in rows(database, "containers") if "RegBack" in row["key"]
+    }
+    assert kinds == {"SAM": "other"}
+    assert not [row for row in rows(database, "evidence_facts") if "RegBack" in row["key"]]

@@ -30,7 +30,7 @@ from fanfold.evidence.eventlog.chunks import (
 from fanfold.evidence.eventlog.coverage import Coverage
 from fanfold.evidence.eventlog.records import decoded
 from fanfold.evidence.eventlog.rows import Found, batches
-from fanfold.evidence.facts import LARGEST, facts_of, is_source
+from fanfold.evidence.facts import LARGEST, LARGEST_LOG, facts_of, is_source
 from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.files import timed
 from fanfold.evidence.opened import Opened
@@ -122,7 +122,7 @@ class Reading:
         data = self._content(item, source)
         if not is_source(place.path or "", data):
             raise Unreadable(f"This is not what its name says: it begins with {data[:8].hex(' ')}.")
-        logs = [self._content(elsewhere(item, log), source) for log in place.beside if log.stop <= LARGEST]
+        logs = [self._content(elsewhere(item, log), source) for log in place.beside if log.stop <= LARGEST_LOG]
         if found := list(facts_of(place.path or "", data, logs)):
             yield self._facts(found, about)
         yield self._row(about)

@@ -70,6 +70,10 @@ def _is_first(name: str) -> bool:
     return place is not None and place[1] in (0, 1)
 
 
+def _name(item: Item) -> str:
+    return item.path.rpartition("/")[2]
+
+
 def grouped(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Items, each with the other segments of its image, and then with the files that belong to it.
 
@@ -83,7 +87,7 @@ def grouped(items: Iterable[Item]) -> Iterator[list[Item]]:
         owned: dict[str, list[Item]] = {}
         alone: list[Item] = []
         for item in some:
-            name = item.path.rpartition("/")[2]
+            name = _name(item)
             place = place_of_segment(name)
             if owner := owner_of(name):
                 owned.setdefault(owner.lower(), []).append(item)
@@ -98,7 +102,7 @@ def grouped(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def _with_owned(sets: list[list[Item]], owned: dict[str, list[Item]]) -> Iterator[list[Item]]:
     """Sets of items, each with the files that belong to it; what belongs to none, or to one of several, is alone."""
-    names = [items[0].path.rpartition("/")[2].lower() for items in sets]
+    names = [_name(items[0]).lower() for items in sets]
     counts = Counter(names)
     for name, items in zip(names, sets, strict=True):
         yield items + (owned.pop(name, []) if counts[name] == 1 else [])
@@ -177,7 +181,7 @@ class Files:
 
     def _is_something_else(self, first: Item) -> bool:
         """Whether files are only called like segments: log.001 and log.002 may be logs, or archives."""
-        if log_names(first.path):
+        if log_names(_name(first)):
             return False
         with suppress(OSError):
             return self.inner.read_at(first, 0, 8).startswith((b"ElfFile\0", b"PK\x03\x04", b"regf"))
@@ -186,11 +190,11 @@ class Files:
     def segments(self, item: Item) -> Sequence[Item]:
         """The files of an item, in order."""
         first, *rest = self._every(item)
-        return [first, *(one for one in rest if not owner_of(one.path))]
+        return [first, *(one for one in rest if not owner_of(_name(one)))]
 
     def beside(self, item: Item) -> Sequence[Item]:
         """The files that belong to an item, such as the transaction logs of a registry hive."""
-        return [one for one in self._every(item)[1:] if owner_of(one.path)]
+        return [one for one in self._every(item)[1:] if owner_of(_name(one))]
 
     def _every(self, item: Item) -> Sequence[Item]:
         if not item.path.startswith(_MARK):
