@@ -67,6 +67,12 @@ def test_the_notes_of_ftk_imager() -> None:
     }  # fmt: skip
 
 
+def test_sectors_on_the_line_that_says_so() -> None:
+    """Some versions write the sectors behind the words, not below them; other numbers below are something else."""
+    text = f"MD5 checksum: {MD5}\nsectors that could not be read: 0 through 9\n\n123\n"
+    assert noted(text)["unread"] == [{"first_sector": 0, "sectors": 10}]
+
+
 def test_the_notes_of_guymager() -> None:
     """The same of guymager, as far as it notes it."""
     assert noted(GUYMAGER.format(md5=MD5)) == {"tool": "guymager 0.8.13-1", "md5": MD5, **TIMES}

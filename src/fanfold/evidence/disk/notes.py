@@ -60,14 +60,13 @@ def _add(found: dict[str, Any], name: str, value: str) -> None:
 
 
 def _unread(lines: list[str]) -> Iterator[dict[str, int]]:
-    """The sectors that could not be read: the lines of numbers after the one that says so."""
+    """The sectors that could not be read: the numbers after the words that say so, and the lines of numbers below."""
     is_list = False
     for line in lines:
-        if _UNREAD in line:
-            is_list = True
-        elif is_list and (sectors := _SECTORS.fullmatch(line)):
+        _, says_so, rest = line.rpartition(_UNREAD)
+        sectors = _SECTORS.fullmatch(rest.lstrip(":"))
+        is_list = bool(says_so or (is_list and sectors))
+        if is_list and sectors:
             first, last = int(sectors[1]), int(sectors[2] or sectors[1])
             if first <= last:
                 yield {"first_sector": first, "sectors": last - first + 1}
-        else:
-            is_list = False
