@@ -115,7 +115,7 @@ def test_notes_that_agree_with_the_image(tmp_path: Path, database: str) -> None:
     container = " ".join(report.container)
     assert "Beside it are notes by AccessData FTK Imager 4.2.0.13: mesa.E01.txt." in container
     assert "DIFFER" not in container
-    assert "The notes say that the sectors 4,096 to 4,103 of the disk could not be read." in container
+    assert "The notes say that 9 sectors of the disk could not be read: 4,096 to 4,103, 9,000 to 9,000." in container
     (note,) = [finding for finding in report.findings if finding.id == "taking.notes"]
     assert note.text == (
         "The notes beside the image say that making it began 2021-05-23 16:27:30 and ended 2021-05-23 18:10:20, "

@@ -164,8 +164,9 @@ def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterat
         for what, other in (("its content has", computed.get(name)), ("it has stored", row[f"{name}_stored"])):
             if name in notes and other and notes[name] != other:
                 yield f"THE NOTES DIFFER: their {name.upper()} is {notes[name]}, and {what} {other}."
-    for one in notes.get("unread", ()):
-        yield f"The notes say that the sectors {_range(one)} of the disk could not be read."
+    if unread := notes.get("unread"):
+        sectors = sum(one["sectors"] for one in unread)
+        yield f"The notes say that {sectors:,} sectors of the disk could not be read: {_ranges(unread)}."
 
 
 def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:
@@ -188,8 +189,12 @@ def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Ite
     damage = [fact["value"] for fact in facts if fact["kind"] == "damage"]
     if damage:
         sectors = sum(one["sectors"] for one in damage)
-        ranges = ", ".join(_range(one) for one in damage[:3]) + (", ..." if len(damage) > 3 else "")
-        yield f"{sectors:,} of its sectors are damaged: {ranges}."
+        yield f"{sectors:,} of its sectors are damaged: {_ranges(damage)}."
+
+
+def _ranges(found: Sequence[Mapping[str, Any]]) -> str:
+    """The first of some ranges of sectors."""
+    return ", ".join(_range(one) for one in found[:3]) + (", ..." if len(found) > 3 else "")
 
 
 def _range(damage: Mapping[str, Any]) -> str:
