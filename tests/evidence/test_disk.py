@@ -391,7 +391,13 @@ def items(*names: str) -> list[Item]:
     ("names", "images"),
     [
         (["m.E01", "m.E02", "m.E03"], ["m.E01 m.E02 m.E03"]),
-        (["m.E03", "m.E01", "m.txt", "m.E02", "m.E01.txt"], ["m.txt", "m.E01.txt", "m.E01 m.E02 m.E03"]),
+        (["m.E03", "m.E01", "m.txt", "m.E02", "m.E01.txt"], ["m.txt", "m.E01 m.E02 m.E03 m.E01.txt"]),
+        (["m.E02", "m.E01.txt", "m.E02.txt"], ["m.E02", "m.E01.txt", "m.E02.txt"]),
+        (["NTUSER.DAT", "ntuser.dat.LOG1", "ntuser.dat.LOG2"], ["NTUSER.DAT ntuser.dat.LOG1 ntuser.dat.LOG2"]),
+        (
+            ["a/SYSTEM", "a/system", "a/SYSTEM.LOG1", "b/SAM.LOG"],
+            ["a/SYSTEM", "a/system", "a/SYSTEM.LOG1", "b/SAM.LOG"],
+        ),
         (["m.E01", "m.E03"], ["m.E01 m.E03"]),
         (["m.E02"], ["m.E02"]),
         (["a/m.E01", "b/m.E02"], ["a/m.E01", "b/m.E02"]),

@@ -13,23 +13,26 @@ import struct
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
 from zlib import error as ZlibError
 
+import msgspec
 import pyarrow as pa
 from more_itertools import chunked
 
 from fanfold.evidence import facts
 from fanfold.evidence.disk import is_image, open_medium
 from fanfold.evidence.disk.medium import Unreadable
+from fanfold.evidence.disk.notes import noted
 from fanfold.evidence.disk.sections import FIELDS, acquired_at
 from fanfold.evidence.disk.segments import Files
 from fanfold.evidence.disk.verify import DIGESTS
 from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
+from fanfold.evidence.facts.texts import text_of
 from fanfold.evidence.files import Ranges, segment_file, timed
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import CONTENTS_SCHEMA, Place, contents_row, parts_of
@@ -55,6 +58,7 @@ SCHEMA = pa.schema(
             ("name", pa.string()), ("start", pa.int64()), ("bytes", pa.int64()),
             ("kind", pa.string()), ("system", pa.string()), ("label", pa.string()),
         ]))),
+        pa.field("sidecar", pa.string()),  # JSON: what the imaging program has noted in a file of its own
         pa.field("segments", pa.list_(pa.struct([
             ("uri", pa.string()), ("bytes", pa.int64()), ("version", pa.string()),
         ]))),
@@ -110,7 +114,7 @@ class Containers:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same files would give other units."""
-        return {"units": "3"}
+        return {"units": "4"}
 
     def open(self) -> "Listing":
         """Nothing needs to be set up."""
@@ -175,10 +179,10 @@ def _opened(item: Item, head: bytes, source: Files) -> Container:
         return Log(item, source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return Archive(item, source)
-    if is_disk_image(item, head):
-        return DiskImage(item, source)
     if facts.is_source(item.key, head):
         return FactsFile(item, source)
+    if is_disk_image(item, head):
+        return DiskImage(item, source)
     for at, signature, what in UNREADABLE:
         if head.startswith(signature, at):
             raise Unreadable(f"This is {what}.")
@@ -223,8 +227,7 @@ def _place_of_loose(item: Item, source: Files) -> tuple[str, str]:
 
 def _is_wanted(name: str) -> bool:
     """Whether a member of an archive is a log, or gives facts."""
-    name = name.replace("\\", "/").lower()
-    return name.endswith(".evtx") or name.rpartition("/")[2] in facts.FILES
+    return name.lower().endswith(".evtx") or facts.source_of(name) is not None
 
 
 class Other:
@@ -274,7 +277,9 @@ class Archive:
         """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
         item, address = self.item, _address(self.source, self.item)
         with zipfile.ZipFile(BufferedReader(Ranges(self.source, item, item.size), _STRIDE // 8)) as archive:
-            members = [(number, one) for number, one in enumerate(archive.infolist()) if _is_wanted(one.filename)]
+            every = archive.infolist()
+        members = [(number, one) for number, one in enumerate(every) if _is_wanted(one.filename)]
+        numbers = {one.filename.lower(): number for number, one in enumerate(every)}
         if locked := [one.filename for _, one in members if one.flag_bits & 1]:
             raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
         seen: set[str] = set()
@@ -294,6 +299,9 @@ class Archive:
                 stop=member.file_size,
                 member=str(number),
             )
+            beside = [numbers.get(log.lower()) for log in facts.log_names(member.filename)]
+            logs = [(at, every[at].file_size) for at in beside if at is not None]
+            place = replace(place, beside=tuple(replace(place, member=str(at), stop=size) for at, size in logs))
             key = f"{item.key}/{name}"
             if key in seen:  # an archive may have two files of one name
                 key = f"{key} ({number})"
@@ -316,17 +324,21 @@ class FactsFile:
         """See `Container`."""
         item = self.item
         image, path = _place_of_loose(item, self.source)
-        place = Place(
-            container=item.key,
-            kind="facts",
-            address=_address(self.source, item),
-            size=item.size,
-            image=image,
-            path=path,
-            start=0,
-            stop=item.size,
+        first, *beside = (
+            Place(
+                container=item.key,
+                kind="facts",
+                address=_address(self.source.inner, file),
+                size=file.size,
+                image=image,
+                path=path,
+                start=0,
+                stop=file.size,
+                version=file.version,
+            )
+            for file in (*self.source.segments(item), *self.source.beside(item))
         )
-        yield f"{item.key}#facts", place
+        yield f"{item.key}#facts", replace(first, beside=tuple(beside))
 
     def row(self) -> dict[str, Any]:
         """See `Container`."""
@@ -341,6 +353,20 @@ class DiskImage:
         self.source, self.segments = source, source.segments(item)
         self.medium = open_medium([segment_file(segment, source.inner) for segment in self.segments])
         self.disk = Disk(item.key, self.medium)
+        self.notes = self._notes(source.beside(item))
+
+    def _notes(self, files: Sequence[Item]) -> dict[str, Any]:
+        """What the imaging program has noted in a file beside the image."""
+        for file in files:
+            name = file.path.rpartition("/")[2]
+            try:
+                found = noted(text_of(self.source.inner.read_at(file, 0, _STRIDE)))
+            except OSError as error:
+                self.disk.problems.append(f"The notes {name} cannot be read: {error}.")
+                continue
+            if found:
+                return {"file": name} | found
+        return {}
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """See `Container`."""
@@ -361,6 +387,7 @@ class DiskImage:
             **{f"{name}_stored": digest for name, digest in medium.stored.items()},
             "unread": [{"first_sector": first, "sectors": sectors} for first, sectors in medium.unread],
             "volumes": [volume | {"bytes": volume["size"]} for volume in volumes],
+            "sidecar": msgspec.json.encode(self.notes).decode() if self.notes else None,
             "segments": [
                 {"uri": _address(self.source.inner, one), "bytes": one.size, "version": one.version}
                 for one in self.segments

@@ -1,6 +1,6 @@
 """The units of a disk image: its event logs (deleted ones, too), all of its bytes to carve, and its verification."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fanfold.evidence import facts
 from fanfold.evidence.disk.medium import Medium, Unreadable
@@ -51,9 +51,10 @@ class Disk:
                     self.problems.append(f"{volume.name}/{log}")
                 else:
                     yield from self._log(volume, log)
-            for path, _, _ in facts.FILES.values():
-                if inode := system.find(path):
-                    yield self._facts(volume, path, inode, system.size_of(inode))
+            for kind in facts.SOURCES:
+                for path, inode in system.matching(kind.path):
+                    logs = [found for name in facts.log_names(path) if (found := system.find(name))]
+                    yield self._facts(volume, system, path, inode, logs)
         except Unreadable as error:
             self.problems.append(f"{volume.name} (NTFS) cannot be read to its end: {error}.")
 
@@ -86,21 +87,27 @@ class Disk:
                 ),
             )
 
-    def _facts(self, volume: Volume, path: str, inode: int, size: int) -> tuple[str, Place]:
-        """A file that gives facts."""
-        place = Place(
-            container=self.key,
-            kind="facts",
-            size=self.medium.size,
-            image=self.key,
-            path=path,
-            start=0,
-            stop=size,
-            volume=volume.name,
-            volume_start=volume.start,
-            inode=inode,
-        )
-        return f"{self.key}/{volume.name}/{path}#facts", place
+    def _facts(
+        self, volume: Volume, system: FileSystem, path: str, inode: int, logs: Sequence[int]
+    ) -> tuple[str, Place]:
+        """A file that gives facts, with its transaction logs."""
+
+        def at(number: int, beside: tuple[Place, ...] = ()) -> Place:
+            return Place(
+                container=self.key,
+                kind="facts",
+                size=self.medium.size,
+                image=self.key,
+                path=path,
+                start=0,
+                stop=system.size_of(number),
+                volume=volume.name,
+                volume_start=volume.start,
+                inode=number,
+                beside=beside,
+            )
+
+        return f"{self.key}/{volume.name}/{path}#facts", at(inode, tuple(map(at, logs)))
 
     def _parts(self) -> Iterator[tuple[str, Place]]:
         """The whole disk, in parts to carve."""

@@ -22,7 +22,7 @@ from fanfold.evidence.report.exports import FIELDS
 from fanfold.evidence.report.html import page
 from fanfold.evidence.report.report import Report
 from fanfold.evidence.report.text import lines, markdown
-from fanfold.evidence.tables import short_log
+from fanfold.evidence.tables import by_reason, short_log
 from fanfold.evidence.verification import Checked
 
 COLUMNS = ("time", "computer", "channel", "event_id", "record_id", "data")
@@ -128,9 +128,9 @@ def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
 
 
 def failures(found: Sequence[tuple[str, str]], database: str) -> None:
-    """A line for each of the first things that failed."""
-    for key, message in found[:_FAILURES]:
-        show.note(f"Not read: {show.printable(key)}: {message}")
+    """A line for each of the first reasons for which something failed."""
+    for _, keys, message in by_reason(found)[:_FAILURES]:
+        show.note(f"Not read: {show.printable(keys)}: {message}")
     if found:
         show.note(f"To see all that failed: fanfold failures {database}")
 

@@ -6,7 +6,7 @@ before, and the rows of the old ones remain. A unit without a row is still being
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,17 @@ def failures(database: str) -> list[tuple[str, str]]:
     return [(row["key"], row["message"]) for row in _failures(database)]
 
 
+def by_reason(found: Iterable[tuple[str, str]]) -> list[tuple[int, str, str]]:
+    """What failed for one reason, together: how many, the first one (and how many more), and the reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found:
+        reasons.setdefault(reason, []).append(name)
+    return [
+        (len(names), names[0] + (f" and {len(names) - 1:,} more" if names[1:] else ""), reason)
+        for reason, names in reasons.items()
+    ]
+
+
 def totals(database: str) -> list[tuple[str, int, int]]:
     """For each machine: its name, and how many records of how many logs were read."""
     found: dict[str, tuple[int, set[str]]] = {}
@@ -87,7 +98,7 @@ def container(database: str, image: str) -> dict[str, Any]:
     """The row of a disk image; empty for loose logs."""
     for row in table_of(database, CONTAINERS).to_table(filter=f"key = {quoted(image)}").to_pylist():
         if row["segments"]:
-            return dict(row)
+            return dict(row) | {"sidecar": msgspec.json.decode(row["sidecar"] or "{}")}
     return {}
 
 
@@ -103,8 +114,8 @@ def facts(database: str, image: str) -> list[dict[str, Any]]:
     return [row | {"value": msgspec.json.decode(row["value"])} for row in current.to_pylist()]
 
 
-def unread(database: str, image: str) -> tuple[list[str], list[str]]:
-    """The paths of an image's units that are listed and have no row, and the reasons of those that failed."""
+def unread(database: str, image: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The paths of an image's units that are listed and have no row, and those that failed, each with its reason."""
     wanted = f"stage IN ({', '.join(map(quoted, STAGES[:2]))})"
     listed = table_of(database, CONTENTS).to_table(["key", "version", "unit", "place"], filter=wanted)
     listed = listed.filter(pc.is_in(_named(listed), _current(database)))
@@ -115,12 +126,12 @@ def unread(database: str, image: str) -> tuple[list[str], list[str]]:
     }
     mine = {unit: place["path"] or unit for unit, place in left.items() if place["image"] == image}
     failed = _failures(database)
-    reasons = [f"{mine[one['key']]}: {one['message']}" for one in failed if one["key"] in mine]
+    reasons = [(mine[one["key"]], one["message"]) for one in failed if one["key"] in mine]
     for one in failed:  # files of which not even the beginning could be read have no unit
         machine, path = machine_and_path(one["key"], image)
         if one["table"] == CONTAINERS and machine == image:
             mine[one["key"]] = path
-            reasons.append(f"{path}: {one['message']}")
+            reasons.append((path, one["message"]))
     return list(dict.fromkeys(mine.values())), reasons
 
 

@@ -19,7 +19,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import lance
 import numpy as np
@@ -82,6 +82,10 @@ class Place:
     """Where the volume begins: bytes of the disk."""
     inode: int = 0
     """The number of the log in its volume."""
+    version: str = ""
+    """Of the file at `address`, if it has one besides that of its container."""
+    beside: "tuple[Place, ...]" = ()
+    """Where the transaction logs of a registry hive lie."""
 
     @property
     def stage(self) -> str:
@@ -90,7 +94,7 @@ class Place:
 
     def to_read(self, version: str) -> Item:
         """The container, to be read."""
-        return Item(self.address, self.size, version, self.address)
+        return Item(self.address, self.size, self.version or version, self.address)
 
 
 STAGES = ("live", "deleted", "carved", "verify")
@@ -173,7 +177,7 @@ class Units:
         for batch in self._table(CONTENTS).scanner(["unit", "place"], filter=wanted, batch_size=_ROWS).to_batches():
             for row in batch.to_pylist():
                 if row["unit"] in read:
-                    yield Place(**json.loads(row["place"]))
+                    yield _place(json.loads(row["place"]))
 
     def known(self, image: str, version: str, origins: Sequence[str]) -> "npt.NDArray[np.uint64]":
         """The digests of an image's records of these origins, sorted."""
@@ -216,7 +220,20 @@ def quoted(text: str) -> str:
 
 def place_of(item: Item) -> Place:
     """Where a unit lies."""
-    return Place(**json.loads(item.path))
+    return _place(json.loads(item.path))
+
+
+def _place(values: dict[str, Any]) -> Place:
+    return Place(**values | {"beside": tuple(_place(one) for one in values["beside"])})
+
+
+def elsewhere(item: Item, place: Place) -> Item:
+    """What lies at another place of a unit's container, to be read as the unit is."""
+    return Item(item.key, item.size, item.version, _as_text(place))
+
+
+def _as_text(place: Place) -> str:
+    return json.dumps(asdict(place), separators=(",", ":"))
 
 
 def contents_row(container: Item, unit: str, place: Place) -> dict[str, object]:
@@ -227,5 +244,5 @@ def contents_row(container: Item, unit: str, place: Place) -> dict[str, object]:
         "unit": unit,
         "bytes": place.stop - place.start,
         "stage": place.stage,
-        "place": json.dumps(asdict(place), separators=(",", ":")),
+        "place": _as_text(place),
     }

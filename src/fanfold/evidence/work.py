@@ -30,11 +30,11 @@ from fanfold.evidence.eventlog.chunks import (
 from fanfold.evidence.eventlog.coverage import Coverage
 from fanfold.evidence.eventlog.records import decoded
 from fanfold.evidence.eventlog.rows import Found, batches
-from fanfold.evidence.facts import LARGEST, facts_of, is_source
+from fanfold.evidence.facts import LARGEST, LARGEST_LOG, facts_of, is_source
 from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.files import timed
 from fanfold.evidence.opened import Opened
-from fanfold.evidence.units import STAGES, Units, place_of
+from fanfold.evidence.units import STAGES, Units, elsewhere, place_of
 from fanfold.job import Detail, Failure, Item, Opener
 from fanfold.machine import cores
 
@@ -119,12 +119,17 @@ class Reading:
         place = place_of(item)
         if place.stop > LARGEST:
             raise Unreadable(f"It has {place.stop:,} bytes, more than such a file can have.")
-        data = b"".join(Parts(item, source, self.opened, self.seconds))[: place.stop]
+        data = self._content(item, source)
         if not is_source(place.path or "", data):
             raise Unreadable(f"This is not what its name says: it begins with {data[:8].hex(' ')}.")
-        if found := list(facts_of(place.path or "", data)):
+        logs = [self._content(elsewhere(item, log), source) for log in place.beside if log.stop <= LARGEST_LOG]
+        if found := list(facts_of(place.path or "", data, logs)):
             yield self._facts(found, about)
         yield self._row(about)
+
+    def _content(self, item: Item, source: Units) -> bytes:
+        """The whole of a small file."""
+        return b"".join(Parts(item, source, self.opened, self.seconds))[: place_of(item).stop]
 
     def _facts(self, facts: Sequence[Fact], about: dict[str, Any]) -> Detail:
         values = [msgspec.json.encode(fact.value, enc_hook=str).decode() for fact in facts]

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes the NTFS volumes of the tests. As root, with ntfs-3g, attr and xz; run from the repository's root.
 #
-# mesa.ntfs.xz: the logs of mesa.py. windows.ntfs.xz:
+# mesa.ntfs.xz: the logs of mesa.py. traces.ntfs.xz: the files of traces.py, and one of Prefetch that was deleted.
+# windows.ntfs.xz:
 #   Windows/System32/winevt/Logs/      Security, System and a third log, as event_logs.COUNTS has them
 #   Windows/System32/winevt/Logs/      Setup.evtx, 40 records, deleted
 #   gone/archive/Old.evtx              250 records, deleted together with its folders
@@ -57,4 +58,13 @@ mkdir -p "$logs"
 PYTHONPATH=tests .venv/bin/python tests/evidence/mesa.py "$logs"
 umount "$work/at"
 xz -9e -c "$work/volume" > "$here/mesa.ntfs.xz"
+
+mkntfs -F -q -p 2048 -c 4096 -L OS "$work/volume"
+mounted
+PYTHONPATH=tests .venv/bin/python tests/evidence/traces.py "$work/at"
+umount "$work/at"
+mounted
+rm "$work/at/Windows/Prefetch/GONE.EXE-07476F82.pf"
+umount "$work/at"
+xz -9e -c "$work/volume" > "$here/traces.ntfs.xz"
 rm -r "$work"

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import pytsk3
@@ -137,6 +138,32 @@ class FileSystem:
             return int(self._asked(lambda: self.system.open(f"/{path}")).info.meta.addr)
         except Unreadable:
             return 0
+
+    def matching(self, pattern: str) -> Iterator[tuple[str, int]]:
+        """The files whose paths are like a pattern, in which `*` stands for any text within a name; with their numbers.
+
+        The case of letters does not matter. Files that were deleted are left out.
+        """
+        yield from self._matching("", pattern.split("/"))
+
+    def _matching(self, folder: str, names: list[str]) -> Iterator[tuple[str, int]]:
+        name, *rest = names
+        found = self._names_in(folder, name) if "*" in name else [name]
+        for path in (f"{folder}/{one}" if folder else one for one in found):
+            if rest:
+                yield from self._matching(path, rest)
+            elif inode := self.find(path):
+                yield path, inode
+
+    def _names_in(self, folder: str, pattern: str) -> list[str]:
+        """The names in a folder that are like a pattern, sorted; none if there is no such folder."""
+        try:
+            entries = [entry.info.name for entry in self._asked(lambda: self.system.open_dir(f"/{folder}"))]
+        except Unreadable:
+            return []
+        there = [one for one in entries if int(one.flags) & int(pytsk3.TSK_FS_NAME_FLAG_ALLOC)]
+        names = {one.name.decode("utf-8", "replace") for one in there} - {".", ".."}
+        return sorted(name for name in names if fnmatchcase(name.lower(), pattern.lower()))
 
     def size_of(self, inode: int) -> int:
         """Bytes of a file."""

@@ -3,6 +3,8 @@
 mesa.E01, mesa.E02, ... mesa.E99, mesa.EAA, ... mesa.ZZZ      EnCase, FTK Imager, ewfacquire
 mesa.s01, mesa.s02, ...                                       SMART
 mesa.001, mesa.002, ...  or  mesa.000, mesa.001, ...          raw
+
+So are a file and what belongs to it: the notes on an image, and the transaction logs of a registry hive.
 """
 
 import json
@@ -13,14 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import count, takewhile
+from itertools import count, groupby, takewhile
 from operator import itemgetter
 from pathlib import Path
 
 from more_itertools import chunked
 
+from fanfold.evidence.facts import hive_of_log, log_names
 from fanfold.job import Item
-from fanfold.source import Several, Source, open_source
+from fanfold.source import Bucket, Folder, Several, Source, open_source
 from fanfold.source.objects import Objects
 from fanfold.storage import absolute, errors_of, is_url, is_web, side_by_side, split_url
 
@@ -49,25 +52,61 @@ def place_of_segment(name: str) -> tuple[str, int] | None:
     return None
 
 
+def owner_of(name: str) -> str:
+    """The name of the file that another belongs to, which tells more of it; empty for a file that stands alone.
+
+    mesa.E01.txt is what FTK Imager notes on mesa.E01, as guymager does in mesa.info; SYSTEM.LOG1 is a transaction log
+    of the registry hive SYSTEM.
+    """
+    stem, _, ending = name.rpartition(".")
+    if ending.lower() == "info" and stem:
+        return f"{stem}.E01"
+    return stem if ending.lower() == "txt" and _is_first(stem) else hive_of_log(name)
+
+
+def _is_first(name: str) -> bool:
+    """Whether a file may be the first segment of an image, by its name."""
+    place = place_of_segment(name)
+    return place is not None and place[1] in (0, 1)
+
+
+def _name(item: Item) -> str:
+    return item.path.rpartition("/")[2]
+
+
 def grouped(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items, each with the other segments of its image; the order of folders is kept, and segments are in order.
+    """Items, each with the other segments of its image, and then with the files that belong to it.
+
+    The order of folders is kept, and segments are in order.
 
     Only the items of one folder are held at a time: a listing gives those of a folder, or at least those whose names
     begin in the same way, one after the other.
     """
-    held: dict[str, dict[int, Item]] = {}
-    folder = ""
-    for item in items:
-        below, _, name = item.path.rpartition("/")
-        if below != folder:
-            yield from _sets(held)
-            held, folder = {}, below
-        place = place_of_segment(name)
-        if place is None or place[1] in held.setdefault(place[0], {}):
-            yield [item]
-        else:
-            held[place[0]][place[1]] = item
-    yield from _sets(held)
+    for _, some in groupby(items, lambda item: item.path.rpartition("/")[0]):
+        held: dict[str, dict[int, Item]] = {}
+        owned: dict[str, list[Item]] = {}
+        alone: list[Item] = []
+        for item in some:
+            name = _name(item)
+            place = place_of_segment(name)
+            if owner := owner_of(name):
+                owned.setdefault(owner.lower(), []).append(item)
+            elif place and place[1] not in held.setdefault(place[0], {}):
+                held[place[0]][place[1]] = item
+            elif log_names(name):
+                alone.append(item)
+            else:
+                yield [item]
+        yield from _with_owned([*_sets(held), *([item] for item in alone)], owned)
+
+
+def _with_owned(sets: list[list[Item]], owned: dict[str, list[Item]]) -> Iterator[list[Item]]:
+    """Sets of items, each with the files that belong to it; what belongs to none, or to one of several, is alone."""
+    names = [_name(items[0]).lower() for items in sets]
+    counts = Counter(names)
+    for name, items in zip(names, sets, strict=True):
+        yield items + (owned.pop(name, []) if counts[name] == 1 else [])
+    yield from ([item] for items in owned.values() for item in items)
 
 
 def _sets(held: dict[str, dict[int, Item]]) -> Iterator[list[Item]]:
@@ -103,7 +142,7 @@ class Files:
     def open(cls, addresses: Sequence[str]) -> "Files":
         """The files at these addresses; the segments beside an image's first file belong to it."""
         every = dict.fromkeys(one for address in addresses for one in with_siblings(address))
-        return cls(Several.of([open_source(address) for address in every]))
+        return cls(Several.of([_opened(address, every) for address in every]))
 
     @property
     def parts(self) -> Sequence[Source]:
@@ -142,12 +181,22 @@ class Files:
 
     def _is_something_else(self, first: Item) -> bool:
         """Whether files are only called like segments: log.001 and log.002 may be logs, or archives."""
+        if log_names(_name(first)):
+            return False
         with suppress(OSError):
             return self.inner.read_at(first, 0, 8).startswith((b"ElfFile\0", b"PK\x03\x04", b"regf"))
         return False
 
     def segments(self, item: Item) -> Sequence[Item]:
         """The files of an item, in order."""
+        first, *rest = self._every(item)
+        return [first, *(one for one in rest if not owner_of(_name(one)))]
+
+    def beside(self, item: Item) -> Sequence[Item]:
+        """The files that belong to an item, such as the transaction logs of a registry hive."""
+        return [one for one in self._every(item)[1:] if owner_of(_name(one))]
+
+    def _every(self, item: Item) -> Sequence[Item]:
         if not item.path.startswith(_MARK):
             return [item]
         return [Item(item.key, size, version, path) for path, size, version in json.loads(item.path[len(_MARK) :])]
@@ -170,6 +219,16 @@ class Files:
         return Files(inner) if inner else None
 
 
+def _opened(address: str, every: Iterable[str]) -> Source:
+    """The source at an address. One that belongs to another file is a file, too, though a .txt may be a list."""
+    where = absolute(address)
+    folder, _, name = where.rpartition("/")
+    owner = f"{folder}/{owner_of(name)}".lower()
+    if not owner_of(name) or owner not in (absolute(one).lower() for one in every):
+        return open_source(address)
+    return Bucket(folder, name) if is_url(where) else Folder(folder, name)
+
+
 def _as_one(items: list[Item]) -> Item:
     """The item for the segments of an image. Its version changes when any of them does."""
     if len(items) == 1:
@@ -180,21 +239,28 @@ def _as_one(items: list[Item]) -> Item:
 
 
 def with_siblings(address: str) -> list[str]:
-    """An address; if it names the first file of an image, those of all its files."""
+    """An address; if it names the first file of an image, those of all its files; and of those that belong to it."""
     where = absolute(address)
     folder, _, name = where.rpartition("/")
-    place = place_of_segment(name)
-    if place is None or place[1] > 1 or is_web(where) or not (is_url(where) or Path(where).is_file()):
+    place = place_of_segment(name) if _is_first(name) else None
+    if not (place or log_names(name)) or is_web(where) or not (is_url(where) or Path(where).is_file()):
         return [address]
     if is_url(where):
-        return _there(folder, name, place[1])
+        belonging = log_names(name) or [f"{name}.txt", f"{name.rpartition('.')[0]}.info"]
+        there = [one for one in belonging if _is_there(f"{folder}/{one}")]
+        return [*(_there(folder, name, place[1]) if place else [address]), *(f"{folder}/{one}" for one in there)]
+    others = sorted(os.listdir(folder), key=lambda other: other.swapcase())  # noqa: PTH208
+    belonging = [f"{folder}/{other}" for other in others if owner_of(other).lower() == name.lower()]
+    if place is None:
+        return [address, *belonging]
     found: dict[int, str] = {}
-    for other in sorted(os.listdir(folder), key=lambda other: other.swapcase()):  # noqa: PTH208
+    for other in others:
         at = place_of_segment(other)
-        if at and at[0] == place[0] and _is_like(other, name):
+        if at and at[0] == place[0] and not owner_of(other) and _is_like(other, name):
             found.setdefault(at[1], other)
     items = {number: Item(other, 0, "", other) for number, other in found.items()}
-    return [f"{folder}/{found[number]}" for number in _run(items, place[1], place[0].endswith(".raw"))]
+    run = _run(items, place[1], place[0].endswith(".raw"))
+    return [*(f"{folder}/{found[number]}" for number in run), *belonging]
 
 
 def _is_like(other: str, name: str) -> bool:

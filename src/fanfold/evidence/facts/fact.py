@@ -8,7 +8,11 @@ class Fact(NamedTuple):
     """Something that a file says."""
 
     kind: str
-    """name, zone, system, shutdown, usb, letter, address, network, or program."""
+    """What it is about.
+
+    The machine: name, zone, system, shutdown, address, network. Disks: usb, setup, letter, volume, mount, usb_listed.
+    Programs: program, prefetch, userassist (they ran), amcache, shimcache (their files were there). Users: account.
+    """
     name: str
     """Of the thing that it is about, such as the instance of a device."""
     value: dict[str, Any]

@@ -21,6 +21,7 @@ _COLUMNS = (
 )  # fmt: skip
 _ORIGINS = ("live", "deleted", "carved")
 _FORWARDED = "forwardedevents"
+_OF_USER = "ntuser.dat"
 _STEADY = ("system", "security", "application")
 _JUMP = timedelta(minutes=1)
 
@@ -86,8 +87,8 @@ class Case:
     """The records of other machines, which were forwarded to this one, by their names. No rule looks at them."""
     unread: Sequence[str] = ()
     """The paths of logs that are listed and not read: they failed, or the scan was stopped."""
-    failures: Sequence[str] = ()
-    """Why some could not be read."""
+    failures: Sequence[tuple[str, str]] = ()
+    """The paths of those that could not be read, each with the reason."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -267,7 +268,21 @@ def flattened(data: Any) -> dict[str, Any]:
 
 def file_of(fact: Mapping[str, Any]) -> str:
     """Where a fact is from: the file, and the place in it."""
-    return f"{(fact['path'] or '').rpartition('/')[2]}: {fact['source']}"
+    name = short_file(fact["path"] or "")
+    return f"{name}: {fact['source']}" if fact["source"] else name
+
+
+def short_file(path: str) -> str:
+    """The name of a file; that of a user's hive with the user: emsadmin/NTUSER.DAT."""
+    user = user_of(path)
+    name = path.rpartition("/")[2]
+    return f"{user}/{name}" if user else name
+
+
+def user_of(path: str) -> str:
+    """The name of the folder that a user's hive lies in, which is the user's, as a rule. Empty for other files."""
+    folder, _, name = path.rpartition("/")
+    return folder.rpartition("/")[2] if name.lower() == _OF_USER else ""
 
 
 def moment(fact: Mapping[str, Any], name: str) -> datetime | None:

@@ -9,11 +9,13 @@ from fanfold.errors import UsageError
 from fanfold.evidence.report.case import Case, load
 from fanfold.evidence.report.findings import Finding, Rule, size_in_words
 from fanfold.evidence.report.rules import RULES
+from fanfold.evidence.tables import by_reason
 
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
-VERSION = "1"
+VERSION = "2"
 """Of the rules: it changes when the same records would give other sentences."""
+_REASONS = 3  # for which something was not read, that are named
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,10 @@ def _unread(case: Case) -> Iterator[str]:
     """What of the machine is listed, and was not read. Sentences on what is not there would be wrong without it."""
     failed = len(case.failures)
     if failed:
-        some = "; ".join(case.failures[:3])
-        more = f"; and {failed - 3:,} more" if failed > 3 else ""
-        yield f"NOT READ: {some}{more}."
+        reasons = by_reason(case.failures)
+        some = "; ".join(f"{paths}: {reason}" for _, paths, reason in reasons[:_REASONS])
+        more = sum(count for count, _, _ in reasons[_REASONS:])
+        yield f"NOT READ: {some}{f'; and {more:,} more' if more else ''}."
     if left := len(case.unread) - failed:
         yield f"THE SCAN IS NOT FINISHED: {left:,} more of the machine's logs were not read. Run the scan again."
 
@@ -145,7 +148,25 @@ def _container(case: Case) -> Iterator[str]:
     for first in row["unread"] or ():
         last = first["first_sector"] + first["sectors"] - 1
         yield f"The acquirer could not read the sectors {first['first_sector']:,} to {last:,} of the disk."
+    yield from _noted(case.facts, row)
     yield from row["problems"] or ()
+
+
+def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:
+    """What the imaging program has noted beside the image, and whether the digests in it are those of the image."""
+    notes = row["sidecar"]
+    if not notes:
+        return
+    made = f" by {notes['tool']}" if notes.get("tool") else ""
+    yield f"Beside it are notes{made}: {notes['file']}."
+    computed = {fact["name"]: fact["value"]["computed"] for fact in facts if fact["kind"] == "digest"}
+    for name in ("md5", "sha1"):
+        for what, other in (("its content has", computed.get(name)), ("it has stored", row[f"{name}_stored"])):
+            if name in notes and other and notes[name] != other:
+                yield f"THE NOTES DIFFER: their {name.upper()} is {notes[name]}, and {what} {other}."
+    if unread := notes.get("unread"):
+        sectors = sum(one["sectors"] for one in unread)
+        yield f"The notes say that {sectors:,} sectors of the disk could not be read: {_ranges(unread)}."
 
 
 def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:
@@ -168,8 +189,12 @@ def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Ite
     damage = [fact["value"] for fact in facts if fact["kind"] == "damage"]
     if damage:
         sectors = sum(one["sectors"] for one in damage)
-        ranges = ", ".join(_range(one) for one in damage[:3]) + (", ..." if len(damage) > 3 else "")
-        yield f"{sectors:,} of its sectors are damaged: {ranges}."
+        yield f"{sectors:,} of its sectors are damaged: {_ranges(damage)}."
+
+
+def _ranges(found: Sequence[Mapping[str, Any]]) -> str:
+    """The first of some ranges of sectors."""
+    return ", ".join(_range(one) for one in found[:3]) + (", ..." if len(found) > 3 else "")
 
 
 def _range(damage: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case, Record, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _VERBS = {
@@ -40,12 +40,38 @@ def _answer(case: Case) -> Iterator[Finding]:
     if len(told) > _SHOWN:
         text = f"{len(told) - _SHOWN:,} more changes of accounts before these."
         yield Finding("account.more", text, "shown", records=[told[0][0]])
-    if told:
-        return
-    text = "No change of an account is recorded, but for those of the set-up."
-    why = case.why_none("Security")
-    reason = "events 4720 to 4781 of the log Security, as far as it reaches"
-    yield Finding("account.none", text, "not recorded" if why else "shown", reason=why or reason)
+    if not told:
+        text = "No change of an account is recorded, but for those of the set-up."
+        why = case.why_none("Security")
+        reason = "events 4720 to 4781 of the log Security, as far as it reaches"
+        yield Finding("account.none", text, "not recorded" if why else "shown", reason=why or reason)
+    yield from _known(case)
+
+
+def _known(case: Case) -> Iterator[Finding]:
+    """The accounts that the registry knows; those that are disabled and were never used in one sentence."""
+    every = sorted(case.facts_of("account"), key=lambda fact: fact["value"]["last_logon"] or "", reverse=True)
+    idle = [fact for fact in every if fact["value"]["disabled"] and not fact["value"]["last_logon"]]
+    used = [fact for fact in every if fact not in idle]
+    for fact in used[:_SHOWN]:
+        value = fact["value"]
+        times = [f"{words} {case.clock.full(time)}" for key, words in _TIMES if (time := moment(fact, key))]
+        states = [words for key, words in _STATES if value[key]]
+        about = "; ".join([*times, f"logons: {value['logons']:,}", *states])
+        text = f"The machine has the account {fact['name']} (number {value['number']}): {about}."
+        yield Finding("account.known", text, "shown", moment(fact, "last_logon"), reason=_STATE, files=[file_of(fact)])
+    if len(used) > _SHOWN:
+        yield Finding("account.known_more", f"{len(used) - _SHOWN:,} more accounts.", "shown", reason=_STATE,
+                      files=[file_of(used[_SHOWN])])  # fmt: skip
+    if idle:
+        names = ", ".join(fact["name"] for fact in idle[:_SHOWN])
+        text = f"Accounts that are disabled, and were never used: {names}."
+        yield Finding("account.idle", text, "shown", reason=_STATE, files=[file_of(fact) for fact in idle[:_SHOWN]])
+
+
+_STATE = "by the registry, as it was when the copy was made"
+_TIMES = (("last_logon", "last logon"), ("last_failure", "last failed attempt"), ("password_set", "password set"))
+_STATES = (("disabled", "disabled"), ("needs_no_password", "it needs no password"))
 
 
 def _text(record: Record, people: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment
+from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
 
 _SHOWN = 20  # disks that are listed
@@ -168,7 +168,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         records = [record, *_plugged(case, connection)]
         size = size_in_words(record.number("Capacity") or 0)
         text = f"{case.clock.full(connection.since)}: USB disk {name_of(record)}, {serials(record)}, {size}."
-        details = [*_letters(connection)]
+        details = [*_letters(connection), *_seen_by_letter(case, connection, found)]
         if connection.until and connection.ended:
             text_of_end = f"It was taken out {case.clock.short(connection.until, connection.since)}."
             details.append(Finding("usb.removed", text_of_end, status_of(connection.ended), connection.until,
@@ -183,7 +183,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{when}a USB disk {name_of(record)}, {serials(record)}, was taken out."
         text = f"{text} When it was connected is not recorded."
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
-    known = [*_known(case)]
+    known = [*_known(case), *_listed(case)]
     yield from known
     if not found and not others:
         yield from _none(case, bool(known))
@@ -196,7 +196,7 @@ def _known(case: Case) -> Iterator[Finding]:
         name = " ".join(filter(None, [value["vendor"], f'"{value["model"]}"' if value["model"] else ""]))
         serial = f", serial (USB) {value['serial']}" if value["serial"] else ", no serial"
         times = [f"{words} {case.clock.full(time)}" for key, words in _TIMES if (time := moment(fact, key))]
-        details = [*_set_up(case, fact), *_lettered(case, fact)]
+        details = [*_set_up(case, fact), *_lettered(case, fact), *_seen_by_users(case, fact)]
         text = f"The registry knows the USB disk {name or value['called'] or 'of an unknown maker'}{serial}"
         text = f"{text}: {'; '.join(times)}." if times else f"{text}."
         last = moment(fact, "last_connected") or moment(fact, "first_installed")
@@ -218,6 +218,46 @@ def _lettered(case: Case, disk: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding("usb.letter_registry", f"{fact['name']} was last a volume of this disk.", "shown",
                           reason="letters are used again: before, it may have been another one's",
                           files=[file_of(fact)])  # fmt: skip
+
+
+def _seen_by_users(case: Case, disk: Mapping[str, Any]) -> Iterator[Finding]:
+    """Which users have seen a volume of a disk that the registry knows."""
+    for volume in case.facts_of("volume"):
+        if (volume["value"].get("instance") or "").lower() == disk["name"].lower():
+            yield from _seen(case, volume, "shown", "by the instance of the disk")
+
+
+def _seen_by_letter(case: Case, connection: Connection, all_of_them: Sequence[Connection]) -> Iterator[Finding]:
+    """Which users have seen a volume of a disk that was connected, if the registry has it under its letter."""
+    for letter in connection.letters:
+        latest = [one for one in all_of_them if letter in one.letters][-1]
+        held = [fact for fact in case.facts_of("letter") if fact["name"] == letter and latest is connection]
+        places = {fact["value"].get("identity") for fact in held} - {None}
+        for volume in case.facts_of("volume"):
+            if volume["value"].get("identity") in places:
+                yield from _seen(case, volume, "possible", f"{letter} was last this volume, and is used again")
+
+
+def _seen(case: Case, volume: Mapping[str, Any], status: Status, how: str) -> Iterator[Finding]:
+    """Which users have seen a volume, by the keys MountPoints2 in their hives."""
+    for mount in case.facts_of("mount"):
+        if mount["name"].lower() == volume["name"].lower():
+            written = moment(mount, "written")
+            when = f"; noted last {case.clock.full(written)}" if written else ""
+            text = f"{user_of(mount['path'] or '') or 'A user'} has seen its volume {volume['name']}{when}."
+            yield Finding("usb.seen", text, status, written, reason=how, files=[file_of(mount), file_of(volume)])
+
+
+def _listed(case: Case) -> Iterator[Finding]:
+    """The USB disks that Amcache lists, where the registry does not know them."""
+    known = {fact["name"].lower() for fact in case.facts_of("usb")}
+    for fact in case.facts_of("usb_listed"):
+        if fact["name"].lower() not in known:
+            listed = moment(fact, "listed")
+            when = f", listed {case.clock.full(listed)}" if listed else ""
+            text = f"Amcache has the USB disk {fact['value']['called'] or 'of an unknown maker'}, {fact['name']}{when}."
+            yield Finding("usb.listed", text, "shown", listed, files=[file_of(fact)],
+                          reason="Windows takes stock now and then: that is not when it was connected")  # fmt: skip
 
 
 def _letters(connection: Connection) -> Iterator[Finding]:

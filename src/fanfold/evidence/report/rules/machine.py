@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fanfold.evidence.report.case import Case, Record, clock_change, file_of, moment
+from fanfold.evidence.report.case import Case, Record, clock_change, file_of, moment, short_file
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _BUILDS = {
@@ -88,10 +88,20 @@ def _noted(case: Case, names_of_records: set[str]) -> Iterator[Finding]:
     for fact in case.facts_of("address"):
         text = f"Its address was {', '.join(fact['value']['addresses'])}."
         yield Finding("machine.address", text, "shown", reason=_STATE, files=[file_of(fact)])
-    dirty = sorted({fact["path"] for fact in case.facts if fact["value"].get("dirty")})
-    for path in dirty:
-        text = f"The latest changes of {path.rpartition('/')[2]} may be missing: they are in its transaction logs."
-        yield Finding("machine.dirty_hive", text, "likely", reason="transaction logs are not applied", files=[path])
+    yield from _in_use(case)
+
+
+def _in_use(case: Case) -> Iterator[Finding]:
+    """The hives that were in use when they were copied."""
+    states = {fact["path"]: fact["value"].get("dirty") for fact in case.facts}
+    for state, identity, text, reason in (
+        ("replayed", "machine.replayed_hive", "Brought up to date with their transaction logs", ""),
+        ("not replayed", "machine.dirty_hive", "Without their latest changes, which are in transaction logs",
+         "they were in use when the copy was made, and no transaction log that fits is there"),
+    ):  # fmt: skip
+        if paths := sorted(path for path, found in states.items() if path and found == state):
+            names = ", ".join(map(short_file, paths))
+            yield Finding(identity, f"{text}: {names}.", "likely" if reason else "shown", reason=reason, files=paths)
 
 
 _STATE = "by the registry, as it was when the copy was made"

@@ -1,11 +1,12 @@
 """What ran from a USB disk, and which programs for imaging or collecting ran at all."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment
+from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, status_of
 from fanfold.evidence.report.rules.devices import Connection, at_that_moment, connections, name_of
 
@@ -105,25 +106,103 @@ def _answer(case: Case) -> Iterator[Finding]:
     if len(told) > _SHOWN:
         yield Finding("program.more", f"{len(told) - _SHOWN:,} more starts before these.", "shown",
                       records=told[0].records)  # fmt: skip
-    others = [*_launched(case, disks), *_drivers(case)]
-    yield from others
+    others = [*_launched(case, disks), *_started_by_users(case, disks), *_prefetched(case, disks), *_drivers(case)]
+    yield from others[:_SHOWN]
+    if len(others) > _SHOWN:
+        yield Finding("program.more_noted", f"{len(others) - _SHOWN:,} more programs that Windows has noted.", "shown",
+                      files=others[_SHOWN].files)  # fmt: skip
     if not told and not others:
         yield _none(case, started)
+    yield from _there(case)
 
 
 def _launched(case: Case, disks: Sequence[Connection]) -> Iterator[Finding]:
     """Programs that Windows 11 noted when it launched them, if they are tools or not on a drive of the machine."""
-    own = _own_drives(case)
     for fact in case.facts_of("program"):
-        path, time = fact["name"], moment(fact, "time")
-        start = Start(Record("", 0, time, 0, "", "", {}), path)
-        if not (start.kind or start.letter not in ("", *own)) or not time:
+        yield from _noted(case, disks, fact, "program.launched", "last launched then")
+
+
+def _started_by_users(case: Case, disks: Sequence[Connection]) -> Iterator[Finding]:
+    """Programs that users started by a double click or from the menu, as their hives have it (UserAssist)."""
+    for fact in case.facts_of("userassist"):
+        user, count = user_of(fact["path"] or "") or "a user", fact["value"]["count"]
+        last = "last started then" if fact["value"]["time"] else "started"
+        yield from _noted(case, disks, fact, "program.started", f"{last} by {user}; starts in all: {count:,}")
+
+
+def _noted(
+    case: Case, disks: Sequence[Connection], fact: Mapping[str, Any], identity: str, what: str
+) -> Iterator[Finding]:
+    """A program that Windows has noted, if it is a tool or not on a drive of the machine."""
+    start = _start(fact["name"], moment(fact, "time"))
+    time = start.record.time
+    if not _is_of_interest(start, _own_drives(case)):
+        return
+    disk = at_that_moment(disks, start.letter, time) if time else None
+    which = f" {start.letter} was then the USB disk {name_of(disk.record)}." if disk else ""
+    text = f"{_when(case, time)}{_words(start)}, {what}.{which}"
+    yield Finding(identity, text, "likely" if disk else "shown", time, [disk.record] if disk else (),
+                  files=[file_of(fact)])  # fmt: skip
+
+
+def _prefetched(case: Case, disks: Sequence[Connection]) -> Iterator[Finding]:
+    """Programs that ran, as Prefetch has it, if they are tools or on another volume than Windows."""
+    for fact in case.facts_of("prefetch"):
+        value = fact["value"]
+        times = [datetime.fromisoformat(time) for time in value["times"]]
+        where = re.sub(r"\\(VOLUME\{[^}]*\}|DEVICE\\[^\\]*)", "", value["path"]) or fact["name"]
+        start = _start(where, times[0] if times else None)
+        is_elsewhere = value["volume"] and value["windows_volume"] not in ("", value["volume"])
+        if not (start.kind or is_elsewhere):
             continue
-        disk = at_that_moment(disks, start.letter, time)
-        which = f" {start.letter} was then the USB disk {name_of(disk.record)}." if disk else ""
-        text = f"{_when(case, time)}{_words(start)}, last launched then.{which}"
-        yield Finding("program.launched", text, "likely" if disk else "shown", time,
-                      [disk.record] if disk else (), files=[file_of(fact)])  # fmt: skip
+        before = f"; before: {', '.join(map(case.clock.full, times[1:]))}" if times[1:] else ""
+        runs = f"runs in all: {value['count']:,}{before}"
+        text = f"{_when(case, start.record.time)}{_words(start)}{_comma(start)} ran; {runs}."
+        details = []
+        if is_elsewhere:
+            text = f"{text} It was on another volume than Windows: {value['volume'][:4]}-{value['volume'][4:]}."
+            details = [*_connected(case, disks, times)]
+        yield Finding("program.prefetch", text, "shown", start.record.time, files=[file_of(fact)], details=details)
+
+
+def _connected(case: Case, disks: Sequence[Connection], times: Sequence[datetime]) -> Iterator[Finding]:
+    """The USB disks that were there when a program ran from a volume of which only the serial number is known."""
+    for time in times:
+        for disk in disks:
+            if disk.since <= time and (disk.until is None or time <= disk.until):
+                text = f"{case.clock.full(time)}: the USB disk {name_of(disk.record)} was connected."
+                yield Finding("program.prefetch_disk", text, "possible", time, [disk.record],
+                              "that the volume is on this disk is not recorded")  # fmt: skip
+
+
+def _there(case: Case) -> Iterator[Finding]:
+    """Files of programs that were there, as Amcache and ShimCache have it. Whether they ran, neither tells."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    own = _own_drives(case)
+    for fact in (*case.facts_of("amcache"), *case.facts_of("shimcache")):
+        if _is_of_interest(_start(fact["name"], None), own):
+            found.setdefault(fact["name"].lower(), []).append(fact)
+    for facts in [*found.values()][:_SHOWN]:
+        start = _start(facts[-1]["name"], None)
+        parts = [f"{_words(start)}{_comma(start)} was there"]
+        parts += [f"SHA-1 {fact['value']['sha1']}" for fact in facts if fact["value"].get("sha1")]
+        parts += [f"listed {case.clock.full(time)}" for fact in facts if (time := moment(fact, "listed"))]
+        reason = "that a file was there does not mean that it ran"
+        yield Finding("program.there", f"The file {'; '.join(parts)}.", "possible", reason=reason,
+                      files=[*map(file_of, facts)])  # fmt: skip
+    if len(found) > _SHOWN:
+        text = f"{len(found) - _SHOWN:,} more files of programs that were there."
+        yield Finding("program.there_more", text, "possible", reason="that does not mean that they ran")
+
+
+def _start(path: str, time: datetime | None) -> Start:
+    """A program that Windows has noted elsewhere than in a log."""
+    return Start(Record("", 0, time, 0, "", "", {}), path)
+
+
+def _is_of_interest(start: Start, own: Container[str]) -> bool:
+    """Whether a program is a tool, or on a drive that is not one of the machine's own."""
+    return bool(start.kind or (start.letter and start.letter not in own))
 
 
 def _own_drives(case: Case) -> set[str]:
@@ -141,6 +220,11 @@ def _words(start: Start) -> str:
     original = start.original.lower()
     renamed = f" (its maker called it {start.original})" if original not in ("", "-", start.name) else ""
     return f"{start.path}{version}{kind}{renamed if start.kind else ''}"
+
+
+def _comma(start: Start) -> str:
+    """What ends the words on a program's kind."""
+    return "," if start.kind else ""
 
 
 def _when(case: Case, time: datetime | None) -> str:
@@ -192,6 +276,8 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
             reasons.append(case.why_none(log) or f"{log} has no event {event}")
     number = sum(1 for _ in case.of("Application-Experience", 500, 505))
     reasons.append(f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only")
+    if prefetch := len(case.facts_of("prefetch")):
+        reasons.append(f"Prefetch has {prefetch:,} programs, all from the volume of Windows")
     drives = sorted({start.letter for start in started if start.letter})
     seen = f" Those recorded ran from {', '.join(drives)}." if drives else ""
     text = f"No program is recorded that ran from a USB disk, and none for imaging.{seen}"

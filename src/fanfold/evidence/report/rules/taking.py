@@ -10,6 +10,7 @@ from fanfold.evidence.tables import short_log
 
 _ENDS = (13, 1074, 6006)
 _CLOSE = timedelta(minutes=1)
+_NOTED = (("started", "began"), ("finished", "ended"))
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -21,9 +22,21 @@ def _answer(case: Case) -> Iterator[Finding]:
     shown = Record(short_log(last["path"]), last["last_record_id"], last["newest_time"], 0, "", "", {})
     what = "The image was" if case.container else "The logs were"
     text = f"{what} not taken before {case.clock.full(last['newest_time'])}, the last record."
-    yield Finding("taking.not_before", text, "shown", last["newest_time"], [shown], details=[*_header(case)])
+    yield Finding(
+        "taking.not_before", text, "shown", last["newest_time"], [shown], details=[*_header(case), *_noted(case)]
+    )
     yield from _span(case, shown)
     yield _running(case)
+
+
+def _noted(case: Case) -> Iterator[Finding]:
+    """What the imaging program has noted beside the image."""
+    notes = case.container.get("sidecar") or {}
+    times = [f"{what} {notes[key].replace('T', ' ')}" for key, what in _NOTED if notes.get(key)]
+    if times:
+        text = f"The notes beside the image say that making it {' and '.join(times)}, without a zone."
+        yield Finding("taking.notes", text, "possible", files=[notes["file"]],
+                      reason="by the clock of the machine that made it, in a zone that is not noted")  # fmt: skip
 
 
 def _header(case: Case) -> Iterator[Finding]:
