@@ -54,6 +54,7 @@ SCHEMA = pa.schema(
         pa.field("volumes", pa.list_(pa.struct([
             ("name", pa.string()), ("start", pa.int64()), ("bytes", pa.int64()),
             ("kind", pa.string()), ("system", pa.string()), ("label", pa.string()),
+            ("created", pa.timestamp("us", "UTC")),  # of shadow copies
         ]))),
         pa.field("segments", pa.list_(pa.struct([
             ("uri", pa.string()), ("bytes", pa.int64()), ("version", pa.string()),
@@ -110,7 +111,7 @@ class Containers:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same files would give other units."""
-        return {"units": "3"}
+        return {"units": "4"}
 
     def open(self) -> "Listing":
         """Nothing needs to be set up."""
