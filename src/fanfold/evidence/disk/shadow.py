@@ -137,7 +137,8 @@ def _listed(medium: Medium, start: int, size: int, copy: Copy) -> "npt.NDArray[A
     chain = _chain(medium, start, size, copy.blocks, _LIST)
     parts = [np.frombuffer(block, _LISTED, room, _FIRST) for block in chain]
     every: npt.NDArray[Any] = np.concatenate([np.empty(0, _LISTED), *parts])
-    used: npt.NDArray[Any] = every[(every["flags"] & _UNUSED) == 0]
+    is_there = (every["at"] | every["from"] | every["place"]) != 0  # the rest of a block is zeros
+    used: npt.NDArray[Any] = every[is_there & ((every["flags"] & _UNUSED) == 0)]
     return used
 
 
