@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from evtx import PyEvtxParser
-from scans import records, rows, scan
+from scans import killed, records, rows, scan
 
+from commands import FANFOLD
 from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
 from event_logs import events, log_bytes, total
@@ -150,6 +151,42 @@ def test_a_copy_that_is_read_last_has_its_records(tmp_path: Path, database: str)
     assert records(database, "origin") == {("live",): LIVE, ("shadow",): 40, ("deleted",): 250}
     assert {name: count for name, count, _ in tables.totals(database)} == {"mesa.E01": LIVE + 290}
     assert set(records(database, "digest").values()) == {1}
+
+
+def test_two_volumes_with_copies(tmp_path: Path, database: str) -> None:
+    """Each volume has its own copies; what one volume has gets no second row for another."""
+    first = with_copies(security(300), security(310), security(305))
+    second = with_copies(windows_volume("mesa"), security(320), security(315))
+    write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(first, second)))
+    scan(tmp_path / "given", database, *STAGES)
+    mesa = {*range(31002, 31061), 51228, 51229, 51234, 51235}
+    assert of_security(database) == {
+        "p1": set(range(1, 301)),
+        "p2": mesa,
+        "p1@vss2": set(range(301, 306)),
+        "p2@vss2": set(range(306, 316)),
+        "p2@vss1": set(range(316, 321)),
+    }
+    assert set(records(database, "digest").values()) == {1}
+    assert {volume for (volume,) in records(database, "volume")} == {"p1", "p2", "p1@vss2", "p2@vss1", "p2@vss2"}
+
+
+@pytest.mark.parametrize("sign", ["shadow_copies.lance", "_runs/*/receipts/*"])
+def test_a_scan_that_is_killed_goes_on(sign: str, tmp_path: Path, database: str) -> None:
+    """Whenever a scan is killed, the next one leaves each record of each copy once."""
+    states, ids = random_states(2)
+    for number in range(3):
+        file = tmp_path / "shelf" / f"host{number}.E01"
+        write_ewf(file, ewf(mbr(with_copies(states[-1], *states[:-1]))))
+    asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "3", "--no-carve"]
+    killed(asked, database, sign)
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = records(database, "image", "channel", "digest")
+    assert set(found.values()) == {1}
+    mine = Counter(image for image, channel, _ in found if channel == "Security")
+    assert set(mine.values()) == {len(set.union(*ids))}
+    assert len(mine) == 3
 
 
 def random_states(seed: int) -> tuple[list[bytes], list[set[int]]]:
@@ -363,6 +400,20 @@ def test_without_the_extra(tmp_path: Path) -> None:
     assert (done.returncode, "not searched" in done.stderr) == (0, False), done.stderr
     assert records(str(database), "origin")["shadow",] == 20
     assert "What the logs in all" not in command("evidence", "report", database, "--question", "machine").stdout
+
+
+def test_a_worker_without_the_library(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units that a worker cannot read for want of the library are failures, which the next scan tries again."""
+    file = disk(tmp_path, with_copies(windows_volume(), security(320), security(310)))
+    scan(file, database, ["live"], ["shadow"])
+    with monkeypatch.context() as patched:
+        patched.setattr("fanfold.evidence.disk.shadow.is_installed", lambda: False)
+        scan(file, database, ["shadow-older"])
+        (message,) = {failure["message"] for failure in rows(database, "failures")}
+        assert message.startswith("Shadow copies need the extra 'evidence-vss'. Install it with: pip install")
+    scan(file, database, ["shadow-older"])
+    assert rows(database, "failures") == []
+    assert records(database, "volume")["p1@vss1",] == 10
 
 
 def test_the_report_and_the_coverage(tmp_path: Path, database: str) -> None:

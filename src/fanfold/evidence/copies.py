@@ -22,7 +22,7 @@ from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
 from fanfold.evidence.disk.shadow import Changes, Copies, Copy, catalog
 from fanfold.evidence.disk.volumes import SHADOW_COPY, Volume, volumes
-from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER
+from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER, SECTOR
 from fanfold.evidence.opened import Opened
 from fanfold.evidence.units import CONTAINERS, CONTENTS_SCHEMA, COPIES, Place, Units, contents_row, parts_of
 from fanfold.job import Detail, Failure, Item, Opener, key_field
@@ -181,6 +181,8 @@ class VolumeCopies:
         if log.path.startswith("?/"):  # several may have lost their folder
             name = f"{self.key}/{self._name(state.copy)}/mft-{log.inode}/{log.path.rpartition('/')[2]}"
         for unit, start, stop in parts_of(name, size, chosen):
+            if chosen and start:  # a damaged log may have a chunk that begins elsewhere, and ends in this one
+                start -= CHUNK - SECTOR
             yield (
                 unit,
                 Place(
@@ -210,13 +212,10 @@ def _logs(system: FileSystem, newer: _State | None, changes: Changes | None) -> 
 
 
 def _chunks(ranges: Iterable[tuple[int, int]], size: int) -> list[int]:
-    """The numbers of the chunks of a log that have some of these bytes, and of those before them.
-
-    A chunk of a damaged log may begin anywhere, so a change may be in the end of one that begins in the chunk before.
-    """
+    """The numbers of the chunks of a log that have some of these bytes."""
     found: set[int] = set()
     for first, last in ranges:
         if first < size:
             begin, end = (max(0, at - FILE_HEADER) // CHUNK for at in (first, min(last, size - 1)))
-            found.update(range(max(0, begin - 1), end + 1))
+            found.update(range(begin, end + 1))
     return sorted(found)

@@ -177,7 +177,7 @@ def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
         yield f"{log['undecoded']:,} records could not be decoded"
     if log["bad_chunks"]:
         yield f"{log['bad_chunks']:,} of {log['chunks']:,} chunks have a wrong checksum"
-    if log["gaps"] and log["kind"] != "carve" and log["origin"] != "shadow":  # what is carved is of several logs
+    if log["gaps"] and log["kind"] != "carve":  # what is carved is of several logs
         first = log["gaps"][0]
         more = f", and {len(log['gaps']) - 1:,} more gaps" if len(log["gaps"]) > 1 else ""
         yield f"no records between {first['after']:,} and {first['before']:,}{more}"

@@ -172,7 +172,14 @@ class FileSystem:
         return bytes(self._asked(lambda: self.system.open_meta(inode).read_random(offset, length)))
 
     def extents(self, inode: int) -> list[Extent]:
-        """Where a file lies on the disk, part by part. Parts that are in no cluster are left out."""
+        """Where a file lies on the disk, part by part. Parts that are in no cluster are left out.
+
+        Raises Unreadable, and OSError.
+        """
+        found: list[Extent] = self._asked(lambda: self._extents(inode))
+        return found
+
+    def _extents(self, inode: int) -> list[Extent]:
         block = self.system.info.block_size
         found = []
         for attribute in self.system.open_meta(inode):

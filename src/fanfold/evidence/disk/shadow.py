@@ -165,9 +165,9 @@ class Copies:
     """The shadow copies of a volume."""
 
     def __init__(self, medium: Medium, start: int, size: int) -> None:
-        """Raises Unreadable if the library is not there or cannot read them, and OSError."""
-        if not is_installed():
-            raise Unreadable(f"Shadow copies need the extra 'evidence-vss'. Install it with: {INSTALL}")
+        """Raises Unreadable if the library cannot read them, and OSError if it is not there, or a file has an error."""
+        if not is_installed():  # an OSError, since a later scan may find it
+            raise OSError(f"Shadow copies need the extra 'evidence-vss'. Install it with: {INSTALL}")
         self.file = _Volume(medium, start, size)
         self.lock = threading.Lock()
         self._volume = importlib.import_module("pyvshadow").volume()
