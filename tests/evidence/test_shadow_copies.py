@@ -79,6 +79,17 @@ def undeleted(volume: bytes, name: str) -> bytes:
     return bytes(changed)
 
 
+def cut_off(volume: bytes, name: str, size: int) -> bytes:
+    """A volume in which a log is shorter. Its clusters remain its own."""
+    system = file_system(volume)
+    (found,) = [one for one in system.logs() if not isinstance(one, str) and one.path.endswith(f"/{name}.evtx")]
+    attribute, changed = system.content(found.inode), bytearray(volume)
+    (table, *_) = system.extents(0)
+    at = volume.index(attribute, table.at + found.inode * system.record_size)
+    struct.pack_into("<QQ", changed, at + 48, size, size)  # how much there is, and how much of it was written
+    return bytes(changed)
+
+
 def disk(tmp_path: Path, volume: bytes, per_segment: int = 1 << 30) -> Path:
     """An EnCase image of a disk with a volume."""
     return write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(volume), per_segment=per_segment))[0]
@@ -174,10 +185,10 @@ def test_two_volumes_with_copies(tmp_path: Path, database: str) -> None:
 @pytest.mark.parametrize("sign", ["shadow_copies.lance", "_runs/*/receipts/*"])
 def test_a_scan_that_is_killed_goes_on(sign: str, tmp_path: Path, database: str) -> None:
     """Whenever a scan is killed, the next one leaves each record of each copy once."""
-    states, ids = random_states(2)
-    for number in range(3):
+    states = random_states(2)
+    for number in range(2):
         file = tmp_path / "shelf" / f"host{number}.E01"
-        write_ewf(file, ewf(mbr(with_copies(states[-1], *states[:-1]))))
+        write_ewf(file, ewf(mbr(with_copies(states[-1][0], *(volume for volume, _, _ in states[:-1])))))
     asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "3", "--no-carve"]
     killed(asked, database, sign)
     done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
@@ -185,12 +196,15 @@ def test_a_scan_that_is_killed_goes_on(sign: str, tmp_path: Path, database: str)
     found = records(database, "image", "channel", "digest")
     assert set(found.values()) == {1}
     mine = Counter(image for image, channel, _ in found if channel == "Security")
-    assert set(mine.values()) == {len(set.union(*ids))}
-    assert len(mine) == 3
+    assert set(mine.values()) == {len(set().union(*(ids for _, ids, _ in states)))}
+    assert len(mine) == 2
 
 
-def random_states(seed: int) -> tuple[list[bytes], list[set[int]]]:
-    """States of a volume whose log Security is written to, cleared and moved on; and the ids that each has."""
+def random_states(seed: int) -> "list[tuple[bytes, set[int], bool]]":
+    """States of a volume: its log Security is written to and cleared, and its log Setup comes and goes.
+
+    With each, the ids that Security has, and whether Setup is there.
+    """
     some = random.Random(seed)
     found = []
     first, count = 1, 50
@@ -201,24 +215,40 @@ def random_states(seed: int) -> tuple[list[bytes], list[set[int]]]:
         elif what == "cleared":
             first, count = first + count, some.randrange(1, 200)
         volume, ids = written(count, first)
-        found.append((undeleted(volume, "Setup") if some.random() < 0.5 else volume, ids))
-    return [volume for volume, _ in found], [ids for _, ids in found]
+        has_setup = some.random() < 0.4
+        found.append((undeleted(volume, "Setup") if has_setup else volume, ids, has_setup))
+    return found
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_record_of_every_state(seed: int, tmp_path: Path, database: str) -> None:
     """Whatever happened to a log between the copies, each of its records is there once, in the newest that has it."""
-    states, ids = random_states(seed)
-    *copies, live = states
-    scan(disk(tmp_path, with_copies(live, *copies)), database, *STAGES)
+    *copies, (live, _, _) = states = random_states(seed)
+    scan(disk(tmp_path, with_copies(live, *(volume for volume, _, _ in copies))), database, *STAGES)
+    names = [*(f"p1@vss{number}" for number in range(1, len(states))), "p1"]
     wanted: dict[str | None, set[int]] = {}
     known: set[int] = set()
-    for number in range(len(states), 0, -1):
-        if new := ids[number - 1] - known:
-            wanted["p1" if number == len(states) else f"p1@vss{number}"] = new
+    for name, (_, ids, _) in zip(reversed(names), reversed(states), strict=True):
+        if new := ids - known:
+            wanted[name] = new
         known |= new
     assert of_security(database) == wanted
+    with_setup = [name for name, (_, _, has_setup) in zip(names, states, strict=True) if has_setup]
+    (place,) = {(volume, origin) for channel, volume, origin in records(database, "channel", "volume", "origin")
+                if channel == "Setup"}  # fmt: skip
+    newest = with_setup[-1] if with_setup else "p1"
+    assert place == (newest, "shadow" if "@" in newest else "live" if with_setup else "deleted")
     assert set(records(database, "digest").values()) == {1}
+
+
+def test_a_log_that_was_cut_off_between_copies(tmp_path: Path, database: str) -> None:
+    """A log that became shorter, while its blocks stayed as they were, is read as the older copy has it."""
+    whole, ids = written(300)
+    short = cut_off(whole, "Security", 4096 + 2 * 65536)
+    scan(disk(tmp_path, with_copies(short, whole, short, short)), database, ["live"], ["shadow"], ["shadow-older"])
+    found = of_security(database)
+    assert found["p1"] | found["p1@vss1"] == ids
+    assert 50 < len(found["p1"]) < 150
 
 
 def test_what_has_not_changed_is_not_listed_again(tmp_path: Path, database: str) -> None:
