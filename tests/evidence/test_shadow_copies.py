@@ -19,7 +19,7 @@ from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, 
 from event_logs import events, log_bytes, total
 from fanfold.evidence import tables
 from fanfold.evidence.disk.ewf import Ewf
-from fanfold.evidence.disk.ntfs import FileSystem
+from fanfold.evidence.disk.ntfs import Extent, FileSystem
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.shadow import Changes, Copies, catalog
 from shadow_copies import BLOCK, HEADER, created, with_copies
@@ -310,6 +310,20 @@ def test_the_library_and_the_changes_agree() -> None:
         }
         assert differing == blocks
         assert differing
+
+
+def test_changes_of_a_file() -> None:
+    """The bytes of a file that lie in a block that has changed; all up to there, if they are compressed."""
+    state = bytearray(windows_volume())
+    state[10 * BLOCK] ^= 1
+    medium = Raw([in_memory("volume", with_copies(windows_volume(), bytes(state), windows_volume()))])
+    changes = Changes(medium, 0, medium.size, *catalog(medium, 0, medium.size)[0])
+    assert changes.blocks.tolist() == [10]
+    assert changes.of([Extent(4096, 9 * BLOCK + 512, 2 * BLOCK, False)]) == [
+        (4096 + BLOCK - 512, 4096 + 2 * BLOCK - 513)
+    ]
+    assert changes.of([Extent(4096, 9 * BLOCK + 512, 2 * BLOCK, True)]) == [(0, 4096 + 2 * BLOCK - 1)]
+    assert changes.of([Extent(0, 8 * BLOCK, 2 * BLOCK, False), Extent(2 * BLOCK, 11 * BLOCK, BLOCK, True)]) == []
 
 
 # Damage

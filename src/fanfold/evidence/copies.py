@@ -167,7 +167,10 @@ class VolumeCopies:
         """
         if newer is None or newer.copy.number == len(self.found):
             return None
-        return Changes(self.medium, self.volume.start, self.volume.size, copy, newer.copy)
+        try:
+            return Changes(self.medium, self.volume.start, self.volume.size, copy, newer.copy)
+        except Unreadable:  # though the library can read it
+            return None
 
     def _log(
         self, state: _State, newer: _State | None, changes: Changes | None, log: FoundLog

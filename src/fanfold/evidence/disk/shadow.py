@@ -122,8 +122,8 @@ class Changes:
         for extent in extents:
             stop = extent.at + extent.length
             first, behind = np.searchsorted(self.blocks, [extent.at // BLOCK, -(-stop // BLOCK)])
-            if extent.is_packed and first < behind:  # which of its bytes they are is not known
-                found.append((extent.start, extent.start + extent.length - 1))
+            if extent.is_packed and first < behind:  # it may be a later piece of what was compressed as one
+                found.append((0, extent.start + extent.length - 1))
                 continue
             moved = extent.start - extent.at
             for block in self.blocks[first:behind].tolist():
