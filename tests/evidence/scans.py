@@ -9,6 +9,7 @@ from typing import Any
 import fanfold
 from fanfold.evidence import Evidence, tables
 from fanfold.evidence.containers import Containers
+from fanfold.evidence.copies import ShadowCopies
 from faults import wait_for
 from helpers import Here
 
@@ -16,10 +17,16 @@ STAGES = (["live"], ["deleted"], ["carved", "verify"])
 
 
 def scan(source: object, database: str, *stages: list[str]) -> list[fanfold.Report]:
-    """All runs of a scan: that of the containers, then one for each group of stages; all in one, if none is named."""
+    """All runs of a scan: that of the containers, then one for each group of stages; all in one, if none is named.
+
+    Shadow copies are listed before a stage of theirs.
+    """
     given = source if isinstance(source, list) else [str(source)]
+    copies = [(ShadowCopies(), [database])] if ["shadow"] in stages else []
     reports = []
-    for job, addresses in ((Containers(), given), *((Evidence(), [database, *some]) for some in stages or ([],))):
+    for job, addresses in (
+        (Containers(), given), *copies, *((Evidence(), [database, *some]) for some in stages or ([],))
+    ):  # fmt: skip
         run = fanfold.run(job, source=addresses, database=database, executor=Here())
         for _ in run:
             pass

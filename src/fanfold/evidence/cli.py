@@ -20,11 +20,13 @@ from fanfold.errors import SourceMismatch, UsageError
 from fanfold.evidence import Evidence, show, tables, verification
 from fanfold.evidence import extract as extraction
 from fanfold.evidence.containers import Containers
+from fanfold.evidence.copies import ShadowCopies
 from fanfold.evidence.coverage import logs
+from fanfold.evidence.disk import shadow
 from fanfold.evidence.report.case import load, machines
 from fanfold.evidence.report.exports import timesketch
 from fanfold.evidence.report.report import QUESTIONS, made
-from fanfold.evidence.units import quoted
+from fanfold.evidence.units import OLDER, quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
 from fanfold.storage import absolute, is_url
@@ -32,6 +34,8 @@ from fanfold.storage import absolute, is_url
 app = App(name="evidence")
 _DOES = {
     ("live",): "Reading the logs, and the files beside them.",
+    ("shadow",): "Reading the logs in the newest shadow copy of each volume.",
+    (OLDER,): "Reading the logs in older shadow copies.",
     ("deleted",): "Reading the logs that were deleted.",
     ("carved",): "Looking for logs in all bytes of the disks.",
     ("verify",): "Verifying each disk image.",
@@ -49,6 +53,10 @@ class ScanOptions:
     carve: Annotated[bool, Parameter(help="Look for event logs in all bytes of a disk image, free space included.")] = (
         True
     )
+    shadow_copies: Annotated[
+        Literal["all", "newest", "none"],
+        Parameter(help="Read the logs in all shadow copies of a volume, in the newest one, or in none."),
+    ] = "all"
     verify: Annotated[bool, Parameter(help="Verify each disk image: its chunks, and the digests of the whole.")] = True
     on: str = field(default="local", metadata=RunOptions.__dataclass_fields__["on"].metadata)
     task_size: int = field(default=100, metadata=PlanOptions.__dataclass_fields__["task_size"].metadata)
@@ -59,7 +67,8 @@ class ScanOptions:
     def stages(self) -> list[list[str]]:
         """The stages of units, in the order in which they are read; those together are read side by side."""
         last = [stage for stage, wanted in (("carved", self.carve), ("verify", self.verify)) if wanted]
-        return [["live"], ["deleted"], *([last] if last else [])]
+        copies = {"all": [["shadow"], [OLDER]], "newest": [["shadow"]], "none": []}[self.shadow_copies]
+        return [["live"], *copies, ["deleted"], *([last] if last else [])]
 
 
 def run(
@@ -94,6 +103,13 @@ def run(
             f"{database} holds the evidence of {error.args[1]}, and {error.args[2]} is not inside it. "
             f"Scan all in one command (fanfold evidence scan SOURCE SOURCE {database}), or into another database."
         ) from error
+    unsearched: list[tuple[str, str]] = []
+    if options.shadow_copies != "none" and tables.stages(database) and tables.copies(database):
+        if shadow.is_installed():
+            shown.note("Listing what is in shadow copies.")
+            codes.append(done(ShadowCopies(), [database], options.task_size))
+        else:
+            unsearched = tables.unsearched(database)
     there = tables.stages(database)
     for stages in options.stages():
         if found := [stage for stage in stages if stage in there]:
@@ -101,7 +117,7 @@ def run(
             codes.append(done(Evidence(), [database, *found], units_of_a_task(there, found, options.task_size)))
     if there:
         show.failures(tables.failures(database), database)
-        codes.append(show.problems(tables.problems(database)))
+        codes.append(show.problems([*unsearched, *tables.problems(database)]))
         show.machines(tables.totals(database))
         shown.note(f"To read what the records show: fanfold evidence report {database}")
     else:
@@ -221,6 +237,8 @@ def coverage(database: Database, /, *, json: Json = False) -> int:
     For example: `fanfold evidence coverage db`
     """
     show.coverage(logs(tables.units(database)), json)
+    for image, sentence in () if json else tables.unsearched(database):
+        shown.note(f"{shown.printable(image)}: {sentence}")
     return 0
 
 
@@ -261,12 +279,12 @@ def extract(
     *,
     to: Annotated[Path, Parameter(help="The folder to write to: a new or an empty one.")],
     origin: Annotated[
-        list[Literal["live", "deleted", "carved"]],
+        list[Literal["live", "shadow", "deleted", "carved"]],
         Parameter(help="Only logs of this origin; repeat the flag for several."),
     ]
     | None = None,
 ) -> int:
-    """Write logs as .evtx files for other tools: also those that were deleted, or found in free space.
+    """Write logs as .evtx files for other tools: also those of shadow copies, deleted ones, and those of free space.
 
     For example: `fanfold evidence extract db --to logs --origin carved`
     """

@@ -57,6 +57,7 @@ SCHEMA = pa.schema(
         pa.field("volumes", pa.list_(pa.struct([
             ("name", pa.string()), ("start", pa.int64()), ("bytes", pa.int64()),
             ("kind", pa.string()), ("system", pa.string()), ("label", pa.string()),
+            ("created", pa.timestamp("us", "UTC")),  # of shadow copies
         ]))),
         pa.field("sidecar", pa.string()),  # JSON: what the imaging program has noted in a file of its own
         pa.field("segments", pa.list_(pa.struct([
@@ -114,7 +115,7 @@ class Containers:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same files would give other units."""
-        return {"units": "4"}
+        return {"units": "5"}
 
     def open(self) -> "Listing":
         """Nothing needs to be set up."""

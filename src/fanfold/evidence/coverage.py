@@ -29,6 +29,8 @@ def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
     # A full log starts again at its beginning, so a gap in one unit may be filled by another.
     ranges = merged((one["first"], one["last"]) for unit in units for one in unit["id_ranges"])
     gaps = [{"after": one[1], "before": other[0]} for one, other in pairwise(ranges)]
+    if log["origin"] == "shadow":  # what newer logs have is left out of it
+        gaps = []
     times = [unit[name] for unit in units for name in ("first_time", "last_time") if unit[name]]
     return log | {
         "first_record_id": ranges[0][0] if ranges else None,

@@ -1,11 +1,15 @@
-"""The units of a disk image: its event logs (deleted ones, too), all of its bytes to carve, and its verification."""
+"""The units of a disk image: its event logs (deleted ones, too), all of its bytes to carve, and its verification.
+
+Those of its shadow copies are listed by a job of its own: see copies.py.
+"""
 
 from collections.abc import Iterator, Sequence
 
 from fanfold.evidence import facts
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
-from fanfold.evidence.disk.volumes import Volume, volumes
+from fanfold.evidence.disk.shadow import catalog
+from fanfold.evidence.disk.volumes import SHADOW_COPY, Volume, volumes
 from fanfold.evidence.units import Place, parts_of
 
 CARVED = 256 << 20
@@ -24,19 +28,32 @@ class Disk:
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """The units, with their keys. `volumes` and `problems` are complete when all were taken."""
+        found: list[Volume] = []
         try:
-            self.volumes = volumes(self.medium)
+            found = volumes(self.medium)
         except Unreadable as error:
             self.problems.append(str(error))
         else:
-            if not self.volumes:
+            if not found:
                 self.problems.append("It has no partition table, and no file system that is known.")
-        for volume in self.volumes:
+        for volume in found:
+            self.volumes += [volume, *self._copies(volume)]
             yield from self._logs(volume)
         yield from self._parts()
         whole = Place(container=self.key, kind="verify", size=self.medium.size, image=self.key,
                       start=0, stop=self.medium.end, origin=None)  # fmt: skip
         yield f"{self.key}/verify", whole
+
+    def _copies(self, volume: Volume) -> Iterator[Volume]:
+        """The shadow copies of a volume."""
+        if volume.system != "NTFS":
+            return
+        found, wrong = catalog(self.medium, volume.start, volume.size)
+        if wrong:
+            self.problems.append(f"{volume.name} has a damaged catalog of shadow copies: {wrong}.")
+        for copy in found:
+            name = f"{volume.name}@vss{copy.number}"
+            yield volume._replace(name=name, kind=SHADOW_COPY, label="", created=copy.created)
 
     def _logs(self, volume: Volume) -> Iterator[tuple[str, Place]]:
         """The event logs of a volume."""

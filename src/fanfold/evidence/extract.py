@@ -1,6 +1,7 @@
 """Writes the logs of a database as event logs that any tool reads, those that were deleted or carved included.
 
 DIR/mesa.E01/p2/Windows/System32/winevt/Logs/Security.evtx
+DIR/mesa.E01/p2@vss1/Windows/System32/winevt/Logs/Security.evtx   chunks with something that the log has no longer
 DIR/mesa.E01/p2!deleted/mft-48211/Security.evtx
 DIR/mesa.E01/carved/Security.evtx                            every chunk of this channel that no log has
 """
@@ -61,7 +62,8 @@ def extract(database: str, folder: Path, origins: Sequence[str]) -> Iterator[Ext
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"There is something in {folder} already. Choose a folder that is new or empty.")
-    units = Units.open([database, *(origins or STAGES[:-1])])
+    stages = [stage for stage in STAGES[:-1] if not origins or stage.removesuffix("-older") in origins]
+    units = Units.open([database, *stages])
     writer, opened = Writer(folder), Opened()
     for item in units.list(frozenset()):
         count, why = 0, ""
@@ -80,10 +82,9 @@ def _chunks(item: Item, units: Units, opened: Opened) -> Iterator[tuple[Path, Ch
     log = item.key.rpartition("#")[0]
     parts = Parts(item, units, opened, {"read": 0.0})
     for chunk, frames in chunks_in(parts):
-        if place.kind != "carve":
-            yield _safe(log), chunk
-        elif any(parts.are_new(frames)):
-            yield _safe(f"{place.container}/carved/{_channel(chunk)}.evtx"), chunk
+        if (place.kind == "carve" or place.copy) and not any(parts.are_new(frames)):
+            continue
+        yield _safe(f"{place.container}/carved/{_channel(chunk)}.evtx" if place.kind == "carve" else log), chunk
 
 
 def _channel(chunk: Chunk) -> str:

@@ -2,7 +2,7 @@
 
 import zipfile
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BufferedReader
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ import numpy.typing as npt
 from fanfold.evidence.disk import open_medium
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem
+from fanfold.evidence.disk.shadow import Copies
 from fanfold.evidence.eventlog.chunks import CHUNK_MAGIC
 from fanfold.evidence.files import Ranges, segment_file
-from fanfold.evidence.units import STAGES, Place, Units, place_of
+from fanfold.evidence.units import Place, Units, place_of
 from fanfold.job import Item
 
 
@@ -25,7 +26,8 @@ class Opened:
         self._container: tuple[str, ...] = ()
         self._archive: zipfile.ZipFile | None = None
         self._medium: Medium | None = None
-        self._systems: dict[int, FileSystem] = {}
+        self._systems: dict[tuple[int, int], FileSystem] = {}
+        self._copies: dict[int, Copies] = {}
         self._taken: list[_Extent] | None = None
         self._known: dict[tuple[str, ...], npt.NDArray[np.uint64]] = {}
 
@@ -46,18 +48,26 @@ class Opened:
 
     def system(self, item: Item, source: Units) -> FileSystem:
         """The file system that a unit lies in. Raises OSError, and Unreadable."""
-        medium, start = self.medium(item, source), place_of(item).volume_start
-        if start not in self._systems:
-            self._systems[start] = FileSystem(medium, start)
-        return self._systems[start]
+        return self._system(self.medium(item, source), place_of(item))
+
+    def _system(self, medium: Medium, place: Place) -> FileSystem:
+        """The file system at a place. Of those in shadow copies, only the last one is kept."""
+        start, copy = place.volume_start, place.copy
+        if (start, copy) not in self._systems:
+            if copy:
+                if start not in self._copies:
+                    self._copies[start] = Copies(medium, start, place.volume_size)
+                self._systems = {key: system for key, system in self._systems.items() if not key[1]}
+                medium, start = self._copies[start].medium(copy), 0
+            self._systems[place.volume_start, copy] = FileSystem(medium, start)
+        return self._systems[place.volume_start, copy]
 
     def known(self, item: Item, source: Units) -> npt.NDArray[np.uint64]:
         """The digests, sorted, of the records that units of earlier stages had on the same disk."""
         place = self._turned_to(item)
-        earlier: Sequence[str] = STAGES[: STAGES.index(place.stage)]
-        key = (place.container, item.version, place.stage)
+        key = (place.container, item.version, place.stage, f"{place.volume_start}" if place.copy else "")
         if key not in self._known:
-            self._known = {key: source.known(place.image, item.version, earlier)}
+            self._known = {key: source.known(place, item.version)}
         return self._known[key]
 
     def is_in_log(self, item: Item, source: Units, offset: int) -> bool:
@@ -79,9 +89,7 @@ class Opened:
             log = place.volume_start, place.inode
             if place.kind == "log" and log not in seen:
                 seen.add(log)
-                if place.volume_start not in self._systems:
-                    self._systems[place.volume_start] = FileSystem(medium, place.volume_start)
-                system = self._systems[place.volume_start]
+                system = self._system(medium, place)
                 for extent in system.extents(place.inode):
                     yield _Extent(extent.at, extent.length, extent.start, place.inode, system)
 
@@ -90,7 +98,8 @@ class Opened:
         place = place_of(item)
         container = (place.container, place.address, item.version)
         if container != self._container:
-            self._archive, self._medium, self._systems, self._taken = None, None, {}, None
+            self._archive, self._medium, self._taken = None, None, None
+            self._systems, self._copies = {}, {}
             self._container = container
         return place
 

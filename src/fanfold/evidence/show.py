@@ -167,6 +167,8 @@ def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
     """Remarks that matter to anyone who draws conclusions from missing records."""
     if log["problem"]:
         yield log["problem"]
+    if log["origin"] == "shadow":
+        yield "from a shadow copy: what no newer log has"
     if log["origin"] == "deleted":
         yield "was deleted"
     if log["origin"] == "carved":

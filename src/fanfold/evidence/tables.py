@@ -6,9 +6,12 @@ before, and the rows of the old ones remain. A unit without a row is still being
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lance
 import msgspec
@@ -18,8 +21,10 @@ import pyarrow.compute as pc
 import fanfold
 from fanfold.errors import UsageError
 from fanfold.evidence import Evidence
+from fanfold.evidence.disk.shadow import not_searched
+from fanfold.evidence.disk.volumes import SHADOW_COPY
 from fanfold.evidence.names import machine_and_path
-from fanfold.evidence.units import CONTAINERS, CONTENTS, EVENTS, STAGES, quoted
+from fanfold.evidence.units import CONTAINERS, CONTENTS, COPIES, COPIES_CONTENTS, EVENTS, OLDER, quoted
 from fanfold.storage import first_line, is_url
 
 UNITS, FACTS = Evidence.name, f"{Evidence.name}_facts"
@@ -46,11 +51,25 @@ def _why_none(database: str) -> str:
 
 
 def units(database: str, columns: Sequence[str] = (), where: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of all current units, or those that meet a condition; all columns, if none is named."""
+    """The rows of all current units, or those that meet a condition; all columns, if none is named.
+
+    A record that several have counts for the best of them, and is known to others.
+    """
     table, current = table_of(database, UNITS), _current(database)
-    read = list(dict.fromkeys([*(columns or table.schema.names), "container", "version"]))
+    names = columns or table.schema.names
+    copies = Counter(_copies(database, _done(database))["key"].to_pylist() if "records" in names else ())
+    read = list(dict.fromkeys([*names, "key", "container", "version"]))
     for batch in table.to_batches(read, filter=where):
-        yield from batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist()
+        for row in batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist():
+            if count := copies[row["key"]]:
+                row |= {"records": row["records"] - count, "known": row.get("known", 0) + count}
+            yield row
+
+
+def _done(database: str) -> Any:
+    """The current units that were read."""
+    rows = table_of(database, UNITS).to_table(["key", "version", "container"])
+    return _named(rows.filter(pc.is_in(_named(rows, "container"), _current(database)))).combine_chunks()
 
 
 def failures(database: str) -> list[tuple[str, str]]:
@@ -115,17 +134,18 @@ def facts(database: str, image: str) -> list[dict[str, Any]]:
 
 
 def unread(database: str, image: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The paths of an image's units that are listed and have no row, and those that failed, each with its reason."""
-    wanted = f"stage IN ({', '.join(map(quoted, STAGES[:2]))})"
-    listed = table_of(database, CONTENTS).to_table(["key", "version", "unit", "place"], filter=wanted)
-    listed = listed.filter(pc.is_in(_named(listed), _current(database)))
-    rows = table_of(database, UNITS).to_table(["key", "version"]).to_pylist()
-    done = {(row["key"], row["version"]) for row in rows}
-    left = {
-        row["unit"]: json.loads(row["place"]) for row in listed.to_pylist() if (row["unit"], row["version"]) not in done
-    }
-    mine = {unit: place["path"] or unit for unit, place in left.items() if place["image"] == image}
+    """The paths of an image's units that are listed and have no row, and those that failed, each with its reason.
+
+    Units of shadow copies are there only if they failed: see `copies`.
+    """
     failed = _failures(database)
+    keys = {one["key"] for one in failed}
+    left = {**_left(database, CONTENTS, ("live", "deleted")), **_left(database, COPIES_CONTENTS, ("shadow", OLDER))}
+    mine = {
+        unit: place["path"] or unit
+        for unit, place in left.items()
+        if place["image"] == image and (unit in keys or not place["copy"])
+    }
     reasons = [(mine[one["key"]], one["message"]) for one in failed if one["key"] in mine]
     for one in failed:  # files of which not even the beginning could be read have no unit
         machine, path = machine_and_path(one["key"], image)
@@ -133,6 +153,66 @@ def unread(database: str, image: str) -> tuple[list[str], list[tuple[str, str]]]
             mine[one["key"]] = path
             reasons.append((path, one["message"]))
     return list(dict.fromkeys(mine.values())), reasons
+
+
+def _left(database: str, contents: str, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The units of some stages that are listed and have no row: the place of each by its key."""
+    try:
+        table = fanfold.open_table(database, contents)
+    except UsageError:  # nothing is listed there
+        return {}
+    named = ", ".join(map(quoted, stages))
+    listed = table.to_table(["key", "version", "unit", "place"], filter=f"stage IN ({named})")
+    listed = listed.filter(pc.is_in(_named(listed), _current(database)))
+    done = table_of(database, UNITS).to_table(["key", "version"])
+    left = listed.filter(pc.invert(pc.is_in(_named(listed, "unit"), _named(done).combine_chunks())))
+    return {row["unit"]: {"copy": 0} | json.loads(row["place"]) for row in left.to_pylist()}
+
+
+class ShadowCopy(NamedTuple):
+    """A shadow copy on a disk image."""
+
+    image: str
+    volume: str
+    """p2@vss1"""
+    created: datetime | None
+    is_searched: bool
+    """Whether its logs were listed and read, or could not be."""
+
+
+def copies(database: str, image: str = "") -> list[ShadowCopy]:
+    """The shadow copies on a disk image, or on all, in the order of their volumes."""
+    try:
+        listed = set(_named(fanfold.open_table(database, COPIES).to_table(["key", "version"])).to_pylist())
+    except UsageError:  # those of no image are listed
+        listed = set()
+    table = table_of(database, CONTAINERS)
+    wanted = f"key = {quoted(image)}" if image else None
+    found = table.to_table(["key", "version", "volumes"], filter=wanted)
+    rows = [
+        (row["key"], volume, name in listed)
+        for row, name in zip(found.to_pylist(), _named(found).to_pylist(), strict=True)
+        for volume in row["volumes"] or ()
+        if volume["kind"] == SHADOW_COPY
+    ]
+    if not rows:
+        return []
+    try:
+        left = {
+            (place["image"], place["volume"]) for place in _left(database, COPIES_CONTENTS, ("shadow", OLDER)).values()
+        }
+    except UsageError:  # nothing was read
+        left = {(key, volume["name"]) for key, volume, _ in rows}
+    return [
+        ShadowCopy(key, volume["name"], volume["created"], is_listed and (key, volume["name"]) not in left)
+        for key, volume, is_listed in rows
+    ]
+
+
+def unsearched(database: str, image: str = "") -> list[tuple[str, str]]:
+    """The disk images with shadow copies that were not searched, and a sentence on each."""
+    counts = Counter(copy.image for copy in copies(database, image) if not copy.is_searched)
+    return [(name, not_searched(count)) for name, count in counts.items()]
 
 
 def _failures(database: str) -> list[dict[str, Any]]:
@@ -144,12 +224,13 @@ def _failures(database: str) -> list[dict[str, Any]]:
 
 def stages(database: str) -> dict[str, tuple[int, int]]:
     """The stages of all units that are listed, each with the number of its units and their bytes."""
-    try:
-        table = fanfold.open_table(database, CONTENTS)
-    except UsageError:  # nothing has units
-        return {}
-    every = table.to_table(["stage", "bytes"]).group_by("stage").aggregate([("bytes", "count"), ("bytes", "sum")])
-    return {row["stage"]: (row["bytes_count"], row["bytes_sum"]) for row in every.to_pylist()}
+    found: dict[str, tuple[int, int]] = {}
+    for name in (CONTENTS, COPIES_CONTENTS):
+        with suppress(UsageError):  # nothing has units there
+            rows = fanfold.open_table(database, name).to_table(["stage", "bytes"])
+            every = rows.group_by("stage").aggregate([("bytes", "count"), ("bytes", "sum")])
+            found |= {row["stage"]: (row["bytes_count"], row["bytes_sum"]) for row in every.to_pylist()}
+    return found
 
 
 def problems(database: str) -> Iterator[tuple[str, str]]:
@@ -157,12 +238,24 @@ def problems(database: str) -> Iterator[tuple[str, str]]:
     for row in table_of(database, CONTAINERS).to_table(["key", "problems"]).to_pylist():
         for problem in row["problems"] or ():
             yield row["key"], problem
+    yield from problems_of_copies(database)
     try:
         read = list(units(database, ["key", "problem"], "problem IS NOT NULL"))
     except UsageError:  # nothing was read
         return
     for unit in read:
         yield unit["key"], unit["problem"]
+
+
+def problems_of_copies(database: str) -> Iterator[tuple[str, str]]:
+    """What of shadow copies could not be read: a disk image, and a sentence."""
+    try:
+        found = fanfold.open_table(database, COPIES).to_table(["key", "version", "problems"])
+    except UsageError:  # those of no image are listed
+        return
+    for row in found.filter(pc.is_in(_named(found), _current(database))).to_pylist():
+        for problem in row["problems"] or ():
+            yield row["key"], problem
 
 
 def _current(database: str) -> Any:
@@ -181,9 +274,8 @@ def events(
     wanted = list(columns or table.schema.names)
     if unknown := [name for name in wanted if name not in table.schema.names]:
         raise UsageError(f"'{unknown[0]}' is not a column. The columns are: {', '.join(table.schema.names)}.")
-    read_units = table_of(database, UNITS).to_table(["key", "version", "container"])
-    done = _named(read_units.filter(pc.is_in(_named(read_units, "container"), _current(database)))).combine_chunks()
-    copies = _copies(database, done)
+    done = _done(database)
+    copies = _located(_copies(database, done)).combine_chunks()
     read = list(dict.fromkeys([*wanted, "key", "version", "offset"]))
     left, empty = limit, True
     try:
@@ -207,23 +299,29 @@ def events(
         yield pa.RecordBatch.from_pylist([], schema=pa.schema([table.schema.field(name) for name in wanted]))
 
 
-def _copies(database: str, done: Any) -> Any:
+def _copies(database: str, done: Any) -> pa.Table:
     """The records of current units that are on a disk more than once: the unit and the offset of all but one of each.
 
-    Units that are read side by side do not know of each other, so two may have the same record of free space.
+    Units that are read side by side do not know of each other, so two may have the same record: of free space, or of
+    two shadow copies. And shadow copies may have been read after what was deleted, in a later scan.
     """
-    recovered = "origin IN ('deleted', 'carved')"
+    recovered = "origin IN ('shadow', 'deleted', 'carved')"
     if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
-        return pa.array([], pa.string())
+        return pa.table({"key": pa.array([], pa.string()), "offset": pa.array([], pa.uint64())})
     rows = table_of(database, EVENTS).to_table(
-        ["image", "digest", "origin", "key", "version", "offset"], filter=recovered
+        ["image", "digest", "origin", "volume", "key", "version", "offset"], filter=recovered
     )
     rows = rows.filter(pc.is_in(_named(rows), done))
-    # What was deleted comes before what was carved.
-    rows = rows.sort_by([("origin", "descending"), ("key", "ascending"), ("offset", "ascending")])
+    number: Any = pc.struct_field(pc.extract_regex(rows["volume"], r"@vss(?P<number>\d+)$"), "number")
+    rows = rows.append_column("copy", pc.cast(number, pa.int64()))
+    # Shadow copies come first, the newest before the others; what was deleted comes before what was carved.
+    rows = rows.sort_by(
+        [("origin", "descending"), ("copy", "descending"), ("key", "ascending"), ("offset", "ascending")]
+    )
     rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
     first = rows.group_by(["image", "digest"]).aggregate([("row", "min")])["row_min"]
-    return _located(rows.filter(pc.invert(pc.is_in(rows["row"], first)))).combine_chunks()
+    others: pa.Table = rows.filter(pc.invert(pc.is_in(rows["row"], first)))
+    return others.select(["key", "offset"])
 
 
 def _located(rows: "pa.Table | pa.RecordBatch") -> Any:

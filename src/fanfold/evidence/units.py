@@ -2,6 +2,7 @@
 
     containers ──job Containers──▶ containers            a row for each file that was given
                                    containers_contents   a row for each unit in them
+                  ──job ShadowCopies──▶ shadow_copies, shadow_copies_contents: the same, of their shadow copies
                                         │
                                    Units, the source of the job Evidence
 
@@ -9,6 +10,7 @@ Keys tell where a unit lies:
 
     host1/C/Windows/System32/winevt/Logs/System.evtx#0-127     the first 128 chunks of a log
     mesa.E01/p2/Windows/.../System.evtx#0-127                  of a log on the second volume of a disk
+    mesa.E01/p2@vss1/Windows/.../System.evtx#0-127             in the oldest shadow copy of that volume
     mesa.E01/p2!deleted/mft-48211/System.evtx#0-15             of a log that was deleted
     mesa.E01/p2/Windows/System32/config/SYSTEM#facts           of a registry hive
     mesa.E01/carve/00000-00256MiB                              logs anywhere in a part of a disk
@@ -17,7 +19,7 @@ Keys tell where a unit lies:
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -25,6 +27,7 @@ import lance
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from more_itertools import chunked, consecutive_groups
 
 from fanfold.damage import reading
 from fanfold.errors import UsageError
@@ -35,7 +38,8 @@ from fanfold.source.protocol import Changed
 from fanfold.storage import absolute, exists, join
 
 CONTAINERS, CONTENTS = "containers", "containers_contents"
-"""The tables that units are listed from."""
+COPIES, COPIES_CONTENTS = "shadow_copies", "shadow_copies_contents"
+"""The tables that units are listed from, the second two those of shadow copies."""
 UNITS, EVENTS = "evidence", "evidence_events"
 """The tables of units that were read, and of their records."""
 GROUP = 128
@@ -77,9 +81,15 @@ class Place:
     """The number of the log in an archive."""
     volume: str | None = None
     origin: str | None = "live"
-    """`live`, `deleted` or `carved`; None if the unit has no records."""
+    """`live`, `shadow`, `deleted` or `carved`; None if the unit has no records."""
     volume_start: int = 0
     """Where the volume begins: bytes of the disk."""
+    volume_size: int = 0
+    """Bytes of the volume, if the log is in a shadow copy of it."""
+    copy: int = 0
+    """The number of that shadow copy, 1 for the oldest; 0 for none."""
+    newest: int = 0
+    """The number of the newest shadow copy of the volume."""
     inode: int = 0
     """The number of the log in its volume."""
     version: str = ""
@@ -90,6 +100,8 @@ class Place:
     @property
     def stage(self) -> str:
         """When it is read: see `STAGES`."""
+        if self.copy != self.newest:
+            return OLDER
         return self.origin or self.kind
 
     def to_read(self, version: str) -> Item:
@@ -97,17 +109,23 @@ class Place:
         return Item(self.address, self.size, self.version or version, self.address)
 
 
-STAGES = ("live", "deleted", "carved", "verify")
+OLDER = "shadow-older"
+"""The stage of shadow copies that are not the newest of their volume."""
+STAGES = ("live", "shadow", OLDER, "deleted", "carved", "verify")
 """Units of one stage are read before those of the next: a record that is there already is not added again."""
 
 
-def parts_of(log: str, size: int) -> Iterator[tuple[str, int, int]]:
-    """The units of a log: the key of each, and the bytes in which its chunks begin."""
+def parts_of(log: str, size: int, chosen: Iterable[int] | None = None) -> Iterator[tuple[str, int, int]]:
+    """The units of a log: the key of each, and the bytes in which its chunks begin.
+
+    `chosen`: the numbers of some of its chunks, in order; None for all.
+    """
     chunks = max(1, -(-(size - FILE_HEADER) // CHUNK))  # the last one may be cut short
-    for first in range(0, chunks, GROUP):
-        last = min(first + GROUP, chunks) - 1
-        start = FILE_HEADER + first * CHUNK if first else 0  # a log without a header begins with a chunk
-        yield f"{log}#{first}-{last}", start, size if last + 1 == chunks else FILE_HEADER + (last + 1) * CHUNK
+    for run in consecutive_groups(range(chunks) if chosen is None else chosen):
+        for some in chunked(run, GROUP):
+            first, last = some[0], some[-1]
+            start = FILE_HEADER + first * CHUNK if first else 0  # a log without a header begins with a chunk
+            yield f"{log}#{first}-{last}", start, size if last + 1 == chunks else FILE_HEADER + (last + 1) * CHUNK
 
 
 @dataclass
@@ -145,18 +163,24 @@ class Units:
         return [self.root, *self.stages]
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - units are not files
-        """The units of the containers that are completely listed, in the order of the table."""
-        current = self._current()
+        """The units of the containers that are completely listed, in the order of the tables."""
+        current = self._versions(CONTAINERS)
+        yield from self._listed(CONTENTS, current)
+        if exists(join(self.root, f"{COPIES}.lance")):
+            yield from self._listed(COPIES_CONTENTS, dict(current.items() & self._versions(COPIES).items()))
+
+    def _listed(self, contents: str, current: dict[str, str]) -> Iterator[Item]:
+        """The units in a table that are of the current versions of their containers."""
         chosen = f"stage IN ({', '.join(map(quoted, self.stages))})"
-        rows = self._table(CONTENTS).scanner(filter=chosen, batch_size=_ROWS, batch_readahead=2)
+        rows = self._table(contents).scanner(filter=chosen, batch_size=_ROWS, batch_readahead=2)
         for batch in rows.to_batches():
             for row in batch.to_pylist():
                 if current.get(row["key"]) == row["version"]:
                     yield Item(row["unit"], row["bytes"], row["version"], row["place"])
 
-    def _current(self) -> dict[str, str]:
-        """The version of each container. One without a row is not completely listed."""
-        columns = self._table(CONTAINERS).to_table(["key", "version"]).to_pydict()
+    def _versions(self, name: str) -> dict[str, str]:
+        """The version of each container in a table. One without a row is not completely listed."""
+        columns = self._table(name).to_table(["key", "version"]).to_pydict()
         return dict(zip(columns["key"], columns["version"], strict=True))
 
     def segments(self, container: str, version: str) -> Sequence[Item]:
@@ -179,12 +203,15 @@ class Units:
                 if row["unit"] in read:
                     yield _place(json.loads(row["place"]))
 
-    def known(self, image: str, version: str, origins: Sequence[str]) -> "npt.NDArray[np.uint64]":
-        """The digests of an image's records of these origins, sorted."""
+    def known(self, place: Place, version: str) -> "npt.NDArray[np.uint64]":
+        """The digests, sorted, of an image's records that were read in the stages before that of a unit."""
         if not exists(join(self.root, f"{EVENTS}.lance")):
             return np.empty(0, np.uint64)
-        named = ", ".join(map(quoted, origins))
-        wanted = f"image = {quoted(image)} AND version = {quoted(version)} AND origin IN ({named})"
+        origins = f"origin IN ({', '.join(map(quoted, STAGES[: STAGES.index(place.stage)]))})"
+        if place.stage == OLDER:  # copies of that stage do not know of each other, as they are read side by side
+            newest = f"{(place.volume or '').rpartition('@')[0]}@vss{place.newest}"
+            origins = f"(origin = 'live' OR (origin = 'shadow' AND volume = {quoted(newest)}))"
+        wanted = f"image = {quoted(place.image)} AND version = {quoted(version)} AND {origins}"
         column = self._table(EVENTS).to_table(["digest"], filter=wanted)["digest"]
         return np.unique(column.to_numpy())
 

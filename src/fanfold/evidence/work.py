@@ -177,11 +177,11 @@ class Parts:
         """Whether the chunk at this offset lies, in part, where the disk image is damaged."""
         if not self._is_on_disk:
             return False
-        medium = self.opened.medium(self.item, self.source)
+        if self.place.kind == "carve":
+            return self.opened.medium(self.item, self.source).is_damaged(offset, CHUNK)
+        medium = self.opened.system(self.item, self.source).medium
         if not medium.has_damage:
             return False
-        if self.place.kind == "carve":
-            return medium.is_damaged(offset, CHUNK)
         return any(medium.is_damaged(*place) for place in self._places(offset, offset + CHUNK))
 
     def _places(self, begin: int, end: int) -> Iterator[tuple[int, int]]:

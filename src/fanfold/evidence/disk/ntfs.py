@@ -9,7 +9,7 @@ Format: libyal's "New Technologies File System (NTFS)", sections 5 and 6.
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -112,13 +112,25 @@ class FileSystem:
         self.system = self._asked(lambda: pytsk3.FS_Info(self.image, offset=start))
         self.record_size = _record_size(medium.read_at(start, 512))
         self._records: dict[int, Record | None] = {}
+        self._candidates: dict[int, Record] = {}
 
-    def logs(self) -> "Iterator[FoundLog | str]":
+    @property
+    def medium(self) -> Medium:
+        """What it lies on."""
+        return self.image.medium
+
+    def logs(
+        self, like: "FileSystem | None" = None, differing: Sequence[tuple[int, int]] = ()
+    ) -> "Iterator[FoundLog | str]":
         """The event logs of an NTFS volume; in place of one that cannot be read, a sentence.
+
+        Args:
+            like: A file system whose logs were taken, and whose file table has the same bytes but for some.
+            differing: Those bytes of the file table: the first and the last, for each range.
 
         Raises Unreadable if there is no file table, and OSError if the medium cannot be read.
         """
-        for number, names in sorted(self._named_so().items()):
+        for number, names in sorted(self._named_so(like, differing).items()):
             record = self._record(number)
             if not record or not (name := _best(names)) or not name.text.lower().endswith(".evtx"):
                 continue
@@ -169,12 +181,32 @@ class FileSystem:
         """Bytes of a file."""
         return int(self._asked(lambda: self.system.open_meta(inode)).info.meta.size)
 
+    def content(self, inode: int) -> bytes:
+        """What a file's record says of its content: how much it is, and where it lies. Empty if other records say it.
+
+        Two files of which this is equal have the same content, if the clusters have.
+        """
+        raw = _without_fixups(self.read_at(0, inode * self.record_size, self.record_size), self.record_size)
+        (first,) = struct.unpack_from("<H", raw.ljust(48, b"\0"), 20)
+        for kind, attribute in _whole_attributes(raw, first):
+            _, _, is_elsewhere, name_length, *_ = _ATTRIBUTE.unpack_from(attribute)
+            if kind == _DATA and is_elsewhere and not name_length:
+                return attribute
+        return b""
+
     def read_at(self, inode: int, offset: int, length: int) -> bytes:
         """A part of a file, fewer bytes at its end only. Raises Unreadable, and OSError."""
         return bytes(self._asked(lambda: self.system.open_meta(inode).read_random(offset, length)))
 
     def extents(self, inode: int) -> list[Extent]:
-        """Where a file lies on the disk, part by part. Parts that are in no cluster are left out."""
+        """Where a file lies on the disk, part by part. Parts that are in no cluster are left out.
+
+        Raises Unreadable, and OSError.
+        """
+        found: list[Extent] = self._asked(lambda: self._extents(inode))
+        return found
+
+    def _extents(self, inode: int) -> list[Extent]:
         block = self.system.info.block_size
         found = []
         for attribute in self.system.open_meta(inode):
@@ -197,17 +229,31 @@ class FileSystem:
                 raise self.image.failed from error
             raise Unreadable(" ".join(str(error).split())) from error
 
-    def _named_so(self) -> dict[int, list[_Name]]:
+    def _named_so(self, like: "FileSystem | None", differing: Sequence[tuple[int, int]]) -> dict[int, list[_Name]]:
         """The numbers of the records that may be event logs, with the names of each."""
+        size, end = self.record_size, min(self.size_of(0), self.medium.size)
+        ranges = [(0, end)]
+        if like:
+            ranges = [(first // size * size, min(end, (last // size + 1) * size)) for first, last in differing]
+            self._candidates = dict(like._candidates)
+        for start, stop in ranges:
+            for number in range(start // size, -(-stop // size) if like else 0):
+                self._candidates.pop(number, None)
+            for at in range(start, stop, _STRIDE):
+                self._scan(at, min(_STRIDE, stop - at))
         found: dict[int, list[_Name]] = {}
-        size = self.record_size
-        for at in range(0, min(self.size_of(0), self.image.medium.size), _STRIDE):
-            data = _without_fixups(self.read_at(0, at, _STRIDE), size)
-            for begin in sorted({match.start() // size * size for match in _LOG.finditer(data)}):
-                number = (at + begin) // size
-                if record := _record_of(number, data[begin : begin + size]):
-                    found.setdefault(record.base or number, []).extend(record.names)
+        for number, record in sorted(self._candidates.items()):
+            found.setdefault(record.base or number, []).extend(record.names)
         return found
+
+    def _scan(self, at: int, length: int) -> None:
+        """Look for candidates in a part of the file table."""
+        size = self.record_size
+        data = _without_fixups(self.read_at(0, at, length), size)
+        for begin in sorted({match.start() // size * size for match in _LOG.finditer(data)}):
+            number = (at + begin) // size
+            if record := _record_of(number, data[begin : begin + size]):
+                self._candidates[number] = record
 
     def _record(self, number: int) -> Record | None:
         """A record of the MFT; None if there is none."""
@@ -276,16 +322,22 @@ def _without_fixups(raw: bytes, size: int) -> bytes:
 
 def _attributes(raw: bytes, at: int) -> Iterator[tuple[int, bytes]]:
     """The attributes of a record: the type of each, and its value if it is in the record, else the whole attribute."""
-    while at + 24 <= len(raw):
-        kind, length, is_elsewhere, name_length, name_at, _, _ = _ATTRIBUTE.unpack_from(raw, at)
-        if kind == _END or length < 24 or at + length > len(raw):
-            return
-        attribute = raw[at : at + length]
+    for kind, attribute in _whole_attributes(raw, at):
+        _, _, is_elsewhere, name_length, name_at, _, _ = _ATTRIBUTE.unpack_from(attribute)
         if kind == _DATA:
             yield kind, attribute[name_at : name_at + 2 * name_length]
         elif not is_elsewhere:
             size, begin = struct.unpack_from("<LH", attribute, 16)
             yield kind, attribute[begin : begin + size]
+
+
+def _whole_attributes(raw: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """The attributes of a record: the type of each, and all of its bytes."""
+    while at + 24 <= len(raw):
+        kind, length, *_ = _ATTRIBUTE.unpack_from(raw, at)
+        if kind == _END or length < 24 or at + length > len(raw):
+            return
+        yield kind, raw[at : at + length]
         at += length
 
 

@@ -34,7 +34,7 @@ class Virtual(Unchecked):
         head = file.read(0, 8)
         self.kind = next(kind for signature, kind in SIGNATURES.items() if head.startswith(signature))
         self.name = file.name
-        self._file, self._lock = _Reader(file), threading.Lock()
+        self._file, self._lock = Reader(file), threading.Lock()
         if self.kind == "qcow2":
             _check_clusters(file)
         self._image = self._asked(lambda: _OPEN[self.kind](self._file))
@@ -77,7 +77,7 @@ class Virtual(Unchecked):
                              f"{' '.join(str(error).split())[:200]}") from error  # fmt: skip
 
 
-class _Reader(RawIOBase):
+class Reader(RawIOBase):
     """A file for the libraries."""
 
     def __init__(self, file: SegmentFile) -> None:
@@ -125,7 +125,7 @@ def _library(name: str) -> Any:
         ) from None
 
 
-def _vhd(file: _Reader) -> Any:
+def _vhd(file: Reader) -> Any:
     library = _library("pyvhdi")
     image = library.file()
     image.open_file_object(file)
@@ -134,7 +134,7 @@ def _vhd(file: _Reader) -> Any:
     return image
 
 
-def _vmdk(file: _Reader) -> Any:
+def _vmdk(file: Reader) -> Any:
     image = _library("pyvmdk").handle()
     image.open_file_object(file)
     if parent := image.get_parent_filename():
@@ -143,7 +143,7 @@ def _vmdk(file: _Reader) -> Any:
     return image
 
 
-def _qcow(file: _Reader) -> Any:
+def _qcow(file: Reader) -> Any:
     image = _library("pyqcow").file()
     image.open_file_object(file)
     if parent := image.get_backing_filename():
@@ -151,7 +151,7 @@ def _qcow(file: _Reader) -> Any:
     return image
 
 
-_OPEN: dict[str, Callable[[_Reader], Any]] = {"VHD": _vhd, "VHDX": _vhd, "VMDK": _vmdk, "qcow2": _qcow}
+_OPEN: dict[str, Callable[[Reader], Any]] = {"VHD": _vhd, "VHDX": _vhd, "VMDK": _vmdk, "qcow2": _qcow}
 
 
 def _changes_only(parent: str | None) -> Unreadable:

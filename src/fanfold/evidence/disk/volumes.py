@@ -6,6 +6,7 @@ Formats: "Master boot record" and "Extended boot record" as Windows writes them;
 import struct
 import zlib
 from collections.abc import Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from fanfold.evidence.disk.medium import Medium, Unreadable
@@ -39,6 +40,7 @@ SYSTEMS: tuple[tuple[int, bytes, str], ...] = (
     (0x10040, b"_BHRfS_M", "Btrfs"),
 )
 """File systems and encryptions by the bytes of a volume: an offset, a signature and a name."""
+SHADOW_COPY = "shadow copy"
 _SIGNED = 0x10048  # bytes that `SYSTEMS` looks at
 
 
@@ -46,15 +48,17 @@ class Volume(NamedTuple):
     """A volume of a disk."""
 
     name: str
-    """p1 for the first partition."""
+    """p1 for the first partition, p1@vss1 for its oldest shadow copy."""
     start: int
     """Bytes."""
     size: int
     kind: str
-    """The partition's type: a number, or a GUID; empty if there is no partition table."""
+    """The partition's type: a number, or a GUID; empty if there is no partition table. Or `SHADOW_COPY`."""
     system: str
     """Its file system or encryption; empty if it is not known."""
     label: str = ""
+    created: datetime | None = None
+    """When a shadow copy was made."""
 
 
 def volumes(medium: Medium) -> list[Volume]:

@@ -12,14 +12,14 @@ import msgspec
 from fanfold.errors import UsageError
 from fanfold.evidence import coverage, tables
 from fanfold.evidence.report.clock import Clock
-from fanfold.evidence.tables import short_log
+from fanfold.evidence.tables import ShadowCopy, short_log
 from fanfold.evidence.units import quoted
 
 _COLUMNS = (
     "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
     "computer", "data", "image",
 )  # fmt: skip
-_ORIGINS = ("live", "deleted", "carved")
+_ORIGINS = ("live", "shadow", "deleted", "carved")
 _FORWARDED = "forwardedevents"
 _OF_USER = "ntuser.dat"
 _STEADY = ("system", "security", "application")
@@ -89,6 +89,10 @@ class Case:
     """The paths of logs that are listed and not read: they failed, or the scan was stopped."""
     failures: Sequence[tuple[str, str]] = ()
     """The paths of those that could not be read, each with the reason."""
+    copies: Sequence[ShadowCopy] = ()
+    """The shadow copies on its disk image."""
+    problems: Sequence[str] = ()
+    """What of them could not be read."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -200,6 +204,8 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
         others,
         unread,
         failures,
+        tables.copies(database, image),
+        [problem for key, problem in tables.problems_of_copies(database) if key == image],
     )
 
 

@@ -58,6 +58,8 @@ def reason_of(*records: Record) -> str:
     """Why a sentence on these records is not `shown`; empty if it is."""
     if any(record.origin == "carved" for record in records):
         return "a record was found in free space"
+    if any(record.origin == "shadow" for record in records):
+        return "a record is from a shadow copy"
     if any(record.origin == "deleted" for record in records):
         return "a record is from a log that was deleted"
     return "" if all(record.is_sound for record in records) else "a record lies in a damaged chunk"

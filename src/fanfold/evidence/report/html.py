@@ -131,6 +131,8 @@ def _logs(case: Case) -> str:
             ids = f"{log['first_record_id']:,} to {log['last_record_id']:,}"
             times = " to ".join(_day(case, log[which]) for which in ("first_time", "last_time"))
             origin = "" if log["origin"] == "live" else f" ({log['origin']})"
+            if log["origin"] == "shadow":
+                origin = f" (shadow copy {log['volume']})"
             rows.append(
                 f'<tr><td>{_text(name + origin)}</td><td class="number">{log["records"]:,}</td><td>{ids}</td>'
                 f"<td>{_text(times)}</td><td>{len(log['gaps']) or ''}</td></tr>"

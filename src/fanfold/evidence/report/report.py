@@ -9,10 +9,11 @@ from fanfold.errors import UsageError
 from fanfold.evidence.report.case import Case, load
 from fanfold.evidence.report.findings import Finding, Rule, size_in_words
 from fanfold.evidence.report.rules import RULES
-from fanfold.evidence.tables import by_reason
+from fanfold.evidence.tables import ShadowCopy, by_reason
 
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
+_DATES = 12  # of shadow copies that are listed
 VERSION = "2"
 """Of the rules: it changes when the same records would give other sentences."""
 _REASONS = 3  # for which something was not read, that are named
@@ -59,7 +60,9 @@ class Report:
         records = sum(log["records"] for log in logs)
         bad = sum(log["bad_chunks"] for log in logs)
         undecoded = sum(log["undecoded"] for log in logs)
-        parts = [f"{records:,} records of {len(logs):,} event logs"]
+        # A log counts once for all shadow copies that have it.
+        names = {((log["volume"] or "").partition("@")[0], log["path"], log["origin"]) for log in logs}
+        parts = [f"{records:,} records of {len(names):,} event logs"]
         if bad:
             parts.append(f"{bad:,} chunk{'s' * (bad > 1)} with a wrong checksum")
         if undecoded:
@@ -150,6 +153,20 @@ def _container(case: Case) -> Iterator[str]:
         yield f"The acquirer could not read the sectors {first['first_sector']:,} to {last:,} of the disk."
     yield from _noted(case.facts, row)
     yield from row["problems"] or ()
+    yield from _copies(case)
+    yield from case.problems
+
+
+def _copies(case: Case) -> Iterator[str]:
+    """When the shadow copies of each volume were made."""
+    volumes: dict[str, list[ShadowCopy]] = {}
+    for copy in case.copies:
+        volumes.setdefault(copy.volume.partition("@")[0], []).append(copy)
+    for volume, copies in volumes.items():
+        times = [case.clock.full(copy.created) if copy.created else "at an unknown time" for copy in copies]
+        if len(times) > _DATES:
+            times = [*times[: _DATES - 1], "...", times[-1]]
+        yield f"{volume} has shadow copies ({len(copies):,}), made: {'; '.join(times)}."
 
 
 def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:

@@ -29,6 +29,10 @@ def _answer(case: Case) -> Iterator[Finding]:
     for log in deleted:
         text = f"The log {short_log(log['path'])} was deleted; {log['records']:,} of its records were recovered."
         yield Finding("cleared.deleted", text, "shown", reason=f"from {log['path']}")
+    copied = sum(log["records"] for log in case.logs if log["origin"] == "shadow")
+    if copied:
+        text = f"{copied:,} records that the logs have no longer were found in shadow copies."
+        yield Finding("cleared.copied", text, "shown", reason="shadow copies have the logs as they were before")
     carved = sum(log["records"] for log in case.logs if log["origin"] == "carved")
     if carved:
         text = f"{carved:,} records that no log has were found in the bytes of the disk."

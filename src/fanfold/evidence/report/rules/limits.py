@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fanfold.evidence.disk.shadow import not_searched
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule
 from fanfold.evidence.report.rules.devices import connections
@@ -32,6 +33,9 @@ def _answer(case: Case) -> Iterator[Finding]:
     if accesses:
         reason = f"an access to a file (events 4656 and 4663, {accesses:,} records) is not a copy"
     yield Finding("limit.files", f"Which files were copied{where}.", "cannot be shown", reason=reason)
+    if count := sum(not copy.is_searched for copy in case.copies):
+        yield Finding("limit.copies", "What the logs in all shadow copies held.", "cannot be shown",
+                      reason=not_searched(count).rstrip("."))  # fmt: skip
     yield _intrusion(case)
     yield Finding("limit.person", "Which person it was.", "cannot be shown",
                   reason="logs name accounts, and who uses an account is not recorded")  # fmt: skip
