@@ -204,11 +204,17 @@ def _copies(database: str, done: Any) -> Any:
     if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
         return pa.array([], pa.string())
     rows = table_of(database, EVENTS).to_table(
-        ["image", "digest", "origin", "key", "version", "offset"], filter=recovered
+        ["image", "digest", "origin", "chunk_ok", "key", "version", "offset"], filter=recovered
     )
     rows = rows.filter(pc.is_in(_named(rows), done))
-    # What was deleted comes before what was carved.
-    rows = rows.sort_by([("origin", "descending"), ("key", "ascending"), ("offset", "ascending")])
+    # Of a whole chunk before one that is not; what was deleted before what was carved.
+    order: list[tuple[str, Literal["ascending", "descending"]]] = [
+        ("chunk_ok", "descending"),
+        ("origin", "descending"),
+        ("key", "ascending"),
+        ("offset", "ascending"),
+    ]
+    rows = rows.sort_by(order)
     rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
     first = rows.group_by(["image", "digest"]).aggregate([("row", "min")])["row_min"]
     return _located(rows.filter(pc.invert(pc.is_in(rows["row"], first)))).combine_chunks()

@@ -12,7 +12,7 @@ Format: libyal's "Windows XML Event Log (EVTX) format", sections 2 to 4.
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import NamedTuple
 from zlib import crc32
@@ -111,13 +111,31 @@ def chunks_of(parts: Iterable[bytes], offset: int = 0, stop: int | None = None) 
         held += part
         at = 0
         while (at := _found(held, at)) >= 0 and at + CHUNK <= len(held) and _inside(here + at, stop):
-            yield Chunk.of(here + at, held[at : at + CHUNK])
-            at += CHUNK
+            chunk, at = _chunk_at(held, at, here)
+            yield chunk
         keep = at if at >= 0 else max(0, len(held) - len(held) % SECTOR - SECTOR)
         held, here = held[keep:], here + keep
     while (at := _found(held, 0)) >= 0 and _inside(here + at, stop):
-        yield Chunk.of(here + at, held[at : at + CHUNK])
-        held, here = held[at + CHUNK :], here + at + CHUNK
+        chunk, at = _chunk_at(held, at, here)
+        yield chunk
+        held, here = held[at:], here + at
+
+
+def _chunk_at(data: bytes, at: int, here: int) -> tuple[Chunk, int]:
+    """The chunk at a place of the data, which begin at `here`; and where the next one is looked for.
+
+    Where clusters were written over, another chunk may begin within these 64 KiB: in the free space of a chunk whose
+    checksums are right, or anywhere in one that is wrong. The bytes are then those of the other chunk.
+    """
+    chunk = Chunk.of(here + at, data[at : at + CHUNK])
+    begin = chunk.free if chunk.ok else _CHUNK_HEADER
+    while (begin := chunk.data.find(CHUNK_MAGIC, begin)) >= 0:
+        if begin % SECTOR == 0 and (other := Chunk.of(0, chunk.data[begin:])).header_ok:
+            used = chunk.data[begin : begin + other.free]
+            data_without = chunk.data[:begin] + bytes(len(used)) + chunk.data[begin + len(used) :]
+            return replace(chunk, data=data_without), at + begin
+        begin += 1
+    return chunk, at + CHUNK
 
 
 def _inside(offset: int, stop: int | None) -> bool:
