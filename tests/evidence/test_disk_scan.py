@@ -3,13 +3,10 @@
 import json
 import random
 import re
-import struct
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 from evtx import PyEvtxParser
@@ -18,7 +15,7 @@ from scans import STAGES, killed, records, rows, scan
 from commands import FANFOLD
 from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
-from event_logs import COUNTS, events, log_bytes, total
+from event_logs import COUNTS, events, log_bytes, total, whole_chunks
 from fanfold.evidence.disk.ntfs import _LOG, FileSystem, _without_fixups
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.volumes import volumes
@@ -125,22 +122,6 @@ def test_after_overwriting_every_chunk_that_stands(seed: int, tmp_path: Path, da
     assert len(whole) > 500
     assert {record for record, ok in records(database, "record_id", "chunk_ok") if ok} == whole
     assert set(records(database, "digest").values()) == {1}
-
-
-def whole_chunks(disk: bytes) -> Iterator[bytes]:
-    """Whatever has the signature of a chunk and two checksums that are right, at any sector of a disk."""
-    for at in range(0, len(disk), 512):
-        chunk = disk[at : at + 65536]
-        if chunk[:8] != b"ElfChnk\0":
-            continue
-        free, data_sum = struct.unpack_from("<LL", chunk, 48)
-        head_sum = crc32(chunk[:120] + chunk[128:512])
-        if (
-            512 <= free <= len(chunk)
-            and crc32(chunk[512:free]) == data_sum
-            and chunk[124:128] == head_sum.to_bytes(4, "little")
-        ):
-            yield chunk.ljust(65536, b"\0")
 
 
 def ids_of(log: bytes) -> list[int]:

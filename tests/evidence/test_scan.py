@@ -119,6 +119,8 @@ def failing(file: Path, content: bytes, database: str) -> str:
         ("x.E02", b"EVF\x09\x0d\x0a\xff\x00\x01\x02\x00" + bytes(100), "The first file of this image is missing"),
         ("x.vhdx", b"vhdxfile" + bytes(100), "x.vhdx is damaged, or of a kind that is not known"),
         ("x.zip", b"PK\x03\x04" + bytes(100), "File is not a zip file"),
+        ("y.zip", bytes(100), "File is not a zip file"),
+        ("y.E01", b"EVG\x09\x0d\x0a\xff\x00" + bytes(100), "a disk image by its name, but it does not begin like one"),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value[:9] else "",
 )

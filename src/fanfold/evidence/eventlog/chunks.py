@@ -30,6 +30,8 @@ _CHUNK = struct.Struct("<8s4Q4L")
 _RECORD = struct.Struct("<4sLQQ")
 _SIZE, _DIGEST = struct.Struct("<L"), struct.Struct("<Q")
 _CHUNK_HEADER = 512
+_LISTS = 128  # where the header of a chunk says where its names and its templates are
+_LONGEST_LIST = 4096
 
 
 class Header(NamedTuple):
@@ -180,6 +182,24 @@ def bridged(chunk: Chunk, records: Sequence[Record]) -> Chunk:
     struct.pack_into("<QQ", data, 24, min(ids, default=0), max(ids, default=0))
     struct.pack_into("<L", data, 48, at)
     return Chunk.of(chunk.offset, bytes(data))
+
+
+def without_circles(data: bytes) -> bytes:
+    """A chunk whose lists of names and templates all end. In a damaged one they may be circles, and readers follow them.
+
+    The header says where each of 64 lists of names begins, and each of 32 lists of templates. Whatever is in a list
+    begins with the place of the next one, or 0. A list that does not end is left out: nothing else needs it.
+    """
+    whole = bytearray(data)
+    for at in range(_LISTS, _CHUNK_HEADER, 4):
+        (place,) = _SIZE.unpack_from(data, at)
+        seen: set[int] = set()
+        while 0 < place <= CHUNK - 4 and place not in seen and len(seen) < _LONGEST_LIST:
+            seen.add(place)
+            (place,) = _SIZE.unpack_from(data, place)
+        if 0 < place <= CHUNK - 4:
+            _SIZE.pack_into(whole, at, 0)
+    return bytes(whole)
 
 
 def header_for(chunks: int, next_record_id: int) -> bytes:
