@@ -16,7 +16,7 @@ class Raw(Unchecked):
     kind = "raw"
 
     def __init__(self, files: Sequence[SegmentFile]) -> None:
-        super().__init__(_UNIT)
+        super().__init__()
         self.files = files
         self.starts = [0, *accumulate(file.size for file in files)]
         """Where each file begins, and where the last one ends."""
