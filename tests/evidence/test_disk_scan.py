@@ -196,6 +196,22 @@ def test_a_disk_without_any_table_is_carved(tmp_path: Path, database: str) -> No
     assert container["problems"] == ["It has no partition table, and no file system that is known."]
 
 
+def test_the_holes_of_a_sparse_disk_cost_nothing(tmp_path: Path, database: str) -> None:
+    """Only the parts of a sparse disk that have data are read, whatever its size; a log in the middle is found."""
+    (tmp_path / "given").mkdir()
+    with (tmp_path / "given" / "large.raw").open("wb") as file:
+        for gibibyte in (700, 1500):
+            file.seek(gibibyte << 30)
+            file.write(log_bytes(events(50, first=gibibyte)))
+        file.truncate(2000 << 30)
+    scan(tmp_path / "given", database, *STAGES)
+    assert by_origin(database) == {("carved", None): 100}
+    kinds = Counter(unit["kind"] for unit in rows(database, "evidence"))
+    assert kinds == {"carve": 2, "verify": 1}
+    (result,) = [json.loads(fact["value"]) for fact in rows(database, "evidence_facts")]
+    assert result == {"result": "no stored digest"}
+
+
 @pytest.mark.parametrize("missing", [1, 3])
 def test_a_disk_whose_file_is_missing(missing: int, disk: Path, database: str) -> None:
     """What a missing file does not hold is read, and what it held is told."""

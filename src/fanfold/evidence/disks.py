@@ -6,6 +6,7 @@ from fanfold.evidence import facts
 from fanfold.evidence.disk.folders import logs_in_folders
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
+from fanfold.evidence.disk.raw import strides
 from fanfold.evidence.disk.volumes import SPANNED, WITHOUT_LOGS, Volume, volumes
 from fanfold.evidence.eventlog.chunks import CHUNK
 from fanfold.evidence.units import GROUP, Place, parts_of
@@ -133,8 +134,8 @@ class Disk:
         return f"{self.key}/{volume.name}/{path}#facts", place
 
     def _parts(self) -> Iterator[tuple[str, Place]]:
-        """The whole disk, in parts to carve."""
-        for start in range(0, self.medium.end, CARVED):
+        """The whole disk, in parts to carve, without those that are holes of a sparse file."""
+        for start in strides(self.medium, CARVED):
             stop = min(start + CARVED, self.medium.end)
             yield (
                 f"{self.key}/carve/{start >> 20:05}-{-(-stop >> 20):05}MiB",

@@ -26,6 +26,8 @@ class SegmentFile:
     size: int
     read: Callable[[int, int], bytes]
     """`read(offset, length)`: fewer bytes at the end of the file only. Raises OSError."""
+    path: str = ""
+    """Where it lies on this machine; empty if it does not."""
 
 
 class Damage(NamedTuple):

@@ -185,7 +185,7 @@ def bridged(chunk: Chunk, records: Sequence[Record]) -> Chunk:
 
 
 def without_circles(data: bytes) -> bytes:
-    """A chunk whose lists of names and templates all end. In a damaged one they may be circles, and readers follow them.
+    """A chunk whose lists of names and templates all end. Damaged ones may be circles, and readers follow them forever.
 
     The header says where each of 64 lists of names begins, and each of 32 lists of templates. Whatever is in a list
     begins with the place of the next one, or 0. A list that does not end is left out: nothing else needs it.
