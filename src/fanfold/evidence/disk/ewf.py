@@ -24,6 +24,7 @@ from fanfold.evidence.disk.sections import (
     tables_of,
     unread_sectors,
 )
+from fanfold.evidence.disk.segments import segment_name
 from fanfold.storage import side_by_side
 
 _BLOCK = 512 << 10  # bytes that are read at once, at least
@@ -177,7 +178,7 @@ class Ewf:
         expected = 1
         for index, segment in enumerate(self.segments):
             if segment.number != expected:
-                self.problems.append(f"Number {expected} of the image's files is missing.")
+                self.problems.append(f"Number {expected} of the image's files is missing. {self._to_do(expected)}")
                 runs.append([])
             for table in tables_of(segment, index):
                 if table is None:
@@ -187,7 +188,9 @@ class Ewf:
             expected = segment.number + 1
         ended_by = self.segments[-1].ended_by
         if ended_by == "next":
-            self.problems.append("The image's last file is missing, and with it the stored digests.")
+            self.problems.append(
+                f"The image's last file is missing, and with it the stored digests. {self._to_do(expected)}"
+            )
         every = [table for run in runs for table in run]
         if sum(table.chunks for table in every) == self.geometry.chunks:
             return [*_numbered(every, 0)]
@@ -196,6 +199,11 @@ class Ewf:
         if begin < sum(table.chunks for table in runs[0]):  # more than there can be: one of them is not what it seems
             last = []
         return [*_numbered(runs[0], 0), *_numbered(last, begin)]
+
+    def _to_do(self, number: int) -> str:
+        """What to do about a file that is missing."""
+        first = self.segments[0].file.name
+        return f"Put {segment_name(first, number)} beside {first}, and scan again."
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
         """The chunks that no table names."""

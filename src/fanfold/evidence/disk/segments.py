@@ -19,9 +19,11 @@ from pathlib import Path
 
 from more_itertools import chunked
 
+from fanfold.evidence.disk.sections import SIGNATURE
 from fanfold.job import Item
-from fanfold.source import Several, Source, open_source
+from fanfold.source import Listed, Several, Source, open_source
 from fanfold.source.objects import Objects
+from fanfold.source.web import Web
 from fanfold.storage import absolute, errors_of, is_url, is_web, side_by_side, split_url
 
 PART = "part of another file"
@@ -32,6 +34,7 @@ _LETTERED = re.compile(r"(.+)\.([E-Z][A-Z][A-Z]|[e-z][a-z][a-z])", re.DOTALL)
 _RAW = re.compile(r"(.+)\.(\d{3,4})", re.DOTALL)
 _LAST_NUMBER = 99
 _ASKED_AT_ONCE = 16
+_HEAD = 11  # bytes of a segment's file: its signature, a 1, and its number
 
 
 def place_of_segment(name: str) -> tuple[str, int] | None:
@@ -102,8 +105,11 @@ class Files:
     @classmethod
     def open(cls, addresses: Sequence[str]) -> "Files":
         """The files at these addresses; the segments beside an image's first file belong to it."""
-        every = dict.fromkeys(one for address in addresses for one in with_siblings(address))
-        return cls(Several.of([open_source(address) for address in every]))
+        # A web address is a list of one, which finds the others itself.
+        every = dict.fromkeys(
+            one for address in addresses for one in ([address] if is_web(address) else with_siblings(address))
+        )
+        return cls(Several.of([_with_segments(open_source(address)) for address in every]))
 
     @property
     def parts(self) -> Sequence[Source]:
@@ -170,6 +176,38 @@ class Files:
         return Files(inner) if inner else None
 
 
+class _List(Listed):
+    """Addresses, with the other segments of each image whose first file is among them, whether they are or not."""
+
+    def _addresses(self) -> Iterator[str]:
+        seen: set[str] = set()
+        later: list[str] = []
+        for address in super()._addresses():
+            place = place_of_segment(address.rpartition("/")[2])
+            if place is None:
+                yield address
+            elif place[1] <= 1:
+                yield from _new(with_siblings(address), seen)
+            elif place[1] <= _LAST_NUMBER or place[0].endswith(".raw"):
+                later.append(address)  # the first file may come behind it
+            else:
+                yield from _new([address], seen)
+        yield from _new(later, seen)
+
+
+def _with_segments(source: Source) -> Source:
+    """A list that finds the segments of its images; other sources as they are."""
+    return _List(source.file, source.only) if isinstance(source, Listed) else source
+
+
+def _new(addresses: Iterable[str], seen: set[str]) -> Iterator[str]:
+    """The addresses that were not there before."""
+    for address in addresses:
+        if address not in seen:
+            seen.add(address)
+            yield address
+
+
 def _as_one(items: list[Item]) -> Item:
     """The item for the segments of an image. Its version changes when any of them does."""
     if len(items) == 1:
@@ -184,7 +222,7 @@ def with_siblings(address: str) -> list[str]:
     where = absolute(address)
     folder, _, name = where.rpartition("/")
     place = place_of_segment(name)
-    if place is None or place[1] > 1 or is_web(where) or not (is_url(where) or Path(where).is_file()):
+    if place is None or place[1] > 1 or not (is_url(where) or Path(where).is_file()):
         return [address]
     if is_url(where):
         return _there(folder, name, place[1])
@@ -219,6 +257,8 @@ def _there(folder: str, name: str, first: int) -> list[str]:
 
 
 def _is_there(url: str) -> bool:
+    if is_web(url):
+        return _is_page(url)
     bucket, key = split_url(url)
     with errors_of(url):
         try:
@@ -226,6 +266,19 @@ def _is_there(url: str) -> bool:
         except FileNotFoundError:
             return False
     return True
+
+
+def _is_page(url: str) -> bool:
+    """Whether a server has this segment. Some answer with a page for any address, so the content counts, too."""
+    web, place = Web(), place_of_segment(url.rpartition("/")[2])
+    try:
+        page = web.look(url)
+        head = web.read_at(url, 0, _HEAD, page["size"], page["version"])
+    except OSError:
+        return False
+    if place is None or place[0].endswith(".raw"):
+        return bool(head)
+    return head.startswith(SIGNATURE) and int.from_bytes(head[_HEAD - 2 :], "little") == place[1]
 
 
 def segment_name(first: str, number: int) -> str:
