@@ -11,7 +11,7 @@ Format: libyal's "Windows XML Event Log (EVTX) format", sections 2 to 4.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import NamedTuple
@@ -182,6 +182,35 @@ def bridged(chunk: Chunk, records: Sequence[Record]) -> Chunk:
     struct.pack_into("<QQ", data, 24, min(ids, default=0), max(ids, default=0))
     struct.pack_into("<L", data, 48, at)
     return Chunk.of(chunk.offset, bytes(data))
+
+
+def without(chunk: Chunk, digests: Collection[int]) -> Chunk:
+    """A chunk that lacks some of its records, with checksums that fit.
+
+    The bytes of a record stay where they are, since others may use its templates: the record before it takes them in.
+    If none is before it, it is an empty one.
+    """
+    data, before = bytearray(chunk.data), None
+    for record in records_of(chunk):
+        if record.digest not in digests:
+            before = record
+        elif before and before.offset + before.size == record.offset:
+            before = before._replace(size=before.size + record.size)
+            for at in (before.offset + 4, before.offset + before.size - 4):
+                _SIZE.pack_into(data, at, before.size)
+        else:
+            data[record.offset + _RECORD.size] = 0  # the end of its content
+    return Chunk.of(chunk.offset, _sealed(data))
+
+
+def _sealed(data: bytearray) -> bytes:
+    """A chunk with checksums that fit."""
+    (free,) = _SIZE.unpack_from(data, 48)
+    free = free if _CHUNK_HEADER <= free <= CHUNK else CHUNK
+    _SIZE.pack_into(data, 48, free)
+    _SIZE.pack_into(data, 52, crc32(data[_CHUNK_HEADER:free]))
+    _SIZE.pack_into(data, 124, crc32(data[128:_CHUNK_HEADER], crc32(data[:120])))
+    return bytes(data)
 
 
 def without_circles(data: bytes) -> bytes:
