@@ -14,7 +14,7 @@ import pytest
 from scans import killed, records, rows, scan
 
 import fanfold
-from commands import FANFOLD
+from commands import FANFOLD, on_terminal
 from commands import fanfold as command
 from event_logs import COUNTS, events, log_bytes, total, write_log
 from fanfold.evidence import Evidence
@@ -406,6 +406,27 @@ def test_coverage_says_what_is_missing(tmp_path: Path, database: str) -> None:
     for remark in ("no records between 5 and 10", "1 of 1 chunks have a wrong checksum", "was in use"):
         assert remark in text
     assert "1 more logs have no record." in done.stderr
+
+
+def test_coverage_on_a_narrow_terminal(tmp_path: Path, database: str) -> None:
+    """Where a table has no room, each log has a few lines; no line is too long, and no word is cut in two."""
+    name = "Microsoft-Windows-Kernel-PnP%4Device Configuration.evtx"
+    log = log_bytes([*events(5), *events(5, first=10)], dirty=True)
+    for machine in ("host1", "host2"):
+        (tmp_path / "given" / machine / "C" / "Windows").mkdir(parents=True)
+        (tmp_path / "given" / machine / "C" / "Windows" / name).write_bytes(log)
+    scan(tmp_path / "given", database)
+    _, lines = on_terminal(80, "evidence", "coverage", database)
+    assert [line.rstrip() for line in lines[:5]] == [
+        "host1/Kernel-PnP/Device Configuration",
+        "    10 records, ids 1..14",
+        "    2021-05-23 22:24:17 .. 2021-05-23 22:24:30",
+        "    no records between 5 and 10",
+        "    was in use when it was copied",
+    ]
+    assert max(map(len, lines)) <= 80
+    _, lines = on_terminal(200, "evidence", "coverage", database)
+    assert (lines[0][:4], len(lines)) == ("log ", 3)
 
 
 def test_a_plan_leaves_nothing_behind(logs: Path, database: str) -> None:
