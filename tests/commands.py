@@ -68,10 +68,8 @@ def on_terminal(columns: int, *args: object) -> tuple[int, list[str]]:
     shower = subprocess.Popen([*FANFOLD, *map(str, args)], env=environment | {"TERM": "xterm"}, **streams)
     os.close(theirs)
     shown = b""
-    with (
-        contextlib.suppress(OSError),
-        os.fdopen(ours, "rb", buffering=0) as terminal,
-    ):  # Linux: EIO when the last writer has left
+    # On Linux, the end is an error (EIO): the last writer has left.
+    with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
         while more := terminal.read(1 << 16):
             shown += more
     return shower.wait(60), re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()

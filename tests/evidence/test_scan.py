@@ -295,6 +295,28 @@ def test_a_scan_that_is_killed_goes_on(seed: int, logs: Path, tmp_path: Path, da
     assert len(rows(database, "evidence")) == 60
 
 
+def test_only_some_logs(logs: Path, tmp_path: Path) -> None:
+    """Logs are chosen by their names or channels, whatever the case; the next scan reads the rest."""
+    database = str(tmp_path / "db")
+    asked = ["evidence", "scan", logs, database]
+    done = command(*asked, "--only", "SECURITY", "--only", "kernel-pnp/device configuration")
+    assert done.returncode == 0, done.stderr
+    name = "Microsoft-Windows-Kernel-PnP%4Device Configuration"
+    assert records(database).total() == COUNTS["Security"] + COUNTS[name]
+    assert command(*asked).returncode == 0
+    found = records(database)
+    assert (found.total(), set(found.values())) == (total(), {1})
+
+
+def test_folders_that_are_called_like_stages(logs: Path, tmp_path: Path) -> None:
+    """A folder called `live` or `carved`, where the command is given, is not taken for evidence."""
+    for name in ("live", "deleted", "carved", "verify"):
+        (tmp_path / name).mkdir()
+    done = command("evidence", "scan", logs, "db", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert records(str(tmp_path / "db")).total() == total()
+
+
 def test_a_database_among_the_evidence_is_refused(logs: Path) -> None:
     """Nothing is ever written where evidence lies."""
     done = command("evidence", "scan", logs, logs / "db")
