@@ -1,10 +1,16 @@
 """The command line for tests, in this process, or in a separate one for tests of signals, pipes or encodings."""
 
 import contextlib
+import fcntl
 import io
 import json
+import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,3 +57,19 @@ def example(*words: object, on: str = "local") -> "subprocess.Popen[str]":
 def objects(*words: object, cwd: str | Path = ".") -> list[dict[str, Any]]:
     """The output of a command with --json, one JSON object per line."""
     return [json.loads(line) for line in fanfold(*words, "--json", cwd=cwd).stdout.splitlines()]
+
+
+def on_terminal(columns: int, *args: object) -> tuple[int, list[str]]:
+    """The exit code of a command on a terminal of this width, and the lines that it shows there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    shower = subprocess.Popen([*FANFOLD, *map(str, args)], env=environment | {"TERM": "xterm"}, **streams)
+    os.close(theirs)
+    shown = b""
+    # On Linux, the end is an error (EIO): the last writer has left.
+    with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+        while more := terminal.read(1 << 16):
+            shown += more
+    return shower.wait(60), re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()

@@ -5,9 +5,10 @@ templates; these records spell their elements out, as the format allows, too.
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from zlib import crc32
 
@@ -81,6 +82,28 @@ def sealed(chunk: bytearray) -> bytearray:
     struct.pack_into("<L", chunk, 52, crc32(chunk[CHUNK_HEADER:free]))
     struct.pack_into("<L", chunk, 124, crc32(chunk[128:CHUNK_HEADER], crc32(chunk[:120])))
     return chunk
+
+
+def whole_chunks(data: bytes) -> Iterator[bytes]:
+    """Whatever has the signature of a chunk and two checksums that are right, at any sector of a disk or a file."""
+    for at in range(0, len(data), 512):
+        if data[at : at + 8] != b"ElfChnk\0":
+            continue
+        chunk = data[at : at + CHUNK].ljust(CHUNK, b"\0")
+        free, data_sum = struct.unpack_from("<LL", chunk, 48)
+        head_sum = crc32(chunk[:120] + chunk[128:CHUNK_HEADER]).to_bytes(4, "little")
+        if CHUNK_HEADER <= free <= CHUNK and crc32(chunk[CHUNK_HEADER:free]) == data_sum and chunk[124:128] == head_sum:
+            yield chunk
+
+
+def digests_in(chunk: bytes) -> Iterator[int]:
+    """The digests of the records of a whole chunk, which follow each other up to its free space."""
+    (free,) = struct.unpack_from("<L", chunk, 48)
+    at = CHUNK_HEADER
+    while at < free:
+        (size,) = struct.unpack_from("<L", chunk, at + 4)
+        yield int.from_bytes(blake2b(chunk[at : at + size], digest_size=8).digest(), "little")
+        at += size
 
 
 def _record(event: Event, at: int) -> bytes:

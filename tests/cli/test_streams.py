@@ -1,40 +1,19 @@
 """The command line as a process: terminals, pipes, signals, encodings, limits, exit codes."""
 
-import fcntl
 import json
 import os
-import pty
-import re
 import signal
-import struct
 import subprocess
-import termios
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from commands import FANFOLD, fanfold, objects, process
+from commands import FANFOLD, fanfold, objects, on_terminal, process
 from image_files import picture
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 """An environment in which Python reads and writes ASCII."""
-
-
-def on_terminal(columns: int, *args: object) -> tuple[int, list[str]]:
-    """The exit code of a command on a terminal of this width, and the lines that it shows there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-    shower = subprocess.Popen([*FANFOLD, *map(str, args)], env=environment | {"TERM": "xterm"}, **streams)
-    os.close(theirs)
-    shown = b""
-    with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:  # Linux: EIO when the last writer has left
-        while more := terminal.read(1 << 16):
-            shown += more
-    return shower.wait(60), re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
 
 
 @pytest.mark.parametrize("columns", [80, 60])

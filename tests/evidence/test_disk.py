@@ -5,6 +5,7 @@ import hashlib
 import random
 import shutil
 import subprocess
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +33,10 @@ from fanfold.evidence.disk.ewf import Ewf, _overflow
 from fanfold.evidence.disk.medium import Medium, SegmentFile, Unreadable
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.sections import acquired_at
-from fanfold.evidence.disk.segments import grouped, segment_name, with_siblings
+from fanfold.evidence.disk.segments import segment_name
 from fanfold.evidence.disk.verify import Verification, verifying
 from fanfold.evidence.disk.volumes import volumes
+from fanfold.evidence.given import grouped, with_siblings
 from fanfold.job import Item
 
 CHUNK = 32768
@@ -514,3 +516,61 @@ def test_an_image_that_claims_too_much() -> None:
     medium = opened([segment])
     assert medium.size == 9 * CHUNK
     assert any("It claims" in problem for problem in medium.problems)
+
+
+def test_a_disk_whose_chunks_are_all_damaged() -> None:
+    """Damage takes a byte for each chunk, and what touches is one range, whatever the order of reading."""
+    data = bytes(range(256)) * 2 * 40_000
+    (segment,) = ewf(data, chunk=512, per_table=1 << 16, deflated=lambda _: False)
+    begin = section(segment, "sectors")
+    for number in range(40_000):
+        segment.data[begin + 516 * number] ^= 1
+    medium = opened([segment])
+    tracemalloc.start()
+    for at in (len(data) // 2, 0):
+        assert not any(medium.read_at(at, len(data) // 2))
+    assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    tracemalloc.stop()
+    (damage,) = medium.damage
+    assert damage == (0, 40_000, "a.E01", begin, "its checksum is wrong")
+
+
+def test_very_many_ranges_of_damage() -> None:
+    """The first ranges are told one by one; how many more there are, and where, is told for the rest."""
+    data = bytes(range(256)) * 2 * 24_000
+    (segment,) = ewf(data, chunk=512, per_table=1 << 16, deflated=lambda _: False)
+    begin = section(segment, "sectors")
+    for number in range(0, 24_000, 2):
+        segment.data[begin + 516 * number] ^= 1
+    medium = opened([segment])
+    found = medium.read_at(0, len(data))
+    damage = medium.damage
+    assert len(damage) == 10_000
+    assert damage[9_998] == (19_996, 1, "a.E01", begin + 516 * 19_996, "its checksum is wrong")
+    assert damage[9_999][:2] == (19_998, 4_001)
+    assert damage[9_999].why == "2,001 more ranges in these sectors are damaged"
+    assert all(medium.is_damaged(512 * number, 512) == (number % 2 == 0) for number in range(24_000))
+    assert found[512:1024] == data[512:1024]
+
+
+def test_damage_of_a_failing_disk_that_is_read_again() -> None:
+    """Ranges that overlap or touch are one, in whatever order they are found; those of two files are two."""
+    some = random.Random(1)
+    medium = Raw([])
+    for number in some.sample(range(200), 200):
+        medium.note(4096 * number, 4096 + some.choice([0, 512]), "a", 4096 * number, "it cannot be read")
+        assert medium.is_damaged(4096 * number + 10, 1)
+    medium.note(4096 * 199 + 4608, 4096, "b", 0, "it cannot be read")
+    first, *rest = medium.damage
+    assert first[:4] == (0, 200 * 8 + rest[0].first_sector - 1600, "a", 0)
+    assert [damage.segment for damage in rest] == ["b"]
+
+
+def test_a_constant_chunk_that_was_changed_is_damaged() -> None:
+    """What is kept of a short chunk is its content for these very bytes; one that differs in a bit is damaged."""
+    data = bytes(20 * CHUNK)
+    segments = ewf(data, deflated=lambda _: True)
+    flipped(segments[0], chunk_at(segments[0], 7))
+    medium = opened(segments)
+    assert medium.read_at(0, len(data)) == data
+    assert [(one.first_sector, one.sectors) for one in medium.damage] == [(7 * 64, 64)]

@@ -15,7 +15,7 @@ from scans import STAGES, killed, records, rows, scan
 from commands import FANFOLD
 from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
-from event_logs import COUNTS, events, log_bytes, total
+from event_logs import COUNTS, events, log_bytes, total, whole_chunks
 from fanfold.evidence.cli import units_of_a_task
 from fanfold.evidence.disk.ntfs import _LOG, FileSystem, _without_fixups
 from fanfold.evidence.disk.raw import Raw
@@ -103,30 +103,26 @@ def test_a_log_without_a_name_is_carved(tmp_path: Path, database: str) -> None:
             assert (row["volume"], row["chunk"]) == (None, None)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(12))
 def test_after_overwriting_every_chunk_that_stands(seed: int, tmp_path: Path, database: str) -> None:
-    """After clusters were overwritten, every chunk that still stands gives all of its records."""
+    """After clusters were overwritten, also by other logs, every chunk that is whole on the disk gives its records."""
     some = random.Random(seed)
-    log = log_bytes(events(2000, "Setup"))
     disk = bytearray(some.randbytes(6 << 20))
-    at = some.randrange(1 << 12) * 512
-    disk[at : at + len(log)] = log
-    for _ in range(6):
-        where = at + some.randrange(len(log) // 4096) * 4096
-        disk[where : where + 4096] = some.randbytes(4096)
-    standing = []
-    for start in range(at + 4096, at + len(log), 65536):
-        if disk[start : start + 65536] == log[start - at : start - at + 65536]:
-            standing.append(bytes(disk[start : start + 65536]))
+    for number in range(12):
+        log = log_bytes(events(some.choice([60, 400, 1000]), "Setup", first=10_000 * number))
+        start = some.choice([0, 4096])  # with its header, or from a chunk on
+        at = some.randrange((len(disk) - len(log)) // 4096) * 4096
+        disk[at : at + len(log) - start] = log[start:]
+    for _ in range(20):
+        at = some.randrange(len(disk) // 4096) * 4096
+        disk[at : at + 4096] = some.choice([some.randbytes(4096), disk[:4096], log[4096:8192]])
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "stick.dd").write_bytes(disk)
     scan(tmp_path / "given", database, *STAGES)
-    found = {record for record, ok in records(database, "record_id", "chunk_ok") if ok}
-    header = log[:4096]
-    whole = [record for chunk in standing for record in ids_of(header + chunk)]
+    whole = {record for chunk in whole_chunks(bytes(disk)) for record in ids_of(log_bytes([]) + chunk)}
     assert len(whole) > 500
-    assert found == set(whole)
-    assert set(records(database, "record_id").values()) == {1}
+    assert {record for record, ok in records(database, "record_id", "chunk_ok") if ok} == whole
+    assert set(records(database, "digest").values()) == {1}
 
 
 def ids_of(log: bytes) -> list[int]:
@@ -199,6 +195,22 @@ def test_a_disk_without_any_table_is_carved(tmp_path: Path, database: str) -> No
     assert by_origin(database) == {("carved", None): 50}
     (container,) = rows(database, "containers")
     assert container["problems"] == ["It has no partition table, and no file system that is known."]
+
+
+def test_the_holes_of_a_sparse_disk_cost_nothing(tmp_path: Path, database: str) -> None:
+    """Only the parts of a sparse disk that have data are read, whatever its size; a log in the middle is found."""
+    (tmp_path / "given").mkdir()
+    with (tmp_path / "given" / "large.raw").open("wb") as file:
+        for gibibyte in (700, 1500):
+            file.seek(gibibyte << 30)
+            file.write(log_bytes(events(50, first=gibibyte)))
+        file.truncate(2000 << 30)
+    scan(tmp_path / "given", database, *STAGES)
+    assert by_origin(database) == {("carved", None): 100}
+    kinds = Counter(unit["kind"] for unit in rows(database, "evidence"))
+    assert kinds == {"carve": 2, "verify": 1}
+    (result,) = [json.loads(fact["value"]) for fact in rows(database, "evidence_facts")]
+    assert result == {"result": "no stored digest"}
 
 
 @pytest.mark.parametrize("missing", [1, 3])

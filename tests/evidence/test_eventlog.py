@@ -1,7 +1,9 @@
 """Event logs: every record that stands is found, whatever happened to the rest of the file."""
 
+import faulthandler
 import itertools
 import random
+import struct
 from datetime import UTC, datetime
 
 import msgspec
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_logs import CHUNK, START, Event, events, log_bytes
+from event_logs import CHUNK, START, Event, events, log_bytes, sealed
 from fanfold.evidence import Evidence
 from fanfold.evidence.eventlog.chunks import Chunk, chunks_of, header_of, log_of, records_of
 from fanfold.evidence.eventlog.coverage import Coverage, moment
@@ -134,6 +136,21 @@ def test_no_mutation_is_too_much(seed: int) -> None:
     assert len(rows) <= 400
     untouched = [chunk for chunk in chunks_of([bytes(data)]) if chunk.ok]
     assert all(chunk.data[512 : chunk.free] in LOG for chunk in untouched)
+
+
+@pytest.mark.parametrize("table", [128, 384])
+def test_a_circle_of_names_ends(table: int) -> None:
+    """A list of names or templates that leads back to itself keeps no record from being decoded, and nobody busy."""
+    chunk = bytearray(LOG[FIRST : FIRST + CHUNK])
+    for at in range(table, table + 100, 4):
+        struct.pack_into("<L", chunk, at, 65_000)
+    struct.pack_into("<L", chunk, 65_000, 65_100)
+    struct.pack_into("<L", chunk, 65_100, 65_000)
+    faulthandler.dump_traceback_later(120, exit=True)
+    found = decoded(Chunk.of(0, bytes(sealed(chunk))))
+    faulthandler.cancel_dump_traceback_later()
+    assert len(found) > 40
+    assert not any(one.error for one in found)
 
 
 def test_wrong_checksums_are_told_apart() -> None:

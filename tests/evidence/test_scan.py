@@ -14,7 +14,7 @@ import pytest
 from scans import killed, records, rows, scan
 
 import fanfold
-from commands import FANFOLD
+from commands import FANFOLD, on_terminal
 from commands import fanfold as command
 from event_logs import COUNTS, events, log_bytes, total, write_log
 from fanfold.evidence import Evidence
@@ -119,6 +119,8 @@ def failing(file: Path, content: bytes, database: str) -> str:
         ("x.E02", b"EVF\x09\x0d\x0a\xff\x00\x01\x02\x00" + bytes(100), "The first file of this image is missing"),
         ("x.vhdx", b"vhdxfile" + bytes(100), "x.vhdx is damaged, or of a kind that is not known"),
         ("x.zip", b"PK\x03\x04" + bytes(100), "File is not a zip file"),
+        ("y.zip", bytes(100), "File is not a zip file"),
+        ("y.E01", b"EVG\x09\x0d\x0a\xff\x00" + bytes(100), "a disk image by its name, but it does not begin like one"),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value[:9] else "",
 )
@@ -293,6 +295,28 @@ def test_a_scan_that_is_killed_goes_on(seed: int, logs: Path, tmp_path: Path, da
     assert len(rows(database, "evidence")) == 60
 
 
+def test_only_some_logs(logs: Path, tmp_path: Path) -> None:
+    """Logs are chosen by their names or channels, whatever the case; the next scan reads the rest."""
+    database = str(tmp_path / "db")
+    asked = ["evidence", "scan", logs, database]
+    done = command(*asked, "--only", "SECURITY", "--only", "kernel-pnp/device configuration")
+    assert done.returncode == 0, done.stderr
+    name = "Microsoft-Windows-Kernel-PnP%4Device Configuration"
+    assert records(database).total() == COUNTS["Security"] + COUNTS[name]
+    assert command(*asked).returncode == 0
+    found = records(database)
+    assert (found.total(), set(found.values())) == (total(), {1})
+
+
+def test_folders_that_are_called_like_stages(logs: Path, tmp_path: Path) -> None:
+    """A folder called `live` or `carved`, where the command is given, is not taken for evidence."""
+    for name in ("live", "deleted", "carved", "verify"):
+        (tmp_path / name).mkdir()
+    done = command("evidence", "scan", logs, "db", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert records(str(tmp_path / "db")).total() == total()
+
+
 def test_a_database_among_the_evidence_is_refused(logs: Path) -> None:
     """Nothing is ever written where evidence lies."""
     done = command("evidence", "scan", logs, logs / "db")
@@ -404,6 +428,27 @@ def test_coverage_says_what_is_missing(tmp_path: Path, database: str) -> None:
     for remark in ("no records between 5 and 10", "1 of 1 chunks have a wrong checksum", "was in use"):
         assert remark in text
     assert "1 more logs have no record." in done.stderr
+
+
+def test_coverage_on_a_narrow_terminal(tmp_path: Path, database: str) -> None:
+    """Where a table has no room, each log has a few lines; no line is too long, and no word is cut in two."""
+    name = "Microsoft-Windows-Kernel-PnP%4Device Configuration.evtx"
+    log = log_bytes([*events(5), *events(5, first=10)], dirty=True)
+    for machine in ("host1", "host2"):
+        (tmp_path / "given" / machine / "C" / "Windows").mkdir(parents=True)
+        (tmp_path / "given" / machine / "C" / "Windows" / name).write_bytes(log)
+    scan(tmp_path / "given", database)
+    _, lines = on_terminal(80, "evidence", "coverage", database)
+    assert [line.rstrip() for line in lines[:5]] == [
+        "host1/Kernel-PnP/Device Configuration",
+        "    10 records, ids 1..14",
+        "    2021-05-23 22:24:17 .. 2021-05-23 22:24:30",
+        "    no records between 5 and 10",
+        "    was in use when it was copied",
+    ]
+    assert max(map(len, lines)) <= 80
+    _, lines = on_terminal(200, "evidence", "coverage", database)
+    assert (lines[0][:4], len(lines)) == ("log ", 3)
 
 
 def test_a_plan_leaves_nothing_behind(logs: Path, database: str) -> None:

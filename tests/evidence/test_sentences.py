@@ -17,7 +17,7 @@ from commands import fanfold as command
 from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
-from fanfold.evidence.disk.segments import Files
+from fanfold.evidence.given import Files
 from fanfold.evidence.report.case import Case, Record, flattened, own
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds

@@ -26,7 +26,7 @@ from fanfold.evidence.disk import shadow
 from fanfold.evidence.report.case import load, machines
 from fanfold.evidence.report.exports import timesketch
 from fanfold.evidence.report.report import QUESTIONS, made
-from fanfold.evidence.units import OLDER, quoted
+from fanfold.evidence.units import OLDER, ONLY, quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
 from fanfold.storage import absolute, is_url
@@ -58,6 +58,14 @@ class ScanOptions:
         Parameter(help="Read the logs in all shadow copies of a volume, in the newest one, or in none."),
     ] = "all"
     verify: Annotated[bool, Parameter(help="Verify each disk image: its chunks, and the digests of the whole.")] = True
+    only: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Only logs of this name or channel, such as Security; repeat the flag for several. "
+            "A later scan without it reads the rest, carves and verifies.",
+            negative="",
+        ),
+    ] = None
     on: str = field(default="local", metadata=RunOptions.__dataclass_fields__["on"].metadata)
     task_size: int = field(default=100, metadata=PlanOptions.__dataclass_fields__["task_size"].metadata)
     retry_failed: Annotated[bool, Parameter(negative="")] = field(
@@ -66,6 +74,8 @@ class ScanOptions:
 
     def stages(self) -> list[list[str]]:
         """The stages of units, in the order in which they are read; those together are read side by side."""
+        if self.only:  # to carve, all logs must have been read
+            return [["live"], ["deleted"]]
         last = [stage for stage, wanted in (("carved", self.carve), ("verify", self.verify)) if wanted]
         copies = {"all": [["shadow"], [OLDER]], "newest": [["shadow"]], "none": []}[self.shadow_copies]
         return [["live"], *copies, ["deleted"], *([last] if last else [])]
@@ -114,7 +124,9 @@ def run(
     for stages in options.stages():
         if found := [stage for stage in stages if stage in there]:
             shown.note(_DOES[tuple(found)])
-            codes.append(done(Evidence(), [database, *found], units_of_a_task(there, found, options.task_size)))
+            chosen = [ONLY + name for name in options.only or ()]
+            task_size = units_of_a_task(there, found, options.task_size)
+            codes.append(done(Evidence(), [database, *found, *chosen], task_size))
     if there:
         show.failures(tables.failures(database), database)
         codes.append(show.problems([*unsearched, *tables.problems(database)]))

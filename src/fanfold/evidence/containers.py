@@ -28,12 +28,12 @@ from fanfold.evidence.disk import is_image, open_medium
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.notes import noted
 from fanfold.evidence.disk.sections import FIELDS, acquired_at
-from fanfold.evidence.disk.segments import Files
 from fanfold.evidence.disk.verify import DIGESTS
 from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
 from fanfold.evidence.facts.texts import text_of
 from fanfold.evidence.files import Ranges, segment_file, timed
+from fanfold.evidence.given import Files
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import CONTENTS_SCHEMA, Place, contents_row, parts_of
 from fanfold.job import Detail, Failure, Item, Opener, key_field
@@ -69,6 +69,9 @@ SCHEMA = pa.schema(
 _HEAD = 4096  # bytes that tell what a file is
 _STRIDE = 8 << 20  # bytes of a read
 _ROWS = 1024  # contents of a batch
+_SMALL = 1 << 20  # bytes of a member that may unpack from any number: most of a log may be zeros
+_RATIO = 200  # bytes of a larger member that one byte unpacks to, as a rule
+_INFLATED = 4 << 30  # bytes of members with a higher ratio that are read, in all
 
 _UNPACK = "Unpack it, and scan the folder"
 _MOUNT = "Convert it to a raw image with qemu-img, or mount it read-only; then scan that"
@@ -89,6 +92,7 @@ UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
 """Formats that may hold event logs but cannot be read: the offset of their signature, the signature, and a message."""
 
 _RAW_SUFFIXES = (".dd", ".raw", ".img", ".000", ".001")
+_CALLED_IMAGES = (".e01", ".s01", ".vhd", ".vhdx", ".vmdk", ".qcow2")
 _SMALLEST_DISK = 1 << 20  # bytes
 
 DAMAGED = (zipfile.BadZipFile, ZlibError, struct.error, EOFError, KeyError, RuntimeError, ValueError)
@@ -115,7 +119,7 @@ class Containers:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same files would give other units."""
-        return {"units": "5"}
+        return {"units": "6"}
 
     def open(self) -> "Listing":
         """Nothing needs to be set up."""
@@ -187,6 +191,12 @@ def _opened(item: Item, head: bytes, source: Files) -> Container:
     for at, signature, what in UNREADABLE:
         if head.startswith(signature, at):
             raise Unreadable(f"This is {what}.")
+    if item.key.lower().endswith(".zip"):
+        return Archive(item, source)  # what it begins with may be damaged
+    if item.key.lower().endswith(_CALLED_IMAGES):
+        what = "a disk image by its name, but it does not begin like one"
+        raise Unreadable(f"This is {what} ({head[:8].hex(' ')}): it is damaged, or something else. "
+                         "To look for logs in its bytes all the same, copy it to NAME.raw and scan that.")  # fmt: skip
     return Other()
 
 
@@ -231,6 +241,11 @@ def _is_wanted(name: str) -> bool:
     return name.lower().endswith(".evtx") or facts.source_of(name) is not None
 
 
+def _inside(name: str) -> str:
+    """The name of a member of an archive, without parts that lead out of a folder."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+
+
 class Other:
     """A file that holds no evidence."""
 
@@ -267,25 +282,35 @@ class Log:
         return {"kind": "log"}
 
 
-@dataclass(frozen=True)
 class Archive:
     """A zip archive."""
 
-    item: Item
-    source: Files
+    def __init__(self, item: Item, source: Files) -> None:
+        self.item, self.source = item, source
+        self.problems: list[str] = []
+        """What of it is not read, in sentences."""
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
         item, address = self.item, _address(self.source, self.item)
         with zipfile.ZipFile(BufferedReader(Ranges(self.source, item, item.size), _STRIDE // 8)) as archive:
             every = archive.infolist()
+        if sum(one.compress_size for one in every) > item.size:
+            raise Unreadable("The files in this archive share their bytes, as only those of an archive bomb do.")
         members = [(number, one) for number, one in enumerate(every) if _is_wanted(one.filename)]
         numbers = {one.filename.lower(): number for number, one in enumerate(every)}
         if locked := [one.filename for _, one in members if one.flag_bits & 1]:
             raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
         seen: set[str] = set()
+        left = _INFLATED
         for number, member in members:
-            name = member.filename.replace("\\", "/")
+            name = _inside(member.filename)
+            if member.file_size > max(_SMALL, member.compress_size * _RATIO):
+                left -= member.file_size
+                if left < 0:
+                    what = f"{member.compress_size:,} bytes unpack to {member.file_size:,}, as in an archive bomb"
+                    self.problems.append(f"{name} was not read: {what}.")
+                    continue
             machine, path = machine_and_path(name, "")
             is_log = name.lower().endswith(".evtx")
             part = f"0-{max(1, -(-member.file_size // CHUNK)) - 1}" if is_log else "facts"
@@ -311,7 +336,7 @@ class Archive:
 
     def row(self) -> dict[str, Any]:
         """See `Container`."""
-        return {"kind": "zip"}
+        return {"kind": "zip", "problems": self.problems}
 
 
 @dataclass(frozen=True)

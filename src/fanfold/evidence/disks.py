@@ -6,15 +6,21 @@ Those of its shadow copies are listed by a job of its own: see copies.py.
 from collections.abc import Iterator, Sequence
 
 from fanfold.evidence import facts
+from fanfold.evidence.disk.folders import logs_in_folders
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
+from fanfold.evidence.disk.raw import strides
 from fanfold.evidence.disk.shadow import catalog
-from fanfold.evidence.disk.volumes import SHADOW_COPY, Volume, volumes
-from fanfold.evidence.units import Place, parts_of
+from fanfold.evidence.disk.volumes import SHADOW_COPY, SPANNED, WITHOUT_LOGS, Volume, volumes
+from fanfold.evidence.eventlog.chunks import CHUNK
+from fanfold.evidence.units import GROUP, Place, parts_of
 
 CARVED = 256 << 20
 """Bytes of a disk that are carved as one unit."""
 _ENCRYPTED = ("BitLocker", "LUKS")
+_READABLE = ("NTFS", "exFAT", "FAT32", "FAT")
+_UNIT = GROUP * CHUNK  # bytes of a unit
+_PLAUSIBLE = 256 << 20  # bytes of a log whose clusters are not looked at before it is read
 
 
 class Disk:
@@ -25,17 +31,14 @@ class Disk:
         self.problems = list(medium.problems)
         """What of the disk cannot be read, in sentences."""
         self.volumes: list[Volume] = []
+        self._names: set[str] = set()  # of logs
+        self._left = 2 * medium.size  # bytes that large logs may still claim
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """The units, with their keys. `volumes` and `problems` are complete when all were taken."""
-        found: list[Volume] = []
-        try:
-            found = volumes(self.medium)
-        except Unreadable as error:
-            self.problems.append(str(error))
-        else:
-            if not found:
-                self.problems.append("It has no partition table, and no file system that is known.")
+        found = volumes(self.medium)
+        if not found:
+            self.problems.append("It has no partition table, and no file system that is known.")
         for volume in found:
             self.volumes += [volume, *self._copies(volume)]
             yield from self._logs(volume)
@@ -57,25 +60,30 @@ class Disk:
 
     def _logs(self, volume: Volume) -> Iterator[tuple[str, Place]]:
         """The event logs of a volume."""
-        if volume.system != "NTFS":
-            if why := _why_none(volume):
-                self.problems.append(f"{volume.name} ({volume.size / 1e9:,.1f} GB) {why}")
+        if why := _why_none(volume):
+            self.problems.append(f"{volume.name} ({volume.size / 1e9:,.1f} GB) {why}")
+        if volume.system not in _READABLE:
             return
         try:
             system = FileSystem(self.medium, volume.start)
-            for log in system.logs():
+            self.problems += [f"{volume.name} ({volume.system}): {problem}." for problem in system.problems]
+            for log in system.logs() if volume.system == "NTFS" else logs_in_folders(system):
                 if isinstance(log, str):
                     self.problems.append(f"{volume.name}/{log}")
                 else:
-                    yield from self._log(volume, log)
+                    yield from self._log(volume, system, log)
             for kind in facts.SOURCES:
                 for path, inode in system.matching(kind.path):
                     logs = [found for name in facts.log_names(path) if (found := system.find(name))]
                     yield self._facts(volume, system, path, inode, logs)
         except Unreadable as error:
-            self.problems.append(f"{volume.name} (NTFS) cannot be read to its end: {error}.")
+            if volume.kind not in WITHOUT_LOGS:
+                self.problems.append(
+                    f"{volume.name} ({volume.system}) cannot be read to its end: {error}. "
+                    "Logs in the rest of it are found by carving only."
+                )
 
-    def _log(self, volume: Volume, log: FoundLog) -> Iterator[tuple[str, Place]]:
+    def _log(self, volume: Volume, system: FileSystem, log: FoundLog) -> Iterator[tuple[str, Place]]:
         if log.is_packed:
             self.problems.append(f"{volume.name}/{log.path} is compressed by CompactOS, which cannot be read.")
             return
@@ -87,7 +95,10 @@ class Disk:
             name = f"{self.key}/{volume.name}/mft-{log.inode}/{log.path.rpartition('/')[2]}"
         if log.is_deleted:  # several that were deleted may have had the same path
             name = f"{self.key}/{volume.name}!deleted/mft-{log.inode}/{log.path.rpartition('/')[2]}"
-        for unit, start, stop in parts_of(name, size):
+        if name in self._names:  # a damaged table may have two files of one path
+            name = f"{name} ({log.inode})"
+        self._names.add(name)
+        for unit, start, stop in self._held(name, size, system, log):
             yield (
                 unit,
                 Place(
@@ -103,6 +114,25 @@ class Disk:
                     inode=log.inode,
                 ),
             )
+
+    def _held(self, name: str, size: int, system: FileSystem, log: FoundLog) -> Iterator[tuple[str, int, int]]:
+        """The units of a log, without those that lie in no cluster, as most of a log that claims 2^60 bytes would."""
+        parts = parts_of(name, size)
+        if size <= _PLAUSIBLE:
+            yield from parts
+            return
+        extents = system.extents(log.inode)
+        self._left -= sum(extent.length for extent in extents)
+        if self._left < 0:  # files that share their clusters may claim any sum
+            self.problems.append(f"{name} claims {log.size:,} bytes, more than the disk can hold. It was not read.")
+            return
+        held = {
+            number
+            for extent in extents
+            for number in range(extent.start // _UNIT, (extent.start + extent.length - 1) // _UNIT + 1)
+        }
+        # The first part begins with the log's header, and each of the others a header's length later.
+        yield from (part for number, part in enumerate(parts) if held & {number, number + 1})
 
     def _facts(
         self, volume: Volume, system: FileSystem, path: str, inode: int, logs: Sequence[int]
@@ -127,8 +157,8 @@ class Disk:
         return f"{self.key}/{volume.name}/{path}#facts", at(inode, tuple(map(at, logs)))
 
     def _parts(self) -> Iterator[tuple[str, Place]]:
-        """The whole disk, in parts to carve."""
-        for start in range(0, self.medium.end, CARVED):
+        """The whole disk, in parts to carve, without those that are holes of a sparse file."""
+        for start in strides(self.medium, CARVED):
             stop = min(start + CARVED, self.medium.end)
             yield (
                 f"{self.key}/carve/{start >> 20:05}-{-(-stop >> 20):05}MiB",
@@ -145,9 +175,16 @@ class Disk:
 
 
 def _why_none(volume: Volume) -> str:
-    """Why the logs of a volume cannot be read, and what to do; empty if none are to be expected."""
+    """Why the logs of a volume cannot be read, and what to do; empty if they can, or if none are to be expected."""
     if volume.system in _ENCRYPTED:
         return f"is encrypted by {volume.system}. Unlock it with its key, and scan the unlocked volume."
-    if volume.system in ("ReFS", "exFAT", "FAT", "FAT32", ""):
+    if volume.kind in SPANNED:
+        return (f"is a part of {SPANNED[volume.kind]}, whose volumes may lie on several disks. "
+                "Attach the disks to a Windows machine, and scan an image of each volume.")  # fmt: skip
+    if volume.system in _READABLE or volume.kind in WITHOUT_LOGS:
         return ""
-    return f"has the file system {volume.system}, where Windows keeps no logs."
+    if volume.system == "ReFS":
+        return "has the file system ReFS, which cannot be read. Mount it on a Windows machine, and scan the folder."
+    if volume.system:
+        return f"has the file system {volume.system}, where Windows keeps no logs."
+    return "has no file system that is known. Logs in it are found by carving only."

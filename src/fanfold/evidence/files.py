@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from fanfold.evidence.disk.medium import SegmentFile
 from fanfold.job import Item, Opener
+from fanfold.storage import path_of
 
 Thing = TypeVar("Thing")
 
@@ -28,7 +29,10 @@ def timed(things: Iterable[Thing], stage: str, seconds: dict[str, float]) -> Ite
 def segment_file(item: Item, source: Opener) -> SegmentFile:
     """A file of a disk image."""
     return SegmentFile(
-        item.path.rpartition("/")[2], item.size, lambda offset, length: source.read_at(item, offset, length)
+        item.path.rpartition("/")[2],
+        item.size,
+        lambda offset, length: source.read_at(item, offset, length),
+        path_of(source.uri(item)) or "",
     )
 
 

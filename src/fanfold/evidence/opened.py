@@ -13,7 +13,7 @@ from fanfold.evidence.disk import open_medium
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem
 from fanfold.evidence.disk.shadow import Copies
-from fanfold.evidence.eventlog.chunks import CHUNK_MAGIC
+from fanfold.evidence.eventlog.chunks import CHUNK_MAGIC, Chunk
 from fanfold.evidence.files import Ranges, segment_file
 from fanfold.evidence.units import Place, Units, place_of
 from fanfold.job import Item
@@ -70,17 +70,18 @@ class Opened:
             self._known = {key: source.known(place, item.version)}
         return self._known[key]
 
-    def is_in_log(self, item: Item, source: Units, offset: int) -> bool:
-        """Whether a chunk at this place of the disk is one that a log of a file system has there.
+    def is_in_log(self, item: Item, source: Units, chunk: Chunk) -> bool:
+        """Whether a chunk on the disk is one that a log of a file system has there.
 
         It is then read as the log has it. Where a log is in pieces, what lies behind a piece on the disk is not the
-        rest of the piece's last chunk.
+        rest of the piece's last chunk; unless the chunk is whole there, as after clusters of a deleted log were used
+        again.
         """
         self._turned_to(item)
         if self._taken is None:
             self._taken = sorted(self._extents(item, source), key=lambda extent: extent.at)
-        at = bisect_right(self._taken, offset, key=lambda extent: extent.at) - 1
-        return at >= 0 and self._taken[at].has_chunk(offset)
+        at = bisect_right(self._taken, chunk.offset, key=lambda extent: extent.at) - 1
+        return at >= 0 and self._taken[at].has_chunk(chunk)
 
     def _extents(self, item: Item, source: Units) -> "Iterator[_Extent]":
         """Where the logs of all file systems lie on the disk."""
@@ -115,11 +116,13 @@ class _Extent(NamedTuple):
     inode: int
     system: FileSystem
 
-    def has_chunk(self, offset: int) -> bool:
-        """Whether the log has a chunk at this place of the disk. What its clusters held before may lie there, too."""
-        if offset >= self.at + self.length:
+    def has_chunk(self, chunk: Chunk) -> bool:
+        """Whether the log has this chunk of the disk. What its clusters held before may lie there, too."""
+        left = self.at + self.length - chunk.offset
+        if left <= 0 or (chunk.ok and left < chunk.free):
             return False
         try:
-            return self.system.read_at(self.inode, self.start + offset - self.at, len(CHUNK_MAGIC)) == CHUNK_MAGIC
+            start = self.start + chunk.offset - self.at
+            return self.system.read_at(self.inode, start, len(CHUNK_MAGIC)) == CHUNK_MAGIC
         except Unreadable:  # behind the log's end
             return False

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from more_itertools import chunked
 from pyarrow import csv, parquet
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -122,9 +123,23 @@ def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
             rows.append([_place(log), f"{log['records']:,}", ids, times, "; ".join(_remarks(log))])
     if as_json:
         return
-    show.fitted(("log", "records", "ids", "times (UTC)", "remarks"), rows, numbers=[1], spare=("ids", "times (UTC)"))
+    heads = ("log", "records", "ids", "times (UTC)", "remarks")
+    longest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    if sum(longest) + 2 * len(longest) <= show.out.width:
+        show.fitted(heads, rows, numbers=[1], spare=())
+    else:
+        _blocks(rows)
     if empty:
         show.note(f"{empty:,} more logs have no record.")
+
+
+def _blocks(rows: Iterable[Sequence[str]]) -> None:
+    """A few lines for each log, where a table has no room."""
+    for place, records, ids, times, remarks in rows:
+        show.out.print(Text(place), soft_wrap=True)
+        counted = f"{records} records" + f", ids {ids}" * bool(ids)
+        for text in filter(None, (counted, times, *remarks.split("; "))):
+            show.out.print(Padding(Text(text), (0, 0, 0, 4)))
 
 
 def failures(found: Sequence[tuple[str, str]], database: str) -> None:

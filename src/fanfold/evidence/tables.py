@@ -309,15 +309,21 @@ def _copies(database: str, done: Any) -> pa.Table:
     if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
         return pa.table({"key": pa.array([], pa.string()), "offset": pa.array([], pa.uint64())})
     rows = table_of(database, EVENTS).to_table(
-        ["image", "digest", "origin", "volume", "key", "version", "offset"], filter=recovered
+        ["image", "digest", "origin", "volume", "chunk_ok", "key", "version", "offset"], filter=recovered
     )
     rows = rows.filter(pc.is_in(_named(rows), done))
     number: Any = pc.struct_field(pc.extract_regex(rows["volume"], r"@vss(?P<number>\d+)$"), "number")
     rows = rows.append_column("copy", pc.cast(number, pa.int64()))
-    # Shadow copies come first, the newest before the others; what was deleted comes before what was carved.
-    rows = rows.sort_by(
-        [("origin", "descending"), ("copy", "descending"), ("key", "ascending"), ("offset", "ascending")]
-    )
+    # Of a whole chunk before one that is not; of a shadow copy, the newest before the others, before what was deleted,
+    # and that before what was carved.
+    order: list[tuple[str, Literal["ascending", "descending"]]] = [
+        ("chunk_ok", "descending"),
+        ("origin", "descending"),
+        ("copy", "descending"),
+        ("key", "ascending"),
+        ("offset", "ascending"),
+    ]
+    rows = rows.sort_by(order)
     rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
     first = rows.group_by(["image", "digest"]).aggregate([("row", "min")])["row_min"]
     others: pa.Table = rows.filter(pc.invert(pc.is_in(rows["row"], first)))

@@ -109,6 +109,9 @@ class Place:
         return Item(self.address, self.size, self.version or version, self.address)
 
 
+ONLY = "only:"
+"""Begins an address that names a log: others are not listed."""
+_MAKER = "microsoft-windows-"
 OLDER = "shadow-older"
 """The stage of shadow copies that are not the newest of their volume."""
 STAGES = ("live", "shadow", OLDER, "deleted", "carved", "verify")
@@ -136,6 +139,8 @@ class Units:
     """The database's absolute path or URL."""
     stages: tuple[str, ...] = STAGES[:1]
     """The stages of the units that are listed."""
+    only: tuple[str, ...] = ()
+    """The only logs that are listed, as `_called` gives their names; all, if none is named."""
     left_out: Counter[str] = field(default_factory=Counter)
     parallel_reads: int = 4
     opener: Listed = field(default_factory=lambda: Listed(""))
@@ -147,7 +152,11 @@ class Units:
 
         Raises UsageError if it has no evidence.
         """
-        if not addresses or not set(addresses[1:]) <= set(STAGES):
+        # A folder of a stage's name, in the folder where the command is given, has made a path of it.
+        words = [address.rpartition("/")[2] if address.startswith("/") else address for address in addresses[1:]]
+        only = tuple(_called(word[len(ONLY) :]) for word in words if word.startswith(ONLY))
+        stages = tuple(word for word in words if not word.startswith(ONLY))
+        if not addresses or not set(stages) <= set(STAGES):
             raise UsageError(
                 "The source of the job 'evidence' is one database, whose containers are listed; after it, "
                 f"the stages to do: {', '.join(STAGES)}."
@@ -155,12 +164,12 @@ class Units:
         root = absolute(addresses[0])
         if not exists(join(root, f"{CONTAINERS}.lance")):
             raise UsageError(f"{root} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {root}")
-        return cls(root, tuple(addresses[1:]) or STAGES[:1])
+        return cls(root, stages or STAGES[:1], only)
 
     @property
     def addresses(self) -> "list[str]":
-        """The database, and the stages."""
-        return [self.root, *self.stages]
+        """The database, the stages, and the only logs."""
+        return [self.root, *self.stages, *(ONLY + name for name in self.only)]
 
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - units are not files
         """The units of the containers that are completely listed, in the order of the tables."""
@@ -175,8 +184,16 @@ class Units:
         rows = self._table(contents).scanner(filter=chosen, batch_size=_ROWS, batch_readahead=2)
         for batch in rows.to_batches():
             for row in batch.to_pylist():
-                if current.get(row["key"]) == row["version"]:
+                if current.get(row["key"]) == row["version"] and self._is_chosen(row["place"]):
                     yield Item(row["unit"], row["bytes"], row["version"], row["place"])
+
+    def _is_chosen(self, place: str) -> bool:
+        """Whether a unit is to be read: of logs, those that are named, if any are."""
+        if not self.only:
+            return True
+        found = _place(json.loads(place))
+        name = _called((found.path or "").rpartition("/")[2])
+        return found.kind != "log" or name in self.only or name.removeprefix(_MAKER) in self.only
 
     def _versions(self, name: str) -> dict[str, str]:
         """The version of each container in a table. One without a row is not completely listed."""
@@ -238,6 +255,11 @@ class Units:
     def within(self, root: str) -> "Units | None":
         """The same units, if `root` is their database."""
         return self if root == self.root else None
+
+
+def _called(name: str) -> str:
+    """The name of a log's file, or of its channel, in the same form: security, or windows powershell."""
+    return name.lower().removesuffix(".evtx").replace("%4", "/")
 
 
 def quoted(text: str) -> str:

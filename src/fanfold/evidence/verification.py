@@ -8,9 +8,9 @@ from typing import Any
 from fanfold.evidence.containers import DAMAGED, is_disk_image
 from fanfold.evidence.disk import open_medium
 from fanfold.evidence.disk.medium import Damage, Medium, Unreadable
-from fanfold.evidence.disk.segments import Files
-from fanfold.evidence.disk.verify import Verification, verifying
+from fanfold.evidence.disk.verify import DIGESTS, Verification, verifying
 from fanfold.evidence.files import segment_file
+from fanfold.evidence.given import Files
 from fanfold.job import Item
 from fanfold.machine import cores
 
@@ -84,7 +84,7 @@ def _checked(item: Item, files: Files, progress: Progress) -> Checked:
 
 def _verification(name: str, medium: Medium, progress: Progress) -> Verification:
     with progress(name) as shown:
-        for step in verifying(medium, cores()):
+        for step in verifying(medium, cores(), DIGESTS):
             if isinstance(step, Verification):
                 return step
             shown(step / medium.size)

@@ -169,9 +169,9 @@ class Parts:
         at = np.minimum(np.searchsorted(known, digests), max(0, len(known) - 1))
         return [True] * len(records) if not len(known) else (known[at] != digests).tolist()
 
-    def is_in_log(self, offset: int) -> bool:
+    def is_in_log(self, chunk: Chunk) -> bool:
         """Whether a chunk on a disk lies in a log of a file system."""
-        return self.opened.is_in_log(self.item, self.source, offset)
+        return self.opened.is_in_log(self.item, self.source, chunk)
 
     def is_damaged(self, offset: int) -> bool:
         """Whether the chunk at this offset lies, in part, where the disk image is damaged."""
@@ -239,5 +239,5 @@ def chunks_in(parts: Parts) -> Iterator[tuple[Chunk, list[Record]]]:
     for chunk in chunks_of(parts, parts.place.start, parts.place.stop):
         if not is_carved:
             yield chunk, records_of(chunk)
-        elif not parts.is_in_log(chunk.offset):
+        elif not parts.is_in_log(chunk):
             yield chunk, [record for record in records_of(chunk) if record.whole]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fanfold.evidence.disk.medium import Damage, SegmentFile, Unreadable, joined
+from fanfold.evidence.disk.medium import Damage, SegmentFile, Unreadable, shortened
 from fanfold.evidence.disk.sections import (
     Geometry,
     Segment,
@@ -24,6 +24,7 @@ from fanfold.evidence.disk.sections import (
     tables_of,
     unread_sectors,
 )
+from fanfold.evidence.disk.segments import segment_name
 from fanfold.storage import side_by_side
 
 _BLOCK = 512 << 10  # bytes that are read at once, at least
@@ -33,6 +34,17 @@ _OPENED_AT_ONCE = 16
 _LARGEST = 16 << 20  # bytes of a chunk: more is nonsense
 _SLACK = 1 << 16  # bytes that a chunk may take more in its file than in memory
 _CACHED = 32 << 20  # bytes of blocks that are kept
+_SHORT = 512  # bytes of a deflated chunk that has many equals, since it is all zeros as a rule
+_CONSTANTS = 16  # of them whose content is kept
+_PAGE = 1 << 12  # chunks
+_WRONG, _NOT_INFLATED, _TABLES_DAMAGED, _MISSING = range(1, 5)
+_WHY = {
+    _WRONG: "its checksum is wrong",
+    _NOT_INFLATED: "it cannot be inflated",
+    _TABLES_DAMAGED: "both tables of its place are damaged",
+    _MISSING: "its file is missing, or damaged",
+}
+"""In which way a chunk is damaged."""
 _FLAG = np.uint32(1 << 31)  # of an entry whose chunk is deflated
 
 
@@ -58,10 +70,11 @@ class Ewf:
         self.lost = [*self._gaps()]
         """Ranges of chunks that no file has: the first and the number."""
         self.end = min(self.size, max((table.first + table.chunks for table in self.tables), default=0) * self.chunk)
-        self._damage: dict[int, Damage] = {}  # by chunk
+        self._damage: dict[int, bytearray] = {}  # pages, each with a byte for each of its chunks: see `_WHY`
         self._lock = threading.Lock()
         self._entries = lru_cache(_TABLES)(self._read_entries)
         self._block = lru_cache(max(2, min(_BLOCKS, _CACHED // max(_BLOCK, self.chunk))))(self._read_block)
+        self._constant = lru_cache(_CONSTANTS)(lambda raw: _inflated(raw, self.chunk))
         self._per_block = max(1, _BLOCK // self.chunk)
         if self.lost:
             held = self.chunks - sum(chunks for _, chunks in self.lost)
@@ -97,13 +110,37 @@ class Ewf:
     @property
     def damage(self) -> list[Damage]:
         """See `Medium.damage`. What is in no file is one range, and known from the start."""
+        runs = [*self._damaged_chunks(), *((first, chunks, _MISSING) for first, chunks in self.lost)]
+        return shortened(self._told(*run) for run in sorted(runs))
+
+    def _damaged_chunks(self) -> Iterator[tuple[int, int, int]]:
+        """The runs of chunks that are damaged in the same way and in one file: the first, the number, and the way."""
         with self._lock:
-            found = list(self._damage.values())
-        for first, chunks in self.lost:
-            start, stop = first * self.chunk, min(self.size, (first + chunks) * self.chunk)
-            sectors = -(-(stop - start) // self.sector)
-            found.append(Damage(start // self.sector, sectors, "", None, "its file is missing, or damaged"))
-        return list(joined(found))
+            pages = sorted(self._damage.items())
+        first, count, way, table = 0, 0, 0, None
+        for number, page in pages:
+            for at in np.flatnonzero(np.frombuffer(bytes(page), np.uint8)).tolist():
+                chunk = number * _PAGE + at
+                other = self._table_of(chunk)
+                same = table and other and table.segment == other.segment
+                if same and chunk == first + count and page[at] == way:
+                    count += 1
+                    continue
+                if count:
+                    yield first, count, way
+                first, count, way, table = chunk, 1, page[at], other
+        if count:
+            yield first, count, way
+
+    def _told(self, first: int, chunks: int, way: int) -> Damage:
+        """The damage of some chunks."""
+        start, stop = first * self.chunk, min(self.size, (first + chunks) * self.chunk)
+        name, offset, table = "", None, self._table_of(first)
+        if table and way != _MISSING:
+            name = self.segments[table.segment].file.name
+            places = self._entries(table)
+            offset = None if places is None else int(places.starts[first - table.first])
+        return Damage(start // self.sector, -(-(stop - start) // self.sector), name, offset, _WHY[way])
 
     @property
     def has_damage(self) -> bool:
@@ -114,7 +151,7 @@ class Ewf:
         """See `Medium.is_damaged`."""
         chunks = range(offset // self.chunk, -(-(offset + length) // self.chunk))
         return any(first < chunks.stop and chunks.start < first + count for first, count in self.lost) or any(
-            chunk in self._damage for chunk in chunks
+            page[chunk % _PAGE] for chunk in chunks if (page := self._damage.get(chunk // _PAGE))
         )
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -141,7 +178,7 @@ class Ewf:
         expected = 1
         for index, segment in enumerate(self.segments):
             if segment.number != expected:
-                self.problems.append(f"Number {expected} of the image's files is missing.")
+                self.problems.append(f"Number {expected} of the image's files is missing. {self._to_do(expected)}")
                 runs.append([])
             for table in tables_of(segment, index):
                 if table is None:
@@ -151,7 +188,9 @@ class Ewf:
             expected = segment.number + 1
         ended_by = self.segments[-1].ended_by
         if ended_by == "next":
-            self.problems.append("The image's last file is missing, and with it the stored digests.")
+            self.problems.append(
+                f"The image's last file is missing, and with it the stored digests. {self._to_do(expected)}"
+            )
         every = [table for run in runs for table in run]
         if sum(table.chunks for table in every) == self.geometry.chunks:
             return [*_numbered(every, 0)]
@@ -160,6 +199,11 @@ class Ewf:
         if begin < sum(table.chunks for table in runs[0]):  # more than there can be: one of them is not what it seems
             last = []
         return [*_numbered(runs[0], 0), *_numbered(last, begin)]
+
+    def _to_do(self, number: int) -> str:
+        """What to do about a file that is missing."""
+        first = self.segments[0].file.name
+        return f"Put {segment_name(first, number)} beside {first}, and scan again."
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
         """The chunks that no table names."""
@@ -192,7 +236,7 @@ class Ewf:
         places = self._entries(table)
         if places is None:
             for chunk in chunks:
-                yield self._zeros(chunk, None, file.name, "both tables of its place are damaged")
+                yield self._zeros(chunk, _TABLES_DAMAGED)
             return
         some = slice(chunks[0] - table.first, chunks[-1] + 1 - table.first)
         starts, ends, deflated = (column[some].tolist() for column in places)
@@ -202,9 +246,9 @@ class Ewf:
         for chunk, start, end, is_deflated in zip(chunks, starts, ends, deflated, strict=True):
             at = start - starts[0]
             raw = whole[at : at + end - start] if together else file.read(start, min(end - start, self.chunk + _SLACK))
-            yield self._checked(chunk, raw, is_deflated, file.name, start)
+            yield self._checked(chunk, raw, is_deflated)
 
-    def _checked(self, chunk: int, raw: bytes, is_deflated: bool, name: str, offset: int) -> bytes:
+    def _checked(self, chunk: int, raw: bytes, is_deflated: bool) -> bytes:
         """The content of a chunk, as it lies in its file."""
         length = min(self.chunk, self.size - chunk * self.chunk)
         if not is_deflated:
@@ -212,23 +256,17 @@ class Ewf:
                 data, checksum = raw[:stored], raw[stored : stored + 4]
                 if len(checksum) == 4 and zlib.adler32(data) == int.from_bytes(checksum, "little"):
                     return data[:length]
-            return self._zeros(chunk, offset, name, "its checksum is wrong")
-        inflater = zlib.decompressobj()
-        try:
-            data = inflater.decompress(raw, self.chunk + 1)  # its end has a checksum, too
-        except zlib.error:
-            data = b""
-        if inflater.eof and length <= len(data) <= self.chunk:
+            return self._zeros(chunk, _WRONG)
+        data = self._constant(raw) if len(raw) <= _SHORT else _inflated(raw, self.chunk)
+        if length <= len(data) <= self.chunk:
             return data[:length]
-        return self._zeros(chunk, offset, name, "it cannot be inflated")
+        return self._zeros(chunk, _NOT_INFLATED)
 
-    def _zeros(self, chunk: int, offset: int | None, name: str, why: str) -> bytes:
-        """What stands for a damaged chunk."""
-        zeros = self._empty(chunk)
-        first, sectors = chunk * self.geometry.chunk_sectors, -(-len(zeros) // self.sector)
+    def _zeros(self, chunk: int, way: int) -> bytes:
+        """What stands for a chunk that is damaged in this way."""
         with self._lock:
-            self._damage.setdefault(chunk, Damage(first, sectors, name, offset, why))
-        return zeros
+            self._damage.setdefault(chunk // _PAGE, bytearray(_PAGE))[chunk % _PAGE] = way
+        return self._empty(chunk)
 
     def _empty(self, chunk: int) -> bytes:
         return bytes(min(self.chunk, self.size - chunk * self.chunk))
@@ -251,6 +289,16 @@ class Ewf:
         is_backwards = ends < starts
         ends[is_backwards] = starts[is_backwards] + self.chunk + 4
         return _Places(starts, ends, deflated)
+
+
+def _inflated(raw: bytes, most: int) -> bytes:
+    """What a deflated chunk holds, of at most so many bytes; empty if it is damaged: its end has a checksum, too."""
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(raw, most + 1)
+    except zlib.error:
+        return b""
+    return data if inflater.eof else b""
 
 
 def _numbered(tables: Sequence[Table], first: int) -> Iterator[Table]:

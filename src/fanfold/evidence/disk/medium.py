@@ -3,8 +3,11 @@
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 DAMAGED = (zlib.error, struct.error, EOFError)
@@ -23,6 +26,8 @@ class SegmentFile:
     size: int
     read: Callable[[int, int], bytes]
     """`read(offset, length)`: fewer bytes at the end of the file only. Raises OSError."""
+    path: str = ""
+    """Where it lies on this machine; empty if it does not."""
 
 
 class Damage(NamedTuple):
@@ -65,7 +70,10 @@ class Medium(Protocol):
 
     @property
     def damage(self) -> list[Damage]:
-        """What was found damaged so far, in order; complete once everything was read."""
+        """What was found damaged so far, in order; complete once everything was read.
+
+        At most `MOST_DAMAGE` ranges: the last one then reaches to the end of the others.
+        """
 
     @property
     def has_damage(self) -> bool:
@@ -86,48 +94,59 @@ class Unchecked:
 
     sector = 512
 
-    def __init__(self, unit: int) -> None:
-        """`unit`: bytes that are given up at once."""
-        self.unit = unit
+    def __init__(self) -> None:
         self.problems: list[str] = []
         self.about: Mapping[str, str] = {}
         self.stored: Mapping[str, str] = {}
         self.unread: Sequence[tuple[int, int]] = []
-        self._damage: dict[int, Damage] = {}  # by its first byte
+        self._lost: list[tuple[int, int, Damage]] = []  # ranges of bytes, in order; none touches another of its file
         self._noting = threading.Lock()
 
     @property
     def damage(self) -> list[Damage]:
         """See `Medium.damage`."""
         with self._noting:
-            return list(joined(self._damage.values()))
+            return shortened(damage for _, _, damage in self._lost)
 
     @property
     def has_damage(self) -> bool:
         """See `Medium.has_damage`."""
-        return bool(self._damage)
+        return bool(self._lost)
 
     def is_damaged(self, offset: int, length: int) -> bool:
         """See `Medium.is_damaged`."""
         with self._noting:
-            return any(start < offset + length and offset < start + self.unit for start in self._damage)
+            at = bisect_left(self._lost, offset + length, key=itemgetter(0))
+            return at > 0 and self._lost[at - 1][1] > offset
 
     def note(self, start: int, length: int, segment: str, offset: int | None, why: str) -> None:
-        """Remember that these bytes are lost."""
-        damage = Damage(start // self.sector, -(-length // self.sector), segment, offset, why)
+        """Remember that these bytes are lost. Consecutive ranges of one file are one."""
+        stop = start + length
         with self._noting:
-            self._damage.setdefault(start, damage)
+            at = bisect_left(self._lost, start, key=itemgetter(1))
+            if at < len(self._lost) and self._lost[at][1] == start and self._lost[at][2].segment != segment:
+                at += 1
+            while at < len(self._lost) and self._lost[at][0] <= stop and self._lost[at][2].segment == segment:
+                first, last, before = self._lost.pop(at)
+                if first < start:
+                    start, offset, why = first, before.offset, before.why
+                stop = max(stop, last)
+            sectors = -(-stop // self.sector) - start // self.sector
+            self._lost.insert(at, (start, stop, Damage(start // self.sector, sectors, segment, offset, why)))
 
 
-def joined(damage: Iterable[Damage]) -> Iterator[Damage]:
-    """Damage in the order of sectors; neighbours in one file, damaged in the same way, are one."""
-    before: Damage | None = None
-    for one in sorted(damage, key=lambda one: one.first_sector):
-        if before and before.first_sector + before.sectors == one.first_sector and before[2::2] == one[2::2]:
-            before = before._replace(sectors=before.sectors + one.sectors)
-            continue
-        if before:
-            yield before
-        before = one
-    if before:
-        yield before
+MOST_DAMAGE = 10_000
+"""Ranges of damage that are told one by one."""
+
+
+def shortened(damage: Iterable[Damage]) -> list[Damage]:
+    """Damage in order: the first ranges, and one for all others, which tells how many they are."""
+    every = iter(damage)
+    found = list(islice(every, MOST_DAMAGE - 1))
+    more, first, last = 0, None, None
+    for last in every:
+        first, more = first or last, more + 1
+    if first is None or last is None or more == 1:
+        return found if first is None else [*found, first]
+    sectors = last.first_sector + last.sectors - first.first_sector
+    return [*found, Damage(first.first_sector, sectors, "", None, f"{more:,} more ranges in these sectors are damaged")]

@@ -9,7 +9,7 @@ Format: libyal's "New Technologies File System (NTFS)", sections 5 and 6.
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ _DOS = 2  # the namespace of a name such as SECURI~1.EVT
 _LOG = re.compile(rb"\.\0[eE]\0[vV]\0[tT]\0[xX]\0")
 _DEPTH = 256
 _PACKED = 16  # clusters that NTFS compresses as one
+_CONTENTS = (pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA, pytsk3.TSK_FS_ATTR_TYPE_DEFAULT)  # the latter on FAT and exFAT
+_MIRRORED = 4  # records that $MFTMirr has, too
 
 
 class _Name(NamedTuple):
@@ -85,18 +87,24 @@ class Extent(NamedTuple):
 class _Image(pytsk3.Img_Info):  # type: ignore[misc]
     """A medium for The Sleuth Kit."""
 
-    def __init__(self, medium: Medium) -> None:
-        self.medium = medium
+    def __init__(self, medium: Medium, copies: Mapping[int, bytes]) -> None:
+        """`copies`: what is read at some places of the medium instead of what is there."""
+        self.medium, self.copies = medium, copies
         self.failed: OSError | None = None
         super().__init__(url="", type=pytsk3.TSK_IMG_TYPE_EXTERNAL)
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of the medium. An error is kept, because The Sleuth Kit replaces it by its own."""
         try:
-            return self.medium.read_at(offset, size)
+            data = self.medium.read_at(offset, size)
         except OSError as error:
             self.failed = error
             raise
+        for at, copy in self.copies.items():
+            first, last = max(at, offset), min(at + len(copy), offset + len(data))
+            if first < last:
+                data = data[: first - offset] + copy[first - at : last - at] + data[last - offset :]
+        return data
 
     def get_size(self) -> int:
         """Bytes."""
@@ -108,9 +116,13 @@ class FileSystem:
 
     def __init__(self, medium: Medium, start: int) -> None:
         """Raises Unreadable, and OSError if the medium cannot be read."""
-        self.image, self.start = _Image(medium), start
+        boot = medium.read_at(start, 512)
+        self.record_size = _record_size(boot)
+        copies = _of_the_mirror(medium, start, boot, self.record_size)
+        self.problems = ["the start of its file table is damaged; the copy of it ($MFTMirr) was used"] if copies else []
+        """What is damaged and could be read all the same, in sentences."""
+        self.image, self.start = _Image(medium, copies), start
         self.system = self._asked(lambda: pytsk3.FS_Info(self.image, offset=start))
-        self.record_size = _record_size(medium.read_at(start, 512))
         self._records: dict[int, Record | None] = {}
         self._candidates: dict[int, Record] = {}
 
@@ -177,6 +189,14 @@ class FileSystem:
         names = {one.name.decode("utf-8", "replace") for one in there} - {".", ".."}
         return sorted(name for name in names if fnmatchcase(name.lower(), pattern.lower()))
 
+    def folder(self, inode: int) -> list[tuple[str, Any]]:
+        """The names in a folder, each with what The Sleuth Kit knows of the file; without names of no file."""
+        return [
+            (entry.info.name.name.decode("utf-8", "backslashreplace"), entry.info.meta)
+            for entry in self._asked(lambda: self.system.open_dir(inode=inode))
+            if entry.info.meta
+        ]
+
     def size_of(self, inode: int) -> int:
         """Bytes of a file."""
         return int(self._asked(lambda: self.system.open_meta(inode)).info.meta.size)
@@ -210,7 +230,7 @@ class FileSystem:
         block = self.system.info.block_size
         found = []
         for attribute in self.system.open_meta(inode):
-            if attribute.info.type != pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA or attribute.info.name:
+            if attribute.info.type not in _CONTENTS or attribute.info.name:
                 continue
             is_packed = bool(int(attribute.info.flags) & int(pytsk3.TSK_FS_ATTR_COMP))
             for run in attribute:
@@ -284,6 +304,31 @@ def _record_size(boot: bytes) -> int:
     sector, cluster, clusters = struct.unpack_from("<HB50xb", boot, 11)
     size = 1 << -clusters if clusters < 0 else clusters * cluster * sector
     return size if 512 <= size <= _STRIDE else 1024
+
+
+def _of_the_mirror(medium: Medium, start: int, boot: bytes, size: int) -> dict[int, bytes]:
+    """The first records of the file table that are damaged and have a whole copy: the copy of each, by its place."""
+    if boot[3:7] != b"NTFS":
+        return {}
+    sector, clusters = struct.unpack_from("<HB", boot, 11)
+    cluster = sector * (clusters if clusters <= 128 else 1 << (256 - clusters))
+    table, mirror = (start + number * cluster for number in struct.unpack_from("<QQ", boot, 48))
+    found = {}
+    for at in range(0, _MIRRORED * size, size):
+        if not _is_whole(medium.read_at(table + at, size), size) and _is_whole(
+            copy := medium.read_at(mirror + at, size), size
+        ):
+            found[table + at] = copy
+    return found
+
+
+def _is_whole(raw: bytes, size: int) -> bool:
+    """Whether a record, as it lies on the disk, is one whose sectors belong together."""
+    if len(raw) < size or not raw.startswith(_FILE):
+        return False
+    at, count = struct.unpack_from("<HH", raw, 4)
+    mark = raw[at : at + 2]
+    return count == size // 512 + 1 and all(raw[end - 2 : end] == mark for end in range(512, size + 1, 512))
 
 
 def _best(names: list[_Name]) -> _Name | None:

@@ -201,7 +201,7 @@ class CopyMedium(Unchecked):
     kind = "shadow copy"
 
     def __init__(self, copies: Copies, store: Any) -> None:
-        super().__init__(BLOCK)
+        super().__init__()
         self._copies, self._store = copies, store
         claimed = int(copies.asked(store.get_volume_size))
         self.end = self.size = min(claimed, copies.file.get_size())

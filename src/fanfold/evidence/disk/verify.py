@@ -1,10 +1,11 @@
 """Verifies an image: every chunk is checked, and the digests of the whole disk are compared with those stored."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fanfold.evidence.disk.medium import Damage, Medium
+from fanfold.evidence.disk.raw import strides
 from fanfold.storage import looking_ahead
 
 _STRIDE = 4 << 20  # bytes of a read
@@ -29,15 +30,20 @@ class Verification:
         return "match" if all(self.computed.get(name) == digest for name, digest in self.stored.items()) else "mismatch"
 
 
-def verifying(medium: Medium, threads: int) -> Iterator[int | Verification]:
+def verifying(medium: Medium, threads: int, others: Sequence[str] = ()) -> Iterator[int | Verification]:
     """Read a medium to its end: how many bytes were read, again and again, then the result.
 
     Raises OSError if it cannot be read. The digests cannot be computed in parts, so threads inflate ahead of them.
+
+    Args:
+        medium: What to read.
+        threads: So many read ahead.
+        others: The digests to compute if none are stored. Without any, the holes of sparse files are not read.
     """
     found = Verification(dict(medium.stored))
-    digests = {name: hashlib.new(name, usedforsecurity=False) for name in found.stored or DIGESTS}
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in found.stored or others}
     done = 0
-    places = range(0, medium.end, _STRIDE)
+    places = range(0, medium.end, _STRIDE) if digests else strides(medium, _STRIDE)
 
     def read(at: int) -> bytes:
         return medium.read_at(at, min(_STRIDE, medium.end - at))

@@ -30,7 +30,7 @@ class Virtual(Unchecked):
 
     def __init__(self, file: SegmentFile) -> None:
         """Raises Unreadable, and OSError if the file cannot be read."""
-        super().__init__(_UNIT)
+        super().__init__()
         head = file.read(0, 8)
         self.kind = next(kind for signature, kind in SIGNATURES.items() if head.startswith(signature))
         self.name = file.name

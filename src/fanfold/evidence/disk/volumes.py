@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from fanfold.evidence.disk.medium import Medium, Unreadable
+from fanfold.evidence.disk.medium import Medium
 
 _SECTORS = (512, 4096)  # bytes of a sector that disks have
 _MOST = 128  # partitions: a chain of extended boot records may be a circle
@@ -18,12 +18,24 @@ _GPT = struct.Struct("<8s4xLL4x4Q16sQLLL")
 _GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
 _EXTENDED = (0x05, 0x0F, 0x85)
 _PROTECTIVE = 0xEE
-_SPANNED = (
-    "42",
-    "af9b60a0-1431-4f62-bc68-3311714a69ad",  # data of the Logical Disk Manager
-    "e75caf8f-f680-4cee-afa3-b001e56efc2d",  # Storage Spaces
-)
-"""Types of partitions whose volumes may lie on several disks."""
+SPANNED = {
+    "42": "a dynamic disk",
+    "af9b60a0-1431-4f62-bc68-3311714a69ad": "a dynamic disk",  # data of the Logical Disk Manager
+    "e75caf8f-f680-4cee-afa3-b001e56efc2d": "a storage space",
+}
+"""Types of partitions whose volumes may lie on several disks, and what Windows makes of them."""
+WITHOUT_LOGS = frozenset({
+    "27",  # recovery, hidden
+    "82",  # swap of Linux
+    "ef",  # EFI
+    "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",  # EFI
+    "e3c9e316-0b5c-4db8-817d-f92df00215ae",  # reserved by Microsoft
+    "de94bba4-06d1-4d40-a16a-bfd50179d6ac",  # recovery
+    "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3",  # the table of the Logical Disk Manager
+    "21686148-6449-6e6f-744e-656564454649",  # the boot loader of a BIOS
+    "0657fd6d-a4ab-43c4-84e5-0933c0e1a2bf",  # swap of Linux
+})  # fmt: skip
+"""Types of partitions where Windows keeps no logs. They are searched all the same, if their file system can be read."""
 
 SYSTEMS: tuple[tuple[int, bytes, str], ...] = (
     (3, b"NTFS    ", "NTFS"),
@@ -62,7 +74,7 @@ class Volume(NamedTuple):
 
 
 def volumes(medium: Medium) -> list[Volume]:
-    """The volumes of a disk, in the order of their names. Raises Unreadable for disks of a kind that cannot be read."""
+    """The volumes of a disk, in the order of their names."""
     system = system_of(medium, 0)
     if system.startswith(("NTFS", "BitLocker", "exFAT", "FAT", "ReFS", "LUKS")):
         return [Volume("p1", 0, medium.size, "", system)]
@@ -70,8 +82,6 @@ def volumes(medium: Medium) -> list[Volume]:
     found = _gpt(medium) or _by_mbr(medium)
     if system and not found:
         return [Volume("p1", 0, medium.size, "", system)]
-    if any(kind in _SPANNED for _, _, kind, _ in found):
-        raise Unreadable("This is a dynamic disk or a storage space of Windows, whose volumes cannot be read.")
     firsts = {start: (start, *rest) for start, *rest in reversed(found)}
     found = [one for one in found if firsts.pop(one[0], None)]  # of two with one start, the first
     return [

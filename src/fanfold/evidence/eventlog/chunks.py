@@ -11,8 +11,8 @@ Format: libyal's "Windows XML Event Log (EVTX) format", sections 2 to 4.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import NamedTuple
 from zlib import crc32
@@ -30,6 +30,8 @@ _CHUNK = struct.Struct("<8s4Q4L")
 _RECORD = struct.Struct("<4sLQQ")
 _SIZE, _DIGEST = struct.Struct("<L"), struct.Struct("<Q")
 _CHUNK_HEADER = 512
+_LISTS = 128  # where the header of a chunk says where its names and its templates are
+_LONGEST_LIST = 4096
 
 
 class Header(NamedTuple):
@@ -111,13 +113,31 @@ def chunks_of(parts: Iterable[bytes], offset: int = 0, stop: int | None = None) 
         held += part
         at = 0
         while (at := _found(held, at)) >= 0 and at + CHUNK <= len(held) and _inside(here + at, stop):
-            yield Chunk.of(here + at, held[at : at + CHUNK])
-            at += CHUNK
+            chunk, at = _chunk_at(held, at, here)
+            yield chunk
         keep = at if at >= 0 else max(0, len(held) - len(held) % SECTOR - SECTOR)
         held, here = held[keep:], here + keep
     while (at := _found(held, 0)) >= 0 and _inside(here + at, stop):
-        yield Chunk.of(here + at, held[at : at + CHUNK])
-        held, here = held[at + CHUNK :], here + at + CHUNK
+        chunk, at = _chunk_at(held, at, here)
+        yield chunk
+        held, here = held[at:], here + at
+
+
+def _chunk_at(data: bytes, at: int, here: int) -> tuple[Chunk, int]:
+    """The chunk at a place of the data, which begin at `here`; and where the next one is looked for.
+
+    Where clusters were written over, another chunk may begin within these 64 KiB: in the free space of a chunk whose
+    checksums are right, or anywhere in one that is wrong. The bytes are then those of the other chunk.
+    """
+    chunk = Chunk.of(here + at, data[at : at + CHUNK])
+    begin = chunk.free if chunk.ok else _CHUNK_HEADER
+    while (begin := chunk.data.find(CHUNK_MAGIC, begin)) >= 0:
+        if begin % SECTOR == 0 and (other := Chunk.of(0, chunk.data[begin:])).header_ok:
+            used = chunk.data[begin : begin + other.free]
+            data_without = chunk.data[:begin] + bytes(len(used)) + chunk.data[begin + len(used) :]
+            return replace(chunk, data=data_without), at + begin
+        begin += 1
+    return chunk, at + CHUNK
 
 
 def _inside(offset: int, stop: int | None) -> bool:
@@ -162,6 +182,53 @@ def bridged(chunk: Chunk, records: Sequence[Record]) -> Chunk:
     struct.pack_into("<QQ", data, 24, min(ids, default=0), max(ids, default=0))
     struct.pack_into("<L", data, 48, at)
     return Chunk.of(chunk.offset, bytes(data))
+
+
+def without(chunk: Chunk, digests: Collection[int]) -> Chunk:
+    """A chunk that lacks some of its records, with checksums that fit.
+
+    The bytes of a record stay where they are, since others may use its templates: the record before it takes them in.
+    If none is before it, it is an empty one.
+    """
+    data, before = bytearray(chunk.data), None
+    for record in records_of(chunk):
+        if record.digest not in digests:
+            before = record
+        elif before and before.offset + before.size == record.offset:
+            before = before._replace(size=before.size + record.size)
+            for at in (before.offset + 4, before.offset + before.size - 4):
+                _SIZE.pack_into(data, at, before.size)
+        else:
+            data[record.offset + _RECORD.size] = 0  # the end of its content
+    return Chunk.of(chunk.offset, _sealed(data))
+
+
+def _sealed(data: bytearray) -> bytes:
+    """A chunk with checksums that fit."""
+    (free,) = _SIZE.unpack_from(data, 48)
+    free = free if _CHUNK_HEADER <= free <= CHUNK else CHUNK
+    _SIZE.pack_into(data, 48, free)
+    _SIZE.pack_into(data, 52, crc32(data[_CHUNK_HEADER:free]))
+    _SIZE.pack_into(data, 124, crc32(data[128:_CHUNK_HEADER], crc32(data[:120])))
+    return bytes(data)
+
+
+def without_circles(data: bytes) -> bytes:
+    """A chunk whose lists of names and templates all end. Damaged ones may be circles, and readers follow them forever.
+
+    The header says where each of 64 lists of names begins, and each of 32 lists of templates. Whatever is in a list
+    begins with the place of the next one, or 0. A list that does not end is left out: nothing else needs it.
+    """
+    whole = bytearray(data)
+    for at in range(_LISTS, _CHUNK_HEADER, 4):
+        (place,) = _SIZE.unpack_from(data, at)
+        seen: set[int] = set()
+        while 0 < place <= CHUNK - 4 and place not in seen and len(seen) < _LONGEST_LIST:
+            seen.add(place)
+            (place,) = _SIZE.unpack_from(data, place)
+        if 0 < place <= CHUNK - 4:
+            _SIZE.pack_into(whole, at, 0)
+    return bytes(whole)
 
 
 def header_for(chunks: int, next_record_id: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from evtx import PyEvtxParser
 
-from fanfold.evidence.eventlog.chunks import CHUNK, Chunk, Record, bridged, log_of, records_of
+from fanfold.evidence.eventlog.chunks import CHUNK, Chunk, Record, bridged, log_of, records_of, without_circles
 
 _RECORD_ID = re.compile(r"Failed to parse record number (\d+): (.*)", re.DOTALL)
 
@@ -55,7 +55,7 @@ def _events(chunk: Chunk) -> tuple[dict[int, tuple[Any, ...]], dict[int, str]]:
     """The records that the parser decodes, and its errors for others; both by record id."""
     events: dict[int, tuple[Any, ...]] = {}
     errors: dict[int, str] = {}
-    records: Any = iter(PyEvtxParser(BytesIO(log_of([chunk.data])), 1).records_json())
+    records: Any = iter(PyEvtxParser(BytesIO(log_of([without_circles(chunk.data)])), 1).records_json())
     for _ in range(CHUNK):  # a `for` over the records would end at the first error
         try:
             record = next(records)
