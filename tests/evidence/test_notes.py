@@ -1,5 +1,6 @@
 """What imaging programs note beside their images, and what a report makes of it."""
 
+import hashlib
 from pathlib import Path
 
 import mesa
@@ -134,6 +135,19 @@ def test_notes_that_differ_from_the_image(name: str, coding: str, tmp_path: Path
     computed = digests(database)["md5"]
     assert f"THE NOTES DIFFER: their MD5 is {MD5}, and its content has {computed}." in report.container
     assert f"THE NOTES DIFFER: their MD5 is {MD5}, and it has stored {computed}." in report.container
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_raw_image_with_notes(is_changed: bool, tmp_path: Path, database: str) -> None:
+    """A raw image has no digests of its own, so those of the notes are what its content is compared with."""
+    disk = mbr(windows_volume("mesa"))
+    digest = hashlib.md5(disk, usedforsecurity=False).hexdigest()
+    (tmp_path / "mesa.001").write_bytes(disk[:-1] + b"x" if is_changed else disk)
+    (tmp_path / "mesa.001.txt").write_text(FTK.format(md5=digest, sha1=SHA1))
+    scan(tmp_path / "mesa.001", database, *STAGES)
+    container = made(database, "mesa.001").container
+    assert ("Its content has the MD5 of the notes." in container) is not is_changed
+    assert any(sentence.startswith(f"THE NOTES DIFFER: their MD5 is {digest}") for sentence in container) is is_changed
 
 
 def test_an_image_without_notes(tmp_path: Path, database: str) -> None:

@@ -202,9 +202,17 @@ class Units:
 
     def segments(self, container: str, version: str) -> Sequence[Item]:
         """The files of a disk image, to be read."""
+        files = self._container(container, version)["segments"] or ()
+        return [Item(one["uri"], one["bytes"], one["version"], one["uri"]) for one in files]
+
+    def notes(self, container: str, version: str) -> dict[str, Any]:
+        """What the imaging program has noted beside a disk image."""
+        return dict(json.loads(self._container(container, version)["sidecar"] or "{}"))
+
+    def _container(self, container: str, version: str) -> dict[str, Any]:
         wanted = f"key = {quoted(container)} AND version = {quoted(version)}"
-        for row in self._table(CONTAINERS).to_table(["segments"], filter=wanted).to_pylist():
-            return [Item(one["uri"], one["bytes"], one["version"], one["uri"]) for one in row["segments"] or ()]
+        for row in self._table(CONTAINERS).to_table(["segments", "sidecar"], filter=wanted).to_pylist():
+            return dict(row)
         raise Changed
 
     def logs_on(self, container: str, version: str) -> Iterator[Place]:

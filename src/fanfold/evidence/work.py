@@ -16,7 +16,7 @@ from more_itertools import peekable
 from fanfold.evidence.containers import DAMAGED
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.ntfs import Extent
-from fanfold.evidence.disk.verify import Verification, verifying
+from fanfold.evidence.disk.verify import DIGESTS, Verification, verifying
 from fanfold.evidence.eventlog.chunks import (
     CHUNK,
     FILE_HEADER,
@@ -100,7 +100,9 @@ class Reading:
     def _verified(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
         """The verification of a disk image, as facts."""
         medium = self.opened.medium(item, source)
-        steps = timed(verifying(medium, min(cores(), _THREADS)), "verify", self.seconds)
+        noted = source.notes(place_of(item).container, item.version)
+        others = [name for name in DIGESTS if name in noted]
+        steps = timed(verifying(medium, min(cores(), _THREADS), others), "verify", self.seconds)
         result = next(step for step in steps if isinstance(step, Verification))
         facts = [Fact("verification", "result", {"result": result.result}, "")]
         for name, digest in result.computed.items():

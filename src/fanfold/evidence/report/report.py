@@ -181,6 +181,8 @@ def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterat
         for what, other in (("its content has", computed.get(name)), ("it has stored", row[f"{name}_stored"])):
             if name in notes and other and notes[name] != other:
                 yield f"THE NOTES DIFFER: their {name.upper()} is {notes[name]}, and {what} {other}."
+    if same := [name.upper() for name in ("md5", "sha1") if name in notes and notes[name] == computed.get(name)]:
+        yield f"Its content has the {' and '.join(same)} of the notes."
     if unread := notes.get("unread"):
         sectors = sum(one["sectors"] for one in unread)
         yield f"The notes say that {sectors:,} sectors of the disk could not be read: {_ranges(unread)}."
