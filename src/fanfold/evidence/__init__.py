@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence"]
 
-_NEEDED = ("evtx", "msgspec", "pytsk3", "tzlocal")
+_NEEDED = ("evtx", "isal", "msgspec", "pytsk3", "tzlocal")
 
 # Found, not imported: listing jobs must stay fast, and a broken package has its own error when it is used.
 if not all(map(find_spec, _NEEDED)):

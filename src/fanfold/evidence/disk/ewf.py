@@ -1,7 +1,6 @@
 """An EnCase image as a medium: every chunk is checked as it is read, and what is damaged is known to the chunk."""
 
 import threading
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 from fanfold.evidence.disk.medium import Damage, SegmentFile, Unreadable, shortened
 from fanfold.evidence.disk.sections import (
@@ -32,6 +32,7 @@ _BLOCKS = 32  # that are kept
 _TABLES = 16  # that are kept: each is a quarter of a megabyte
 _OPENED_AT_ONCE = 16
 _LARGEST = 16 << 20  # bytes of a chunk: more is nonsense
+_BROKEN: type[Exception] = isal_zlib.error  # type: ignore[assignment] # its stubs take the class for an instance
 _SLACK = 1 << 16  # bytes that a chunk may take more in its file than in memory
 _CACHED = 32 << 20  # bytes of blocks that are kept
 _SHORT = 512  # bytes of a deflated chunk that has many equals, since it is all zeros as a rule
@@ -254,7 +255,7 @@ class Ewf:
         if not is_deflated:
             for stored in dict.fromkeys((length, self.chunk)):  # the last one may be filled up
                 data, checksum = raw[:stored], raw[stored : stored + 4]
-                if len(checksum) == 4 and zlib.adler32(data) == int.from_bytes(checksum, "little"):
+                if len(checksum) == 4 and isal_zlib.adler32(data) == int.from_bytes(checksum, "little"):
                     return data[:length]
             return self._zeros(chunk, _WRONG)
         data = self._constant(raw) if len(raw) <= _SHORT else _inflated(raw, self.chunk)
@@ -293,10 +294,10 @@ class Ewf:
 
 def _inflated(raw: bytes, most: int) -> bytes:
     """What a deflated chunk holds, of at most so many bytes; empty if it is damaged: its end has a checksum, too."""
-    inflater = zlib.decompressobj()
+    inflater = isal_zlib.decompressobj()
     try:
         data = inflater.decompress(raw, most + 1)
-    except zlib.error:
+    except _BROKEN:
         return b""
     return data if inflater.eof else b""
 
