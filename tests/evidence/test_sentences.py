@@ -10,6 +10,7 @@ from typing import Any
 import lance
 import mesa
 import pytest
+from made_up import case, log, logon, record, texts
 from scans import STAGES, scan
 
 import fanfold
@@ -19,7 +20,7 @@ from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.disk.segments import Files
-from fanfold.evidence.report.case import Case, Record, flattened, own
+from fanfold.evidence.report.case import Record, flattened, own
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds
 from fanfold.evidence.report.html import page
@@ -254,43 +255,6 @@ def test_logs_that_were_not_read_are_told(tmp_path: Path, database: str) -> None
 
 
 # Rules, on records made up
-
-
-def record(event_id: int, time: str = "12:00:00", log: str = "Security", number: int = 1, **data: Any) -> Record:
-    """A record of the log Security, or of another one."""
-    providers = {
-        "Security": "Microsoft-Windows-Security-Auditing",
-        "System": "Microsoft-Windows-Kernel-General",
-        "Partition/Diagnostic": "Microsoft-Windows-Partition",
-        "Ntfs/Operational": "Microsoft-Windows-Ntfs",
-        "Sysmon/Operational": "Microsoft-Windows-Sysmon",
-    }
-    provider = "EventLog" if event_id in (6005, 6006, 6008, 6013) else providers[log]
-    return Record(log, number, mesa.at(time), event_id, provider, "HOST", data)
-
-
-def case(*records: Record, **more: Any) -> Case:
-    """A machine with these records and no logs."""
-    return Case("host", records, more.pop("logs", []), more.pop("container", {}), **more)
-
-
-def texts(rule: Any, given: Case) -> list[tuple[str, str]]:
-    """The sentences of a rule, each with its status, those below others included."""
-    found = []
-    for finding in rule.answer(given):
-        found += [(one.text, one.status) for one in (finding, *finding.details)]
-    return found
-
-
-def log(name: str, **more: Any) -> dict[str, Any]:
-    """The coverage of a log."""
-    return {"path": f"{name}.evtx", "origin": "live", "newest_time": mesa.at("18:00:00"), "last_record_id": 9,
-            "first_record_id": 1, "dirty": False, "records": 9, "gaps": [], **more}  # fmt: skip
-
-
-def logon(time: str = "12:00:00", number: int = 1, event_id: int = 4624, **data: Any) -> Record:
-    """A logon at the console."""
-    return record(event_id, time, number=number, **{**mesa.LOGON, "TargetLogonId": f"0x{number:x}", **data})
 
 
 @pytest.mark.parametrize(
@@ -633,7 +597,7 @@ def test_times_while_the_clock_was_ahead() -> None:
         log("Sysmon", newest_time=mesa.at("12:40:00")),
     ]
     given = case(start, back, logs=logs)
-    assert given.undone == [(mesa.at("15:00:00"), mesa.at("15:10:00"))]
+    assert given.changes.undone == [(mesa.at("15:00:00"), mesa.at("15:10:00"))]
     assert given.last is logs[2]
 
 

@@ -20,7 +20,7 @@ from fanfold.evidence import Evidence, show, tables, verification
 from fanfold.evidence import extract as extraction
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.coverage import logs
-from fanfold.evidence.report.case import load, machines
+from fanfold.evidence.report.case import CLOCK, load, machines
 from fanfold.evidence.report.exports import timesketch
 from fanfold.evidence.report.report import QUESTIONS, made
 from fanfold.evidence.units import quoted
@@ -312,7 +312,7 @@ def timeline(
     if image is None and len(names) != 1:
         raise UsageError(f"A timeline is of one machine. Name one of: {', '.join(names) or 'none'}.")
     name = image or names[0]
-    clock = load(database, name, (24, 6013), zone).clock
+    clock = load(database, name, CLOCK, zone).clock
     chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")
     rows = (row for batch in tables.in_time(database, chosen) for row in batch.to_pylist())
     show.timeline(timesketch(rows, clock), format, out)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -11,18 +11,21 @@ import orjson
 
 from fanfold.errors import UsageError
 from fanfold.evidence import coverage, tables
+from fanfold.evidence.report.changes import Changes
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.tables import short_log
 from fanfold.evidence.units import quoted
 
 _COLUMNS = (
     "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
-    "computer", "data", "image",
+    "computer", "data", "image", "user_sid",
 )  # fmt: skip
+CLOCK = (1, 12, 13, 24, 4616, 6013)
+"""The events that tell the time zone, and changes of the clock."""
 _ORIGINS = ("live", "deleted", "carved")
 _FORWARDED = "forwardedevents"
+_AUDIT = "Security-Auditing"
 _STEADY = ("system", "security", "application")
-_JUMP = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Record:
     """Whether its bytes are as Windows wrote them: both checksums are right, and no sector was damaged."""
     channel: str = ""
     """Where it was written to. An archived log has another name than its channel."""
+    user_sid: str = ""
+    """The account that its program ran as."""
 
     @property
     def stream(self) -> str:
@@ -106,7 +111,8 @@ class Case:
     def clock(self) -> Clock:
         """The machine's time zone, over time. The registry's, which is the last one, if no record tells."""
         told = [*self.of("Kernel-General", 24), *self.of("EventLog", 6013)]
-        return Clock.of(told, self.zone, next((fact["name"] for fact in self.facts_of("zone")), ""))
+        registry = next((fact["name"] for fact in self.facts_of("zone")), "")
+        return Clock.of(told, self.zone, registry, self.changes)
 
     def facts_of(self, kind: str) -> Sequence[Mapping[str, Any]]:
         """The facts of a kind."""
@@ -126,22 +132,14 @@ class Case:
         return "" if log["records"] else f"the log {name} has no record"
 
     @cached_property
-    def undone(self) -> Sequence[tuple[datetime, datetime]]:
-        """Times that the clock had shown before it was set back: the first and the last of each such stretch."""
-        found: list[tuple[datetime, datetime]] = []
-        begun: datetime | None = None  # the earliest time since the clock was last set
-        for record in self.records:
-            if record.stream != "system" or record.origin != "live":
-                continue
-            is_change = record.event_id == 1 and short_provider(record.provider) == "Kernel-General"
-            before, after = clock_change(record) if is_change else (None, None)
-            if before and after and abs(after - before) >= _JUMP:
-                if after < before:
-                    found.append((max(after, begun or after), before))
-                begun = after
-            elif record.time:
-                begun = min(begun or record.time, record.time)
-        return found
+    def changes(self) -> Changes:
+        """When the clock was set."""
+        records = [*self.of("Kernel-General", 1, 12, 13, 24), *self.of(_AUDIT, 4616)]
+        return Changes.of(records, self._reached)
+
+    def when(self, record: Record) -> str:
+        """The time of a record, for the beginning of a sentence; empty if it has none."""
+        return f"{self.clock.full(record.time, record)}: " if record.time else ""
 
     @cached_property
     def last(self) -> Mapping[str, Any] | None:
@@ -150,29 +148,24 @@ class Case:
         A log that was written to only while the clock was ahead, before it was set back, does not count if its time is
         later than anything in the logs that are always written to.
         """
-        timed = [log for log in self.logs if log["newest_time"] and log["origin"] == "live"]
-        steady = [log["newest_time"] for log in timed if short_log(log["path"]).lower() in _STEADY]
-        reached = max(steady, default=None)
-        known = [log for log in timed if reached is None or log["newest_time"] <= reached or not any(
-            first <= log["newest_time"] <= last for first, last in self.undone)]  # fmt: skip
+        reached = self._reached
+        known = [log for log in self._timed if reached is None or log["newest_time"] <= reached or not any(
+            first <= log["newest_time"] <= last for first, last in self.changes.undone)]  # fmt: skip
         return max(known, key=lambda log: log["newest_time"], default=None)
+
+    @cached_property
+    def _reached(self) -> datetime | None:
+        """The latest time at the end of a log that is always written to; None if there is no such log."""
+        steady = (log["newest_time"] for log in self._timed if short_log(log["path"]).lower() in _STEADY)
+        return max(steady, default=None)
+
+    @property
+    def _timed(self) -> Sequence[Mapping[str, Any]]:
+        return [log for log in self.logs if log["newest_time"] and log["origin"] == "live"]
 
 
 def _is_called(log: Mapping[str, Any], name: str) -> bool:
     return bool(log["path"]) and short_log(log["path"]).lower() == name.lower()
-
-
-def clock_change(record: Record) -> tuple[datetime | None, datetime | None]:
-    """The time before the clock was set, and after."""
-    return _moment(record.text("OldTime", "PreviousTime")), _moment(record.text("NewTime"))
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def short_provider(name: str) -> str:
@@ -243,6 +236,7 @@ def record_of(row: Mapping[str, Any]) -> Record:
         row["origin"],
         bool(row["chunk_ok"]) and not row["damaged"],
         row["channel"] or "",
+        row["user_sid"] or "",
     )
 
 

@@ -1,14 +1,14 @@
 """A report on one machine: its findings by question, and what its sources are worth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from fanfold.errors import UsageError
 from fanfold.evidence.report.case import Case, load
-from fanfold.evidence.report.findings import Finding, Rule, size_in_words
-from fanfold.evidence.report.rules import RULES
+from fanfold.evidence.report.findings import Finding, Rule, seconds, size_in_words
+from fanfold.evidence.report.rules import RULES, clock_changes
 
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
@@ -91,7 +91,7 @@ def finding_json(case: Case, finding: Finding) -> dict[str, Any]:
         "status": finding.status,
         "reason": finding.reason,
         "time_utc": _iso(finding.time),
-        "time_local": _iso(finding.time and case.clock.local(finding.time)),
+        "time_local": _iso(finding.time and case.clock.local(finding.time, finding.dated_by)),
         "records": finding.refs,
         "files": list(finding.files),
         "details": [finding_json(case, detail) for detail in finding.details],
@@ -107,7 +107,34 @@ def made(database: str, image: str, zone: str | None = None, questions: Sequence
     rules = chosen(questions)
     event_ids = {event_id for rule in RULES for event_id in rule.event_ids}
     case = load(database, image, sorted(event_ids), zone)
-    return Report(case, [Section(rule.id, rule.title, [*rule.answer(case)]) for rule in rules])
+    return Report(case, [Section(rule.id, rule.title, [*answers(case, rule)]) for rule in rules])
+
+
+def answers(case: Case, rule: Rule) -> Iterator[Finding]:
+    """The answers to a question; where the clock was changed later, they say so."""
+    for finding in rule.answer(case):
+        yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
+
+
+def _with_doubts(case: Case, finding: Finding) -> Finding:
+    details = [_with_doubts(case, detail) for detail in finding.details]
+    doubt = _doubt(case, finding)
+    reason = "; ".join(filter(None, [finding.reason, doubt]))
+    return replace(finding, reason=reason, details=details)
+
+
+def _doubt(case: Case, finding: Finding) -> str:
+    """Why the time that a finding tells may be wrong; empty if nothing tells."""
+    if not finding.time or case.clock.short(finding.time, record=finding.dated_by) not in finding.text:
+        return ""
+    if change := case.changes.doubt(finding.time, finding.dated_by):
+        by = seconds(abs(change.after - change.before).total_seconds())
+        if change.is_back:
+            return f"the clock was later set back by {by}, so this time may be too late"
+        return f"the clock was later set forward by {by}, so this time may be too early"
+    if case.changes.is_twice(finding.time, finding.dated_by):
+        return "the clock showed this time twice, as it was set back in between"
+    return ""
 
 
 def chosen(questions: Sequence[str]) -> list[Rule]:

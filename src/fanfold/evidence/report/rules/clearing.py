@@ -1,15 +1,12 @@
-"""What was cleared, what is missing, and when the clock was changed."""
+"""What was cleared, and what is missing."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
-from fanfold.evidence.report.case import Case, Record, clock_change
-from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
+from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.findings import Finding, Rule, status_of
 from fanfold.evidence.tables import short_log
 
 _ALWAYS = ("Security", "System", "Application")
-_JUMP = timedelta(minutes=1)
-_SHOWN = 5
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -18,8 +15,8 @@ def _answer(case: Case) -> Iterator[Finding]:
         channel = record.text("Channel") or ("Security" if record.event_id == 1102 else "a log")
         who = "\\".join(filter(None, [record.text("SubjectDomainName"), record.text("SubjectUserName")]))
         by = f" by {who}" if who else ""
-        when = f"{case.clock.full(record.time)}: " if record.time else ""
-        yield Finding("cleared.log", f"{when}{channel} was cleared{by}.", status_of(record), record.time, [record])
+        text = f"{case.when(record)}{channel} was cleared{by}."
+        yield Finding("cleared.log", text, status_of(record), record.time, [record])
     if not cleared:
         missing = [why for name in ("Security", "System") if (why := case.why_none(name))]
         yield Finding("cleared.none", "No record tells of a log that was cleared (events 1102 and 104).",
@@ -34,7 +31,6 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{carved:,} records that no log has were found in the bytes of the disk."
         yield Finding("cleared.carved", text, "likely", reason="what was written over a log may look like a record")
     yield from _begins(case)
-    yield from _clock(case)
 
 
 def _begins(case: Case) -> Iterator[Finding]:
@@ -52,19 +48,4 @@ def _begins(case: Case) -> Iterator[Finding]:
         yield Finding("cleared.begins", text, "shown", None, ends, reason)
 
 
-def _clock(case: Case) -> Iterator[Finding]:
-    """Changes of the clock of a minute and more, the last ones first."""
-    changes = [(record, *clock_change(record)) for record in case.of("Kernel-General", 1)]
-    jumps = [(record, before, after) for record, before, after in changes if before and after]
-    jumps = [jump for jump in jumps if abs(jump[2] - jump[1]) >= _JUMP]
-    for record, before, after in jumps[-_SHOWN:][::-1]:
-        way = "forward" if after > before else "back"
-        by = seconds(abs(after - before).total_seconds())
-        text = f"The clock was set {way} by {by}, to {case.clock.full(after)}."
-        yield Finding("clock.changed", text, status_of(record), after, [record])
-    if len(jumps) > _SHOWN:
-        text = f"{len(jumps) - _SHOWN:,} more changes of the clock of a minute and more before these."
-        yield Finding("clock.more", text, "shown", records=[jumps[0][0]])
-
-
-RULE = Rule("cleared", "What was cleared, and what is missing", (1, 104, 1102), _answer)
+RULE = Rule("cleared", "What was cleared, and what is missing", (104, 1102), _answer)

@@ -142,7 +142,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{len(logons) - _SHOWN:,} more logons at the console before these."
         yield Finding("logon.more", text, "shown", records=[logons[0][0]])
     for logon in recovered[-_SHOWN:][::-1]:
-        text = f"{case.clock.full(logon[0].time)}: {account(logon[0])} logged on at the console, by a recovered record."  # type: ignore[arg-type]
+        text = f"{case.when(logon[0])}{account(logon[0])} logged on at the console, by a recovered record."
         yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
     if not logons:
         yield _none(case)
@@ -162,7 +162,7 @@ def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: 
         details.append(Finding("logon.failed", text, status_of(*attempts), attempts[0].time, attempts))
     details.append(_end(case, record, left(case, logon)))
     how = " with a password that was cached from its domain" * (record.number("LogonType") == 11)
-    text = f"{case.clock.full(record.time)}: {account(record)} logged on at the console{how}."
+    text = f"{case.when(record)}{account(record)} logged on at the console{how}."
     return Finding(
         "logon.last_console" if is_last else "logon.console",
         text,
@@ -179,7 +179,7 @@ def _end(case: Case, logon: Record, end: Record | None) -> Finding:
     if end is None:
         return Finding("logon.open", "No record tells the end of the session: it was open when the log ends.", "likely",
                        reason="a power cut leaves no record either")  # fmt: skip
-    when = case.clock.short(end.time, logon.time) if end.time else "at an unknown time"
+    when = case.clock.short(end.time, logon.time, end) if end.time else "at an unknown time"
     if end.event_id == _STARTED:
         text = f"No record tells the end of the session; the machine started again {when}."
         return Finding("logon.cut", text, status_of(end), end.time, [end])
@@ -212,8 +212,7 @@ def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]
         if is_at_the_console(record) and record.ref not in told and record.time
     ]
     for record in alone[-_SHOWN:][::-1]:
-        assert record.time
-        text = f"{case.clock.full(record.time)}: an attempt at the console as {account(record)} failed: "
+        text = f"{case.when(record)}an attempt at the console as {account(record)} failed: "
         yield Finding("logon.attempt", f"{text}{why_failed(record)}.", status_of(record), record.time, [record])
 
 
@@ -252,10 +251,9 @@ def _remote_sessions(case: Case) -> list[tuple[Record, str]]:
             found.append((record, f"{record.text('User')} {verb} by Remote Desktop {_from(address)}."))
     kept: list[tuple[Record, str]] = []
     for record, text in sorted(found, key=lambda one: (one[0].time, one[0].stream, one[0].record_id)):
-        assert record.time
         before = kept[-1] if kept else None
         if not (before and before[1].endswith(text) and record.time - before[0].time <= _AT_ONCE):  # type: ignore[operator]
-            kept.append((record, f"{case.clock.full(record.time)}: {text}"))
+            kept.append((record, f"{case.when(record)}{text}"))
     return kept
 
 
@@ -282,11 +280,11 @@ def _guessing(case: Case) -> Iterator[Finding]:
         first, last = attempts[0], attempts[-1]
         assert first.time and last.time  # noqa: PT018
         where = " ".join(filter(None, [first.text("IpAddress"), _bracketed(first.text("WorkstationName"))]))
-        span = f"{case.clock.full(first.time)} to {case.clock.full(last.time)}"
+        span = f"{case.clock.full(first.time, first)} to {case.clock.full(last.time, last)}"
         followed = next((one for one in logons if _follows(one, last)), None)
         details = []
         if followed and followed.time:
-            text = f"Then {account(followed)} logged on from there, {case.clock.full(followed.time)}."
+            text = f"Then {account(followed)} logged on from there, {case.clock.full(followed.time, followed)}."
             details.append(Finding("logon.guessed", text, status_of(followed), followed.time, [followed]))
         text = f"{len(attempts):,} failed attempts over the network from {where}, {span}."
         yield Finding("logon.guessing", text, status_of(first, last), first.time, [first, last], details=details)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fanfold.evidence.report.case import Case, Record, clock_change, file_of, moment
+from fanfold.evidence.report.case import Case, Record, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _BUILDS = {
@@ -110,15 +110,9 @@ def _answer(case: Case) -> Iterator[Finding]:
     for computer, count in case.others.items():
         text = f"{count:,} records are of {computer}, from where they were forwarded. No sentence here rests on them."
         yield Finding("machine.forwarded", text, "shown", reason="their computer is another one")
-    if case.undone:
+    if back := [record for jump in case.changes.jumps if jump.is_back for record in jump.records[:1]]:
         text = "The clock was set back, so times are not always in the order in which things happened."
-        back = [record for record in case.of("Kernel-General", 1) if _is_back(record)]
         yield Finding("machine.clock", text, "shown", records=back)
-
-
-def _is_back(record: Record) -> bool:
-    before, after = clock_change(record)
-    return bool(before and after and after < before)
 
 
 def _zone(case: Case) -> Iterator[Finding]:

@@ -39,9 +39,8 @@ def _answer(case: Case) -> Iterator[Finding]:
 
 
 def _sentence(case: Case, record: Record, words: str, names: tuple[str, ...]) -> str:
-    when = f"{case.clock.full(record.time)}: " if record.time else ""
     values = ", ".join(filter(None, (record.text(name)[:_LONGEST] for name in names)))
-    return f"{when}{words}: {values}."
+    return f"{case.when(record)}{words}: {values}."
 
 
 RULE = Rule("note", "Services, tasks, scripts and malware", (1116, 4104, 4697, 4698, 7045), _answer)

@@ -20,10 +20,7 @@ def _answer(case: Case) -> Iterator[Finding]:
     timed = [(record, words) for record, words in found if record.time]
     timed.sort(key=lambda one: (one[0].stream, one[0].record_id))  # the order of writing, whatever the clock said
     for record, words in timed[-_SHOWN:][::-1]:
-        assert record.time
-        yield Finding(
-            "power.change", f"{case.clock.full(record.time)}: {words}.", status_of(record), record.time, [record]
-        )
+        yield Finding("power.change", f"{case.when(record)}{words}.", status_of(record), record.time, [record])
     if len(timed) > _SHOWN:
         text = f"{len(timed) - _SHOWN:,} more starts and shutdowns before these."
         yield Finding("power.more", text, "shown", records=[timed[0][0]])
