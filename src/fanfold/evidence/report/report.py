@@ -57,7 +57,7 @@ class Report:
         records = sum(log["records"] for log in logs)
         bad = sum(log["bad_chunks"] for log in logs)
         undecoded = sum(log["undecoded"] for log in logs)
-        parts = [f"{records:,} records of {len(logs):,} event logs"]
+        parts = [f"{records:,} record{'s' * (records != 1)} of {len(logs):,} event log{'s' * (len(logs) != 1)}"]
         if bad:
             parts.append(f"{bad:,} chunk{'s' * (bad > 1)} with a wrong checksum")
         if undecoded:

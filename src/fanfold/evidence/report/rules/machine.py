@@ -25,11 +25,16 @@ See learn.microsoft.com, "Windows release information".
 
 
 def names(case: Case) -> list[Record]:
-    """The records with which the machine begins to have a name, in their order. The log System has its own only."""
+    """The records with which the machine begins to have a name, in their order.
+
+    The log System has the machine's own only. Without it, those of another log, if they have one name.
+    """
+    live = [record for record in case.records if record.origin == "live" and record.computer]
+    system = [record for record in live if record.log.lower() == "system"]
+    if not system and len({_short(record) for record in live}) == 1:
+        return live[:1]
     found: list[Record] = []
-    for record in case.records:
-        if record.log.lower() != "system" or record.origin != "live" or not record.computer:
-            continue
+    for record in system:
         if not found or _short(found[-1]) != _short(record):
             found.append(record)
     return found
@@ -103,7 +108,9 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"The machine was called {last.computer}."
         if before:
             text = f"{text} Before: {', '.join(record.computer for record in before)}."
-        yield Finding("machine.name", text, status_of(last), last.time, known)
+        is_own = last.log.lower() == "system"
+        reason = "" if is_own else "there is no record of the log System, which has those of the machine itself only"
+        yield Finding("machine.name", text, status_of(last) if is_own else "likely", last.time, known, reason)
     yield from _noted(case, {record.computer.partition(".")[0].lower() for record in known})
     yield from _system(case)
     yield from _zone(case)
