@@ -18,6 +18,7 @@ from scans import scan
 
 from commands import fanfold as command
 from fanfold.evidence import coverage, tables
+from fanfold.evidence.references import named
 from fanfold.evidence.report.report import Report, made
 
 MATERIAL = os.environ.get("FANFOLD_EVIDENCE_MATERIAL")
@@ -233,7 +234,7 @@ def test_a_password_that_a_browser_checked(scanned: Callable[[str], Scanned]) ->
 def test_every_record_of_a_report_is_found(name: str, scanned: Callable[[str], Scanned]) -> None:
     """Each record that a report names can be shown, and is exactly one."""
     refs = {ref for finding in scanned(name).report.findings for ref in finding.refs}
-    assert {len(tables.named(scanned(name).database, ref)) for ref in refs} == {1}
+    assert {len(named(scanned(name).database, ref)) for ref in refs} == {1}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from fanfold.evidence import Evidence, show, tables, verification
 from fanfold.evidence import extract as extraction
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.coverage import logs
+from fanfold.evidence.references import named
 from fanfold.evidence.report.case import CLOCK, load, machines
 from fanfold.evidence.report.exports import timesketch
 from fanfold.evidence.report.report import QUESTIONS, made
@@ -218,7 +219,7 @@ def coverage(database: Database, /, *, json: Json = False) -> int:
 @app.command(name="show")
 def show_record(
     database: Database,
-    record: Annotated[str, Parameter(name="LOG#ID", help="A log's name or path, and the id of a record in it.")],
+    record: Annotated[str, Parameter(name="LOG#ID", help="A record: the name or path of its log, and its id.")],
     /,
     *,
     json: Json = False,
@@ -227,7 +228,7 @@ def show_record(
 
     For example: `fanfold evidence show db Security.evtx#51234`
     """
-    show.records(tables.named(database, record), json)
+    show.records(named(database, record), json)
     return 0
 
 

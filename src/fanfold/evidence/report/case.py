@@ -11,6 +11,7 @@ import orjson
 
 from fanfold.errors import UsageError
 from fanfold.evidence import coverage, tables
+from fanfold.evidence.references import References
 from fanfold.evidence.report.changes import Changes
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.tables import short_log
@@ -18,7 +19,7 @@ from fanfold.evidence.units import quoted
 
 _COLUMNS = (
     "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
-    "computer", "data", "image", "user_sid",
+    "computer", "data", "image", "user_sid", "volume", "key",
 )  # fmt: skip
 CLOCK = (1, 12, 13, 24, 4616, 6013)
 """The events that tell the time zone, and changes of the clock."""
@@ -47,16 +48,21 @@ class Record:
     """Where it was written to. An archived log has another name than its channel."""
     user_sid: str = ""
     """The account that its program ran as."""
+    name: str = ""
+    """What it is called where LOG#ID would name others, too."""
+    installation: str = ""
+    """The folder of its Windows, if that is not the one that was used last."""
 
     @property
     def stream(self) -> str:
         """Records of one stream are numbered in the order in which they were written."""
-        return (self.channel or self.log).lower()
+        stream = (self.channel or self.log).lower()
+        return f"{self.installation}: {stream}" if self.installation else stream
 
     @property
     def ref(self) -> str:
         """What `fanfold evidence show` finds it by."""
-        return f"{self.log}#{self.record_id}"
+        return self.name or f"{self.log}#{self.record_id}"
 
     def text(self, *names: str) -> str:
         """The first of these values that is there, as text without the blanks around it; empty if none is."""
@@ -119,8 +125,14 @@ class Case:
         return [fact for fact in self.facts if fact["kind"] == kind]
 
     def log(self, name: str) -> Mapping[str, Any] | None:
-        """The coverage of a log that is there, by its short name."""
-        return next((log for log in self.logs if log["origin"] == "live" and _is_called(log, name)), None)
+        """The coverage of a log that is there, by its short name; of two, the one that was used last."""
+        found = [log for log in self.logs if log["origin"] == "live" and _is_called(log, name)]
+        return max(found, key=lambda log: (bool(log["newest_time"]), log["newest_time"]), default=None)
+
+    def record_at(self, log: Mapping[str, Any], record_id: int, time: datetime | None = None) -> Record:
+        """A record of which only its place is known."""
+        short = short_log(log["path"])
+        return Record(short, record_id, time, 0, "", "", {}, name=f"{log.get('name') or short}#{record_id}")
 
     def why_none(self, name: str) -> str:
         """Why a log has no record: it is not there, could not be read, or is empty. Empty if it has some."""
@@ -178,10 +190,13 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     every = list(tables.units(database))
     if image not in (known := sorted({unit["image"] for unit in every})):
         raise UsageError(f"{database} has no machine '{image}'. It has: {', '.join(known) or 'none'}.")
-    logs = [log for log in coverage.logs(every) if log["image"] == image]
+    references = References(every)
+    logs = [log | {"name": references.log(log)} for log in coverage.logs(every) if log["image"] == image]
+    earlier = _earlier(logs)
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
     rows = [row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist()]
-    records, others = own(sorted(map(record_of, rows), key=_order))
+    told = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
+    records, others = own(sorted(told, key=_order))
     unread, failures = tables.unread(database, image)
     return Case(
         image,
@@ -196,9 +211,26 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     )
 
 
-def _order(record: Record) -> tuple[int, str, int]:
-    """Records of logs that are there come first; those of one stream are in the order in which they were written."""
-    return _ORIGINS.index(record.origin), record.stream, record.record_id
+def _order(record: Record) -> tuple[int, bool, str, int]:
+    """Records of logs that are there come first, and of them those of earlier installations.
+
+    Those of one stream are in the order in which they were written.
+    """
+    return _ORIGINS.index(record.origin), not record.installation, record.stream, record.record_id
+
+
+def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], str]:
+    """The logs that are not of the Windows that was used last, by volume and path, with the folder of their Windows.
+
+    A feature update leaves the logs of the Windows before in `Windows.old`, and a disk may have Windows twice.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for log in logs:
+        folder, inside, _ = (log["path"] or "").lower().partition("/system32/winevt/")
+        if inside and log["newest_time"]:
+            found.setdefault("/".join(filter(None, [log["volume"], folder])), []).append(log)
+    last = max(found, key=lambda name: max(log["newest_time"] for log in found[name]), default="")
+    return {(log["volume"], log["path"]): name for name, some in found.items() if name != last for log in some}
 
 
 def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
@@ -222,8 +254,8 @@ def machines(database: str) -> list[str]:
     return sorted({unit["image"] for unit in tables.units(database) if unit["image"]})
 
 
-def record_of(row: Mapping[str, Any]) -> Record:
-    """A record, of a row of the table of events."""
+def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") -> Record:
+    """A record with this name, of a row of the table of events."""
     log = short_log(row["path"]) if row["path"] else (row["channel"] or "carved").removeprefix("Microsoft-Windows-")
     return Record(
         log,
@@ -237,6 +269,8 @@ def record_of(row: Mapping[str, Any]) -> Record:
         bool(row["chunk_ok"]) and not row["damaged"],
         row["channel"] or "",
         row["user_sid"] or "",
+        name,
+        installation,
     )
 
 

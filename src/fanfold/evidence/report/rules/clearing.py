@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 from fanfold.evidence.tables import short_log
 
@@ -43,7 +43,7 @@ def _begins(case: Case) -> Iterator[Finding]:
         text = f"{name} has records {first:,} to {last:,}, "
         text += f"with {gaps:,} gap{'s' * (gaps > 1)}" if gaps else "without a gap"
         text += "." if first == 1 else "; what came before is gone, as in a full log."
-        ends = [Record(name, number, None, 0, "", "", {}) for number in (first, last)]
+        ends = [case.record_at(log, number) for number in (first, last)]
         reason = "a gap is not a deletion: crashes leave gaps, too" if gaps else ""
         yield Finding("cleared.begins", text, "shown", None, ends, reason)
 

@@ -117,6 +117,10 @@ def _answer(case: Case) -> Iterator[Finding]:
     for computer, count in case.others.items():
         text = f"{count:,} records are of {computer}, from where they were forwarded. No sentence here rests on them."
         yield Finding("machine.forwarded", text, "shown", reason="their computer is another one")
+    earlier = {record.installation: record for record in case.records if record.installation}
+    for folder, record in earlier.items():
+        text = f"There are also logs of another Windows, in {folder}: before an update, or on another volume."
+        yield Finding("machine.earlier", text, "shown", None, [record])
     if back := [record for jump in case.changes.jumps if jump.is_back for record in jump.records[:1]]:
         text = "The clock was set back, so times are not always in the order in which things happened."
         yield Finding("machine.clock", text, "shown", records=back)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
 from fanfold.evidence.report.rules.logons import console_logons, failed_before
-from fanfold.evidence.tables import short_log
 
 _ENDS = (13, 1074, 6006)
 
@@ -16,7 +15,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("taking.none", "No record has a time, so nothing tells when the copy was made.", "not recorded",
                       reason="there is no record")  # fmt: skip
         return
-    shown = Record(short_log(last["path"]), last["last_record_id"], last["newest_time"], 0, "", "", {})
+    shown = case.record_at(last, last["last_record_id"], last["newest_time"])
     what = "The image was" if case.container else "The logs were"
     text = f"{what} not taken before {case.clock.full(last['newest_time'])}, the last record."
     yield Finding("taking.not_before", text, "shown", last["newest_time"], [shown], details=[*_header(case)])
