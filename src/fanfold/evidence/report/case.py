@@ -7,7 +7,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
+import pyarrow as pa
 
 from fanfold.errors import UsageError
 from fanfold.evidence import coverage, tables
@@ -99,6 +102,8 @@ class Case:
     """The paths of logs that are listed and not read: they failed, or the scan was stopped."""
     failures: Sequence[str] = ()
     """Why some could not be read."""
+    steady_times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """The times of the records of the logs that are always written to: microseconds since 1970."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -208,7 +213,15 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
         others,
         unread,
         failures,
+        _steady_times(database, image),
     )
+
+
+def _steady_times(database: str, image: str) -> npt.NDArray[np.int64]:
+    channels = ", ".join(quoted(name.capitalize()) for name in _STEADY)
+    where = f"image = {quoted(image)} AND origin = 'live' AND channel IN ({channels}) AND time IS NOT NULL"
+    times = [batch["time"].cast(pa.int64()).to_numpy() for batch in tables.events(database, where, ["time"])]
+    return np.concatenate(times)
 
 
 def _order(record: Record) -> tuple[int, bool, str, int]:
