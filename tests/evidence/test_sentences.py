@@ -20,7 +20,7 @@ from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.disk.segments import Files
-from fanfold.evidence.report.case import Record, flattened, own
+from fanfold.evidence.report.case import Case, Record, flattened, own
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds
 from fanfold.evidence.report.html import page
@@ -34,6 +34,7 @@ from fanfold.evidence.report.rules import (
     machine,
     neighbours,
     programs,
+    sources,
     taking,
 )
 from fanfold.evidence.report.text import lines, markdown
@@ -98,6 +99,35 @@ def test_no_sentence_without_grounds(server: str) -> None:
     assert {finding.status for finding in report.sections[-1].findings} == {"cannot be shown"}
 
 
+def test_each_question_has_its_logs(server: str) -> None:
+    """Beside the answers is which logs were looked at, and which are not there."""
+    assert {rule.id for rule in RULES[:-1]} == {*sources.LOGS}
+    report = made(server, "mesa.E01")
+    (usb,) = [section for section in report.to_json()["sections"] if section["id"] == "usb"]
+    states = {log["log"]: (log["state"], log["records"]) for log in usb["coverage"]}
+    assert states["Partition/Diagnostic"] == ("there", 2)
+    assert states["Kernel-IO/Operational"] == ("not there", 0)
+    assert usb["coverage"][0]["first_time"] == "2021-05-20T10:00:01+00:00"
+    assert "Looked at: Security. Not there: TerminalServices-LocalSessionManager/Operational." in "\n".join(
+        lines(report)
+    )
+    assert "Not there: TerminalServices-LocalSessionManager/Operational." in page(report)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (case(logs=[log("Security")]), "Looked at: Security."),
+        (case(logs=[log("Security", records=0)]), "Without records: Security."),
+        (case(logs=[log("Security")], unread=["C:/Windows/Security.evtx"]), "Not read: Security."),
+        (case(), "Not there: Security."),
+    ],
+)
+def test_whether_a_log_is_there(given: Case, words: str) -> None:
+    """A log that is empty, or was not read, is not told as one that is not there."""
+    assert sources.in_words([*sources.sources(given, "logon")]) == words
+
+
 def test_questions_can_be_chosen(server: str) -> None:
     """Only the questions asked for are answered, and what cannot be shown."""
     done = command("evidence", "report", server, "--question", "usb", "--json")
@@ -107,6 +137,38 @@ def test_questions_can_be_chosen(server: str) -> None:
         2,
         True,
     )
+
+
+ZONED = {"Asia/Kolkata": ("03:54:16", "2021-05-24T03:54:16", "IST"), "UTC": ("22:24:16", "2021-05-23T22:24:16", "UTC")}
+"""What the last logon's time is in a zone: for people, for scripts, and the zone's short name."""
+
+
+@pytest.mark.parametrize("zone", ZONED)
+@pytest.mark.parametrize("form", ["text", "json", "html", "md", "jsonl", "csv"])
+def test_every_form_has_the_zone_that_was_asked_for(form: str, zone: str, server: str, tmp_path: Path) -> None:
+    """The zone asked for is used in each form of a report and of a timeline, with microseconds and its offset."""
+    people, scripts, short = ZONED[zone]
+    file = tmp_path / "out"
+    if form in ("jsonl", "csv"):
+        command("evidence", "timeline", server, "--zone", zone, "--format", form, "--out", file)
+        (line,) = [line for line in file.read_text().splitlines() if "TargetLogonId=0x5f001" in line]
+        assert f'"{scripts}.000000+{"05:30" if zone == "Asia/Kolkata" else "00:00"}"' in line
+        assert "1621808656000000" in line
+        return
+    if form == "json":
+        found = json.loads(command("evidence", "report", server, "--zone", zone, "--json").stdout)
+        findings = [finding for section in found["sections"] for finding in section["findings"]]
+        (last,) = [finding for finding in findings if finding["id"] == "logon.last_console"]
+        assert (found["zone"], last["time_local"][:19]) == (zone, scripts)
+        assert last["time_utc"] == "2021-05-23T22:24:16+00:00"
+        content = last["text"]
+    elif form == "text":
+        content = command("evidence", "report", server, "--zone", zone).stdout
+    else:
+        command("evidence", "report", server, "--zone", zone, f"--{form}", file)
+        content = file.read_text()
+    assert f"{people} {short}" in content
+    assert " MDT" not in content
 
 
 def test_the_time_zone_can_be_chosen(server: str) -> None:

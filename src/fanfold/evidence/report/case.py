@@ -139,9 +139,13 @@ class Case:
         short = short_log(log["path"])
         return Record(short, record_id, time, 0, "", "", {}, name=f"{log.get('name') or short}#{record_id}")
 
+    def is_unread(self, name: str) -> bool:
+        """Whether a log of this short name is listed, and was not read."""
+        return any(_is_called({"path": path}, name) for path in self.unread)
+
     def why_none(self, name: str) -> str:
         """Why a log has no record: it is not there, could not be read, or is empty. Empty if it has some."""
-        if any(_is_called({"path": path}, name) for path in self.unread):
+        if self.is_unread(name):
             return f"the log {name} is there, but was not read"
         log = self.log(name)
         if log is None:

@@ -9,6 +9,7 @@ from fanfold.errors import UsageError
 from fanfold.evidence.report.case import Case, load
 from fanfold.evidence.report.findings import Finding, Rule, seconds, size_in_words
 from fanfold.evidence.report.rules import RULES, clock_changes
+from fanfold.evidence.report.rules.sources import Source, sources
 
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
@@ -23,6 +24,8 @@ class Section:
     id: str
     title: str
     findings: Sequence[Finding]
+    sources: Sequence[Source] = ()
+    """The logs that would answer it. That one is not there does not show that nothing happened."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Report:
                 {
                     "id": section.id,
                     "title": section.title,
+                    "coverage": [source.to_json() for source in section.sources],
                     "findings": [finding_json(self.case, finding) for finding in section.findings],
                 }
                 for section in self.sections
@@ -107,7 +111,9 @@ def made(database: str, image: str, zone: str | None = None, questions: Sequence
     rules = chosen(questions)
     event_ids = {event_id for rule in RULES for event_id in rule.event_ids}
     case = load(database, image, sorted(event_ids), zone)
-    return Report(case, [Section(rule.id, rule.title, [*answers(case, rule)]) for rule in rules])
+    return Report(
+        case, [Section(rule.id, rule.title, [*answers(case, rule)], [*sources(case, rule.id)]) for rule in rules]
+    )
 
 
 def answers(case: Case, rule: Rule) -> Iterator[Finding]:
