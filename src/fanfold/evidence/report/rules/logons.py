@@ -10,10 +10,13 @@ from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
 _REMOTE = (10, 12)  # Remote Desktop, with the password checked here or against a cached one
 _NEW_SESSION = 21
-_NETWORK = 3
+_NETWORK, _UNLOCK = 3, 7
+_LOCKED = 4800
+_HERE = ("", "127.0.0.1", "::1")  # the addresses of somebody at the console
 _WINDOW = timedelta(minutes=30)
 _TWIN = timedelta(seconds=1)
 _AT_ONCE = timedelta(seconds=5)
+_SOON = timedelta(minutes=2)
 _PAUSE = timedelta(minutes=10)  # between two attempts that belong together
 _SHOWN = 10  # logons that are listed
 _STARTED, _BY_USER = 4608, 4647
@@ -146,6 +149,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
     if not logons:
         yield _none(case)
+    yield from _unlocked(case, logons)
     yield from _others(case, logons)
 
 
@@ -161,6 +165,7 @@ def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: 
         text = f"{len(attempts)} failed attempt{plural} {when}, {words}."
         details.append(Finding("logon.failed", text, status_of(*attempts), attempts[0].time, attempts))
     details.append(_end(case, record, left(case, logon)))
+    details += _locked(case, logon)
     how = " with a password that was cached from its domain" * (record.number("LogonType") == 11)
     text = f"{case.when(record)}{account(record)} logged on at the console{how}."
     return Finding(
@@ -172,6 +177,21 @@ def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: 
         reason_of(record),
         details,
     )
+
+
+def _locked(case: Case, logon: Sequence[Record]) -> Iterator[Finding]:
+    """When the session was last locked or unlocked, where that is recorded."""
+    ids = {record.text("TargetLogonId") for record in logon}
+    begin, end = logon[-1].record_id, next((one.record_id for one in case.of("Security-Auditing", _STARTED)
+                                            if one.record_id > logon[-1].record_id), None)  # fmt: skip
+    for record in [
+        one
+        for one in case.of("Security-Auditing", _LOCKED, _LOCKED + 1)
+        if one.text("TargetLogonId") in ids and begin < one.record_id and (end is None or one.record_id < end)
+    ][-1:]:
+        what = "locked" if record.event_id == _LOCKED else "unlocked"
+        when = case.clock.short(record.time, logon[0].time, record) if record.time else "at an unknown time"
+        yield Finding("logon.locked", f"It was last {what} {when}.", status_of(record), record.time, [record])
 
 
 def _end(case: Case, logon: Record, end: Record | None) -> Finding:
@@ -187,6 +207,41 @@ def _end(case: Case, logon: Record, end: Record | None) -> Finding:
         text = "Its session ended at once, as it does when a password unlocks a session that is open."
         return Finding("logon.unlock", text, "likely", end.time, [end], "an unlock has no other sign here")
     return Finding("logon.left", f"The session ended {when}.", status_of(end), end.time, [end])
+
+
+def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
+    """The unlocks at the console, each once: not those that follow a logon at once, nor those by Remote Desktop.
+
+    A logon with a cached password is followed by an unlock, and an administrator's unlock has two records.
+    """
+    returns = [record for record in case.of("TerminalServices-LocalSessionManager", 25) if record.time]
+    returns = [record for record in returns if record.text("Address").upper() != "LOCAL"]
+    told = [record for logon in logons for record in logon]
+    found: list[Record] = []
+    for record in case.of("Security-Auditing", 4624):
+        if (
+            record.number("LogonType") != _UNLOCK
+            or not record.time
+            or record.origin != "live"
+            or not record.text("TargetUserSid").startswith(_PEOPLE)
+            or record.text("IpAddress") not in _HERE
+            or any(abs(record.time - one.time) <= _AT_ONCE for one in returns if one.time)
+        ):
+            continue
+        same = (one for one in (*told, *found[-1:]) if same_account(one, record) and one.time)
+        if not any(timedelta() <= record.time - one.time <= _TWIN for one in same if one.time):
+            found.append(record)
+    return found
+
+
+def _unlocked(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]:
+    found = unlocks(case, logons)
+    for record in found[-_SHOWN:][::-1]:
+        text = f"{case.when(record)}{account(record)} unlocked the console."
+        yield Finding("logon.unlocked", text, status_of(record), record.time, [record], reason_of(record))
+    if len(found) > _SHOWN:
+        yield Finding("logon.unlocked_more", f"{len(found) - _SHOWN:,} more unlocks before these.", "shown",
+                      records=[found[0]])  # fmt: skip
 
 
 def _none(case: Case) -> Finding:
@@ -216,7 +271,7 @@ def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]
         yield Finding("logon.attempt", f"{text}{why_failed(record)}.", status_of(record), record.time, [record])
 
 
-RULE = Rule("logon", "Who logged on at the console", (4608, 4624, 4625, 4634, 4647), _answer)
+RULE = Rule("logon", "Who logged on at the console", (25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)
 
 
 def _remote(case: Case) -> Iterator[Finding]:
@@ -226,6 +281,7 @@ def _remote(case: Case) -> Iterator[Finding]:
     if len(kept) > _SHOWN:
         text = f"{len(kept) - _SHOWN:,} more by Remote Desktop before these."
         yield Finding("logon.remote_more", text, "shown", records=[kept[0][0]])
+    yield from _knocked(case, kept)
     yield from _guessing(case)
     if kept:
         return
@@ -244,6 +300,11 @@ def _remote_sessions(case: Case) -> list[tuple[Record, str]]:
         if record.number("LogonType") in _REMOTE and record.time and record.text("TargetUserSid").startswith(_PEOPLE):
             text = f"{account(record)} logged on by Remote Desktop {_from(record.text('IpAddress'))}."
             found.append((record, text))
+    for record in case.of("Security-Auditing", 4778):
+        address = record.text("ClientAddress")
+        if record.time and address.upper() not in ("", "LOCAL", "UNKNOWN"):
+            who = "\\".join(filter(None, (record.text("AccountDomain"), record.text("AccountName"))))
+            found.append((record, f"{who} connected again by Remote Desktop {_from(address)}."))
     for record in case.of("TerminalServices-LocalSessionManager", 21, 25):
         address = record.text("Address")
         if record.time and address and address.upper() != "LOCAL":
@@ -255,6 +316,20 @@ def _remote_sessions(case: Case) -> list[tuple[Record, str]]:
         if not (before and before[1].endswith(text) and record.time - before[0].time <= _AT_ONCE):  # type: ignore[operator]
             kept.append((record, f"{case.when(record)}{text}"))
     return kept
+
+
+def _knocked(case: Case, kept: Sequence[tuple[Record, str]]) -> Iterator[Finding]:
+    """Connections by Remote Desktop that no logon followed: event 1149 comes before the password is checked."""
+    alone = [
+        record
+        for record in case.of("TerminalServices-RemoteConnectionManager", 1149)
+        if record.time and not any(abs(one.time - record.time) <= _SOON for one, _ in kept if one.time)
+    ]
+    for record in alone[-_SHOWN:][::-1]:
+        who = "\\".join(filter(None, (record.text("Param2"), record.text("Param1")))) or "somebody"
+        text = f"{case.when(record)}a connection by Remote Desktop {_from(record.text('Param3'))} named {who}."
+        reason = "no logon is recorded soon after, and this record does not tell of one"
+        yield Finding("logon.connection", text, "possible", record.time, [record], reason)
 
 
 def _from(address: str) -> str:
@@ -302,4 +377,4 @@ def _follows(logon: Record, attempt: Record) -> bool:
     return same and attempt.time <= logon.time <= attempt.time + _PAUSE
 
 
-REMOTE = Rule("remote", "Who came over the network", (21, 25, 4624, 4625), _remote)
+REMOTE = Rule("remote", "Who came over the network", (21, 25, 1149, 4624, 4625, 4778), _remote)

@@ -12,7 +12,10 @@ State = Literal["there", "without records", "not read", "not there"]
 LOGS: Mapping[str, Sequence[str]] = {
     "machine": ("System",),
     "logon": ("Security",),
-    "remote": ("Security", "TerminalServices-LocalSessionManager/Operational"),
+    "remote": (
+        "Security", "TerminalServices-LocalSessionManager/Operational",
+        "TerminalServices-RemoteConnectionManager/Operational",
+    ),
     "usb": ("Partition/Diagnostic", "Kernel-PnP/Configuration", "Ntfs/Operational", "Kernel-IO/Operational"),
     "program": ("Security", "Sysmon/Operational", "Application-Experience/Program-Telemetry", "System"),
     "taking": ("System", "Security"),
