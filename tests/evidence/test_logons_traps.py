@@ -32,6 +32,23 @@ def test_a_logon_with_a_cached_password() -> None:
     assert not [text for text, _ in found if "unlocked the console" in text]
 
 
+def test_a_session_that_security_does_not_have() -> None:
+    """Where the log Security has no logon, as when it was cleared, the manager of sessions tells of it."""
+    session = of("TerminalServices-LocalSessionManager", 21, User="HOST\\eve", Address="LOCAL")
+    assert texts(logons.RULE, case(session)) == [(f"{START}HOST\\eve logged on at the console.", "shown")]
+    found = [text for text, _ in texts(logons.RULE, case(session, logon("11:59:58", 3)))]
+    assert not [text for text in found if "HOST\\eve" in text]
+
+
+@pytest.mark.parametrize(
+    "data", [{"User": "HOST\\defaultuser0", "Address": "LOCAL"}, {"User": "A", "Address": "10.0.0.7"}]
+)
+def test_sessions_of_nobody_at_the_console(data: dict[str, str]) -> None:
+    """A session of the set-up, or one by Remote Desktop, is no logon at the console."""
+    session = of("TerminalServices-LocalSessionManager", 21, **data)
+    assert texts(logons.RULE, case(session))[0][0] == "No logon at the console is recorded."
+
+
 def test_an_unlock_is_told_once() -> None:
     """An administrator's unlock has two records, for the two tokens."""
     given = case(logon("08:00:00", 1), unlock("12:00:00", 5), unlock("12:00:00", 6), unlock("13:00:00", 7))

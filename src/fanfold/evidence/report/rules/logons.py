@@ -17,6 +17,7 @@ _WINDOW = timedelta(minutes=30)
 _TWIN = timedelta(seconds=1)
 _AT_ONCE = timedelta(seconds=5)
 _SOON = timedelta(minutes=2)
+_WITH_SESSION = timedelta(seconds=30)  # between a logon and the session that it begins
 _PAUSE = timedelta(minutes=10)  # between two attempts that belong together
 _SHOWN = 10  # logons that are listed
 _STARTED, _BY_USER = 4608, 4647
@@ -147,7 +148,9 @@ def _answer(case: Case) -> Iterator[Finding]:
     for logon in recovered[-_SHOWN:][::-1]:
         text = f"{case.when(logon[0])}{account(logon[0])} logged on at the console, by a recovered record."
         yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
-    if not logons:
+    sessions = _sessions(case, logons)
+    yield from sessions
+    if not logons and not sessions:
         yield _none(case)
     yield from _unlocked(case, logons)
     yield from _others(case, logons)
@@ -207,6 +210,25 @@ def _end(case: Case, logon: Record, end: Record | None) -> Finding:
         text = "Its session ended at once, as it does when a password unlocks a session that is open."
         return Finding("logon.unlock", text, "likely", end.time, [end], "an unlock has no other sign here")
     return Finding("logon.left", f"The session ended {when}.", status_of(end), end.time, [end])
+
+
+def _sessions(case: Case, logons: Sequence[Sequence[Record]]) -> list[Finding]:
+    """Sessions at the console of which the log Security has no logon: it may not reach back so far, or be cleared."""
+    known = [record for logon in logons for record in logon if record.time]
+    found = [
+        record
+        for record in case.of("TerminalServices-LocalSessionManager", _NEW_SESSION)
+        if record.time
+        and record.text("Address").upper() == "LOCAL"
+        and record.text("User").rpartition("\\")[2].lower() != "defaultuser0"
+        and not any(abs(record.time - one.time) <= _WITH_SESSION for one in known if one.time)
+    ]
+    reason = "by the manager of sessions: the log Security has no such logon"
+    return [
+        Finding("logon.session", f"{case.when(record)}{record.text('User')} logged on at the console.",
+                status_of(record), record.time, [record], reason)
+        for record in found[-_SHOWN:][::-1]
+    ]  # fmt: skip
 
 
 def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
@@ -271,7 +293,7 @@ def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]
         yield Finding("logon.attempt", f"{text}{why_failed(record)}.", status_of(record), record.time, [record])
 
 
-RULE = Rule("logon", "Who logged on at the console", (25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)
+RULE = Rule("logon", "Who logged on at the console", (21, 25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)
 
 
 def _remote(case: Case) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ State = Literal["there", "without records", "not read", "not there"]
 
 LOGS: Mapping[str, Sequence[str]] = {
     "machine": ("System",),
-    "logon": ("Security",),
+    "logon": ("Security", "TerminalServices-LocalSessionManager/Operational"),
     "remote": (
         "Security", "TerminalServices-LocalSessionManager/Operational",
         "TerminalServices-RemoteConnectionManager/Operational",
