@@ -151,6 +151,14 @@ def test_the_zone_by_the_order_of_records() -> None:
     ]
 
 
+def test_the_zone_after_the_clock_was_set_back() -> None:
+    """The last zone before the clock was set back is in force after it, though its record has a later time."""
+    records = [start("12:00:00", 1), bias(480, "12:00:01", 2), bias(300, "12:05:00", 3),
+               set_clock("12:10:00", "09:00:00", 4)]  # fmt: skip
+    clock = case(*records, logs=[log("System", newest_time=mesa.at("10:00:00"))]).clock
+    assert clock.short(mesa.at("09:30:00")) == "04:30:00 UTC-05:00"
+
+
 def test_a_record_that_was_written_late() -> None:
     """A record of a start that is among those before a change, with a time after it, is of the time after."""
     name = record(6013, "09:00:01", "System", 2, **{"7": "300 Eastern Standard Time"})

@@ -45,6 +45,19 @@ def test_a_log_that_two_installations_have(tmp_path: Path, database: str) -> Non
     ]
 
 
+def test_the_last_logon_of_two_installations(tmp_path: Path, database: str) -> None:
+    """The logons of another Windows come before, whatever its drive, and the ids of its sessions are others."""
+    logons(tmp_path / "given" / "host1" / "Z" / LOGS, "old", 9, 5)
+    logons(tmp_path / "given" / "host1" / "C" / LOGS, "new", 12)
+    end = Event(9, 4634, mesa.at("09:30:00"), mesa.SECURITY, "Security", "HOST", data={"TargetLogonId": "0x3"})
+    file = tmp_path / "given" / "host1" / "Z" / LOGS / "Archive-Security.evtx"
+    write_log(file, [end])
+    scan(tmp_path / "given", database)
+    last = next(finding for finding in made(database, "host1").findings if finding.id == "logon.last_console")
+    assert "new logged on" in last.text
+    assert [detail.id for detail in last.details] == ["logon.open"]
+
+
 def test_a_log_that_two_machines_have(tmp_path: Path, database: str) -> None:
     """In a database of several machines, the machine is a part of the name; without it, both records are shown."""
     for machine in ("host1", "host2"):

@@ -126,8 +126,6 @@ class Changes:
     def stretch(self, time: datetime, record: "Record | None" = None) -> int:
         """The number of the stretch that a time is of: the one that has it, and of several the one of the record."""
         having = [number for number, one in enumerate(self.stretches) if one.has(time)]
-        if len(having) == 1:
-            return having[0]
         by_order = self._by_order(record) if record else None
         if having:
             return having[-1] if by_order is None else min(having, key=lambda number: abs(number - by_order))
