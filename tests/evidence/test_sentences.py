@@ -10,6 +10,7 @@ from typing import Any
 import lance
 import mesa
 import pytest
+from made_up import case, log, logon, record, texts
 from scans import STAGES, scan
 
 import fanfold
@@ -32,6 +33,7 @@ from fanfold.evidence.report.rules import (
     machine,
     neighbours,
     programs,
+    sources,
     taking,
 )
 from fanfold.evidence.report.text import lines, markdown
@@ -95,6 +97,37 @@ def test_no_sentence_without_grounds(server: str) -> None:
     assert {finding.status for finding in report.sections[-1].findings} == {"cannot be shown"}
 
 
+def test_each_question_has_its_logs(server: str) -> None:
+    """Beside the answers is which logs were looked at, and which are not there."""
+    assert {rule.id for rule in RULES[:-1]} == {*sources.LOGS}
+    report = made(server, "mesa.E01")
+    (usb,) = [section for section in report.to_json()["sections"] if section["id"] == "usb"]
+    states = {log["log"]: (log["state"], log["records"]) for log in usb["coverage"]}
+    assert states["Partition/Diagnostic"] == ("there", 2)
+    assert states["Kernel-IO/Operational"] == ("not there", 0)
+    assert usb["coverage"][0]["first_time"] == "2021-05-20T10:00:01+00:00"
+    told = (
+        "Looked at: Partition/Diagnostic, Kernel-PnP/Configuration, Ntfs/Operational. Not there: Kernel-IO/Operational."
+    )
+    assert told in " ".join(" ".join(lines(report)).split())
+    assert told in page(report)
+    assert told in "\n".join(markdown(report)).replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (case(logs=[log("Security")]), "Looked at: Security."),
+        (case(logs=[log("Security", records=0)]), "Without records: Security."),
+        (case(logs=[log("Security")], unread=["C:/Windows/Security.evtx"]), "Not read: Security."),
+        (case(), "Not there: Security."),
+    ],
+)
+def test_whether_a_log_is_there(given: Case, words: str) -> None:
+    """A log that is empty, or was not read, is not told as one that is not there."""
+    assert sources.in_words([*sources.sources(given, "account")]) == words
+
+
 def test_questions_can_be_chosen(server: str) -> None:
     """Only the questions asked for are answered, and what cannot be shown."""
     done = command("evidence", "report", server, "--question", "usb", "--json")
@@ -104,6 +137,38 @@ def test_questions_can_be_chosen(server: str) -> None:
         2,
         True,
     )
+
+
+ZONED = {"Asia/Kolkata": ("03:54:16", "2021-05-24T03:54:16", "IST"), "UTC": ("22:24:16", "2021-05-23T22:24:16", "UTC")}
+"""What the last logon's time is in a zone: for people, for scripts, and the zone's short name."""
+
+
+@pytest.mark.parametrize("zone", ZONED)
+@pytest.mark.parametrize("form", ["text", "json", "html", "md", "jsonl", "csv"])
+def test_every_form_has_the_zone_that_was_asked_for(form: str, zone: str, server: str, tmp_path: Path) -> None:
+    """The zone asked for is used in each form of a report and of a timeline, with microseconds and its offset."""
+    people, scripts, short = ZONED[zone]
+    file = tmp_path / "out"
+    if form in ("jsonl", "csv"):
+        command("evidence", "timeline", server, "--zone", zone, "--format", form, "--out", file)
+        (line,) = [line for line in file.read_text().splitlines() if "TargetLogonId=0x5f001" in line]
+        assert f'"{scripts}.000000+{"05:30" if zone == "Asia/Kolkata" else "00:00"}"' in line
+        assert "1621808656000000" in line
+        return
+    if form == "json":
+        found = json.loads(command("evidence", "report", server, "--zone", zone, "--json").stdout)
+        findings = [finding for section in found["sections"] for finding in section["findings"]]
+        (last,) = [finding for finding in findings if finding["id"] == "logon.last_console"]
+        assert (found["zone"], last["time_local"][:19]) == (zone, scripts)
+        assert last["time_utc"] == "2021-05-23T22:24:16+00:00"
+        content = last["text"]
+    elif form == "text":
+        content = command("evidence", "report", server, "--zone", zone).stdout
+    else:
+        command("evidence", "report", server, "--zone", zone, f"--{form}", file)
+        content = file.read_text()
+    assert f"{people} {short}" in content
+    assert " MDT" not in content
 
 
 def test_the_time_zone_can_be_chosen(server: str) -> None:
@@ -252,43 +317,6 @@ def test_logs_that_were_not_read_are_told(tmp_path: Path, database: str) -> None
 
 
 # Rules, on records made up
-
-
-def record(event_id: int, time: str = "12:00:00", log: str = "Security", number: int = 1, **data: Any) -> Record:
-    """A record of the log Security, or of another one."""
-    providers = {
-        "Security": "Microsoft-Windows-Security-Auditing",
-        "System": "Microsoft-Windows-Kernel-General",
-        "Partition/Diagnostic": "Microsoft-Windows-Partition",
-        "Ntfs/Operational": "Microsoft-Windows-Ntfs",
-        "Sysmon/Operational": "Microsoft-Windows-Sysmon",
-    }
-    provider = "EventLog" if event_id in (6005, 6006, 6008, 6013) else providers[log]
-    return Record(log, number, mesa.at(time), event_id, provider, "HOST", data)
-
-
-def case(*records: Record, **more: Any) -> Case:
-    """A machine with these records and no logs."""
-    return Case("host", records, more.pop("logs", []), more.pop("container", {}), **more)
-
-
-def texts(rule: Any, given: Case) -> list[tuple[str, str]]:
-    """The sentences of a rule, each with its status, those below others included."""
-    found = []
-    for finding in rule.answer(given):
-        found += [(one.text, one.status) for one in (finding, *finding.details)]
-    return found
-
-
-def log(name: str, **more: Any) -> dict[str, Any]:
-    """The coverage of a log."""
-    return {"path": f"{name}.evtx", "origin": "live", "newest_time": mesa.at("18:00:00"), "last_record_id": 9,
-            "first_record_id": 1, "dirty": False, "records": 9, "gaps": [], **more}  # fmt: skip
-
-
-def logon(time: str = "12:00:00", number: int = 1, event_id: int = 4624, **data: Any) -> Record:
-    """A logon at the console."""
-    return record(event_id, time, number=number, **{**mesa.LOGON, "TargetLogonId": f"0x{number:x}", **data})
 
 
 @pytest.mark.parametrize(
@@ -631,7 +659,7 @@ def test_times_while_the_clock_was_ahead() -> None:
         log("Sysmon", newest_time=mesa.at("12:40:00")),
     ]
     given = case(start, back, logs=logs)
-    assert given.undone == [(mesa.at("15:00:00"), mesa.at("15:10:00"))]
+    assert given.changes.undone == [(mesa.at("15:00:00"), mesa.at("15:10:00"))]
     assert given.last is logs[2]
 
 

@@ -23,7 +23,8 @@ from fanfold.evidence.containers import Containers
 from fanfold.evidence.copies import ShadowCopies
 from fanfold.evidence.coverage import logs
 from fanfold.evidence.disk import shadow
-from fanfold.evidence.report.case import load, machines
+from fanfold.evidence.references import named
+from fanfold.evidence.report.case import CLOCK, load, machines
 from fanfold.evidence.report.exports import timesketch
 from fanfold.evidence.report.report import QUESTIONS, made
 from fanfold.evidence.units import OLDER, ONLY, quoted
@@ -257,7 +258,7 @@ def coverage(database: Database, /, *, json: Json = False) -> int:
 @app.command(name="show")
 def show_record(
     database: Database,
-    record: Annotated[str, Parameter(name="LOG#ID", help="A log's name or path, and the id of a record in it.")],
+    record: Annotated[str, Parameter(name="LOG#ID", help="A record: the name or path of its log, and its id.")],
     /,
     *,
     json: Json = False,
@@ -266,7 +267,7 @@ def show_record(
 
     For example: `fanfold evidence show db Security.evtx#51234`
     """
-    show.records(tables.named(database, record), json)
+    show.records(named(database, record), json)
     return 0
 
 
@@ -351,7 +352,7 @@ def timeline(
     if image is None and len(names) != 1:
         raise UsageError(f"A timeline is of one machine. Name one of: {', '.join(names) or 'none'}.")
     name = image or names[0]
-    clock = load(database, name, (24, 6013), zone).clock
+    clock = load(database, name, CLOCK, zone).clock
     chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")
     rows = (row for batch in tables.in_time(database, chosen) for row in batch.to_pylist())
     show.timeline(timesketch(rows, clock), format, out)

@@ -342,27 +342,6 @@ def _named(rows: "pa.Table | pa.RecordBatch", key: str = "key") -> Any:
     return join(rows[key], rows["version"], "\0")
 
 
-def named(database: str, record: str) -> list[dict[str, Any]]:
-    """The records that `LOG#ID` names. Raises UsageError for a name without an id, or if there is none."""
-    log, mark, number = record.rpartition("#")
-    if not mark or not number.isascii() or not number.isdigit() or int(number) >= 1 << 64:
-        raise UsageError(f"'{record}' does not name a record. Write a log and an id, such as Security.evtx#51234.")
-    rows = [row for batch in events(database, f"record_id = {int(number)}") for row in batch.to_pylist()]
-    found = [row for row in rows if _is_named(row, log)]
-    if not found:
-        others = sorted({f"{row['image']}/{row['path']}" for row in rows})[:5]
-        hint = f" These logs have one: {', '.join(others)}." if others else ""
-        raise UsageError(f"No log called {log} has a record {number}.{hint}")
-    return found
-
-
-def _is_named(row: dict[str, Any], log: str) -> bool:
-    """Whether a log has this name: with or without its ending, its maker, its folders and its image."""
-    path = row["path"] or f"{row['channel'] or ''}.evtx"
-    place, name = f"/{row['image']}/{path}".lower(), f"/{log.lower()}"
-    return place.endswith((name, f"{name}.evtx")) or short_log(path).lower() == log.lower()
-
-
 def short_log(path: str) -> str:
     """The short name of a log: that of its file, without its maker and its ending."""
     name = re.sub(r"\.evtx$", "", path.replace("\\", "/").rpartition("/")[2], flags=re.IGNORECASE)

@@ -3,27 +3,34 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from fanfold.errors import UsageError
 from fanfold.evidence import coverage, tables
+from fanfold.evidence.references import References
+from fanfold.evidence.report.changes import Changes
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.tables import ShadowCopy, short_log
 from fanfold.evidence.units import quoted
 
 _COLUMNS = (
     "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
-    "computer", "data", "image",
+    "computer", "data", "image", "user_sid", "volume", "key",
 )  # fmt: skip
+CLOCK = (1, 12, 13, 24, 4616, 6013)
+"""The events that tell the time zone, and changes of the clock."""
 _ORIGINS = ("live", "shadow", "deleted", "carved")
 _FORWARDED = "forwardedevents"
+_AUDIT = "Security-Auditing"
 _OF_USER = "ntuser.dat"
 _STEADY = ("system", "security", "application")
-_JUMP = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -43,16 +50,23 @@ class Record:
     """Whether its bytes are as Windows wrote them: both checksums are right, and no sector was damaged."""
     channel: str = ""
     """Where it was written to. An archived log has another name than its channel."""
+    user_sid: str = ""
+    """The account that its program ran as."""
+    name: str = ""
+    """What it is called where LOG#ID would name others, too."""
+    installation: str = ""
+    """The folder of its Windows, if that is not the one that was used last."""
 
     @property
     def stream(self) -> str:
         """Records of one stream are numbered in the order in which they were written."""
-        return (self.channel or self.log).lower()
+        stream = (self.channel or self.log).lower()
+        return f"{self.installation}: {stream}" if self.installation else stream
 
     @property
     def ref(self) -> str:
         """What `fanfold evidence show` finds it by."""
-        return f"{self.log}#{self.record_id}"
+        return self.name or f"{self.log}#{self.record_id}"
 
     def text(self, *names: str) -> str:
         """The first of these values that is there, as text without the blanks around it; empty if none is."""
@@ -93,6 +107,8 @@ class Case:
     """The shadow copies on its disk image."""
     problems: Sequence[str] = ()
     """What of them could not be read."""
+    steady_times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """The times of the records of the logs that are always written to: microseconds since 1970."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -111,19 +127,30 @@ class Case:
     def clock(self) -> Clock:
         """The machine's time zone, over time. The registry's, which is the last one, if no record tells."""
         told = [*self.of("Kernel-General", 24), *self.of("EventLog", 6013)]
-        return Clock.of(told, self.zone, next((fact["name"] for fact in self.facts_of("zone")), ""))
+        registry = next((fact["name"] for fact in self.facts_of("zone")), "")
+        return Clock.of(told, self.zone, registry, self.changes)
 
     def facts_of(self, kind: str) -> Sequence[Mapping[str, Any]]:
         """The facts of a kind."""
         return [fact for fact in self.facts if fact["kind"] == kind]
 
     def log(self, name: str) -> Mapping[str, Any] | None:
-        """The coverage of a log that is there, by its short name."""
-        return next((log for log in self.logs if log["origin"] == "live" and _is_called(log, name)), None)
+        """The coverage of a log that is there, by its short name; of two, the one that was used last."""
+        found = [log for log in self.logs if log["origin"] == "live" and _is_called(log, name)]
+        return max(found, key=lambda log: (bool(log["newest_time"]), log["newest_time"]), default=None)
+
+    def record_at(self, log: Mapping[str, Any], record_id: int, time: datetime | None = None) -> Record:
+        """A record of which only its place is known."""
+        short = short_log(log["path"])
+        return Record(short, record_id, time, 0, "", "", {}, name=f"{log.get('name') or short}#{record_id}")
+
+    def is_unread(self, name: str) -> bool:
+        """Whether a log of this short name is listed, and was not read."""
+        return any(_is_called({"path": path}, name) for path in self.unread)
 
     def why_none(self, name: str) -> str:
         """Why a log has no record: it is not there, could not be read, or is empty. Empty if it has some."""
-        if any(_is_called({"path": path}, name) for path in self.unread):
+        if self.is_unread(name):
             return f"the log {name} is there, but was not read"
         log = self.log(name)
         if log is None:
@@ -131,22 +158,14 @@ class Case:
         return "" if log["records"] else f"the log {name} has no record"
 
     @cached_property
-    def undone(self) -> Sequence[tuple[datetime, datetime]]:
-        """Times that the clock had shown before it was set back: the first and the last of each such stretch."""
-        found: list[tuple[datetime, datetime]] = []
-        begun: datetime | None = None  # the earliest time since the clock was last set
-        for record in self.records:
-            if record.stream != "system" or record.origin != "live":
-                continue
-            is_change = record.event_id == 1 and short_provider(record.provider) == "Kernel-General"
-            before, after = clock_change(record) if is_change else (None, None)
-            if before and after and abs(after - before) >= _JUMP:
-                if after < before:
-                    found.append((max(after, begun or after), before))
-                begun = after
-            elif record.time:
-                begun = min(begun or record.time, record.time)
-        return found
+    def changes(self) -> Changes:
+        """When the clock was set."""
+        records = [*self.of("Kernel-General", 1, 12, 13, 24), *self.of(_AUDIT, 4616)]
+        return Changes.of(records, self._reached)
+
+    def when(self, record: Record) -> str:
+        """The time of a record, for the beginning of a sentence; empty if it has none."""
+        return f"{self.clock.full(record.time, record)}: " if record.time else ""
 
     @cached_property
     def last(self) -> Mapping[str, Any] | None:
@@ -155,29 +174,24 @@ class Case:
         A log that was written to only while the clock was ahead, before it was set back, does not count if its time is
         later than anything in the logs that are always written to.
         """
-        timed = [log for log in self.logs if log["newest_time"] and log["origin"] == "live"]
-        steady = [log["newest_time"] for log in timed if short_log(log["path"]).lower() in _STEADY]
-        reached = max(steady, default=None)
-        known = [log for log in timed if reached is None or log["newest_time"] <= reached or not any(
-            first <= log["newest_time"] <= last for first, last in self.undone)]  # fmt: skip
+        reached = self._reached
+        known = [log for log in self._timed if reached is None or log["newest_time"] <= reached or not any(
+            first <= log["newest_time"] <= last for first, last in self.changes.undone)]  # fmt: skip
         return max(known, key=lambda log: log["newest_time"], default=None)
+
+    @cached_property
+    def _reached(self) -> datetime | None:
+        """The latest time at the end of a log that is always written to; None if there is no such log."""
+        steady = (log["newest_time"] for log in self._timed if short_log(log["path"]).lower() in _STEADY)
+        return max(steady, default=None)
+
+    @property
+    def _timed(self) -> Sequence[Mapping[str, Any]]:
+        return [log for log in self.logs if log["newest_time"] and log["origin"] == "live"]
 
 
 def _is_called(log: Mapping[str, Any], name: str) -> bool:
     return bool(log["path"]) and short_log(log["path"]).lower() == name.lower()
-
-
-def clock_change(record: Record) -> tuple[datetime | None, datetime | None]:
-    """The time before the clock was set, and after."""
-    return _moment(record.text("OldTime", "PreviousTime")), _moment(record.text("NewTime"))
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def short_provider(name: str) -> str:
@@ -190,14 +204,18 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     units = list(tables.units(database, where=f"image = {quoted(image)}"))
     if not units:
         raise UsageError(f"{database} has no machine '{image}'. It has: {', '.join(machines(database)) or 'none'}.")
+    references = References(tables.units(database, References.COLUMNS))
+    logs = [log | {"name": references.log(log)} for log in coverage.logs(units)]
+    earlier = _earlier(logs)
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
     rows = [row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist()]
-    records, others = own(sorted(map(record_of, rows), key=_order))
+    told = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
+    records, others = own(sorted(told, key=_order))
     unread, failures = tables.unread(database, image)
     return Case(
         image,
         records,
-        list(coverage.logs(units)),
+        logs,
         tables.container(database, image),
         tables.facts(database, image),
         zone,
@@ -206,12 +224,37 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
         failures,
         tables.copies(database, image),
         [problem for key, problem in tables.problems_of_copies(database) if key == image],
+        _steady_times(database, image),
     )
 
 
-def _order(record: Record) -> tuple[int, str, int]:
-    """Records of logs that are there come first; those of one stream are in the order in which they were written."""
-    return _ORIGINS.index(record.origin), record.stream, record.record_id
+def _steady_times(database: str, image: str) -> npt.NDArray[np.int64]:
+    channels = ", ".join(quoted(name.capitalize()) for name in _STEADY)
+    where = f"image = {quoted(image)} AND origin = 'live' AND channel IN ({channels}) AND time IS NOT NULL"
+    times = [batch["time"].cast(pa.int64()).to_numpy() for batch in tables.events(database, where, ["time"])]
+    return np.concatenate(times)
+
+
+def _order(record: Record) -> tuple[int, bool, str, int]:
+    """Records of logs that are there come first, and of them those of earlier installations.
+
+    Those of one stream are in the order in which they were written.
+    """
+    return _ORIGINS.index(record.origin), not record.installation, record.stream, record.record_id
+
+
+def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], str]:
+    """The logs that are not of the Windows that was used last, by volume and path, with the folder of their Windows.
+
+    A feature update leaves the logs of the Windows before in `Windows.old`, and a disk may have Windows twice.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for log in logs:
+        folder, inside, _ = (log["path"] or "").lower().partition("/system32/winevt/")
+        if inside and log["newest_time"]:
+            found.setdefault("/".join(filter(None, [log["volume"], folder])), []).append(log)
+    last = max(found, key=lambda name: max(log["newest_time"] for log in found[name]), default="")
+    return {(log["volume"], log["path"]): name for name, some in found.items() if name != last for log in some}
 
 
 def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
@@ -235,8 +278,8 @@ def machines(database: str) -> list[str]:
     return sorted({unit["image"] for unit in tables.units(database, ["image"], "image IS NOT NULL")})
 
 
-def record_of(row: Mapping[str, Any]) -> Record:
-    """A record, of a row of the table of events."""
+def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") -> Record:
+    """A record with this name, of a row of the table of events."""
     log = short_log(row["path"]) if row["path"] else (row["channel"] or "carved").removeprefix("Microsoft-Windows-")
     return Record(
         log,
@@ -249,6 +292,9 @@ def record_of(row: Mapping[str, Any]) -> Record:
         row["origin"],
         bool(row["chunk_ok"]) and not row["damaged"],
         row["channel"] or "",
+        row["user_sid"] or "",
+        name,
+        installation,
     )
 
 

@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fanfold.errors import UsageError
+from fanfold.evidence.report.changes import Changes
 
 if TYPE_CHECKING:
     from fanfold.evidence.report.case import Record
+
+
+_NO_CHANGES = Changes()
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 class _Zone(NamedTuple):
@@ -25,6 +30,8 @@ class _Zone(NamedTuple):
     ref: str
     named_by: bool = False
     """Whether the record has the zone's name."""
+    stretch: int = 0
+    """Of the times between two changes of the clock; see `Changes.stretch`."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +39,32 @@ class Clock:
     """The time zones of a machine, in the order of its records."""
 
     zones: Sequence[_Zone]
+    changes: Changes = _NO_CHANGES
 
     @classmethod
-    def of(cls, records: "Sequence[Record]", chosen: str | None = None, registry: str = "") -> "Clock":
+    def of(
+        cls,
+        records: "Sequence[Record]",
+        chosen: str | None = None,
+        registry: str = "",
+        changes: Changes = _NO_CHANGES,
+    ) -> "Clock":
         """The zones that records tell, or the one that was chosen; that of the registry if there is neither.
 
         Raises UsageError for an unknown one.
         """
         if chosen:
-            return cls([_Zone(None, _by_name(chosen), chosen, "")])
+            return cls([_Zone(None, _by_name(chosen), chosen, "")], changes)
         in_order = sorted(records, key=lambda record: (record.log, record.record_id))
         told = [record for record in in_order if record.origin == "live"]
         names = [registry, *(record.text("7").partition(" ")[2] for record in told if record.event_id == 6013)]
         named = {name: zone for name in names if (zone := by_windows_name(name))}
-        zones = [found for record in told if (found := _told(record, named))]
+        zones = [found._replace(stretch=changes.stretch(record.time, record) if record.time else 0)
+                 for record in told if (found := _told(record, named))]  # fmt: skip
+        zones.sort(key=lambda zone: (zone.stretch, zone.since or _EARLIEST))
         if not zones and registry in named:
             zones = [_Zone(None, named[registry], registry, "")]
-        return cls(zones)
+        return cls(zones, changes)
 
     @property
     def name(self) -> str:
@@ -67,11 +83,15 @@ class Clock:
         found = [*self.zones[-1:], *by_name[-1:]]
         return list(dict.fromkeys(ref for zone in found for ref in (zone.ref,) if ref))
 
-    def local(self, time: datetime) -> datetime:
-        """A time in the zone that was in force then, as far as it is known; else in UTC."""
+    def local(self, time: datetime, record: "Record | None" = None) -> datetime:
+        """A time in the zone that was in force then, as far as it is known; else in UTC.
+
+        Where the clock showed the time twice, the place of the time's record decides which of them is meant.
+        """
         zone: tzinfo = self.zones[0].zone if self.zones else UTC
+        stretch = self.changes.stretch(time, record)
         for told in reversed(self.zones):
-            if told.since is None or told.since <= time:
+            if told.since is None or told.stretch < stretch or (told.stretch == stretch and told.since <= time):
                 zone = told.zone
                 break
         try:
@@ -79,20 +99,21 @@ class Clock:
         except OverflowError:  # at the end of the year 9999
             return time
 
-    def full(self, time: datetime) -> str:
+    def full(self, time: datetime, record: "Record | None" = None) -> str:
         """A time for people: Sun 23 May 2021, 16:24:16 MDT (22:24:16 UTC)."""
-        local = self.local(time)
+        local = self.local(time, record)
         if not local.utcoffset():
             return f"{local:%a} {local.day} {local:%b %Y, %H:%M:%S} UTC"
         utc = time.astimezone(UTC)
         day = "" if utc.date() == local.date() else f"{utc.day} {utc:%b} "
         return f"{local:%a} {local.day} {local:%b %Y, %H:%M:%S} {local:%Z} ({day}{utc:%H:%M:%S} UTC)"
 
-    def short(self, time: datetime, since: datetime | None = None) -> str:
+    def short(self, time: datetime, since: datetime | None = None, record: "Record | None" = None) -> str:
         """The time of day, 16:24:16 MDT; all of it, if it is not the day of another time."""
-        if since is not None and self.local(since).date() != self.local(time).date():
-            return self.full(time)
-        return f"{self.local(time):%H:%M:%S %Z}"
+        local = self.local(time, record)
+        if since is not None and self.local(since, record).date() != local.date():
+            return self.full(time, record)
+        return f"{local:%H:%M:%S %Z}"
 
 
 def _told(record: "Record", named: Mapping[str, tzinfo]) -> _Zone | None:

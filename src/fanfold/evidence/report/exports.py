@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from fanfold.evidence.report.case import flattened, short_provider
+from fanfold.evidence.report.case import Record, flattened, short_provider
 from fanfold.evidence.report.clock import Clock
 
 FIELDS = (
@@ -36,7 +36,7 @@ def timesketch(rows: Iterable[Mapping[str, Any]], clock: Clock) -> Iterator[dict
             continue
         yield {
             "message": message(row),
-            "datetime": clock.local(time).isoformat(timespec="microseconds"),
+            "datetime": clock.local(time, _placed(row)).isoformat(timespec="microseconds"),
             "timestamp": round(time.timestamp() * 1_000_000),
             "timestamp_desc": "Creation Time",
             "data_type": "windows:evtx:record",
@@ -50,3 +50,9 @@ def timesketch(rows: Iterable[Mapping[str, Any]], clock: Clock) -> Iterator[dict
             "log": row["path"],
             "origin": row["origin"],
         }
+
+
+def _placed(row: Mapping[str, Any]) -> Record:
+    """A record without its values: its place in its log decides about times that the clock showed twice."""
+    channel, event_id = row["channel"] or "", row["event_id"] or 0
+    return Record("", row["record_id"], row["time"], event_id, "", "", {}, row["origin"], channel=channel)

@@ -38,6 +38,11 @@ class Finding:
         """The records that it rests on."""
         return list(dict.fromkeys(record.ref for record in self.records))
 
+    @property
+    def dated_by(self) -> Record | None:
+        """The record that its time is from; None if none has it."""
+        return next((record for record in self.records if record.time == self.time), None)
+
 
 class Rule(NamedTuple):
     """A question, and the function that answers it."""

@@ -10,7 +10,8 @@ from html import escape
 import fanfold
 from fanfold.evidence.report.case import Case, short_provider
 from fanfold.evidence.report.findings import Finding
-from fanfold.evidence.report.report import VERSION, Report
+from fanfold.evidence.report.report import VERSION, Report, Section
+from fanfold.evidence.report.rules.sources import in_words
 from fanfold.evidence.tables import short_log
 
 _STYLE = """
@@ -61,7 +62,7 @@ def page(report: Report) -> str:
     about = "".join(f'<p class="about">{_text(sentence)}</p>' for sentence in [*report.container, *report.sources])
     sections = "".join(
         f'<section id="{section.id}"><h2>{_text(section.title)}</h2><ul>'
-        f"{''.join(_finding(finding) for finding in section.findings)}</ul></section>"
+        f"{''.join(_finding(finding) for finding in section.findings)}</ul>{_sources(section)}</section>"
         for section in report.sections
     )
     return (
@@ -75,6 +76,11 @@ def page(report: Report) -> str:
         f"a lead for an examiner, not an opinion.</p><p>fanfold {fanfold.__version__}, rules {VERSION}, "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC.</p></footer></body></html>\n"
     )
+
+
+def _sources(section: Section) -> str:
+    """The logs that a section rests on, and those that are missing."""
+    return f'<p class="grounds">{_text(in_words(section.sources))}</p>' if section.sources else ""
 
 
 def _text(text: str) -> str:

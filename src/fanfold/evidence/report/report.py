@@ -1,14 +1,15 @@
 """A report on one machine: its findings by question, and what its sources are worth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from fanfold.errors import UsageError
 from fanfold.evidence.report.case import Case, load
-from fanfold.evidence.report.findings import Finding, Rule, size_in_words
-from fanfold.evidence.report.rules import RULES
+from fanfold.evidence.report.findings import Finding, Rule, seconds, size_in_words
+from fanfold.evidence.report.rules import RULES, clock_changes
+from fanfold.evidence.report.rules.sources import Source, sources
 from fanfold.evidence.tables import ShadowCopy, by_reason
 
 QUESTIONS = ", ".join(rule.id for rule in RULES)
@@ -26,6 +27,8 @@ class Section:
     id: str
     title: str
     findings: Sequence[Finding]
+    sources: Sequence[Source] = ()
+    """The logs that would answer it. That one is not there does not show that nothing happened."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Report:
         undecoded = sum(log["undecoded"] for log in logs)
         # A log counts once for all shadow copies that have it.
         names = {((log["volume"] or "").partition("@")[0], log["path"], log["origin"]) for log in logs}
-        parts = [f"{records:,} records of {len(names):,} event logs"]
+        parts = [f"{records:,} record{'s' * (records != 1)} of {len(names):,} event log{'s' * (len(names) != 1)}"]
         if bad:
             parts.append(f"{bad:,} chunk{'s' * (bad > 1)} with a wrong checksum")
         if undecoded:
@@ -81,6 +84,7 @@ class Report:
                 {
                     "id": section.id,
                     "title": section.title,
+                    "coverage": [source.to_json() for source in section.sources],
                     "findings": [finding_json(self.case, finding) for finding in section.findings],
                 }
                 for section in self.sections
@@ -96,7 +100,7 @@ def finding_json(case: Case, finding: Finding) -> dict[str, Any]:
         "status": finding.status,
         "reason": finding.reason,
         "time_utc": _iso(finding.time),
-        "time_local": _iso(finding.time and case.clock.local(finding.time)),
+        "time_local": _iso(finding.time and case.clock.local(finding.time, finding.dated_by)),
         "records": finding.refs,
         "files": list(finding.files),
         "details": [finding_json(case, detail) for detail in finding.details],
@@ -112,7 +116,36 @@ def made(database: str, image: str, zone: str | None = None, questions: Sequence
     rules = chosen(questions)
     event_ids = {event_id for rule in RULES for event_id in rule.event_ids}
     case = load(database, image, sorted(event_ids), zone)
-    return Report(case, [Section(rule.id, rule.title, [*rule.answer(case)]) for rule in rules])
+    return Report(
+        case, [Section(rule.id, rule.title, [*answers(case, rule)], [*sources(case, rule.id)]) for rule in rules]
+    )
+
+
+def answers(case: Case, rule: Rule) -> Iterator[Finding]:
+    """The answers to a question; where the clock was changed later, they say so."""
+    for finding in rule.answer(case):
+        yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
+
+
+def _with_doubts(case: Case, finding: Finding) -> Finding:
+    details = [_with_doubts(case, detail) for detail in finding.details]
+    doubt = _doubt(case, finding)
+    reason = "; ".join(filter(None, [finding.reason, doubt]))
+    return replace(finding, reason=reason, details=details)
+
+
+def _doubt(case: Case, finding: Finding) -> str:
+    """Why the time that a finding tells may be wrong; empty if nothing tells."""
+    if not finding.time or case.clock.short(finding.time, record=finding.dated_by) not in finding.text:
+        return ""
+    if change := case.changes.doubt(finding.time, finding.dated_by):
+        by = seconds(abs(change.after - change.before).total_seconds())
+        if change.is_back:
+            return f"the clock was later set back by {by}, so this time may be too late"
+        return f"the clock was later set forward by {by}, so this time may be too early"
+    if case.changes.is_twice(finding.time, finding.dated_by):
+        return "the clock showed this time twice, as it was set back in between"
+    return ""
 
 
 def chosen(questions: Sequence[str]) -> list[Rule]:

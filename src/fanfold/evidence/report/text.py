@@ -5,6 +5,7 @@ from textwrap import wrap
 
 from fanfold.evidence.report.findings import Finding
 from fanfold.evidence.report.report import Report
+from fanfold.evidence.report.rules.sources import in_words
 
 _WIDTH = 78  # of a sentence
 _STATUS = 17  # characters of the longest status, and two
@@ -23,6 +24,7 @@ def lines(report: Report, width: int = 100) -> Iterator[str]:
             yield from _finding(finding, width, 1)
             for detail in finding.details:
                 yield from _finding(detail, width, 3)
+        yield from wrapped(in_words(section.sources), width, initial_indent=" ", subsequent_indent="   ")
     yield ""
     yield from wrapped(
         "Show a record with: fanfold evidence show DATABASE RECORD. "
@@ -69,6 +71,9 @@ def markdown(report: Report) -> Iterator[str]:
             yield f"- {_escaped(finding.text)} *{_escaped(grounds(finding))}*"
             for detail in finding.details:
                 yield f"  - {_escaped(detail.text)} *{_escaped(grounds(detail))}*"
+        if section.sources:
+            yield ""
+            yield _escaped(in_words(section.sources))
 
 
 def _escaped(text: str) -> str:

@@ -4,6 +4,7 @@ from fanfold.evidence.report.findings import Rule
 from fanfold.evidence.report.rules import (
     accounts,
     clearing,
+    clock_changes,
     devices,
     limits,
     logons,
@@ -26,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     accounts.RULE,
     noteworthy.RULE,
     power.RULE,
+    clock_changes.RULE,
     clearing.RULE,
     limits.RULE,
 )

@@ -35,8 +35,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         if (text := _text(record, people))
     ]
     for record, text in told[-_SHOWN:][::-1]:
-        when = f"{case.clock.full(record.time)}: " if record.time else ""
-        yield Finding("account.changed", f"{when}{text}", status_of(record), record.time, [record])
+        yield Finding("account.changed", f"{case.when(record)}{text}", status_of(record), record.time, [record])
     if len(told) > _SHOWN:
         text = f"{len(told) - _SHOWN:,} more changes of accounts before these."
         yield Finding("account.more", text, "shown", records=[told[0][0]])

@@ -1,15 +1,19 @@
-"""What was cleared, what is missing, and when the clock was changed."""
+"""What was cleared, and what is missing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, clock_change
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
+from fanfold.evidence.report.silence import silences
 from fanfold.evidence.tables import short_log
 
 _ALWAYS = ("Security", "System", "Application")
-_JUMP = timedelta(minutes=1)
-_SHOWN = 5
+_GAP = "a gap is not a deletion: crashes leave gaps, too"
+_LATER = timedelta(days=1)
+_SLEEP = (41, 42, 105, 107, 109, 506, 507)
+_SHOWN = 3  # gaps of a log, and stretches without a record
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -18,8 +22,8 @@ def _answer(case: Case) -> Iterator[Finding]:
         channel = record.text("Channel") or ("Security" if record.event_id == 1102 else "a log")
         who = "\\".join(filter(None, [record.text("SubjectDomainName"), record.text("SubjectUserName")]))
         by = f" by {who}" if who else ""
-        when = f"{case.clock.full(record.time)}: " if record.time else ""
-        yield Finding("cleared.log", f"{when}{channel} was cleared{by}.", status_of(record), record.time, [record])
+        text = f"{case.when(record)}{channel} was cleared{by}."
+        yield Finding("cleared.log", text, status_of(record), record.time, [record])
     if not cleared:
         missing = [why for name in ("Security", "System") if (why := case.why_none(name))]
         yield Finding("cleared.none", "No record tells of a log that was cleared (events 1102 and 104).",
@@ -38,7 +42,8 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{carved:,} records that no log has were found in the bytes of the disk."
         yield Finding("cleared.carved", text, "likely", reason="what was written over a log may look like a record")
     yield from _begins(case)
-    yield from _clock(case)
+    yield from _born(case)
+    yield from _silent(case)
 
 
 def _begins(case: Case) -> Iterator[Finding]:
@@ -47,28 +52,62 @@ def _begins(case: Case) -> Iterator[Finding]:
         log = case.log(name)
         if log is None or not log["records"]:
             continue
-        first, last, gaps = log["first_record_id"], log["last_record_id"], len(log["gaps"])
+        first, last, gaps = log["first_record_id"], log["last_record_id"], log["gaps"]
         text = f"{name} has records {first:,} to {last:,}, "
-        text += f"with {gaps:,} gap{'s' * (gaps > 1)}" if gaps else "without a gap"
+        text += f"with {len(gaps):,} gap{'s' * (len(gaps) > 1)}" if gaps else "without a gap"
         text += "." if first == 1 else "; what came before is gone, as in a full log."
-        ends = [Record(name, number, None, 0, "", "", {}) for number in (first, last)]
-        reason = "a gap is not a deletion: crashes leave gaps, too" if gaps else ""
-        yield Finding("cleared.begins", text, "shown", None, ends, reason)
+        ends = [case.record_at(log, number) for number in (first, last)]
+        reason = _GAP if gaps else ""
+        if gaps and (log.get("bad_chunks") or log.get("undecoded")):
+            reason = "a part of the log is damaged, and what was there is missing"
+        details = [_gap(case, log, gap) for gap in sorted(gaps, key=lambda gap: gap["after"] - gap["before"])[:_SHOWN]]
+        yield Finding("cleared.begins", text, "shown", None, ends, reason, details)
 
 
-def _clock(case: Case) -> Iterator[Finding]:
-    """Changes of the clock of a minute and more, the last ones first."""
-    changes = [(record, *clock_change(record)) for record in case.of("Kernel-General", 1)]
-    jumps = [(record, before, after) for record, before, after in changes if before and after]
-    jumps = [jump for jump in jumps if abs(jump[2] - jump[1]) >= _JUMP]
-    for record, before, after in jumps[-_SHOWN:][::-1]:
-        way = "forward" if after > before else "back"
-        by = seconds(abs(after - before).total_seconds())
-        text = f"The clock was set {way} by {by}, to {case.clock.full(after)}."
-        yield Finding("clock.changed", text, status_of(record), after, [record])
-    if len(jumps) > _SHOWN:
-        text = f"{len(jumps) - _SHOWN:,} more changes of the clock of a minute and more before these."
-        yield Finding("clock.more", text, "shown", records=[jumps[0][0]])
+def _gap(case: Case, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
+    """Records that are missing inside a log."""
+    first, last = gap["after"] + 1, gap["before"] - 1
+    text = f"The records {first:,} to {last:,} are missing." if last > first else f"The record {first:,} is missing."
+    return Finding("cleared.gap", text, "shown", None, [case.record_at(log, gap[side]) for side in ("after", "before")])
 
 
-RULE = Rule("cleared", "What was cleared, and what is missing", (1, 104, 1102), _answer)
+def _born(case: Case) -> Iterator[Finding]:
+    """Logs that begin with record 1, though the machine was in use before: they were made anew."""
+    logs = {name: log for name in _ALWAYS if (log := case.log(name)) and log.get("first_time")}
+    if len(logs) < 2 or any(jump.is_back and jump.before - jump.after >= _LATER for jump in case.changes.jumps):
+        return  # the clock went back by days, so the times of the logs' beginnings tell nothing
+    oldest = min(logs, key=lambda name: logs[name]["first_time"])
+    for name, log in logs.items():
+        if log["first_record_id"] == 1 and log["first_time"] - logs[oldest]["first_time"] >= _LATER:
+            since = case.clock.full(logs[oldest]["first_time"])
+            begin = case.clock.full(log["first_time"])
+            text = f"{name} begins with record 1, {begin}, and {oldest} reaches back to {since}."
+            reason = "a log begins so after it was cleared, deleted, or replaced by an update"
+            yield Finding("cleared.born", text, "likely", log["first_time"], [case.record_at(log, 1)], reason)
+
+
+def _silent(case: Case) -> Iterator[Finding]:
+    """Long stretches without a record, while the machine was running."""
+    power = [
+        *case.of("Kernel-General", 1, 12, 13),
+        *case.of("EventLog", 6005, 6006, 6008),
+        *case.of("Kernel-Power", *_SLEEP),
+    ]
+    power += case.of("Power-Troubleshooter", 1)
+    explained = [record.time for record in power if record.time]
+    explained += [time for change in case.changes.every for time in (change.before, change.after)]
+    found = silences(case.steady_times, explained)
+    for silence in sorted(found, key=lambda one: one.begin - one.end)[:_SHOWN]:
+        span = seconds((silence.end - silence.begin).total_seconds())
+        text = f"No record for {span}, {case.clock.full(silence.begin)} to {case.clock.full(silence.end)}."
+        usual = seconds(silence.usual.total_seconds())
+        reason = (
+            f"in the logs {', '.join(_ALWAYS)}, whose longest pause on a usual day is {usual}; a virtual machine that "
+        )
+        reason += "was paused looks alike, and so do records that were removed"
+        yield Finding("cleared.silent", text, "possible", silence.begin, reason=reason)
+
+
+RULE = Rule(
+    "cleared", "What was cleared, and what is missing", (1, 12, 13, 104, 1102, 6005, 6006, 6008, *_SLEEP), _answer
+)

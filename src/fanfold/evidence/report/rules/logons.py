@@ -10,10 +10,14 @@ from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
 _REMOTE = (10, 12)  # Remote Desktop, with the password checked here or against a cached one
 _NEW_SESSION = 21
-_NETWORK = 3
+_NETWORK, _UNLOCK = 3, 7
+_LOCKED = 4800
+_HERE = ("", "127.0.0.1", "::1")  # the addresses of somebody at the console
 _WINDOW = timedelta(minutes=30)
 _TWIN = timedelta(seconds=1)
 _AT_ONCE = timedelta(seconds=5)
+_SOON = timedelta(minutes=2)
+_WITH_SESSION = timedelta(seconds=30)  # between a logon and the session that it begins
 _PAUSE = timedelta(minutes=10)  # between two attempts that belong together
 _SHOWN = 10  # logons that are listed
 _STARTED, _BY_USER = 4608, 4647
@@ -142,10 +146,13 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{len(logons) - _SHOWN:,} more logons at the console before these."
         yield Finding("logon.more", text, "shown", records=[logons[0][0]])
     for logon in recovered[-_SHOWN:][::-1]:
-        text = f"{case.clock.full(logon[0].time)}: {account(logon[0])} logged on at the console, by a recovered record."  # type: ignore[arg-type]
+        text = f"{case.when(logon[0])}{account(logon[0])} logged on at the console, by a recovered record."
         yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
-    if not logons:
+    sessions = _sessions(case, logons)
+    yield from sessions
+    if not logons and not sessions:
         yield _none(case)
+    yield from _unlocked(case, logons)
     yield from _others(case, logons)
 
 
@@ -161,8 +168,9 @@ def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: 
         text = f"{len(attempts)} failed attempt{plural} {when}, {words}."
         details.append(Finding("logon.failed", text, status_of(*attempts), attempts[0].time, attempts))
     details.append(_end(case, record, left(case, logon)))
+    details += _locked(case, logon)
     how = " with a password that was cached from its domain" * (record.number("LogonType") == 11)
-    text = f"{case.clock.full(record.time)}: {account(record)} logged on at the console{how}."
+    text = f"{case.when(record)}{account(record)} logged on at the console{how}."
     return Finding(
         "logon.last_console" if is_last else "logon.console",
         text,
@@ -174,12 +182,27 @@ def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: 
     )
 
 
+def _locked(case: Case, logon: Sequence[Record]) -> Iterator[Finding]:
+    """When the session was last locked or unlocked, where that is recorded."""
+    ids = {record.text("TargetLogonId") for record in logon}
+    begin, end = logon[-1].record_id, next((one.record_id for one in case.of("Security-Auditing", _STARTED)
+                                            if one.record_id > logon[-1].record_id), None)  # fmt: skip
+    for record in [
+        one
+        for one in case.of("Security-Auditing", _LOCKED, _LOCKED + 1)
+        if one.text("TargetLogonId") in ids and begin < one.record_id and (end is None or one.record_id < end)
+    ][-1:]:
+        what = "locked" if record.event_id == _LOCKED else "unlocked"
+        when = case.clock.short(record.time, logon[0].time, record) if record.time else "at an unknown time"
+        yield Finding("logon.locked", f"It was last {what} {when}.", status_of(record), record.time, [record])
+
+
 def _end(case: Case, logon: Record, end: Record | None) -> Finding:
     """When a session ended, as far as it is known."""
     if end is None:
         return Finding("logon.open", "No record tells the end of the session: it was open when the log ends.", "likely",
                        reason="a power cut leaves no record either")  # fmt: skip
-    when = case.clock.short(end.time, logon.time) if end.time else "at an unknown time"
+    when = case.clock.short(end.time, logon.time, end) if end.time else "at an unknown time"
     if end.event_id == _STARTED:
         text = f"No record tells the end of the session; the machine started again {when}."
         return Finding("logon.cut", text, status_of(end), end.time, [end])
@@ -187,6 +210,60 @@ def _end(case: Case, logon: Record, end: Record | None) -> Finding:
         text = "Its session ended at once, as it does when a password unlocks a session that is open."
         return Finding("logon.unlock", text, "likely", end.time, [end], "an unlock has no other sign here")
     return Finding("logon.left", f"The session ended {when}.", status_of(end), end.time, [end])
+
+
+def _sessions(case: Case, logons: Sequence[Sequence[Record]]) -> list[Finding]:
+    """Sessions at the console of which the log Security has no logon: it may not reach back so far, or be cleared."""
+    known = [record for logon in logons for record in logon if record.time]
+    found = [
+        record
+        for record in case.of("TerminalServices-LocalSessionManager", _NEW_SESSION)
+        if record.time
+        and record.text("Address").upper() == "LOCAL"
+        and record.text("User").rpartition("\\")[2].lower() != "defaultuser0"
+        and not any(abs(record.time - one.time) <= _WITH_SESSION for one in known if one.time)
+    ]
+    reason = "by the manager of sessions: the log Security has no such logon"
+    return [
+        Finding("logon.session", f"{case.when(record)}{record.text('User')} logged on at the console.",
+                status_of(record), record.time, [record], reason)
+        for record in found[-_SHOWN:][::-1]
+    ]  # fmt: skip
+
+
+def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
+    """The unlocks at the console, each once: not those that follow a logon at once, nor those by Remote Desktop.
+
+    A logon with a cached password is followed by an unlock, and an administrator's unlock has two records.
+    """
+    returns = [record for record in case.of("TerminalServices-LocalSessionManager", 25) if record.time]
+    returns = [record for record in returns if record.text("Address").upper() != "LOCAL"]
+    told = [record for logon in logons for record in logon]
+    found: list[Record] = []
+    for record in case.of("Security-Auditing", 4624):
+        if (
+            record.number("LogonType") != _UNLOCK
+            or not record.time
+            or record.origin != "live"
+            or not record.text("TargetUserSid").startswith(_PEOPLE)
+            or record.text("IpAddress") not in _HERE
+            or any(abs(record.time - one.time) <= _AT_ONCE for one in returns if one.time)
+        ):
+            continue
+        same = (one for one in (*told, *found[-1:]) if same_account(one, record) and one.time)
+        if not any(timedelta() <= record.time - one.time <= _TWIN for one in same if one.time):
+            found.append(record)
+    return found
+
+
+def _unlocked(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]:
+    found = unlocks(case, logons)
+    for record in found[-_SHOWN:][::-1]:
+        text = f"{case.when(record)}{account(record)} unlocked the console."
+        yield Finding("logon.unlocked", text, status_of(record), record.time, [record], reason_of(record))
+    if len(found) > _SHOWN:
+        yield Finding("logon.unlocked_more", f"{len(found) - _SHOWN:,} more unlocks before these.", "shown",
+                      records=[found[0]])  # fmt: skip
 
 
 def _none(case: Case) -> Finding:
@@ -212,12 +289,11 @@ def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]
         if is_at_the_console(record) and record.ref not in told and record.time
     ]
     for record in alone[-_SHOWN:][::-1]:
-        assert record.time
-        text = f"{case.clock.full(record.time)}: an attempt at the console as {account(record)} failed: "
+        text = f"{case.when(record)}an attempt at the console as {account(record)} failed: "
         yield Finding("logon.attempt", f"{text}{why_failed(record)}.", status_of(record), record.time, [record])
 
 
-RULE = Rule("logon", "Who logged on at the console", (4608, 4624, 4625, 4634, 4647), _answer)
+RULE = Rule("logon", "Who logged on at the console", (21, 25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)
 
 
 def _remote(case: Case) -> Iterator[Finding]:
@@ -227,6 +303,7 @@ def _remote(case: Case) -> Iterator[Finding]:
     if len(kept) > _SHOWN:
         text = f"{len(kept) - _SHOWN:,} more by Remote Desktop before these."
         yield Finding("logon.remote_more", text, "shown", records=[kept[0][0]])
+    yield from _knocked(case, kept)
     yield from _guessing(case)
     if kept:
         return
@@ -245,6 +322,11 @@ def _remote_sessions(case: Case) -> list[tuple[Record, str]]:
         if record.number("LogonType") in _REMOTE and record.time and record.text("TargetUserSid").startswith(_PEOPLE):
             text = f"{account(record)} logged on by Remote Desktop {_from(record.text('IpAddress'))}."
             found.append((record, text))
+    for record in case.of("Security-Auditing", 4778):
+        address = record.text("ClientAddress")
+        if record.time and address.upper() not in ("", "LOCAL", "UNKNOWN"):
+            who = "\\".join(filter(None, (record.text("AccountDomain"), record.text("AccountName"))))
+            found.append((record, f"{who} connected again by Remote Desktop {_from(address)}."))
     for record in case.of("TerminalServices-LocalSessionManager", 21, 25):
         address = record.text("Address")
         if record.time and address and address.upper() != "LOCAL":
@@ -252,11 +334,24 @@ def _remote_sessions(case: Case) -> list[tuple[Record, str]]:
             found.append((record, f"{record.text('User')} {verb} by Remote Desktop {_from(address)}."))
     kept: list[tuple[Record, str]] = []
     for record, text in sorted(found, key=lambda one: (one[0].time, one[0].stream, one[0].record_id)):
-        assert record.time
         before = kept[-1] if kept else None
         if not (before and before[1].endswith(text) and record.time - before[0].time <= _AT_ONCE):  # type: ignore[operator]
-            kept.append((record, f"{case.clock.full(record.time)}: {text}"))
+            kept.append((record, f"{case.when(record)}{text}"))
     return kept
+
+
+def _knocked(case: Case, kept: Sequence[tuple[Record, str]]) -> Iterator[Finding]:
+    """Connections by Remote Desktop that no logon followed: event 1149 comes before the password is checked."""
+    alone = [
+        record
+        for record in case.of("TerminalServices-RemoteConnectionManager", 1149)
+        if record.time and not any(abs(one.time - record.time) <= _SOON for one, _ in kept if one.time)
+    ]
+    for record in alone[-_SHOWN:][::-1]:
+        who = "\\".join(filter(None, (record.text("Param2"), record.text("Param1")))) or "somebody"
+        text = f"{case.when(record)}a connection by Remote Desktop {_from(record.text('Param3'))} named {who}."
+        reason = "no logon is recorded soon after, and this record does not tell of one"
+        yield Finding("logon.connection", text, "possible", record.time, [record], reason)
 
 
 def _from(address: str) -> str:
@@ -282,11 +377,11 @@ def _guessing(case: Case) -> Iterator[Finding]:
         first, last = attempts[0], attempts[-1]
         assert first.time and last.time  # noqa: PT018
         where = " ".join(filter(None, [first.text("IpAddress"), _bracketed(first.text("WorkstationName"))]))
-        span = f"{case.clock.full(first.time)} to {case.clock.full(last.time)}"
+        span = f"{case.clock.full(first.time, first)} to {case.clock.full(last.time, last)}"
         followed = next((one for one in logons if _follows(one, last)), None)
         details = []
         if followed and followed.time:
-            text = f"Then {account(followed)} logged on from there, {case.clock.full(followed.time)}."
+            text = f"Then {account(followed)} logged on from there, {case.clock.full(followed.time, followed)}."
             details.append(Finding("logon.guessed", text, status_of(followed), followed.time, [followed]))
         text = f"{len(attempts):,} failed attempts over the network from {where}, {span}."
         yield Finding("logon.guessing", text, status_of(first, last), first.time, [first, last], details=details)
@@ -304,4 +399,4 @@ def _follows(logon: Record, attempt: Record) -> bool:
     return same and attempt.time <= logon.time <= attempt.time + _PAUSE
 
 
-REMOTE = Rule("remote", "Who came over the network", (21, 25, 4624, 4625), _remote)
+REMOTE = Rule("remote", "Who came over the network", (21, 25, 1149, 4624, 4625, 4778), _remote)

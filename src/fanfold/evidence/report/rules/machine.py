@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fanfold.evidence.report.case import Case, Record, clock_change, file_of, moment, short_file
+from fanfold.evidence.report.case import Case, Record, file_of, moment, short_file
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _BUILDS = {
@@ -25,11 +25,16 @@ See learn.microsoft.com, "Windows release information".
 
 
 def names(case: Case) -> list[Record]:
-    """The records with which the machine begins to have a name, in their order. The log System has its own only."""
+    """The records with which the machine begins to have a name, in their order.
+
+    The log System has the machine's own only. Without it, those of another log, if they have one name.
+    """
+    live = [record for record in case.records if record.origin == "live" and record.computer]
+    system = [record for record in live if record.log.lower() == "system"]
+    if not system and len({_short(record) for record in live}) == 1:
+        return live[:1]
     found: list[Record] = []
-    for record in case.records:
-        if record.log.lower() != "system" or record.origin != "live" or not record.computer:
-            continue
+    for record in system:
         if not found or _short(found[-1]) != _short(record):
             found.append(record)
     return found
@@ -113,22 +118,22 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"The machine was called {last.computer}."
         if before:
             text = f"{text} Before: {', '.join(record.computer for record in before)}."
-        yield Finding("machine.name", text, status_of(last), last.time, known)
+        is_own = last.log.lower() == "system"
+        reason = "" if is_own else "there is no record of the log System, which has those of the machine itself only"
+        yield Finding("machine.name", text, status_of(last) if is_own else "likely", last.time, known, reason)
     yield from _noted(case, {record.computer.partition(".")[0].lower() for record in known})
     yield from _system(case)
     yield from _zone(case)
     for computer, count in case.others.items():
         text = f"{count:,} records are of {computer}, from where they were forwarded. No sentence here rests on them."
         yield Finding("machine.forwarded", text, "shown", reason="their computer is another one")
-    if case.undone:
+    earlier = {record.installation: record for record in case.records if record.installation}
+    for folder, record in earlier.items():
+        text = f"There are also logs of another Windows, in {folder}: before an update, or on another volume."
+        yield Finding("machine.earlier", text, "shown", None, [record])
+    if back := [record for jump in case.changes.jumps if jump.is_back for record in jump.records[:1]]:
         text = "The clock was set back, so times are not always in the order in which things happened."
-        back = [record for record in case.of("Kernel-General", 1) if _is_back(record)]
         yield Finding("machine.clock", text, "shown", records=back)
-
-
-def _is_back(record: Record) -> bool:
-    before, after = clock_change(record)
-    return bool(before and after and after < before)
 
 
 def _zone(case: Case) -> Iterator[Finding]:

@@ -1,18 +1,35 @@
-"""The machines around this one: who logged on from where, who printed, who used its shares."""
+"""The machines around this one: who logged on from where, who printed, who used its shares, which servers it used.
+
+The names of values are those of the providers' manifests, as github.com/nasbench/EVTX-ETW-Resources lists them.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv6Address, ip_address
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _LOCAL = ("127.0.0.1", "::1", "0.0.0.0", "::", "-", "")
-_ROLES = (("DNS-Server-Service", "DNS server", (2, 4)), ("DHCP-Server", "DHCP server", (1044,)))
+_ROLES = (
+    ("DNS-Server-Service", "DNS server", (2, 4)),
+    ("DHCP-Server", "DHCP server", (1044,)),
+    ("Security-Auditing", "domain controller", (4768,)),  # only one that gives out Kerberos tickets records this
+)
+_CATEGORIES = {0: "public", 1: "private", 2: "of a domain"}
 _SHOWN = 40
+_PEOPLE_SHOWN = 3  # accounts of a machine
 _IP = re.compile(r"[0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:.%]*")
 _NETBIOS = 15  # characters of the old kind of name, at most
+_NETWORK, _BY_DESKTOP = 3, 10
+_SMB = (30803, 30804, 30805, 30806, 30807, 30808, 31001, 31010)
+_REGISTRATION = (8003, 8004, 8005, 8006, 8007, 8008, 8009, 8015, 8016, 8017, 8018, 8019, 8020)
+"""A name that could not be registered: the record has the machine's addresses, and its DNS servers."""
+_OWN_ADDRESS = (1000, 1002, 1007, 50010, 50013, 50028)
+_WITH_SERVER = (1002, 50010, 50013)
+_GATEWAY, _WIRELESS = (50055, 50062), (50065, 50066, 50067)
 
 
 @dataclass
@@ -23,6 +40,8 @@ class Host:
     addresses: set[str] = field(default_factory=set)
     what: dict[str, None] = field(default_factory=dict)
     """What it did, each once, in order."""
+    people: dict[str, None] = field(default_factory=dict)
+    """The accounts that logged on from there, without those of machines."""
     records: list[Record] = field(default_factory=list)
 
     @property
@@ -31,51 +50,149 @@ class Host:
         return sorted(record.time for record in self.records if record.time)
 
 
+@dataclass(frozen=True)
+class _Sight:
+    """A record of another machine: its name, its address, and what it did."""
+
+    record: Record
+    name: str
+    address: str
+    what: str
+
+    @property
+    def person(self) -> str:
+        """The account that came from there; empty if it is a machine's, or if none is recorded."""
+        if self.record.event_id not in (4624, 4625, 4776, 4768):
+            return ""
+        name = self.record.text("TargetUserName").partition("@")[0]
+        return "" if name.endswith("$") or name.upper() == "ANONYMOUS LOGON" else name
+
+
 def hosts(case: Case) -> list[Host]:
-    """The machines that were seen, those seen most often first. A record with an address alone is of whoever had it."""
+    """The machines that were seen: those that people came from, then those seen most often.
+
+    A record with an address alone is of the machine that had it, by other records.
+    """
     own = {record.computer.partition(".")[0].lower() for record in case.records}
+    own |= {name[:_NETBIOS] for name in own}
+    sights = [*_seen(case)]
+    mine = {one.address for one in sights if one.name.lower() in own} | own_addresses(case)
     found: dict[str, Host] = {}
     named: dict[str, Host] = {}  # by address
-    for record, name, address, what in sorted(_seen(case), key=lambda seen: not seen[1]):
-        name, address = name.lstrip("\\"), address.removeprefix("::ffff:")
-        if _IP.fullmatch(name):
-            name, address = "", address if address not in _LOCAL else name
-        name = name.partition(".")[0]
-        if (
-            name.lower() in own
-            or name.lower() in {one[:_NETBIOS] for one in own}
-            or (not name and address in _LOCAL)
-            or name in _LOCAL[:1]
-        ):
+    for sight in sorted(sights, key=lambda sight: not sight.name):
+        is_other = sight.name.lower() not in own and (sight.name or sight.address not in (*_LOCAL, *mine))
+        if not is_other:
             continue
-        host = named.get(address) if not name else found.get(name.lower())
+        host = named.get(sight.address) if not sight.name else found.get(sight.name.lower())
         if host is None:
-            host = found.setdefault((name or address).lower(), Host(name or address))
-        if address not in _LOCAL:
-            host.addresses.add(address)
-            named.setdefault(address, host)
-        host.what[what] = None
-        host.records.append(record)
-    return sorted(found.values(), key=lambda host: (-len(host.records), host.name))
+            host = found.setdefault((sight.name or sight.address).lower(), Host(sight.name or sight.address))
+        if sight.address not in (*_LOCAL, *mine):
+            host.addresses.add(sight.address)
+            named.setdefault(sight.address, host)
+        host.what[sight.what] = None
+        if sight.person:
+            host.people[sight.person] = None
+        host.records.append(sight.record)
+    return sorted(found.values(), key=lambda host: (not host.people, -len(host.records), host.name))
 
 
-def _seen(case: Case) -> Iterator[tuple[Record, str, str, str]]:
+def own_addresses(case: Case) -> set[str]:
+    """The machine's own addresses, as far as its records and its registry tell them."""
+    found = {_address(record, "Address1", "Address") for record in case.of("Dhcp-Client", *_OWN_ADDRESS)}
+    for record in case.of("DNS-Client", *_REGISTRATION):
+        found |= {_plain(text) for text in re.split(r"[\s,;]+", record.text("Ipaddress"))}
+    for fact in case.facts_of("address"):
+        found |= set(fact["value"]["addresses"])
+    return found - {""}
+
+
+def _seen(case: Case) -> Iterator[_Sight]:
+    """Records of other machines, with plain names and addresses."""
+    for record, name, address, what in _raw(case):
+        name, address = name.lstrip("\\"), _plain(address)
+        if _IP.fullmatch(name):
+            name, address = "", address if address not in _LOCAL else _plain(name)
+        yield _Sight(record, "" if name in _LOCAL else name.partition(".")[0], address, what)
+
+
+def _raw(case: Case) -> Iterator[tuple[Record, str, str, str]]:
     """Records of other machines: the name, the address, and what it did."""
-    for record in case.of("Security-Auditing", 4624):
-        if record.number("LogonType") == 3:
-            yield record, record.text("WorkstationName"), record.text("IpAddress"), "logged on over the network"
-    for record in case.of("Security-Auditing", 4625):
-        if record.number("LogonType") == 3:
-            yield record, record.text("WorkstationName"), record.text("IpAddress"), "tried to log on"
+    for record in case.of("Security-Auditing", 4624, 4625):
+        kind = record.number("LogonType")
+        name, address = record.text("WorkstationName") or _machine(record), record.text("IpAddress")
+        if kind == _NETWORK:
+            yield record, name, address, "logged on over the network" if record.event_id == 4624 else "tried to log on"
+        elif kind == _BY_DESKTOP and record.event_id == 4624:  # its WorkstationName is this machine's
+            yield record, "", address, "logged on by Remote Desktop"
     for record in case.of("Security-Auditing", 4776):
         yield record, record.text("Workstation"), "", "had a password checked"
     for record in case.of("Security-Auditing", 4768, 4769):
-        yield record, "", record.text("IpAddress"), "asked for Kerberos tickets"
+        yield record, _machine(record), record.text("IpAddress"), "asked for Kerberos tickets"
     for record in case.of("Security-Auditing", 5140):
         share = record.text("ShareName").rpartition("\\")[2]
         yield record, "", record.text("IpAddress"), f"used the share {share}"
     for record in case.of("PrintService", 307):
-        yield record, record.text("Param4", "4").lstrip("\\"), "", "printed"
+        yield record, record.text("Param4", "4"), "", "printed"
+    for record in case.of("TerminalServices-LocalSessionManager", 21, 25):
+        if record.text("Address").upper() != "LOCAL":
+            yield record, "", record.text("Address"), "logged on by Remote Desktop"
+    for record in case.of("SMBClient", *_SMB):
+        server = record.text("ServerName").lstrip("\\")
+        if not server.lower().startswith("device\\"):  # else it is an adapter of this machine
+            yield record, server.partition("\\")[0], _socket(record.text("Address")), "was asked for its shares"
+    for record in case.of("GroupPolicy", 5308):
+        address = record.text("DCIPAddress", "2").lstrip("\\")
+        yield record, record.text("DCName", "1"), address, "was the domain controller"
+    for record in case.of("NETLOGON", 5722, 5723, 5805):
+        yield record, record.text("1"), "", "failed to connect to the domain"
+    for record in case.of("NETLOGON", 5783):
+        yield record, record.text("1"), "", "was the domain controller"
+    for record in case.of("Dhcp-Client", *_WITH_SERVER):
+        yield record, "", _address(record, "Address2"), "was the DHCP server"
+    for record in case.of("Dhcp-Client", *_GATEWAY):
+        yield record, "", _address(record, "Address"), "was the gateway"
+    for record in case.of("DNS-Client", *_REGISTRATION):
+        for server in re.split(r"[\s,;]+", record.text("DnsServerList")):
+            yield record, "", server, "was the DNS server"
+
+
+def _machine(record: Record) -> str:
+    """The machine whose own account came; empty if it was another account."""
+    name = record.text("TargetUserName").partition("@")[0]
+    return name[:-1] if name.endswith("$") else ""
+
+
+def _plain(address: str) -> str:
+    """An address as the report writes it: an IPv4 address in one of IPv6 by itself, and no name of an adapter."""
+    address = address.partition("%")[0].strip()
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return "" if address in _LOCAL else address
+    if isinstance(known, IPv6Address) and known.ipv4_mapped:
+        return str(known.ipv4_mapped)
+    return str(known)
+
+
+def _address(record: Record, *names: str) -> str:
+    """An address, which Dhcp-Client writes as a number whose lowest byte comes first; empty if there is none."""
+    for name in names:
+        if number := record.number(name):
+            return ".".join(str(number >> shift & 255) for shift in (0, 8, 16, 24))
+    text = record.text(*names)
+    return _plain(text) if _IP.fullmatch(text) and not text.isdigit() else ""
+
+
+def _socket(text: str) -> str:
+    """The address in a SOCKADDR, which is written as hexadecimal digits; empty if it is none."""
+    try:
+        data = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        return ""
+    family = int.from_bytes(data[:2], "little")
+    if family == 2 and len(data) >= 8:
+        return str(ip_address(data[4:8]))
+    return str(ip_address(data[8:24])) if family == 23 and len(data) >= 24 else ""
 
 
 def roles(case: Case) -> Iterator[tuple[str, list[Record]]]:
@@ -87,40 +204,76 @@ def roles(case: Case) -> Iterator[tuple[str, list[Record]]]:
 
 def _answer(case: Case) -> Iterator[Finding]:
     for role, records in roles(case):
-        yield Finding(
-            "host.role", f"The machine was a {role}.", status_of(records[-1]), None, [records[0], records[-1]]
-        )
-    for record in [*case.of("Dhcp-Client", 50028, 50067)][-1:]:
-        yield Finding("host.address", f"Its address was {_address(record)}.", status_of(record), record.time, [record])
+        ends = [records[0], records[-1]]
+        yield Finding("host.role", f"The machine was a {role}.", status_of(records[-1]), None, ends)
+    yield from _own(case)
     printers = {record.text("Param5", "5"): record for record in case.of("PrintService", 307)}
+    printers = {record.text("Param1", "1"): record for record in case.of("PrintService", 300)} | printers
     for printer, record in printers.items():
         yield Finding("host.printer", f"Printer: {printer}.", status_of(record), None, [record])
     found = hosts(case)
     for host in found[:_SHOWN]:
-        where = f" ({', '.join(sorted(host.addresses))})" if host.addresses - {host.name} else ""
-        seen = " to ".join(dict.fromkeys(map(case.clock.full, host.times[:1] + host.times[-1:])))
-        count = f"{len(host.records):,} record{'s' * (len(host.records) > 1)}"
-        text = f"{host.name}{where}: {', '.join(host.what)}; {count}{f', {seen}' * bool(seen)}."
-        yield Finding("host.seen", text, status_of(host.records[0]), None, [host.records[0], host.records[-1]])
+        yield _host(case, host)
     if len(found) > _SHOWN:
-        yield Finding("host.more", f"{len(found) - _SHOWN:,} more machines.", "shown")
+        text = f"{len(found) - _SHOWN:,} more machines, seen less often."
+        yield Finding("host.more", text, "shown", records=found[_SHOWN].records[:1])
     if not found:
         text = "No other machine is recorded: in logons, uses of shares, print jobs."
         reason = case.why_none("Security") or "those that there are were from this machine"
         yield Finding("host.none", text, "not recorded", reason=reason)
 
 
-def _address(record: Record) -> str:
-    """An address, which Dhcp-Client writes as a number whose lowest byte comes first."""
-    number = record.number("Address1") or record.number("AddressValue")
-    if number is None:
-        return record.text("Address", "IPAddress") or "not told"
-    return ".".join(str(number >> shift & 255) for shift in (0, 8, 16, 24))
+def _own(case: Case) -> Iterator[Finding]:
+    """The machine's own addresses, its domain and its networks."""
+    addresses: dict[str, list[Record]] = {}
+    for record in case.of("Dhcp-Client", *_OWN_ADDRESS):
+        if address := _address(record, "Address1", "Address"):
+            addresses.setdefault(address, []).append(record)
+    for address, records in addresses.items():
+        text = f"Its address was {address}{_from_to(case, records)}."
+        yield Finding("host.address", text, status_of(records[-1]), None, [records[0], records[-1]])
+    for record in [*case.of("NETLOGON", 5719)][-1:]:
+        text = f"{case.when(record)}it found no domain controller of {record.text('1')}."
+        yield Finding("host.domain", text, status_of(record), record.time, [record])
+    networks: dict[str, list[Record]] = {}
+    for record in case.of("NetworkProfile", 10000):
+        if not record.text("Name").startswith(("Identifying", "Unidentified")):  # Windows does not know which it is
+            category = _CATEGORIES.get(record.number("Category"), "of an unknown kind")  # type: ignore[arg-type]
+            networks.setdefault(f"{record.text('Name')}, {category}", []).append(record)
+    for record in case.of("Dhcp-Client", *_WIRELESS):
+        networks.setdefault(f"{record.text('NetworkHintString')}, wireless", []).append(record)
+    for network, records in networks.items():
+        text = f"It was connected to the network {network}{_from_to(case, records)}."
+        yield Finding("host.network", text, status_of(records[-1]), None, [records[0], records[-1]])
+
+
+def _host(case: Case, host: Host) -> Finding:
+    where = f" ({', '.join(sorted(host.addresses))})" if host.addresses - {host.name} else ""
+    more = f" and {len(host.people) - _PEOPLE_SHOWN} more" if len(host.people) > _PEOPLE_SHOWN else ""
+    people = f", by {', '.join([*host.people][:_PEOPLE_SHOWN])}{more}" if host.people else ""
+    count = f"{len(host.records):,} record{'s' * (len(host.records) > 1)}"
+    text = f"{host.name}{where}: {', '.join(host.what)}{people}; {count}{_from_to(case, host.records)}."
+    return Finding("host.seen", text, status_of(host.records[0]), None, [host.records[0], host.records[-1]])
+
+
+def _from_to(case: Case, records: Sequence[Record]) -> str:
+    """When something was seen, after a comma: the first time and the last."""
+    timed = sorted((record for record in records if record.time), key=lambda record: record.time)  # type: ignore[arg-type, return-value]
+    seen = dict.fromkeys(case.clock.full(one.time, one) for one in (*timed[:1], *timed[-1:]) if one.time)
+    return f", {' to '.join(seen)}" if seen else ""
 
 
 RULE = Rule(
     "host",
     "What was around it",
-    (2, 4, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 50028, 50067),
+    (
+        *(2, 4, 21, 25, 300, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 5308, 10000),
+        *(5719, 5722, 5723, 5783, 5805),
+        *_SMB,
+        *_REGISTRATION,
+        *_OWN_ADDRESS,
+        *_GATEWAY,
+        *_WIRELESS,
+    ),
     _answer,
 )

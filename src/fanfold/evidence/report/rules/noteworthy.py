@@ -1,11 +1,12 @@
 """Records that an examiner looks at first. They are listed, not judged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _SHOWN = 10  # of each kind
+_FOUND, _ACTED = 1116, 1117
 _KINDS = (
     ("malware found by Defender", "Windows Defender", (1116,), ("Threat Name", "Path")),
     ("a service was installed", "Service Control Manager", (7045,), ("ServiceName", "ImagePath")),
@@ -14,34 +15,58 @@ _KINDS = (
 )
 """What is listed: the words, the provider, the events and the values that are shown."""
 _LONGEST = 200  # characters of a value
+_ACTIONS = {1: "cleaned it", 2: "put it into quarantine", 3: "removed it", 6: "allowed it", 8: "left it to the user",
+            9: "did nothing", 10: "blocked it"}  # fmt: skip
+"""What Defender did, by the number in event 1117; see learn.microsoft.com, "MPTHREAT_ACTION enumeration"."""
 
 
 def _answer(case: Case) -> Iterator[Finding]:
     told = 0
     for words, provider, event_ids, names in _KINDS:
-        records = [*case.of(provider, *event_ids)]
-        told += len(records)
-        for record in records[-_SHOWN:][::-1]:
-            yield Finding(
-                "note.record", _sentence(case, record, words, names), status_of(record), record.time, [record]
-            )
-        if len(records) > _SHOWN:
-            text = f"{len(records) - _SHOWN:,} more before these: {words}."
-            yield Finding("note.more", text, "shown", records=records[:1])
+        alike: dict[str, list[Record]] = {}
+        for record in case.of(provider, *event_ids):
+            values = ", ".join(filter(None, (record.text(name)[:_LONGEST] for name in names)))
+            alike.setdefault(values, []).append(record)
+        told += len(alike)
+        latest = sorted(alike.items(), key=lambda one: (one[1][-1].stream, one[1][-1].record_id))
+        for values, records in latest[-_SHOWN:][::-1]:
+            yield _finding(case, f"{words}: {values}", records)
+        if len(latest) > _SHOWN:
+            text = f"{len(latest) - _SHOWN:,} more before these: {words}."
+            yield Finding("note.more", text, "shown", records=latest[0][1][:1])
     scripts = [*case.of("PowerShell", 4104)]
     if scripts:
-        plural = "s" * (len(scripts) > 1)
-        text = f"{len(scripts):,} block{plural} of PowerShell scripts are recorded (event 4104)."
-        yield Finding("note.scripts", text, "shown", records=[scripts[0], scripts[-1]])
+        blocks = (
+            "1 block of a PowerShell script is"
+            if len(scripts) == 1
+            else f"{len(scripts):,} blocks of PowerShell scripts are"
+        )
+        yield Finding("note.scripts", f"{blocks} recorded (event 4104).", "shown", records=[scripts[0], scripts[-1]])
     if not told and not scripts:
         yield Finding("note.none", "No service, task, script or malware is recorded.", "not recorded",
                       reason="no event 1116, 4104, 4697, 4698 or 7045")  # fmt: skip
 
 
-def _sentence(case: Case, record: Record, words: str, names: tuple[str, ...]) -> str:
-    when = f"{case.clock.full(record.time)}: " if record.time else ""
-    values = ", ".join(filter(None, (record.text(name)[:_LONGEST] for name in names)))
-    return f"{when}{words}: {values}."
+def _finding(case: Case, what: str, records: Sequence[Record]) -> Finding:
+    """One sentence for records that say the same, with the time of the last."""
+    last = records[-1]
+    first = case.when(records[0]).removesuffix(": ")
+    often = f"; {len(records):,} times, the first {first}" if len(records) > 1 and first else ""
+    text = f"{case.when(last)}{what}{often}."
+    details = [*_actions(case, records)]
+    return Finding("note.record", text, status_of(last), last.time, [last, *records[:-1]], details=details)
 
 
-RULE = Rule("note", "Services, tasks, scripts and malware", (1116, 4104, 4697, 4698, 7045), _answer)
+def _actions(case: Case, found: Sequence[Record]) -> Iterator[Finding]:
+    """What Defender did with what it had found, each thing once."""
+    detections = {record.text("Detection ID") for record in found if record.event_id == _FOUND} - {""}
+    done: dict[str, list[Record]] = {}
+    for record in case.of("Windows Defender", _ACTED):
+        if record.text("Detection ID") in detections:
+            action = _ACTIONS.get(record.number("Action ID") or 0, "did something that is not known")
+            done.setdefault(action, []).append(record)
+    for action, records in done.items():
+        yield Finding("note.action", f"Defender {action}.", status_of(records[-1]), records[-1].time, records)
+
+
+RULE = Rule("note", "Services, tasks, scripts and malware", (1116, 1117, 4104, 4697, 4698, 7045), _answer)

@@ -1,15 +1,12 @@
 """When the image was taken: not before the last record."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 
-from fanfold.evidence.report.case import Case, Record, clock_change
+from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
 from fanfold.evidence.report.rules.logons import console_logons, failed_before
-from fanfold.evidence.tables import short_log
 
 _ENDS = (13, 1074, 6006)
-_CLOSE = timedelta(minutes=1)
 _NOTED = (("started", "began"), ("finished", "ended"))
 
 
@@ -19,7 +16,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("taking.none", "No record has a time, so nothing tells when the copy was made.", "not recorded",
                       reason="there is no record")  # fmt: skip
         return
-    shown = Record(short_log(last["path"]), last["last_record_id"], last["newest_time"], 0, "", "", {})
+    shown = case.record_at(last, last["last_record_id"], last["newest_time"])
     what = "The image was" if case.container else "The logs were"
     text = f"{what} not taken before {case.clock.full(last['newest_time'])}, the last record."
     yield Finding(
@@ -74,19 +71,14 @@ def _span(case: Case, last: Record) -> Iterator[Finding]:
         return
     begin = "the first attempt" if attempts else "the last logon"
     span = seconds((last.time - first.time).total_seconds())
-    changes = [change for change in case.of("Kernel-General", 1) if _is_jump(change, first.time)]
+    changed = case.changes.jumps[case.changes.stretch(first.time, first) :]
+    changes = [record for change in changed for record in change.records[:1]]
     if changes:
         text = f"From {begin} to the last record: {span} by the machine's clock, which was changed in between."
         yield Finding("taking.span", text, "possible", None, [first, last, *changes],
                       "by how much in all cannot be told from the times alone")  # fmt: skip
         return
     yield Finding("taking.span", f"From {begin} to the last record: at least {span}.", "shown", None, [first, last])
-
-
-def _is_jump(change: Record, since: datetime) -> bool:
-    """Whether the clock was changed by a minute or more after a time, by either of its clocks."""
-    before, after = clock_change(change)
-    return bool(before and after and abs(after - before) >= _CLOSE and max(before, after) >= since)
 
 
 def _running(case: Case) -> Finding:

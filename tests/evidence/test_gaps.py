@@ -1,0 +1,137 @@
+"""What is missing: records inside logs, logs that were made anew, hours without a record, and what was cleared."""
+
+from datetime import timedelta
+from typing import Any
+
+import mesa
+import numpy as np
+import pytest
+from made_up import case, log, record, texts
+
+from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.rules import clearing, power
+from fanfold.evidence.report.silence import silences
+
+HOUR = 3_600_000_000  # microseconds
+DAY = 24 * HOUR
+NOON = int(mesa.at("12:00:00").timestamp() * 1_000_000)
+
+
+def hourly(days: int, *without: tuple[int, int]) -> Any:
+    """Times of records, one an hour, without some stretches of hours since the first."""
+    hours = [hour for hour in range(24 * days) if not any(first <= hour < last for first, last in without)]
+    return np.array([NOON + hour * HOUR for hour in hours], np.int64)
+
+
+def test_hours_without_a_record() -> None:
+    """A stretch much longer than any other is told, with how long they usually are."""
+    (found,) = silences(hourly(10, (100, 120)), [])
+    assert (found.begin, found.end) == (mesa.at("15:00:00", 27), mesa.at("12:00:00", 28))
+    assert found.usual == timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("times", "explained"),
+    [
+        (hourly(10), []),
+        (hourly(10, (100, 104)), []),  # not long
+        (hourly(10, *((24 * day, 24 * day + 10) for day in range(10))), []),  # as every day
+        (hourly(10, (100, 120)), [mesa.at("15:00:30", 27)]),  # it was shut down
+        (hourly(10, (100, 120)), [mesa.at("12:00:00", 28)]),  # it was started
+        (hourly(0), []),
+    ],
+)
+def test_hours_that_need_no_reason(times: Any, explained: list[Any]) -> None:
+    """A short stretch, one as on every day, or one at whose ends the machine was switched off or on is not told."""
+    assert silences(times, explained) == []
+
+
+def test_silence_in_the_report() -> None:
+    """Hours without a record are possible grounds for more, never shown to be a deletion."""
+    given = Case("host", [], [], {}, steady_times=hourly(10, (100, 120)))
+    ((text, status),) = [one for one in texts(clearing.RULE, given) if one[0].startswith("No record for")]
+    assert text == "No record for 21 h 0 min, Thu 27 May 2021, 15:00:00 UTC to Fri 28 May 2021, 12:00:00 UTC."
+    assert status == "possible"
+
+
+def test_records_that_are_missing_inside_a_log() -> None:
+    """Each gap has the ids that are missing; the largest come first."""
+    gaps = [{"after": 10, "before": 12}, {"after": 20, "before": 31}]
+    given = case(logs=[log("Security", gaps=gaps, last_record_id=50)])
+    found = texts(clearing.RULE, given)
+    assert [text for text, _ in found if "missing" in text] == [
+        "The records 21 to 30 are missing.", "The record 11 is missing.",
+    ]  # fmt: skip
+    (begins,) = [finding for finding in clearing.RULE.answer(given) if finding.id == "cleared.begins"]
+    assert (begins.reason, begins.details[0].refs) == (
+        "a gap is not a deletion: crashes leave gaps, too", ["Security#20", "Security#31"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", [{"bad_chunks": 1}, {"undecoded": 3}])
+def test_a_gap_where_the_log_is_damaged(damage: dict[str, int]) -> None:
+    """Damage in a log is the reason that is told for its gaps."""
+    given = case(logs=[log("Security", gaps=[{"after": 10, "before": 12}], **damage)])
+    (begins,) = [finding for finding in clearing.RULE.answer(given) if finding.id == "cleared.begins"]
+    assert begins.reason == "a part of the log is damaged, and what was there is missing"
+
+
+def test_a_log_that_was_made_anew() -> None:
+    """A log that begins with record 1 long after another one that is always written to was cleared or replaced."""
+    logs = [log("Security", first_time=mesa.at("12:00:00", 23)), log("System", first_time=mesa.at("12:00:00", 1)),
+            log("Application", first_time=mesa.at("12:00:00", 2), first_record_id=500)]  # fmt: skip
+    found = [one for one in texts(clearing.RULE, case(logs=logs)) if "begins with record 1" in one[0]]
+    assert found == [
+        ("Security begins with record 1, Sun 23 May 2021, 12:00:00 UTC, and System reaches back to Sat 1 May 2021, "
+         "12:00:00 UTC.", "likely"),
+    ]  # fmt: skip
+
+
+def test_logs_of_a_machine_whose_clock_went_back_by_days() -> None:
+    """Where the clock went back by days, the beginnings of the logs tell nothing."""
+    logs = [log("Security", first_time=mesa.at("12:00:00", 23)), log("System", first_time=mesa.at("12:00:00", 1))]
+    back = record(1, "12:00:00", "System", 2, OldTime="2021-05-25T12:00:00Z", NewTime="2021-05-23T12:00:00Z")
+    assert not [text for text, _ in texts(clearing.RULE, case(back, logs=logs)) if "begins with record 1" in text]
+
+
+@pytest.mark.parametrize(
+    ("event_id", "data", "sentence"),
+    [
+        (104, {"Channel": "Sysmon/Operational", "SubjectUserName": "eve", "SubjectDomainName": "CORP"},
+         "Sysmon/Operational was cleared by CORP\\eve."),
+        (104, {"Channel": "System"}, "System was cleared."),
+        (1102, {"SubjectUserName": "eve"}, "Security was cleared by eve."),
+    ],
+)  # fmt: skip
+def test_which_log_was_cleared(event_id: int, data: dict[str, str], sentence: str) -> None:
+    """Event 104 names the log, and event 1102 is of the log Security."""
+    given = case(record(event_id, log="System", provider="Eventlog", **data))
+    assert texts(clearing.RULE, given)[0] == (f"Sun 23 May 2021, 12:00:00 UTC: {sentence}", "shown")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (record(6008, log="System", **{"1": "4:30:00 PM", "2": "\u200e5/\u200e23/\u200e2021"}),
+         "the machine noted that it had gone off without a shutdown; it last ran at 5/23/2021 4:30:00 PM, local time."),
+        (record(6008, log="System"), "the machine noted that it had gone off without a shutdown."),
+        (record(41, log="System", provider="Kernel-Power", BugcheckCode=0),
+         "the machine had started without a clean shutdown before."),
+        (record(41, log="System", provider="Kernel-Power", BugcheckCode=209),
+         "the machine had started without a clean shutdown before: it had crashed, with the stop code 0xd1."),
+        (Record("System", 1, mesa.at("12:00:00"), 1074, "User32", "HOST",
+                {"param1": "C:\\x\\shutdown.exe (HOST)", "param5": "power off", "param7": "CORP\\eve"}),
+         "C:\\x\\shutdown.exe (HOST) asked for a shutdown for CORP\\eve."),
+        (record(19, log="System", provider="WindowsUpdateClient", updateTitle="Cumulative Update (KB1)"),
+         "the update Cumulative Update (KB1) was installed."),
+    ],
+)  # fmt: skip
+def test_how_the_machine_went_off(given: Record, sentence: str) -> None:
+    """Power cuts, crashes, shutdowns that were asked for, and updates."""
+    assert (f"Sun 23 May 2021, 12:00:00 UTC: {sentence}", "shown") in texts(power.RULE, case(given))
+
+
+def test_updates_of_apps_are_counted() -> None:
+    """Updates without a number of Windows' own are not listed."""
+    apps = [record(19, log="System", number=n, provider="WindowsUpdateClient", updateTitle=f"App {n}") for n in (1, 2)]
+    assert ("2 more updates of Windows, its drivers and its apps.", "shown") in texts(power.RULE, case(*apps))
