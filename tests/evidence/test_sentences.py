@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -462,6 +463,45 @@ def test_recovered_records_show_nothing_alone() -> None:
     for changes in ({"origin": "carved"}, {"origin": "deleted"}, {"is_sound": False}):
         found = Record(**{**vars(logon()), **changes})  # type: ignore[arg-type]
         assert texts(logons.RULE, case(found))[0][1] == "likely"
+
+
+@pytest.mark.parametrize("file", ["Security", "host1-Security", "export"])
+def test_a_log_is_known_by_its_channel(file: str, tmp_path: Path, database: str) -> None:
+    """A log whose file was renamed still counts as what it is, and is named as its file is."""
+    write_log(tmp_path / "logs" / f"{file}.evtx", mesa.logs()["Security"])
+    scan(tmp_path / "logs", database)
+    report = made(database, "logs")
+    found = {finding.id: finding for finding in report.findings}
+    assert found["logon.last_console"].refs == [f"{file}#51234", f"{file}#51235"]
+    assert "by the log Security in its records 31,002 to 51,235" in [one.reason for one in report.findings]
+    assert not any("no log Security" in finding.reason for finding in report.findings)
+
+
+def test_forwarded_records_make_no_log_of_their_channel(tmp_path: Path, database: str) -> None:
+    """A log of forwarded events, all of them from Security logs elsewhere, is not the log Security."""
+    write_log(tmp_path / "logs" / "ForwardedEvents.evtx", mesa.logs()["Security"])
+    scan(tmp_path / "logs", database)
+    assert any("no log Security" in finding.reason for finding in made(database, "logs").findings)
+
+
+def system(number: int, computer: str, log: str = "System") -> Record:
+    """A start of a machine with this name."""
+    return replace(record(12, log=log, number=number), computer=computer, channel="System")
+
+
+def test_a_machine_that_was_renamed_and_back() -> None:
+    """Each name is told once, the last one first."""
+    given = case(*(system(number, name) for number, name in enumerate(["A", "B", "B", "A", "C", "A"], 1)))
+    assert ("The machine was called A. Before: B, C.", "shown") in texts(machine.RULE, given)
+
+
+def test_logs_of_several_machines_in_one_folder() -> None:
+    """Two logs System without a name in common may be of two machines; the report says so, and calls it by no name."""
+    told = texts(machine.RULE, case(system(1, "A", "one"), system(2, "B", "two"), system(3, "B", "two")))
+    assert ("The logs name A, B. They may be of several machines.", "possible") in told
+    assert not any("was called" in text for text, _ in told)
+    both = case(system(1, "A", "one"), system(2, "B", "one"), system(3, "B", "two"))
+    assert ("The machine was called B. Before: A.", "shown") in texts(machine.RULE, both)
 
 
 def test_a_machine_that_was_shut_down() -> None:

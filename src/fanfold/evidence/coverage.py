@@ -31,8 +31,10 @@ def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
     gaps = [{"after": one[1], "before": other[0]} for one, other in pairwise(ranges)]
     if log["origin"] == "shadow":  # what newer logs have is left out of it
         gaps = []
+    channels = {unit["channel"] for unit in units if unit["records"]}
     times = [unit[name] for unit in units for name in ("first_time", "last_time") if unit[name]]
     return log | {
+        "channel": channels.pop() if len(channels) == 1 else None,
         "first_record_id": ranges[0][0] if ranges else None,
         "last_record_id": ranges[-1][1] if ranges else None,
         "newest_time": max(units, key=lambda unit: unit["last_record_id"] or 0)["newest_time"],

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fanfold.evidence.eventlog.chunks import Chunk, Header
-from fanfold.evidence.eventlog.records import Decoded
+from fanfold.evidence.eventlog.records import NAMES, Decoded
 
 COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("records", pa.int64()),  # found, decoded or not
@@ -26,10 +26,12 @@ COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("id_ranges", pa.list_(pa.struct([("first", pa.uint64()), ("last", pa.uint64())]))),  # in order
     pa.field("backwards", pa.int64()),  # times that the clock went back by more than 2 s from a record to the next
     pa.field("dirty", pa.bool_()),  # the log was in use: its header is not up to date
+    pa.field("channel", pa.string()),  # of its records, if all have the same: a file may have been renamed
     pa.field("header_chunks", pa.int64()),  # chunks of the whole log, as its header counts them
 ]
 """The columns of a unit that is a log, or a part of one."""
 
+_CHANNEL = NAMES.index("channel")
 _EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 _JITTER = 20_000_000  # 2 s: records of several threads are written out of order, and clocks are set a little
 _LAST = 2650467743990000000  # the end of the year 9999
@@ -68,6 +70,7 @@ class Coverage:
     """The earliest and the latest FILETIME."""
     newest: tuple[int, int] = (0, 0)
     """The highest id, and its record's FILETIME."""
+    channels: set[str] = field(default_factory=set)
     _before: int = 0
 
     def add(self, chunk: Chunk, records: list[Decoded], known: int = 0) -> None:
@@ -78,6 +81,7 @@ class Coverage:
         self.records += len(records)
         self.known += known
         self.undecoded += sum(1 for decoded in records if decoded.error)
+        self.channels.update(filter(None, (decoded.values[_CHANNEL] for decoded in records)))
         self._add_ids([decoded.record.record_id for decoded in records])
         self._add_times([decoded.record.filetime for decoded in records])
         self.newest = max([self.newest, *((one.record.record_id, one.record.filetime) for one in records)])
@@ -116,5 +120,6 @@ class Coverage:
             "id_ranges": [{"first": first_id, "last": last_id} for first_id, last_id in ranges],
             "backwards": self.backwards,
             "dirty": header.dirty if header else None,
+            "channel": next(iter(self.channels)) if len(self.channels) == 1 else None,
             "header_chunks": header.chunks if header else None,
         }

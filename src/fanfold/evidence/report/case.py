@@ -63,6 +63,10 @@ class Record:
         stream = (self.channel or self.log).lower()
         return f"{self.installation}: {stream}" if self.installation else stream
 
+    def is_of(self, log: str) -> bool:
+        """Whether it is of a log of this short name, also if the log's file is called otherwise."""
+        return log.lower() in _names(self.log, self.channel)
+
     @property
     def ref(self) -> str:
         """What `fanfold evidence show` finds it by."""
@@ -182,7 +186,7 @@ class Case:
     @cached_property
     def _reached(self) -> datetime | None:
         """The latest time at the end of a log that is always written to; None if there is no such log."""
-        steady = (log["newest_time"] for log in self._timed if short_log(log["path"]).lower() in _STEADY)
+        steady = (log["newest_time"] for log in self._timed if any(_is_called(log, name) for name in _STEADY))
         return max(steady, default=None)
 
     @property
@@ -191,7 +195,17 @@ class Case:
 
 
 def _is_called(log: Mapping[str, Any], name: str) -> bool:
-    return bool(log["path"]) and short_log(log["path"]).lower() == name.lower()
+    """Whether a log has this short name."""
+    return name.lower() in _names(short_log(log["path"] or ""), log.get("channel") or "")
+
+
+def _names(file: str, channel: str) -> set[str]:
+    """What a log is called: by its file, which may be renamed, and by the channel of its records.
+
+    Forwarded records have the channels of other machines.
+    """
+    called = file.lower()
+    return ({called} if called == _FORWARDED else {called, short_provider(channel).lower()}) - {""}
 
 
 def short_provider(name: str) -> str:
@@ -262,7 +276,7 @@ def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
 
     The log System has a machine's own records only, whatever the machine was called; events are forwarded to others.
     """
-    names = {_host(record) for record in records if record.log.lower() == "system" and record.origin == "live"}
+    names = {_host(record) for record in records if record.is_of("System") and record.origin == "live"}
     names = names or {_host(record) for record in records if record.log.lower() != _FORWARDED}
     names.add("")
     others = Counter(record.computer for record in records if _host(record) not in names)

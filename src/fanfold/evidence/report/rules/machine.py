@@ -1,6 +1,7 @@
 """Which machine this is: its names, its system, its time zone."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 from fanfold.evidence.report.case import Case, Record, file_of, moment, short_file
 from fanfold.evidence.report.findings import Finding, Rule, status_of
@@ -25,19 +26,21 @@ See learn.microsoft.com, "Windows release information".
 
 
 def names(case: Case) -> list[Record]:
-    """The records with which the machine begins to have a name, in their order.
+    """The first record with each name of the machine, that of its last name at the end.
 
     The log System has the machine's own only. Without it, those of another log, if they have one name.
     """
     live = [record for record in case.records if record.origin == "live" and record.computer]
-    system = [record for record in live if record.log.lower() == "system"]
+    system = [record for record in live if record.is_of("System")]
     if not system and len({_short(record) for record in live}) == 1:
         return live[:1]
-    found: list[Record] = []
+    first: dict[str, Record] = {}
     for record in system:
-        if not found or _short(found[-1]) != _short(record):
-            found.append(record)
-    return found
+        first.setdefault(_short(record), record)
+    if system:  # a name that was given twice is the last one, too
+        last = _short(system[-1])
+        first[last] = first.pop(last)
+    return [*first.values()]
 
 
 def _short(record: Record) -> str:
@@ -113,12 +116,15 @@ _STATE = "by the registry, as it was when the copy was made"
 
 
 def _answer(case: Case) -> Iterator[Finding]:
-    if known := names(case):
+    several = [*_several(case)]
+    yield from several
+    known = names(case)
+    if known and not several:
         *before, last = known
         text = f"The machine was called {last.computer}."
         if before:
             text = f"{text} Before: {', '.join(record.computer for record in before)}."
-        is_own = last.log.lower() == "system"
+        is_own = last.is_of("System")
         reason = "" if is_own else "there is no record of the log System, which has those of the machine itself only"
         yield Finding("machine.name", text, status_of(last) if is_own else "likely", last.time, known, reason)
     yield from _noted(case, {record.computer.partition(".")[0].lower() for record in known})
@@ -134,6 +140,24 @@ def _answer(case: Case) -> Iterator[Finding]:
     if back := [record for jump in case.changes.jumps if jump.is_back for record in jump.records[:1]]:
         text = "The clock was set back, so times are not always in the order in which things happened."
         yield Finding("machine.clock", text, "shown", records=back)
+
+
+def _several(case: Case) -> Iterator[Finding]:
+    """Logs of which each has other names than the others: those of several machines may lie in one folder."""
+    live = [record for record in case.records if record.origin == "live" and record.computer]
+    own = [record for record in live if record.is_of("System")] or live
+    logs: dict[str, dict[str, Record]] = {}
+    for record in own:
+        if not record.installation:
+            logs.setdefault(record.ref.rpartition("#")[0], {}).setdefault(_short(record), record)
+    if all(one.keys() & other.keys() for one, other in combinations(logs.values(), 2)):
+        return
+    told = [record for names in logs.values() for record in names.values()]
+    text = f"The logs name {', '.join(sorted({record.computer for record in told}))}. They may be of several machines."
+    reason = (
+        "or of one that was renamed. Sentences do not tell them apart: scan each machine's logs in a folder of its own"
+    )
+    yield Finding("machine.several", text, "possible", None, told, reason)
 
 
 def _zone(case: Case) -> Iterator[Finding]:
