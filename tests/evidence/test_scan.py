@@ -476,3 +476,12 @@ def test_ctrl_c_ends_a_scan(logs: Path, tmp_path: Path, database: str) -> None:
     assert "Traceback" not in err
     assert subprocess.run(asked, capture_output=True, timeout=300).returncode == 0
     assert records(database).total() == 10 * total()
+
+
+def test_values_are_packed_together(tmp_path: Path, database: str) -> None:
+    """The data of records, in which the same names come again and again, takes a fraction of its length."""
+    write_log(tmp_path / "logs" / "Security.evtx", events(3000))
+    scan(tmp_path / "logs", database)
+    data = fanfold.open_table(database, "evidence_events").to_table(["data"])["data"]
+    size = sum(file.stat().st_size for file in (Path(database) / "evidence_events.lance" / "data").iterdir())
+    assert size < data.nbytes  # of all columns

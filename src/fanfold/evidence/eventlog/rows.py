@@ -16,6 +16,14 @@ from fanfold.evidence.eventlog.records import NAMES, Decoded, number
 AT_ONCE = 1024
 """Records of a batch, or a chunk's more."""
 
+_PACKED = {
+    "lance-encoding:structural-encoding": "miniblock",
+    "lance-encoding:minichunk-size": "65536",
+    "lance-encoding:compression": "zstd",
+    "lance-encoding:compression-level": "3",
+}
+"""Compresses some hundred values together: a fifth of what Lance takes when it compresses each by itself."""
+
 EVENT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("image", pa.string()),
     pa.field("volume", pa.string()),  # p2, or p2@vss1; null for what was carved
@@ -44,7 +52,7 @@ EVENT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("process_id", pa.uint32()),
     pa.field("thread_id", pa.uint32()),
     pa.field("activity_id", pa.string()),
-    pa.field("data", pa.string()),  # EventData or UserData as JSON
+    pa.field("data", pa.string(), metadata=_PACKED),  # EventData or UserData as JSON
     pa.field("error", pa.string()),  # why `data` is null
 ]
 """The columns of an event, after those that name its unit."""
