@@ -40,8 +40,19 @@ def on_ray(workers: int) -> Ray:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
             patch.setattr(*ray_node.BARE)
-            ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            _start()
     return Ray(workers=workers)
+
+
+def _start(tries: int = 3) -> None:
+    """Start a cluster on this machine. Ray gives up after 30 s, which a busy machine may need."""
+    try:
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        ray.shutdown()
+        if tries == 1 or "timed out during startup" not in str(error):
+            raise
+        _start(tries - 1)
 
 
 @contextmanager

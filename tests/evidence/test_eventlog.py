@@ -5,6 +5,7 @@ import itertools
 import random
 import struct
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_logs import CHUNK, START, Event, events, log_bytes, sealed
+from event_logs import CHUNK, START, Event, by_libevtx, events, log_bytes, sealed, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.eventlog.chunks import Chunk, chunks_of, header_of, log_of, records_of
 from fanfold.evidence.eventlog.coverage import Coverage, moment
@@ -31,6 +32,14 @@ def read(log: bytes) -> list[Decoded]:
 def ids(log: bytes) -> list[int]:
     """The ids of the records that can be decoded."""
     return [one.record.record_id for one in read(log) if not one.error]
+
+
+def test_another_reader_finds_the_same_in_what_is_written_here(tmp_path: Path) -> None:
+    """libevtx finds the records that this reader finds, so that both tests and reader know the format."""
+    log = write_log(tmp_path / "Security.evtx", events(300))
+    event_id = NAMES.index("event_id")
+    ours = [(one.record.record_id, int(one.values[event_id]), one.record.filetime) for one in read(LOG)]
+    assert by_libevtx(log) == ours
 
 
 def test_every_record_is_decoded() -> None:

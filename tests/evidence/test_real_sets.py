@@ -17,6 +17,7 @@ import pytest
 from scans import scan
 
 from commands import fanfold as command
+from event_logs import by_libevtx
 from fanfold.evidence import coverage, tables
 from fanfold.evidence.references import named
 from fanfold.evidence.report.report import Report, made
@@ -38,6 +39,7 @@ class Scanned:
     """A database of real material."""
 
     database: str
+    logs: Path
 
     @cached_property
     def machine(self) -> str:
@@ -70,7 +72,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Scanned
             archive = Path(str(MATERIAL), "logs", f"{SETS[name]}.7z")
             subprocess.run([unpacker, "x", "-y", f"-o{folder}/{name}", archive], check=True, stdout=subprocess.DEVNULL)
             scan(folder / name, str(folder / "db"))
-            done[name] = Scanned(str(folder / "db"))
+            done[name] = Scanned(str(folder / "db"), folder / name)
         return done[name]
 
     return scanned
@@ -86,6 +88,19 @@ def unpacked(kind: str, name: str, file: Path) -> Path:
 def at(time: str) -> datetime:
     """A time in UTC."""
     return datetime.fromisoformat(time).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_another_reader_finds_the_same(name: str, scanned: Callable[[str], Scanned]) -> None:
+    """libevtx finds the same records in each log: their ids, events and times, none missing and none more."""
+    given = scanned(name)
+    theirs = {log.relative_to(given.logs).as_posix(): by_libevtx(log) for log in given.logs.rglob("*.evtx")}
+    ours: dict[str, list[tuple[int, int, int]]] = {}
+    for batch in tables.events(given.database, columns=["key", "record_id", "event_id", "filetime"]):
+        for row in batch.to_pylist():
+            log = row["key"].rpartition("#")[0]
+            ours.setdefault(log, []).append((row["record_id"], row["event_id"], row["filetime"]))
+    assert {log: sorted(found) for log, found in ours.items()} == {log: found for log, found in theirs.items() if found}
 
 
 @pytest.mark.parametrize(
