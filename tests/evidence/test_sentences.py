@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,15 +24,18 @@ from fanfold.evidence.report.case import Case, Record, flattened, own
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds
 from fanfold.evidence.report.html import page
-from fanfold.evidence.report.report import Report, Section, made
+from fanfold.evidence.report.report import Report, Section, answers, made
 from fanfold.evidence.report.rules import (
     RULES,
     accounts,
     clearing,
+    clock_changes,
     devices,
     logons,
     machine,
     neighbours,
+    noteworthy,
+    power,
     programs,
     sources,
     taking,
@@ -120,6 +124,7 @@ def test_each_question_has_its_logs(server: str) -> None:
         (case(logs=[log("Security")]), "Looked at: Security."),
         (case(logs=[log("Security", records=0)]), "Without records: Security."),
         (case(logs=[log("Security")], unread=["C:/Windows/Security.evtx"]), "Not read: Security."),
+        (case(logs=[log("Security", origin="deleted")]), "Only recovered records of: Security."),
         (case(), "Not there: Security."),
     ],
 )
@@ -462,6 +467,64 @@ def test_recovered_records_show_nothing_alone() -> None:
     for changes in ({"origin": "carved"}, {"origin": "deleted"}, {"is_sound": False}):
         found = Record(**{**vars(logon()), **changes})  # type: ignore[arg-type]
         assert texts(logons.RULE, case(found))[0][1] == "likely"
+
+
+def _deleted(*records: Record) -> list[Record]:
+    """These records, in logs that were deleted."""
+    return [replace(one, origin="deleted") for one in records]
+
+
+@pytest.mark.parametrize("rule", [noteworthy, power], ids=lambda rule: rule.RULE.id)
+def test_no_sentence_on_recovered_records_is_shown(rule: Any) -> None:
+    """Also where many records are counted in one sentence; each such sentence has its reason."""
+    services = [record(7045, log="System", number=n, provider="Service Control Manager", ServiceName=f"S{n}")
+                for n in range(1, 13)]  # fmt: skip
+    starts = [record(12, log="System", number=n) for n in range(20, 34)]
+    found = [*answers(case(*_deleted(*services, *starts)), rule.RULE)]
+    assert {(one.status, one.reason) for one in found} == {("likely", "a record is from a log that was deleted")}
+    assert any("more" in one.text for one in found)
+
+
+def test_a_machine_whose_log_system_was_deleted() -> None:
+    """Its name, its time zone and the changes of its clock are told by the records that were recovered."""
+    zone = record(6013, "08:00:00", "System", 1, **{"7": "420 Mountain Standard Time"})
+    change = record(1, "09:00:00", "System", 2, OldTime="2021-05-23T12:00:00Z", NewTime="2021-05-23T09:00:00Z")
+    given = case(*_deleted(zone, change, logon("11:00:00")), logs=[log("System", origin="deleted")])
+    assert [(one.text, one.status) for one in answers(given, machine.RULE)] == [
+        ("The machine was called HOST.", "likely"),
+        ("Time zone: Mountain Standard Time.", "likely"),
+        ("The clock was set back, so times are not always in the order in which things happened.", "likely"),
+    ]
+    (changed,) = answers(given, clock_changes.RULE)
+    assert changed.text.startswith("The clock was set back by 3 h 0 min, to Sun 23 May 2021, 03:00:00 MDT")
+    last, unknown = answers(given, taking.RULE)
+    assert last.text.startswith("The copy was not made before Sun 23 May 2021, 12:00:00 MDT (18:00:00 UTC)")
+    assert (last.status, unknown.id) == ("likely", "taking.unknown")
+    assert unknown.reason == "of the log System, only 9 recovered records are there"
+    assert [one.id for one in taking.RULE.answer(case())] == ["taking.none", "taking.unknown"]
+
+
+def test_records_that_are_there_come_before_recovered_ones() -> None:
+    """A deleted log tells the time zone only where the log that is there does not; free space never does."""
+    old = record(6013, "20:00:00", "System", 9, **{"7": "420 Mountain Standard Time"})
+    new = record(6013, "08:00:00", "System", 1, **{"7": "300 Eastern Standard Time"})
+    assert case(*_deleted(old), new).clock.names == ["Eastern Standard Time"]
+    assert case(*_deleted(old)).clock.names == ["Mountain Standard Time"]
+    assert case(replace(old, origin="carved")).clock.names == []
+
+
+def test_a_session_and_its_recovered_logon_are_told_once() -> None:
+    """The session's record shows the logon, and the recovered record of the log Security is named below it."""
+    manager = "TerminalServices-LocalSessionManager"
+    session = record(21, log=f"{manager}/Operational", provider=manager, User=r"HOST\emsadmin", Address="LOCAL")
+    given = case(session, *_deleted(logon("11:59:58")), logs=[log("Security", origin="deleted")])
+    (found,) = logons.RULE.answer(given)
+    assert (found.id, found.status, [one.id for one in found.details]) == (
+        "logon.session", "shown", ["logon.recovered"])  # fmt: skip
+    assert found.reason == "by the manager of sessions: of the log Security, only 9 recovered records are there"
+    other = replace(session, data={**session.data, "User": r"HOST\another"})
+    assert [one.id for one in logons.RULE.answer(case(other, *_deleted(logon("11:59:58"))))] == [
+        "logon.recovered", "logon.session"]  # fmt: skip
 
 
 def test_a_machine_that_was_shut_down() -> None:

@@ -126,7 +126,7 @@ class Case:
     @cached_property
     def clock(self) -> Clock:
         """The machine's time zone, over time. The registry's, which is the last one, if no record tells."""
-        told = [*self.of("Kernel-General", 24), *self.of("EventLog", 6013)]
+        told = of_best_logs([*self.of("Kernel-General", 24), *self.of("EventLog", 6013)])
         registry = next((fact["name"] for fact in self.facts_of("zone")), "")
         return Clock.of(told, self.zone, registry, self.changes)
 
@@ -154,14 +154,20 @@ class Case:
             return f"the log {name} is there, but was not read"
         log = self.log(name)
         if log is None:
-            return f"there is no log {name}"
+            count = self.recovered(name)
+            recovered = f"of the log {name}, only {count:,} recovered record{'s are' if count > 1 else ' is'} there"
+            return recovered if count else f"there is no log {name}"
         return "" if log["records"] else f"the log {name} has no record"
+
+    def recovered(self, name: str) -> int:
+        """How many records of a log of this short name were found where it was deleted, and in shadow copies."""
+        return sum(log["records"] for log in self.logs if log["origin"] != "live" and _is_called(log, name))
 
     @cached_property
     def changes(self) -> Changes:
         """When the clock was set."""
         records = [*self.of("Kernel-General", 1, 12, 13, 24), *self.of(_AUDIT, 4616)]
-        return Changes.of(records, self._reached)
+        return Changes.of(of_best_logs(records), self._reached)
 
     def when(self, record: Record) -> str:
         """The time of a record, for the beginning of a sentence; empty if it has none."""
@@ -255,6 +261,18 @@ def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], 
             found.setdefault("/".join(filter(None, [log["volume"], folder])), []).append(log)
     last = max(found, key=lambda name: max(log["newest_time"] for log in found[name]), default="")
     return {(log["volume"], log["path"]): name for name, some in found.items() if name != last for log in some}
+
+
+def of_best_logs(records: Sequence[Record]) -> list[Record]:
+    """Those of each stream that are in a log that is there; if none is, in a shadow copy; else in a deleted log.
+
+    Carved records are left out: they may be of an earlier Windows, and they are not in the order of their log.
+    """
+    found: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        found.setdefault(record.stream, {}).setdefault(record.origin, []).append(record)
+    best = (next((some[origin] for origin in _ORIGINS[:-1] if origin in some), []) for some in found.values())
+    return [record for some in best for record in some]
 
 
 def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:

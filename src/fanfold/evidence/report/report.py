@@ -7,7 +7,7 @@ from typing import Any
 
 from fanfold.errors import UsageError
 from fanfold.evidence.report.case import Case, load
-from fanfold.evidence.report.findings import Finding, Rule, seconds, size_in_words
+from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, size_in_words, status_of
 from fanfold.evidence.report.rules import RULES, clock_changes
 from fanfold.evidence.report.rules.sources import Source, sources
 from fanfold.evidence.tables import ShadowCopy, by_reason
@@ -122,9 +122,21 @@ def made(database: str, image: str, zone: str | None = None, questions: Sequence
 
 
 def answers(case: Case, rule: Rule) -> Iterator[Finding]:
-    """The answers to a question; where the clock was changed later, they say so."""
-    for finding in rule.answer(case):
+    """The answers to a question; where the clock was changed later, they say so.
+
+    No answer that rests on a recovered or damaged record is `shown`, and each says why.
+    """
+    for finding in map(_as_sound_as_its_records, rule.answer(case)):
         yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
+
+
+def _as_sound_as_its_records(finding: Finding) -> Finding:
+    details = [_as_sound_as_its_records(detail) for detail in finding.details]
+    if finding.status not in ("shown", "likely") or status_of(*finding.records) == "shown":
+        return replace(finding, details=details)
+    why = reason_of(*finding.records)
+    reason = finding.reason if why in finding.reason else "; ".join(filter(None, [finding.reason, why]))
+    return replace(finding, status="likely", reason=reason, details=details)
 
 
 def _with_doubts(case: Case, finding: Finding) -> Finding:

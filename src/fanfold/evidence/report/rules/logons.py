@@ -145,10 +145,11 @@ def _answer(case: Case) -> Iterator[Finding]:
     if len(logons) > _SHOWN:
         text = f"{len(logons) - _SHOWN:,} more logons at the console before these."
         yield Finding("logon.more", text, "shown", records=[logons[0][0]])
-    for logon in recovered[-_SHOWN:][::-1]:
+    sessions = _sessions(case, logons, recovered)
+    told = {detail.time for session in sessions for detail in session.details}
+    for logon in [logon for logon in recovered if logon[0].time not in told][-_SHOWN:][::-1]:
         text = f"{case.when(logon[0])}{account(logon[0])} logged on at the console, by a recovered record."
         yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
-    sessions = _sessions(case, logons)
     yield from sessions
     if not logons and not sessions:
         yield _none(case)
@@ -212,8 +213,11 @@ def _end(case: Case, logon: Record, end: Record | None) -> Finding:
     return Finding("logon.left", f"The session ended {when}.", status_of(end), end.time, [end])
 
 
-def _sessions(case: Case, logons: Sequence[Sequence[Record]]) -> list[Finding]:
-    """Sessions at the console of which the log Security has no logon: it may not reach back so far, or be cleared."""
+def _sessions(case: Case, logons: Sequence[Sequence[Record]], recovered: Sequence[Sequence[Record]]) -> list[Finding]:
+    """Sessions at the console of which the log Security has no logon: it may not reach back so far, or be cleared.
+
+    What was recovered of it may have the logon.
+    """
     known = [record for logon in logons for record in logon if record.time]
     found = [
         record
@@ -223,12 +227,22 @@ def _sessions(case: Case, logons: Sequence[Sequence[Record]]) -> list[Finding]:
         and record.text("User").rpartition("\\")[2].lower() != "defaultuser0"
         and not any(abs(record.time - one.time) <= _WITH_SESSION for one in known if one.time)
     ]
-    reason = "by the manager of sessions: the log Security has no such logon"
+    reason = f"by the manager of sessions: {case.why_none('Security') or 'the log Security has no such logon'}"
     return [
         Finding("logon.session", f"{case.when(record)}{record.text('User')} logged on at the console.",
-                status_of(record), record.time, [record], reason)
+                status_of(record), record.time, [record], reason, [*_recovered_logon(record, recovered)])
         for record in found[-_SHOWN:][::-1]
     ]  # fmt: skip
+
+
+def _recovered_logon(session: Record, recovered: Sequence[Sequence[Record]]) -> Iterator[Finding]:
+    """The logon that began a session, if a recovered record has it."""
+    for logon in recovered:
+        is_same = logon[0].text("TargetUserName").lower() == session.text("User").rpartition("\\")[2].lower()
+        if is_same and session.time and logon[0].time and abs(session.time - logon[0].time) <= _WITH_SESSION:
+            text = "Recovered records of the log Security have this logon."
+            yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
+            return
 
 
 def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:

@@ -1,6 +1,7 @@
 """When the image was taken: not before the last record."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
@@ -13,8 +14,9 @@ _NOTED = (("started", "began"), ("finished", "ended"))
 def _answer(case: Case) -> Iterator[Finding]:
     last = case.last
     if last is None:
-        yield Finding("taking.none", "No record has a time, so nothing tells when the copy was made.", "not recorded",
-                      reason="there is no record")  # fmt: skip
+        yield _recovered(case)
+        yield from (*_header(case), *_noted(case))
+        yield _running(case)
         return
     shown = case.record_at(last, last["last_record_id"], last["newest_time"])
     what = "The image was" if case.container else "The logs were"
@@ -24,6 +26,18 @@ def _answer(case: Case) -> Iterator[Finding]:
     )
     yield from _span(case, shown)
     yield _running(case)
+
+
+def _recovered(case: Case) -> Finding:
+    """The last record of logs that were deleted or are in shadow copies, where no log that is there has one."""
+    found = [log for log in case.logs if log["path"] and log["origin"] != "live" and log["newest_time"]]
+    last = max(found, key=lambda log: log["newest_time"], default=None)
+    if last is None:
+        return Finding("taking.none", "No record in a log tells when the copy was made.", "not recorded",
+                       reason="no log that is there, or was deleted, has a record with a time")  # fmt: skip
+    text = f"The copy was not made before {case.clock.full(last['newest_time'])}, the last record of a recovered log."
+    record = replace(case.record_at(last, last["last_record_id"], last["newest_time"]), origin=last["origin"])
+    return Finding("taking.not_before", text, "likely", last["newest_time"], [record], "no log that is there has one")
 
 
 def _noted(case: Case) -> Iterator[Finding]:
