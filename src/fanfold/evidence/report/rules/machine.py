@@ -89,7 +89,8 @@ def _noted(case: Case, names_of_records: set[str]) -> Iterator[Finding]:
     for fact in case.facts_of("name"):
         if fact["name"].lower() not in names_of_records:
             text = f"The registry calls the machine {fact['name']}"
-            text += ", a name that no record here has: it may be of another machine." if names_of_records else "."
+            other = ", and no record does: it got this name later, or the hive is of another machine"
+            text += f"{other if names_of_records else ''}."
             yield Finding("machine.name_registry", text, "shown", reason=_STATE, files=[file_of(fact)])
     for fact in case.facts_of("address"):
         text = f"Its address was {', '.join(fact['value']['addresses'])}."
