@@ -229,6 +229,7 @@ def test_a_page_needs_nothing_else(server: str, tmp_path: Path) -> None:
     assert {f'id="{address[1:]}"' in content for address in page.addresses if address} == {True}
     assert not {"script", "link", "img", "iframe"} & {*page.tags}
     assert page.tags.count("svg") == 2
+    assert "16:14:49 MDT</text>" in content  # the zone is beside the times of a timeline
     assert "url(" not in content
     assert "EMSSERVER\\emsadmin logged on at the console." in content
 
@@ -300,6 +301,8 @@ def test_a_log_that_nobody_may_read_is_told(tmp_path: Path, database: str, monke
     scan(tmp_path / "given", database)
     report = made(database, "host1")
     assert report.sources[1].startswith("NOT READ: Windows/Security.evtx: ")
+    assert page(report).count('<p class="warning">') == 1
+    assert '<p class="warning">NOT READ: Windows/Security.evtx: ' in page(report)
     (none,) = [finding for finding in report.findings if finding.id == "logon.none"]
     assert none.reason == "the log Security is there, but was not read"
 
@@ -380,6 +383,19 @@ def test_a_session_ends_in_the_same_run_of_the_machine() -> None:
     assert logons.left(given, [begin]) == start
     text = "No record tells the end of the session; the machine started again 12:30:00 UTC."
     assert (text, "shown") in texts(logons.RULE, given)
+
+
+def test_failed_attempts_that_were_not_at_the_console() -> None:
+    """Those of programs, and those over the network, are counted: they are recorded, and no attempt at the console."""
+    browser = logon(number=1, event_id=4625, LogonProcessName="Advapi", ProcessName=r"C:\Edge\browser.exe")
+    network = [logon(number=n, event_id=4625, LogonType="3", ProcessName="-") for n in (2, 3)]
+    service = logon(number=4, event_id=4625, LogonType="5", ProcessName="-")
+    told = texts(logons.RULE, case(browser, *network, service))
+    text = r"by browser.exe as EMSSERVER\emsadmin, 2 over the network, 1 of the logon type 5."
+    assert (f"4 other failed attempts: 1 {text}", "shown") in told
+    alone = texts(logons.RULE, case(browser))
+    assert ("1 other failed attempt by browser.exe as EMSSERVER\\emsadmin.", "shown") in alone
+    assert not [text for text, _ in texts(logons.RULE, case(logon(event_id=4625))) if "other failed" in text]
 
 
 def test_guessing_from_the_network() -> None:
@@ -724,6 +740,10 @@ def test_times_while_the_clock_was_ahead() -> None:
     given = case(start, back, logs=logs)
     assert given.changes.undone == [(mesa.at("15:00:00"), mesa.at("15:10:00"))]
     assert given.last is logs[2]
+    (ahead,) = (text for text, _ in texts(taking.RULE, given) if "later times" in text)
+    assert ahead == "The clock had shown later times, up to Sun 23 May 2021, 15:10:00 UTC, and was then set back."
+    later = case(start, back, logs=[log("System", newest_time=mesa.at("15:30:00"))])
+    assert not [text for text, _ in texts(taking.RULE, later) if "later times" in text]
 
 
 def test_a_span_over_a_change_of_the_clock() -> None:

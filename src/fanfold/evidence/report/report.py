@@ -257,8 +257,9 @@ def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Ite
 
 
 def _ranges(found: Sequence[Mapping[str, Any]]) -> str:
-    """The first of some ranges of sectors."""
-    return ", ".join(_range(one) for one in found[:3]) + (", ..." if len(found) > 3 else "")
+    """The first of some ranges of sectors, and how many more there are."""
+    more = f" and {len(found) - 3:,} more range{'s' * (len(found) > 4)}" if len(found) > 3 else ""
+    return ", ".join(_range(one) for one in found[:3]) + more
 
 
 def _range(damage: Mapping[str, Any]) -> str:

@@ -155,6 +155,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield _none(case)
     yield from _unlocked(case, logons)
     yield from _others(case, logons)
+    yield from _by_others(case)
 
 
 def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: bool) -> Finding:
@@ -305,6 +306,29 @@ def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]
     for record in alone[-_SHOWN:][::-1]:
         text = f"{case.when(record)}an attempt at the console as {account(record)} failed: "
         yield Finding("logon.attempt", f"{text}{why_failed(record)}.", status_of(record), record.time, [record])
+
+
+def _by_others(case: Case) -> Iterator[Finding]:
+    """Failed attempts that were no logon at the console: of programs, services and other machines."""
+    found: dict[str, list[Record]] = {}
+    for record in case.of("Security-Auditing", 4625):
+        if not is_at_the_console(record):
+            found.setdefault(_by_what(record), []).append(record)
+    if found:
+        records = [record for some in found.values() for record in some]
+        what = ", ".join(f"{len(some):,} {by}" for by, some in [*found.items()][:_SHOWN])
+        what = f": {what}" if len(found) > 1 else f" {next(iter(found))}"
+        more = f", and {sum(map(len, [*found.values()][_SHOWN:])):,} in other ways" if len(found) > _SHOWN else ""
+        text = f"{len(records):,} other failed attempt{'s' * (len(records) > 1)}{what}{more}."
+        yield Finding("logon.failed_elsewhere", text, status_of(*records), None, records)
+
+
+def _by_what(record: Record) -> str:
+    kind = record.number("LogonType")
+    if kind == _NETWORK or kind in _REMOTE:
+        return "over the network" if kind == _NETWORK else "by Remote Desktop"
+    program = record.text("ProcessName").rpartition("\\")[2]
+    return f"by {program} as {account(record)}" if program else f"of the logon type {kind}"
 
 
 RULE = Rule("logon", "Who logged on at the console", (21, 25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)

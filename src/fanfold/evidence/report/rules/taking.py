@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
@@ -22,10 +23,21 @@ def _answer(case: Case) -> Iterator[Finding]:
     what = "The image was" if case.container else "The logs were"
     text = f"{what} not taken before {case.clock.full(last['newest_time'])}, the last record."
     yield Finding(
-        "taking.not_before", text, "shown", last["newest_time"], [shown], details=[*_header(case), *_noted(case)]
-    )
+        "taking.not_before", text, "shown", last["newest_time"], [shown], "by the machine's clock",
+        [*_ahead(case, last["newest_time"]), *_header(case), *_noted(case)],
+    )  # fmt: skip
     yield from _span(case, shown)
     yield _running(case)
+
+
+def _ahead(case: Case, last: datetime) -> Iterator[Finding]:
+    """The latest time that the clock showed before it was set back, if that is later than the last record."""
+    ahead = [jump for jump in case.changes.jumps if jump.is_back and jump.before > last]
+    for jump in sorted(ahead, key=lambda jump: jump.before)[-1:]:
+        until = case.clock.full(jump.before, jump.records[0])
+        text = f"The clock had shown later times, up to {until}, and was then set back."
+        reason = "records with those times are older than the last one; which of the times were right is not recorded"
+        yield Finding("taking.ahead", text, status_of(*jump.records), None, jump.records, reason)
 
 
 def _recovered(case: Case) -> Finding:
