@@ -521,12 +521,28 @@ def test_a_machine_whose_log_system_was_deleted() -> None:
 
 
 def test_records_that_are_there_come_before_recovered_ones() -> None:
-    """A deleted log tells the time zone only where the log that is there does not; free space never does."""
+    """A deleted log tells the time zone only where the log that is there does not, and free space comes last."""
     old = record(6013, "20:00:00", "System", 9, **{"7": "420 Mountain Standard Time"})
     new = record(6013, "08:00:00", "System", 1, **{"7": "300 Eastern Standard Time"})
     assert case(*_deleted(old), new).clock.names == ["Eastern Standard Time"]
     assert case(*_deleted(old)).clock.names == ["Mountain Standard Time"]
-    assert case(replace(old, origin="carved")).clock.names == []
+    assert case(replace(old, origin="carved")).clock.names == ["Mountain Standard Time"]
+    assert case(replace(old, origin="carved"), *_deleted(new)).clock.names == ["Eastern Standard Time"]
+
+
+def test_a_machine_of_which_only_free_space_tells() -> None:
+    """No sentence says that something is not recorded, or not there, if records in free space tell of it."""
+    change = record(1, "09:00:00", "System", 2, OldTime="2021-05-23T12:00:00Z", NewTime="2021-05-23T09:00:00Z")
+    given = case(*(replace(one, origin="carved") for one in (change, logon("11:00:00"))))
+    rules = (machine, logons, taking, clock_changes)
+    found = [one for rule in rules for one in answers(given, rule.RULE)]
+    assert [(one.id, one.status) for one in found] == [
+        ("machine.name", "likely"), ("machine.zone", "not recorded"), ("machine.clock", "likely"),
+        ("logon.recovered", "likely"), ("taking.not_before", "likely"), ("taking.unknown", "not recorded"),
+        ("clock.changed", "likely"),
+    ]  # fmt: skip
+    assert found[5].reason == "of the log System, only records in free space are there"
+    assert sources.in_words([*sources.sources(given, "clock")]) == "Only recovered records of: System, Security."
 
 
 def test_a_session_and_its_recovered_logon_are_told_once() -> None:

@@ -155,6 +155,8 @@ class Case:
         log = self.log(name)
         if log is None:
             count = self.recovered(name)
+            if not count and self.is_carved(name):
+                return f"of the log {name}, only records in free space are there"
             recovered = f"of the log {name}, only {count:,} recovered record{'s are' if count > 1 else ' is'} there"
             return recovered if count else f"there is no log {name}"
         return "" if log["records"] else f"the log {name} has no record"
@@ -162,6 +164,10 @@ class Case:
     def recovered(self, name: str) -> int:
         """How many records of a log of this short name were found where it was deleted, and in shadow copies."""
         return sum(log["records"] for log in self.logs if log["origin"] != "live" and _is_called(log, name))
+
+    def is_carved(self, name: str) -> bool:
+        """Whether records of a log of this short name were found in free space."""
+        return any(record.origin == "carved" and record.log.lower() == name.lower() for record in self.records)
 
     @cached_property
     def changes(self) -> Changes:
@@ -266,12 +272,12 @@ def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], 
 def of_best_logs(records: Sequence[Record]) -> list[Record]:
     """Those of each stream that are in a log that is there; if none is, in a shadow copy; else in a deleted log.
 
-    Carved records are left out: they may be of an earlier Windows, and they are not in the order of their log.
+    Where there is nothing else, those that were carved.
     """
     found: dict[str, dict[str, list[Record]]] = {}
     for record in records:
         found.setdefault(record.stream, {}).setdefault(record.origin, []).append(record)
-    best = (next((some[origin] for origin in _ORIGINS[:-1] if origin in some), []) for some in found.values())
+    best = (next(some[origin] for origin in _ORIGINS if origin in some) for some in found.values())
     return [record for some in best for record in some]
 
 

@@ -168,7 +168,9 @@ def _timelines(report: Report) -> str:
     end = last["last_time"]
     timed = [(finding, finding.time) for finding in report.findings if finding.time]
     begin = min([time for _, time in timed if time <= end], default=end - timedelta(hours=1))
-    whole = _timeline(report, timed, begin, end, "The whole time")
+    whole = _timeline(
+        report, timed, begin, end, "The whole time. A bar reaches from the first record of a log to its last"
+    )
     return whole + _timeline(
         report, timed, end - timedelta(minutes=15), end, "The last 15 minutes before the last record"
     )

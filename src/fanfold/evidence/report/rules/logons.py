@@ -151,7 +151,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{case.when(logon[0])}{account(logon[0])} logged on at the console, by a recovered record."
         yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
     yield from sessions
-    if not logons and not sessions:
+    if not logons and not sessions and not recovered:
         yield _none(case)
     yield from _unlocked(case, logons)
     yield from _others(case, logons)

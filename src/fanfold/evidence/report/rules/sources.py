@@ -57,7 +57,7 @@ def sources(case: Case, question: str) -> Iterator[Source]:
             yield Source(name, "not read")
         elif log is None:
             count = case.recovered(name)
-            yield Source(name, "recovered" if count else "not there", count)
+            yield Source(name, "recovered" if count or case.is_carved(name) else "not there", count)
         elif not log["records"]:
             yield Source(name, "without records")
         else:

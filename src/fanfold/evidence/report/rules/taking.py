@@ -41,15 +41,33 @@ def _ahead(case: Case, last: datetime) -> Iterator[Finding]:
 
 
 def _recovered(case: Case) -> Finding:
-    """The last record of logs that were deleted or are in shadow copies, where no log that is there has one."""
+    """The last record that was recovered, where no log that is there has one: of a log, or of free space."""
     found = [log for log in case.logs if log["path"] and log["origin"] != "live" and log["newest_time"]]
     last = max(found, key=lambda log: log["newest_time"], default=None)
     if last is None:
-        return Finding("taking.none", "No record in a log tells when the copy was made.", "not recorded",
-                       reason="no log that is there, or was deleted, has a record with a time")  # fmt: skip
+        return _carved(case)
     text = f"The copy was not made before {case.clock.full(last['newest_time'])}, the last record of a recovered log."
     record = replace(case.record_at(last, last["last_record_id"], last["newest_time"]), origin=last["origin"])
-    return Finding("taking.not_before", text, "likely", last["newest_time"], [record], "no log that is there has one")
+    return Finding(
+        "taking.not_before",
+        text,
+        "likely",
+        last["newest_time"],
+        [record],
+        "by the machine's clock; no log that is there has one",
+    )
+
+
+def _carved(case: Case) -> Finding:
+    timed = [(record.time, record) for record in case.records if record.origin == "carved" and record.time]
+    if not timed:
+        return Finding("taking.none", "No record has a time, so nothing tells when the copy was made.", "not recorded",
+                       reason="there is no record")  # fmt: skip
+    time, record = max(timed, key=lambda one: one[0])
+    text = f"The copy was not made before {case.clock.full(time)}, the latest record that was looked at."
+    return Finding(
+        "taking.not_before", text, "likely", time, [record], "by the machine's clock; no log that is there has one"
+    )
 
 
 def _noted(case: Case) -> Iterator[Finding]:
