@@ -264,7 +264,8 @@ def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], 
     for log in logs:
         folder, inside, _ = (log["path"] or "").lower().partition("/system32/winevt/")
         if inside and log["newest_time"]:
-            found.setdefault("/".join(filter(None, [log["volume"], folder])), []).append(log)
+            volume = (log["volume"] or "").partition("@")[0]  # a shadow copy has the same Windows, as it was before
+            found.setdefault("/".join(filter(None, [volume, folder])), []).append(log)
     last = max(found, key=lambda name: max(log["newest_time"] for log in found[name]), default="")
     return {(log["volume"], log["path"]): name for name, some in found.items() if name != last for log in some}
 
