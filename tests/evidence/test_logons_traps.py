@@ -87,7 +87,9 @@ def test_the_program_that_checked_the_password(process: str, counts: bool) -> No
     """Only the programs of the logon screen tell of somebody at the console, for a logon as for an attempt."""
     assert bool(logons.console_logons(case(logon(ProcessName=process)))) == counts
     attempt = logon(event_id=4625, ProcessName=process, SubStatus="0xc000006a")
-    assert bool([text for text, _ in texts(logons.RULE, case(attempt)) if "failed" in text]) == counts
+    assert (
+        bool([text for text, _ in texts(logons.RULE, case(attempt)) if "an attempt at the console" in text]) == counts
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from scans import STAGES, rows, scan
 
 from disk_images import ewf, mbr, windows_volume, write_ewf
 from fanfold.evidence.disk.notes import noted
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.report import Report, made
 
 FTK = """Created By AccessData® FTK® Imager 4.2.0.13
@@ -155,3 +156,14 @@ def test_an_image_without_notes(tmp_path: Path, database: str) -> None:
     report = report_on(image(tmp_path / "given", "mesa.E01.txt", "shopping list"), database)
     assert [sentence for sentence in report.container if "notes" in sentence] == []
     assert [finding for finding in report.findings if finding.id == "taking.notes"] == []
+
+
+@pytest.mark.parametrize(("count", "more"), [(3, ""), (4, " and 1 more range"), (1_500, " and 1,497 more ranges")])
+def test_many_damaged_ranges_are_counted(count: int, more: str) -> None:
+    """The first three ranges of damaged sectors are named, and the others are counted."""
+    damage = [{"kind": "damage", "value": {"first_sector": 100 * n, "sectors": 8}} for n in range(count)]
+    texts = ("kind", "tool", "case", "evidence", "examiner", "md5_stored", "sha1_stored")
+    container = dict.fromkeys(texts, "") | {"media_bytes": 1 << 20, "segments": ["a.E01"], "unread": []}
+    container |= {"sidecar": None, "problems": []}
+    told = Report(Case("host", [], [], container, damage), []).container
+    assert f"{8 * count:,} of its sectors are damaged: 0 to 7, 100 to 107, 200 to 207{more}." in told

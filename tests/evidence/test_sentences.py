@@ -24,15 +24,18 @@ from fanfold.evidence.report.case import Case, Record, flattened, own
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds
 from fanfold.evidence.report.html import page
-from fanfold.evidence.report.report import Report, Section, made
+from fanfold.evidence.report.report import Report, Section, answers, made
 from fanfold.evidence.report.rules import (
     RULES,
     accounts,
     clearing,
+    clock_changes,
     devices,
     logons,
     machine,
     neighbours,
+    noteworthy,
+    power,
     programs,
     sources,
     taking,
@@ -121,6 +124,7 @@ def test_each_question_has_its_logs(server: str) -> None:
         (case(logs=[log("Security")]), "Looked at: Security."),
         (case(logs=[log("Security", records=0)]), "Without records: Security."),
         (case(logs=[log("Security")], unread=["C:/Windows/Security.evtx"]), "Not read: Security."),
+        (case(logs=[log("Security", origin="deleted")]), "Only recovered records of: Security."),
         (case(), "Not there: Security."),
     ],
 )
@@ -225,6 +229,7 @@ def test_a_page_needs_nothing_else(server: str, tmp_path: Path) -> None:
     assert {f'id="{address[1:]}"' in content for address in page.addresses if address} == {True}
     assert not {"script", "link", "img", "iframe"} & {*page.tags}
     assert page.tags.count("svg") == 2
+    assert "16:14:49 MDT</text>" in content  # the zone is beside the times of a timeline
     assert "url(" not in content
     assert "EMSSERVER\\emsadmin logged on at the console." in content
 
@@ -296,6 +301,8 @@ def test_a_log_that_nobody_may_read_is_told(tmp_path: Path, database: str, monke
     scan(tmp_path / "given", database)
     report = made(database, "host1")
     assert report.sources[1].startswith("NOT READ: Windows/Security.evtx: ")
+    assert page(report).count('<p class="warning">') == 1
+    assert '<p class="warning">NOT READ: Windows/Security.evtx: ' in page(report)
     (none,) = [finding for finding in report.findings if finding.id == "logon.none"]
     assert none.reason == "the log Security is there, but was not read"
 
@@ -376,6 +383,19 @@ def test_a_session_ends_in_the_same_run_of_the_machine() -> None:
     assert logons.left(given, [begin]) == start
     text = "No record tells the end of the session; the machine started again 12:30:00 UTC."
     assert (text, "shown") in texts(logons.RULE, given)
+
+
+def test_failed_attempts_that_were_not_at_the_console() -> None:
+    """Those of programs, and those over the network, are counted: they are recorded, and no attempt at the console."""
+    browser = logon(number=1, event_id=4625, LogonProcessName="Advapi", ProcessName=r"C:\Edge\browser.exe")
+    network = [logon(number=n, event_id=4625, LogonType="3", ProcessName="-") for n in (2, 3)]
+    service = logon(number=4, event_id=4625, LogonType="5", ProcessName="-")
+    told = texts(logons.RULE, case(browser, *network, service))
+    text = r"by browser.exe as EMSSERVER\emsadmin, 2 over the network, 1 of the logon type 5."
+    assert (f"4 other failed attempts: 1 {text}", "shown") in told
+    alone = texts(logons.RULE, case(browser))
+    assert ("1 other failed attempt by browser.exe as EMSSERVER\\emsadmin.", "shown") in alone
+    assert not [text for text, _ in texts(logons.RULE, case(logon(event_id=4625))) if "other failed" in text]
 
 
 def test_guessing_from_the_network() -> None:
@@ -502,6 +522,80 @@ def test_logs_of_several_machines_in_one_folder() -> None:
     assert not any("was called" in text for text, _ in told)
     both = case(system(1, "A", "one"), system(2, "B", "one"), system(3, "B", "two"))
     assert ("The machine was called B. Before: A.", "shown") in texts(machine.RULE, both)
+
+
+def _deleted(*records: Record) -> list[Record]:
+    """These records, in logs that were deleted."""
+    return [replace(one, origin="deleted") for one in records]
+
+
+@pytest.mark.parametrize("rule", [noteworthy, power], ids=lambda rule: rule.RULE.id)
+def test_no_sentence_on_recovered_records_is_shown(rule: Any) -> None:
+    """Also where many records are counted in one sentence; each such sentence has its reason."""
+    services = [record(7045, log="System", number=n, provider="Service Control Manager", ServiceName=f"S{n}")
+                for n in range(1, 13)]  # fmt: skip
+    starts = [record(12, log="System", number=n) for n in range(20, 34)]
+    found = [*answers(case(*_deleted(*services, *starts)), rule.RULE)]
+    assert {(one.status, one.reason) for one in found} == {("likely", "a record is from a log that was deleted")}
+    assert any("more" in one.text for one in found)
+
+
+def test_a_machine_whose_log_system_was_deleted() -> None:
+    """Its name, its time zone and the changes of its clock are told by the records that were recovered."""
+    zone = record(6013, "08:00:00", "System", 1, **{"7": "420 Mountain Standard Time"})
+    change = record(1, "09:00:00", "System", 2, OldTime="2021-05-23T12:00:00Z", NewTime="2021-05-23T09:00:00Z")
+    given = case(*_deleted(zone, change, logon("11:00:00")), logs=[log("System", origin="deleted")])
+    assert [(one.text, one.status) for one in answers(given, machine.RULE)] == [
+        ("The machine was called HOST.", "likely"),
+        ("Time zone: Mountain Standard Time.", "likely"),
+        ("The clock was set back, so times are not always in the order in which things happened.", "likely"),
+    ]
+    (changed,) = answers(given, clock_changes.RULE)
+    assert changed.text.startswith("The clock was set back by 3 h 0 min, to Sun 23 May 2021, 03:00:00 MDT")
+    last, unknown = answers(given, taking.RULE)
+    assert last.text.startswith("The copy was not made before Sun 23 May 2021, 12:00:00 MDT (18:00:00 UTC)")
+    assert (last.status, unknown.id) == ("likely", "taking.unknown")
+    assert unknown.reason == "of the log System, only 9 recovered records are there"
+    assert [one.id for one in taking.RULE.answer(case())] == ["taking.none", "taking.unknown"]
+
+
+def test_records_that_are_there_come_before_recovered_ones() -> None:
+    """A deleted log tells the time zone only where the log that is there does not, and free space comes last."""
+    old = record(6013, "20:00:00", "System", 9, **{"7": "420 Mountain Standard Time"})
+    new = record(6013, "08:00:00", "System", 1, **{"7": "300 Eastern Standard Time"})
+    assert case(*_deleted(old), new).clock.names == ["Eastern Standard Time"]
+    assert case(*_deleted(old)).clock.names == ["Mountain Standard Time"]
+    assert case(replace(old, origin="carved")).clock.names == ["Mountain Standard Time"]
+    assert case(replace(old, origin="carved"), *_deleted(new)).clock.names == ["Eastern Standard Time"]
+
+
+def test_a_machine_of_which_only_free_space_tells() -> None:
+    """No sentence says that something is not recorded, or not there, if records in free space tell of it."""
+    change = record(1, "09:00:00", "System", 2, OldTime="2021-05-23T12:00:00Z", NewTime="2021-05-23T09:00:00Z")
+    given = case(*(replace(one, origin="carved") for one in (change, logon("11:00:00"))))
+    rules = (machine, logons, taking, clock_changes)
+    found = [one for rule in rules for one in answers(given, rule.RULE)]
+    assert [(one.id, one.status) for one in found] == [
+        ("machine.name", "likely"), ("machine.zone", "not recorded"), ("machine.clock", "likely"),
+        ("logon.recovered", "likely"), ("taking.not_before", "likely"), ("taking.unknown", "not recorded"),
+        ("clock.changed", "likely"),
+    ]  # fmt: skip
+    assert found[5].reason == "of the log System, only records in free space are there"
+    assert sources.in_words([*sources.sources(given, "clock")]) == "Only recovered records of: System, Security."
+
+
+def test_a_session_and_its_recovered_logon_are_told_once() -> None:
+    """The session's record shows the logon, and the recovered record of the log Security is named below it."""
+    manager = "TerminalServices-LocalSessionManager"
+    session = record(21, log=f"{manager}/Operational", provider=manager, User=r"HOST\emsadmin", Address="LOCAL")
+    given = case(session, *_deleted(logon("11:59:58")), logs=[log("Security", origin="deleted")])
+    (found,) = logons.RULE.answer(given)
+    assert (found.id, found.status, [one.id for one in found.details]) == (
+        "logon.session", "shown", ["logon.recovered"])  # fmt: skip
+    assert found.reason == "by the manager of sessions: of the log Security, only 9 recovered records are there"
+    other = replace(session, data={**session.data, "User": r"HOST\another"})
+    assert [one.id for one in logons.RULE.answer(case(other, *_deleted(logon("11:59:58"))))] == [
+        "logon.recovered", "logon.session"]  # fmt: skip
 
 
 def test_a_machine_that_was_shut_down() -> None:
@@ -701,6 +795,10 @@ def test_times_while_the_clock_was_ahead() -> None:
     given = case(start, back, logs=logs)
     assert given.changes.undone == [(mesa.at("15:00:00"), mesa.at("15:10:00"))]
     assert given.last is logs[2]
+    (ahead,) = (text for text, _ in texts(taking.RULE, given) if "later times" in text)
+    assert ahead == "The clock had shown later times, up to Sun 23 May 2021, 15:10:00 UTC, and was then set back."
+    later = case(start, back, logs=[log("System", newest_time=mesa.at("15:30:00"))])
+    assert not [text for text, _ in texts(taking.RULE, later) if "later times" in text]
 
 
 def test_a_span_over_a_change_of_the_clock() -> None:

@@ -464,7 +464,10 @@ def test_the_report_and_the_coverage(tmp_path: Path, database: str) -> None:
     """The report tells of the copies with their dates, counts what only they have, and rests on it with a reason."""
     scan(disk(tmp_path, with_copies(windows_volume(), windows_volume("mesa"), security(310))), database, *STAGES)
     said = " ".join(command("evidence", "report", database).stdout.split())
-    assert "p1 has shadow copies (2), made: Thu 20 May 2021, 10:00:00 UTC; Fri 21 May 2021, 10:00:00 UTC." in said
+    made = "Thu 20 May 2021, 04:00:00 MDT (10:00:00 UTC); Fri 21 May 2021, 04:00:00 MDT (10:00:00 UTC)."
+    assert f"p1 has shadow copies (2), made: {made}" in said  # the zone is that of a log in a copy
+    assert "Time zone: Mountain Standard Time. likely: a record is from a shadow copy" in said
+    assert "another Windows" not in said
     assert "90 records that the logs have no longer were found in shadow copies." in said
     assert "emsadmin logged on at the console, by a recovered record. likely: a record is from a shadow copy" in said
     done = command("evidence", "coverage", database)

@@ -11,6 +11,7 @@ from typing import Any
 
 import mesa
 import pytest
+from made_up import record, texts
 from scans import rows, scan
 from traces import AMCACHE, GUID, LISTED, MOUNTED, NTUSER, OS, SAM, SECRET, STICK, WRITTEN, cache, files, written_to
 
@@ -22,7 +23,7 @@ from fanfold.evidence.facts import Fact, facts_of, source_of
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding
 from fanfold.evidence.report.report import made
-from fanfold.evidence.report.rules import accounts, devices
+from fanfold.evidence.report.rules import accounts, devices, machine, programs
 from prefetch import prefetch
 from registry import hive, log_of
 
@@ -341,3 +342,28 @@ def test_a_hive_of_an_earlier_time(server: Path, database: str) -> None:
     }
     assert kinds == {"SAM": "other"}
     assert not [row for row in rows(database, "evidence_facts") if "RegBack" in row["key"]]
+
+
+def test_a_program_on_a_drive_of_which_nothing_is_known() -> None:
+    """That a program ran from another drive than C: does not show from which disk; the earliest comes first."""
+    known = [
+        fact("program", "V:\\KAPE\\gkape.exe", time="2021-05-23T13:00:00+00:00"),
+        fact("program", "M:\\Setup.exe", time="2021-05-23T12:00:00+00:00"),
+        fact("program", "C:\\Tools\\gkape.exe", time="2021-05-23T11:00:00+00:00"),
+    ]
+    assert [text.partition("UTC: ")[2] for text, _ in texts(programs.RULE, case(*known))] == [
+        "C:\\Tools\\gkape.exe, a collection program, last launched then.",
+        "M:\\Setup.exe, last launched then. Which disk M: was is not recorded.",
+        "V:\\KAPE\\gkape.exe, a collection program, last launched then. Which disk V: was is not recorded.",
+    ]
+
+
+def test_a_hive_that_may_be_of_another_machine() -> None:
+    """The registry may have another name than all records: the hive may not be of the machine of the logs."""
+    start = [record(12, log="System")]
+    told = [text for text, _ in texts(machine.RULE, case(fact("name", "OTHER"), records=start)) if "registry" in text]
+    other = "and no record does: it got this name later, or the hive is of another machine."
+    assert told == [f"The registry calls the machine OTHER, {other}"]
+    assert not [
+        text for text, _ in texts(machine.RULE, case(fact("name", "HOST"), records=start)) if "registry" in text
+    ]

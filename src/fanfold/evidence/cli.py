@@ -220,12 +220,13 @@ def events(
     /,
     *,
     where: Annotated[str | None, Parameter(help=_CONDITION)] = None,
-    columns: Annotated[list[str], Parameter(help="Columns to show; repeat the flag for several.")] | None = None,
+    columns: Annotated[list[str], Parameter(negative="", help="Columns to show; repeat the flag for several.")]
+    | None = None,
     limit: Annotated[int | None, Parameter(help="Most records to show; for `table` 100 by default.")] = None,
     format: Annotated[Format, Parameter(help="table, jsonl, csv, or parquet (with --out).")] = "table",
     out: Annotated[Path | None, Parameter(help="The file to write, instead of printing.")] = None,
 ) -> int:
-    """Show the records that meet a condition, with all that is known of each, log by log.
+    """Show the records that meet a condition, log by log. A file gets all columns, unless some are chosen.
 
     For example: `fanfold evidence events db --where "event_id = 4625"`
     """
@@ -293,7 +294,7 @@ def extract(
     to: Annotated[Path, Parameter(help="The folder to write to: a new or an empty one.")],
     origin: Annotated[
         list[Literal["live", "shadow", "deleted", "carved"]],
-        Parameter(help="Only logs of this origin; repeat the flag for several."),
+        Parameter(negative="", help="Only logs of this origin; repeat the flag for several."),
     ]
     | None = None,
 ) -> int:
@@ -313,7 +314,9 @@ def report(
     html: Annotated[Path | None, Parameter(help="A page to write: one file, without script or network.")] = None,
     md: Annotated[Path | None, Parameter(help="A Markdown file to write.")] = None,
     zone: Annotated[str | None, Parameter(help="The time zone to use, such as America/Denver.")] = None,
-    question: Annotated[list[str], Parameter(help=f"Only this question; repeat the flag for several: {QUESTIONS}.")]
+    question: Annotated[
+        list[str], Parameter(negative="", help=f"Only this question; repeat the flag for several: {QUESTIONS}.")
+    ]
     | None = None,
     json: Json = False,
 ) -> int:

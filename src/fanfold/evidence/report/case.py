@@ -130,7 +130,7 @@ class Case:
     @cached_property
     def clock(self) -> Clock:
         """The machine's time zone, over time. The registry's, which is the last one, if no record tells."""
-        told = [*self.of("Kernel-General", 24), *self.of("EventLog", 6013)]
+        told = of_best_logs([*self.of("Kernel-General", 24), *self.of("EventLog", 6013)])
         registry = next((fact["name"] for fact in self.facts_of("zone")), "")
         return Clock.of(told, self.zone, registry, self.changes)
 
@@ -158,14 +158,26 @@ class Case:
             return f"the log {name} is there, but was not read"
         log = self.log(name)
         if log is None:
-            return f"there is no log {name}"
+            count = self.recovered(name)
+            if not count and self.is_carved(name):
+                return f"of the log {name}, only records in free space are there"
+            recovered = f"of the log {name}, only {count:,} recovered record{'s are' if count > 1 else ' is'} there"
+            return recovered if count else f"there is no log {name}"
         return "" if log["records"] else f"the log {name} has no record"
+
+    def recovered(self, name: str) -> int:
+        """How many records of a log of this short name were found where it was deleted, and in shadow copies."""
+        return sum(log["records"] for log in self.logs if log["origin"] != "live" and _is_called(log, name))
+
+    def is_carved(self, name: str) -> bool:
+        """Whether records of a log of this short name were found in free space."""
+        return any(record.origin == "carved" and record.log.lower() == name.lower() for record in self.records)
 
     @cached_property
     def changes(self) -> Changes:
         """When the clock was set."""
         records = [*self.of("Kernel-General", 1, 12, 13, 24), *self.of(_AUDIT, 4616)]
-        return Changes.of(records, self._reached)
+        return Changes.of(of_best_logs(records), self._reached)
 
     def when(self, record: Record) -> str:
         """The time of a record, for the beginning of a sentence; empty if it has none."""
@@ -266,9 +278,22 @@ def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], 
     for log in logs:
         folder, inside, _ = (log["path"] or "").lower().partition("/system32/winevt/")
         if inside and log["newest_time"]:
-            found.setdefault("/".join(filter(None, [log["volume"], folder])), []).append(log)
+            volume = (log["volume"] or "").partition("@")[0]  # a shadow copy has the same Windows, as it was before
+            found.setdefault("/".join(filter(None, [volume, folder])), []).append(log)
     last = max(found, key=lambda name: max(log["newest_time"] for log in found[name]), default="")
     return {(log["volume"], log["path"]): name for name, some in found.items() if name != last for log in some}
+
+
+def of_best_logs(records: Sequence[Record]) -> list[Record]:
+    """Those of each stream that are in a log that is there; if none is, in a shadow copy; else in a deleted log.
+
+    Where there is nothing else, those that were carved.
+    """
+    found: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        found.setdefault(record.stream, {}).setdefault(record.origin, []).append(record)
+    best = (next(some[origin] for origin in _ORIGINS if origin in some) for some in found.values())
+    return [record for some in best for record in some]
 
 
 def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:

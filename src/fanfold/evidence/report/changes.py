@@ -91,12 +91,12 @@ class Changes:
 
     @classmethod
     def of(cls, records: "Sequence[Record]", last: datetime | None = None) -> "Changes":
-        """The changes that records tell: those of logs that are there, in the order of each log."""
-        live = sorted((record for record in records if record.origin == "live"), key=lambda record: record.record_id)
-        system = [record for record in live if record.stream == "system"]
+        """The changes that records tell, in the order of each log."""
+        in_order = sorted(records, key=lambda record: record.record_id)
+        system = [record for record in in_order if record.stream == "system"]
         found = [*_in_system(system)]
         at = 0
-        for record in live:
+        for record in in_order:
             before, after = times(record)
             if record.event_id != _SET_IN_SECURITY or not before or not after or abs(after - before) < NOTICEABLE:
                 continue
@@ -141,13 +141,11 @@ class Changes:
 
     def _by_order(self, record: "Record") -> int | None:
         """The number of the stretch by the record's place in its log; None if the log has no jump."""
-        if record.origin != "live":
-            return None
         places = [
             (number, one.record_id)
             for number, jump in enumerate(self.jumps)
             for one in jump.records
-            if one.stream == record.stream
+            if (one.stream, one.origin) == (record.stream, record.origin)
         ]
         passed = [number for number, record_id in places if record_id < record.record_id]
         return passed[-1] + 1 if passed else places[0][0] if places else None

@@ -55,8 +55,7 @@ class Clock:
         """
         if chosen:
             return cls([_Zone(None, _by_name(chosen), chosen, "")], changes)
-        in_order = sorted(records, key=lambda record: (record.log, record.record_id))
-        told = [record for record in in_order if record.origin == "live"]
+        told = sorted(records, key=lambda record: (record.log, record.record_id))
         names = [registry, *(record.text("7").partition(" ")[2] for record in told if record.event_id == 6013)]
         named = {name: zone for name in names if (zone := by_windows_name(name))}
         zones = [found._replace(stretch=changes.stretch(record.time, record) if record.time else 0)

@@ -24,7 +24,7 @@ body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 3rem; color: var(-
   font: 1rem/1.5 system-ui, "Segoe UI", sans-serif; overflow-wrap: anywhere; }
 h1 { margin: 0 0 .25rem; font-size: 1.6rem; } h2 { margin: 2rem 0 .5rem; font-size: 1.1rem; border-bottom: 1px solid
   var(--line); padding-bottom: .25rem; break-after: avoid; }
-p { margin: .25rem 0; } .about { color: var(--faint); }
+p { margin: .25rem 0; } .about { color: var(--faint); } .warning { color: var(--cannot); font-weight: 600; }
 ul { list-style: none; margin: 0; padding: 0; } li { margin: .6rem 0; padding-left: .75rem; border-left: 3px solid
   var(--line); break-inside: avoid; } li ul { margin-left: .75rem; }
 li.shown { border-color: var(--shown); } li.likely { border-color: var(--likely); }
@@ -59,7 +59,7 @@ _LONGEST = 1000  # characters of a record's values
 def page(report: Report) -> str:
     """The report as a page."""
     title = _text(report.title)
-    about = "".join(f'<p class="about">{_text(sentence)}</p>' for sentence in [*report.container, *report.sources])
+    about = "".join(map(_about, [*report.container, *report.sources]))
     sections = "".join(
         f'<section id="{section.id}"><h2>{_text(section.title)}</h2><ul>'
         f"{''.join(_finding(finding) for finding in section.findings)}</ul>{_sources(section)}</section>"
@@ -76,6 +76,12 @@ def page(report: Report) -> str:
         f"a lead for an examiner, not an opinion.</p><p>fanfold {fanfold.__version__}, rules {VERSION}, "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC.</p></footer></body></html>\n"
     )
+
+
+def _about(sentence: str) -> str:
+    """A sentence on what was read. One that begins with words in capitals, such as NOT READ, is a warning."""
+    is_warning = all(word.rstrip(":").isalpha() and word.isupper() for word in sentence.split()[:2])
+    return f'<p class="{"warning" if is_warning else "about"}">{_text(sentence)}</p>'
 
 
 def _sources(section: Section) -> str:
@@ -145,7 +151,8 @@ def _logs(case: Case) -> str:
             )
     return (
         '<section id="logs"><h2>The logs</h2><div class="wide"><table><thead><tr><th>log</th><th>records</th>'
-        f"<th>ids</th><th>times</th><th>gaps</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+        "<th>ids</th><th>times (of the machine)</th><th>gaps</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
 
@@ -161,7 +168,9 @@ def _timelines(report: Report) -> str:
     end = last["last_time"]
     timed = [(finding, finding.time) for finding in report.findings if finding.time]
     begin = min([time for _, time in timed if time <= end], default=end - timedelta(hours=1))
-    whole = _timeline(report, timed, begin, end, "The whole time")
+    whole = _timeline(
+        report, timed, begin, end, "The whole time. A bar reaches from the first record of a log to its last"
+    )
     return whole + _timeline(
         report, timed, end - timedelta(minutes=15), end, "The last 15 minutes before the last record"
     )
@@ -210,7 +219,7 @@ def _lane(name: str, y: int) -> str:
 
 def _ticks(case: Case, begin: datetime, end: datetime) -> Iterator[str]:
     """The times at both ends and in the middle."""
-    pattern = "%H:%M:%S" if end - begin < timedelta(days=1) else "%Y-%m-%d %H:%M"
+    pattern = "%H:%M:%S %Z" if end - begin < timedelta(days=1) else "%Y-%m-%d %H:%M %Z"
     for part, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
         time = case.clock.local(begin + (end - begin) * part)
         yield f'<text x="{_LEFT + _WIDTH * part}" y="16" text-anchor="{anchor}">{time.strftime(pattern)}</text>'

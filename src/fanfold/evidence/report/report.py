@@ -7,7 +7,7 @@ from typing import Any
 
 from fanfold.errors import UsageError
 from fanfold.evidence.report.case import Case, load
-from fanfold.evidence.report.findings import Finding, Rule, seconds, size_in_words
+from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, size_in_words, status_of
 from fanfold.evidence.report.rules import RULES, clock_changes
 from fanfold.evidence.report.rules.sources import Source, sources
 from fanfold.evidence.tables import ShadowCopy, by_reason
@@ -15,7 +15,7 @@ from fanfold.evidence.tables import ShadowCopy, by_reason
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
 _DATES = 12  # of shadow copies that are listed
-VERSION = "2"
+VERSION = "3"
 """Of the rules: it changes when the same records would give other sentences."""
 _REASONS = 3  # for which something was not read, that are named
 
@@ -122,9 +122,21 @@ def made(database: str, image: str, zone: str | None = None, questions: Sequence
 
 
 def answers(case: Case, rule: Rule) -> Iterator[Finding]:
-    """The answers to a question; where the clock was changed later, they say so."""
-    for finding in rule.answer(case):
+    """The answers to a question; where the clock was changed later, they say so.
+
+    No answer that rests on a recovered or damaged record is `shown`, and each says why.
+    """
+    for finding in map(_as_sound_as_its_records, rule.answer(case)):
         yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
+
+
+def _as_sound_as_its_records(finding: Finding) -> Finding:
+    details = [_as_sound_as_its_records(detail) for detail in finding.details]
+    if finding.status not in ("shown", "likely") or status_of(*finding.records) == "shown":
+        return replace(finding, details=details)
+    why = reason_of(*finding.records)
+    reason = finding.reason if why in finding.reason else "; ".join(filter(None, [finding.reason, why]))
+    return replace(finding, status="likely", reason=reason, details=details)
 
 
 def _with_doubts(case: Case, finding: Finding) -> Finding:
@@ -245,8 +257,9 @@ def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Ite
 
 
 def _ranges(found: Sequence[Mapping[str, Any]]) -> str:
-    """The first of some ranges of sectors."""
-    return ", ".join(_range(one) for one in found[:3]) + (", ..." if len(found) > 3 else "")
+    """The first of some ranges of sectors, and how many more there are."""
+    more = f" and {len(found) - 3:,} more range{'s' * (len(found) > 4)}" if len(found) > 3 else ""
+    return ", ".join(_range(one) for one in found[:3]) + more
 
 
 def _range(damage: Mapping[str, Any]) -> str:

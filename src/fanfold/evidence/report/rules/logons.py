@@ -145,15 +145,17 @@ def _answer(case: Case) -> Iterator[Finding]:
     if len(logons) > _SHOWN:
         text = f"{len(logons) - _SHOWN:,} more logons at the console before these."
         yield Finding("logon.more", text, "shown", records=[logons[0][0]])
-    for logon in recovered[-_SHOWN:][::-1]:
+    sessions = _sessions(case, logons, recovered)
+    told = {detail.time for session in sessions for detail in session.details}
+    for logon in [logon for logon in recovered if logon[0].time not in told][-_SHOWN:][::-1]:
         text = f"{case.when(logon[0])}{account(logon[0])} logged on at the console, by a recovered record."
         yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
-    sessions = _sessions(case, logons)
     yield from sessions
-    if not logons and not sessions:
+    if not logons and not sessions and not recovered:
         yield _none(case)
     yield from _unlocked(case, logons)
     yield from _others(case, logons)
+    yield from _by_others(case)
 
 
 def _logon(case: Case, logon: Sequence[Record], before: Record | None, is_last: bool) -> Finding:
@@ -212,8 +214,11 @@ def _end(case: Case, logon: Record, end: Record | None) -> Finding:
     return Finding("logon.left", f"The session ended {when}.", status_of(end), end.time, [end])
 
 
-def _sessions(case: Case, logons: Sequence[Sequence[Record]]) -> list[Finding]:
-    """Sessions at the console of which the log Security has no logon: it may not reach back so far, or be cleared."""
+def _sessions(case: Case, logons: Sequence[Sequence[Record]], recovered: Sequence[Sequence[Record]]) -> list[Finding]:
+    """Sessions at the console of which the log Security has no logon: it may not reach back so far, or be cleared.
+
+    What was recovered of it may have the logon.
+    """
     known = [record for logon in logons for record in logon if record.time]
     found = [
         record
@@ -223,12 +228,22 @@ def _sessions(case: Case, logons: Sequence[Sequence[Record]]) -> list[Finding]:
         and record.text("User").rpartition("\\")[2].lower() != "defaultuser0"
         and not any(abs(record.time - one.time) <= _WITH_SESSION for one in known if one.time)
     ]
-    reason = "by the manager of sessions: the log Security has no such logon"
+    reason = f"by the manager of sessions: {case.why_none('Security') or 'the log Security has no such logon'}"
     return [
         Finding("logon.session", f"{case.when(record)}{record.text('User')} logged on at the console.",
-                status_of(record), record.time, [record], reason)
+                status_of(record), record.time, [record], reason, [*_recovered_logon(record, recovered)])
         for record in found[-_SHOWN:][::-1]
     ]  # fmt: skip
+
+
+def _recovered_logon(session: Record, recovered: Sequence[Sequence[Record]]) -> Iterator[Finding]:
+    """The logon that began a session, if a recovered record has it."""
+    for logon in recovered:
+        is_same = logon[0].text("TargetUserName").lower() == session.text("User").rpartition("\\")[2].lower()
+        if is_same and session.time and logon[0].time and abs(session.time - logon[0].time) <= _WITH_SESSION:
+            text = "Recovered records of the log Security have this logon."
+            yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
+            return
 
 
 def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
@@ -291,6 +306,29 @@ def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]
     for record in alone[-_SHOWN:][::-1]:
         text = f"{case.when(record)}an attempt at the console as {account(record)} failed: "
         yield Finding("logon.attempt", f"{text}{why_failed(record)}.", status_of(record), record.time, [record])
+
+
+def _by_others(case: Case) -> Iterator[Finding]:
+    """Failed attempts that were no logon at the console: of programs, services and other machines."""
+    found: dict[str, list[Record]] = {}
+    for record in case.of("Security-Auditing", 4625):
+        if not is_at_the_console(record):
+            found.setdefault(_by_what(record), []).append(record)
+    if found:
+        records = [record for some in found.values() for record in some]
+        what = ", ".join(f"{len(some):,} {by}" for by, some in [*found.items()][:_SHOWN])
+        what = f": {what}" if len(found) > 1 else f" {next(iter(found))}"
+        more = f", and {sum(map(len, [*found.values()][_SHOWN:])):,} in other ways" if len(found) > _SHOWN else ""
+        text = f"{len(records):,} other failed attempt{'s' * (len(records) > 1)}{what}{more}."
+        yield Finding("logon.failed_elsewhere", text, status_of(*records), None, records)
+
+
+def _by_what(record: Record) -> str:
+    kind = record.number("LogonType")
+    if kind == _NETWORK or kind in _REMOTE:
+        return "over the network" if kind == _NETWORK else "by Remote Desktop"
+    program = record.text("ProcessName").rpartition("\\")[2]
+    return f"by {program} as {account(record)}" if program else f"of the logon type {kind}"
 
 
 RULE = Rule("logon", "Who logged on at the console", (21, 25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)

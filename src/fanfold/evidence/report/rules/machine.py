@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment, short_file
+from fanfold.evidence.report.case import Case, Record, file_of, moment, of_best_logs, short_file
 from fanfold.evidence.report.findings import Finding, Rule, status_of
 
 _BUILDS = {
@@ -30,10 +30,10 @@ def names(case: Case) -> list[Record]:
 
     The log System has the machine's own only. Without it, those of another log, if they have one name.
     """
-    live = [record for record in case.records if record.origin == "live" and record.computer]
-    system = [record for record in live if record.is_of("System")]
-    if not system and len({_short(record) for record in live}) == 1:
-        return live[:1]
+    told = of_best_logs([record for record in case.records if record.computer])
+    system = [record for record in told if record.is_of("System")]
+    if not system and len({_short(record) for record in told}) == 1:
+        return told[:1]
     first: dict[str, Record] = {}
     for record in system:
         first.setdefault(_short(record), record)
@@ -91,7 +91,9 @@ def _noted(case: Case, names_of_records: set[str]) -> Iterator[Finding]:
     """What the registry says of the machine, where it says more than the records."""
     for fact in case.facts_of("name"):
         if fact["name"].lower() not in names_of_records:
-            text = f"The registry calls the machine {fact['name']}."
+            text = f"The registry calls the machine {fact['name']}"
+            other = ", and no record does: it got this name later, or the hive is of another machine"
+            text += f"{other if names_of_records else ''}."
             yield Finding("machine.name_registry", text, "shown", reason=_STATE, files=[file_of(fact)])
     for fact in case.facts_of("address"):
         text = f"Its address was {', '.join(fact['value']['addresses'])}."

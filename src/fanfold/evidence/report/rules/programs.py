@@ -118,7 +118,7 @@ def _answer(case: Case) -> Iterator[Finding]:
 
 def _launched(case: Case, disks: Sequence[Connection]) -> Iterator[Finding]:
     """Programs that Windows 11 noted when it launched them, if they are tools or not on a drive of the machine."""
-    for fact in case.facts_of("program"):
+    for fact in sorted(case.facts_of("program"), key=lambda fact: fact["value"]["time"] or ""):
         yield from _noted(case, disks, fact, "program.launched", "last launched then")
 
 
@@ -139,7 +139,7 @@ def _noted(
     if not _is_of_interest(start, _own_drives(case)):
         return
     disk = at_that_moment(disks, start.letter, time) if time else None
-    which = f" {start.letter} was then the USB disk {name_of(disk.record)}." if disk else ""
+    which = f" {start.letter} was then the USB disk {name_of(disk.record)}." if disk else _unknown(case, start)
     text = f"{_when(case, time)}{_words(start)}, {what}.{which}"
     yield Finding(identity, text, "likely" if disk else "shown", time, [disk.record] if disk else (),
                   files=[file_of(fact)])  # fmt: skip
@@ -247,10 +247,16 @@ def _tool(case: Case, start: Start) -> Finding:
 
 
 def _elsewhere(case: Case, start: Start) -> Finding:
-    where = f" Which disk {start.letter} was is not recorded." if start.letter else " That is another machine's share."
+    where = _unknown(case, start) if start.letter else " That is another machine's share."
     text = f"{_when(case, start.record.time)}{_words(start)}.{where}"
     return Finding("program.other_drive", text, status_of(start.record), start.record.time, [start.record],
                    reason_of(start.record))  # fmt: skip
+
+
+def _unknown(case: Case, start: Start) -> str:
+    """That nothing tells which disk a drive was; empty for the machine's own, and for none."""
+    is_known = not start.letter or start.letter in _own_drives(case)
+    return "" if is_known else f" Which disk {start.letter} was is not recorded."
 
 
 def _drivers(case: Case) -> Iterator[Finding]:

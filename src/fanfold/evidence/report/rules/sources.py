@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from fanfold.evidence.report.case import Case
 
-State = Literal["there", "without records", "not read", "not there"]
+State = Literal["there", "without records", "not read", "recovered", "not there"]
 
 LOGS: Mapping[str, Sequence[str]] = {
     "machine": ("System",),
@@ -56,7 +56,8 @@ def sources(case: Case, question: str) -> Iterator[Source]:
         if case.is_unread(name):
             yield Source(name, "not read")
         elif log is None:
-            yield Source(name, "not there")
+            count = case.recovered(name)
+            yield Source(name, "recovered" if count or case.is_carved(name) else "not there", count)
         elif not log["records"]:
             yield Source(name, "without records")
         else:
@@ -66,6 +67,6 @@ def sources(case: Case, question: str) -> Iterator[Source]:
 def in_words(found: Sequence[Source]) -> str:
     """One sentence for each state: Looked at: Security, System. Not there: Sysmon/Operational."""
     named = (("Looked at", "there"), ("Without records", "without records"), ("Not read", "not read"),
-             ("Not there", "not there"))  # fmt: skip
+             ("Only recovered records of", "recovered"), ("Not there", "not there"))  # fmt: skip
     parts = ((words, [source.log for source in found if source.state == state]) for words, state in named)
     return " ".join(f"{words}: {', '.join(logs)}." for words, logs in parts if logs)

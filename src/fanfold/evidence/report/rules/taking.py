@@ -1,6 +1,8 @@
 """When the image was taken: not before the last record."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
@@ -13,17 +15,59 @@ _NOTED = (("started", "began"), ("finished", "ended"))
 def _answer(case: Case) -> Iterator[Finding]:
     last = case.last
     if last is None:
-        yield Finding("taking.none", "No record has a time, so nothing tells when the copy was made.", "not recorded",
-                      reason="there is no record")  # fmt: skip
+        yield _recovered(case)
+        yield from (*_header(case), *_noted(case))
+        yield _running(case)
         return
     shown = case.record_at(last, last["last_record_id"], last["newest_time"])
     what = "The image was" if case.container else "The logs were"
     text = f"{what} not taken before {case.clock.full(last['newest_time'])}, the last record."
     yield Finding(
-        "taking.not_before", text, "shown", last["newest_time"], [shown], details=[*_header(case), *_noted(case)]
-    )
+        "taking.not_before", text, "shown", last["newest_time"], [shown], "by the machine's clock",
+        [*_ahead(case, last["newest_time"]), *_header(case), *_noted(case)],
+    )  # fmt: skip
     yield from _span(case, shown)
     yield _running(case)
+
+
+def _ahead(case: Case, last: datetime) -> Iterator[Finding]:
+    """The latest time that the clock showed before it was set back, if that is later than the last record."""
+    ahead = [jump for jump in case.changes.jumps if jump.is_back and jump.before > last]
+    for jump in sorted(ahead, key=lambda jump: jump.before)[-1:]:
+        until = case.clock.full(jump.before, jump.records[0])
+        text = f"The clock had shown later times, up to {until}, and was then set back."
+        reason = "records with those times are older than the last one; which of the times were right is not recorded"
+        yield Finding("taking.ahead", text, status_of(*jump.records), None, jump.records, reason)
+
+
+def _recovered(case: Case) -> Finding:
+    """The last record that was recovered, where no log that is there has one: of a log, or of free space."""
+    found = [log for log in case.logs if log["path"] and log["origin"] != "live" and log["newest_time"]]
+    last = max(found, key=lambda log: log["newest_time"], default=None)
+    if last is None:
+        return _carved(case)
+    text = f"The copy was not made before {case.clock.full(last['newest_time'])}, the last record of a recovered log."
+    record = replace(case.record_at(last, last["last_record_id"], last["newest_time"]), origin=last["origin"])
+    return Finding(
+        "taking.not_before",
+        text,
+        "likely",
+        last["newest_time"],
+        [record],
+        "by the machine's clock; no log that is there has one",
+    )
+
+
+def _carved(case: Case) -> Finding:
+    timed = [(record.time, record) for record in case.records if record.origin == "carved" and record.time]
+    if not timed:
+        return Finding("taking.none", "No record has a time, so nothing tells when the copy was made.", "not recorded",
+                       reason="there is no record")  # fmt: skip
+    time, record = max(timed, key=lambda one: one[0])
+    text = f"The copy was not made before {case.clock.full(time)}, the latest record that was looked at."
+    return Finding(
+        "taking.not_before", text, "likely", time, [record], "by the machine's clock; no log that is there has one"
+    )
 
 
 def _noted(case: Case) -> Iterator[Finding]:
