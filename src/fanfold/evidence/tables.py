@@ -123,13 +123,12 @@ def container(database: str, image: str) -> dict[str, Any]:
 
 def facts(database: str, image: str) -> list[dict[str, Any]]:
     """What is known of an image besides its records, with `value` as an object."""
-    done = _named(table_of(database, UNITS).to_table(["key", "version"])).combine_chunks()
     try:
         table = fanfold.open_table(database, FACTS)
     except UsageError:  # no unit has any
         return []
     found = table.to_table(filter=f"image = {quoted(image)}")
-    current = found.filter(pc.is_in(_named(found), done))
+    current = found.filter(pc.is_in(_named(found), _done(database)))
     return [row | {"value": msgspec.json.decode(row["value"])} for row in current.to_pylist()]
 
 
@@ -303,7 +302,8 @@ def _copies(database: str, done: Any) -> pa.Table:
     """The records of current units that are on a disk more than once: the unit and the offset of all but one of each.
 
     Units that are read side by side do not know of each other, so two may have the same record: of free space, or of
-    two shadow copies. And shadow copies may have been read after what was deleted, in a later scan.
+    two shadow copies. And a log, or a shadow copy, may have been read after what was deleted or carved: in a later
+    scan, with other options, or because it had failed.
     """
     recovered = "origin IN ('shadow', 'deleted', 'carved')"
     if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
@@ -326,8 +326,26 @@ def _copies(database: str, done: Any) -> pa.Table:
     rows = rows.sort_by(order)
     rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
     first = rows.group_by(["image", "digest"]).aggregate([("row", "min")])["row_min"]
-    others: pa.Table = rows.filter(pc.invert(pc.is_in(rows["row"], first)))
+    is_live = pc.is_in(_of_image(rows), _of_image(_live(database, rows["digest"], done)))
+    others: pa.Table = rows.filter(pc.or_(is_live, pc.invert(pc.is_in(rows["row"], first))))
     return others.select(["key", "offset"])
+
+
+def _live(database: str, digests: Any, done: Any) -> pa.Table:
+    """The records of current logs that have one of these digests."""
+    wanted = pc.unique(digests)
+    columns = ["image", "digest", "key", "version"]
+    batches = table_of(database, EVENTS).to_batches(columns, filter="origin = 'live'")
+    found = (batch.filter(pc.is_in(batch["digest"], wanted)) for batch in batches)
+    schema = pa.schema([table_of(database, EVENTS).schema.field(name) for name in columns])
+    rows = pa.Table.from_batches((batch for batch in found if len(batch)), schema)
+    return rows.filter(pc.is_in(_named(rows), done))
+
+
+def _of_image(rows: pa.Table) -> Any:
+    """The disk and the digest of each record, as one text."""
+    join: Any = pc.binary_join_element_wise
+    return join(rows["image"], pc.cast(rows["digest"], pa.string()), "\0").combine_chunks()
 
 
 def _located(rows: "pa.Table | pa.RecordBatch") -> Any:
