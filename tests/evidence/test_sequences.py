@@ -1,18 +1,20 @@
 """Scans of one database after one another, with other options or of changed evidence: each record is shown once."""
 
+import re
+import resource
 from pathlib import Path
 
 import pytest
 from scans import records, scan
+from test_shadow_copies import with_log
 
 from commands import fanfold as command
 from disk_images import ewf, mbr, windows_volume, write_ewf
-from event_logs import COUNTS, total
+from event_logs import COUNTS, events, log_bytes, total
 from fanfold.evidence import tables
 from fanfold.evidence.work import Parts
 
 STAGES = (["live"], ["deleted"], ["carved", "verify"])
-LOGS = "Windows/System32/winevt/Logs"
 OTHERS = {"Packed": 80, "Pieces": 120}
 DELETED = {"Setup": 40, "Old": 250}
 ALL = total() + sum(OTHERS.values()) + sum(DELETED.values())
@@ -71,3 +73,34 @@ def test_facts_of_an_image_as_it_was(disk: Path, database: str) -> None:
     disk.write_bytes(data)
     scan(disk, database, ["live"])
     assert [fact["kind"] for fact in tables.facts(database, "mesa.E01")] == []
+
+
+def test_scans_of_more_and_more(disk: Path, database: str) -> None:
+    """The scan of some logs, then of all, with or without carving in between: each record once, as in one scan."""
+    for words in (["--only", "Security"], ["--no-carve", "--no-verify"], []):
+        done = command("evidence", "scan", disk, database, "--workers", "1", *words)
+        assert done.returncode == 0, done.stderr
+    found = records(database, "digest")
+    assert (found.total(), set(found.values())) == (ALL, {1})
+
+
+def test_a_log_that_another_has_the_records_of(tmp_path: Path, database: str) -> None:
+    """A deleted log that was read first, and later a log with the same records: they are shown in the log only."""
+    volume = with_log(windows_volume(), "Security", log_bytes(events(DELETED["Old"], "Old")))
+    (file,) = write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(volume)))
+    scan(file, database, ["deleted"], ["live"])
+    assert set(records(database, "digest").values()) == {1}
+    assert records(database, "origin")["deleted",] == DELETED["Setup"]
+
+
+def test_extract_to_a_disk_that_is_full(disk: Path, tmp_path: Path, database: str) -> None:
+    """Extract ends with one sentence when it cannot write."""
+    scan(disk, database, *STAGES)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        done = command("evidence", "extract", database, "--to", tmp_path / "logs")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"fanfold: Cannot write .*/logs/\S.*: File too large\. Delete .*\n", done.stderr)

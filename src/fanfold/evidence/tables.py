@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import lance
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -308,9 +309,12 @@ def _copies(database: str, done: Any) -> pa.Table:
     recovered = "origin IN ('shadow', 'deleted', 'carved')"
     if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
         return pa.table({"key": pa.array([], pa.string()), "offset": pa.array([], pa.uint64())})
-    rows = table_of(database, EVENTS).to_table(
-        ["image", "digest", "origin", "volume", "chunk_ok", "key", "version", "offset"], filter=recovered
-    )
+    table = table_of(database, EVENTS)
+    twice = _twice(table, recovered)
+    live = _with_digests(table, "origin = 'live'", twice, ["image", "digest", "key", "version"])
+    live = live.filter(pc.is_in(_named(live), done))
+    columns = ["image", "digest", "origin", "volume", "chunk_ok", "key", "version", "offset"]
+    rows = _with_digests(table, recovered, twice, columns)
     rows = rows.filter(pc.is_in(_named(rows), done))
     number: Any = pc.struct_field(pc.extract_regex(rows["volume"], r"@vss(?P<number>\d+)$"), "number")
     rows = rows.append_column("copy", pc.cast(number, pa.int64()))
@@ -326,20 +330,30 @@ def _copies(database: str, done: Any) -> pa.Table:
     rows = rows.sort_by(order)
     rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
     first = rows.group_by(["image", "digest"]).aggregate([("row", "min")])["row_min"]
-    is_live = pc.is_in(_of_image(rows), _of_image(_live(database, rows["digest"], done)))
+    is_live = pc.is_in(_of_image(rows), _of_image(live))
     others: pa.Table = rows.filter(pc.or_(is_live, pc.invert(pc.is_in(rows["row"], first))))
     return others.select(["key", "offset"])
 
 
-def _live(database: str, digests: Any, done: Any) -> pa.Table:
-    """The records of current logs that have one of these digests."""
-    wanted = pc.unique(digests)
-    columns = ["image", "digest", "key", "version"]
-    batches = table_of(database, EVENTS).to_batches(columns, filter="origin = 'live'")
-    found = (batch.filter(pc.is_in(batch["digest"], wanted)) for batch in batches)
-    schema = pa.schema([table_of(database, EVENTS).schema.field(name) for name in columns])
-    rows = pa.Table.from_batches((batch for batch in found if len(batch)), schema)
-    return rows.filter(pc.is_in(_named(rows), done))
+def _twice(table: lance.LanceDataset, recovered: str) -> Any:
+    """The digests of recovered records that other rows have, too. Digests alone take little memory."""
+    digests = np.sort(table.to_table(["digest"], filter=recovered)["digest"].to_numpy())
+    found = [digests[1:][digests[1:] == digests[:-1]]]
+    for batch in table.to_batches(["digest"], filter="origin = 'live'"):
+        of_logs = batch["digest"].to_numpy()
+        at = np.minimum(np.searchsorted(digests, of_logs), len(digests) - 1)
+        found.append(of_logs[digests[at] == of_logs] if len(digests) else digests)
+    return pa.array(np.unique(np.concatenate(found)))
+
+
+def _with_digests(table: lance.LanceDataset, where: str, digests: Any, columns: Sequence[str]) -> pa.Table:
+    """The records that meet a condition and have one of these digests."""
+    schema = pa.schema([table.schema.field(name) for name in columns])
+    if not len(digests):
+        return schema.empty_table()
+    batches = table.to_batches([*columns], filter=where)
+    found = (batch.filter(pc.is_in(batch["digest"], digests)) for batch in batches)
+    return pa.Table.from_batches((batch for batch in found if len(batch)), schema)
 
 
 def _of_image(rows: pa.Table) -> Any:
