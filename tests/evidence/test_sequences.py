@@ -10,7 +10,7 @@ from test_shadow_copies import with_log
 
 from commands import fanfold as command
 from disk_images import ewf, mbr, windows_volume, write_ewf
-from event_logs import COUNTS, events, log_bytes, total
+from event_logs import COUNTS, events, log_bytes, total, write_log
 from fanfold.evidence import tables
 from fanfold.evidence.work import Parts
 
@@ -104,3 +104,16 @@ def test_extract_to_a_disk_that_is_full(disk: Path, tmp_path: Path, database: st
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"fanfold: Cannot write .*/logs/\S.*: File too large\. Delete .*\n", done.stderr)
+
+
+def test_an_image_that_failed_is_not_told_of_others(disk: Path, database: str) -> None:
+    """A disk image that cannot be read is a failure of its own; the reports on other images do not name it."""
+    disk.with_name("other.E01").write_bytes(b"rubbish" * 1000)
+    scan(disk.parent, database, *STAGES)
+    assert [name for name, _ in tables.failures(database)] == ["other.E01"]
+    assert tables.unread(database, "mesa.E01") == ([], [])
+    write_log(disk.parent / "System.evtx", events(5, "System"))
+    (disk.parent / "Security.evtx").write_bytes(b"rubbish" * 1000)
+    scan(disk.parent, database, *STAGES)
+    assert tables.unread(database, "mesa.E01") == ([], [])
+    assert "Security.evtx" in tables.unread(database, "given")[0]

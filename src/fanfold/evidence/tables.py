@@ -147,12 +147,19 @@ def unread(database: str, image: str) -> tuple[list[str], list[tuple[str, str]]]
         if place["image"] == image and (unit in keys or not place["copy"])
     }
     reasons = [(mine[one["key"]], one["message"]) for one in failed if one["key"] in mine]
-    for one in failed:  # files of which not even the beginning could be read have no unit
+    loose = [] if _is_in_a_file(database, image) else failed
+    for one in loose:  # files of which not even the beginning could be read have no unit
         machine, path = machine_and_path(one["key"], image)
         if one["table"] == CONTAINERS and machine == image:
             mine[one["key"]] = path
             reasons.append((path, one["message"]))
     return list(dict.fromkeys(mine.values())), reasons
+
+
+def _is_in_a_file(database: str, image: str) -> bool:
+    """Whether an image is a disk image, or a machine in an archive, and not one of loose files."""
+    files = table_of(database, CONTAINERS).to_table(["key"], filter="kind NOT IN ('log', 'facts', 'other')")
+    return any(f"{image}/".startswith(f"{key}/") for key in files["key"].to_pylist())
 
 
 def _left(database: str, contents: str, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
