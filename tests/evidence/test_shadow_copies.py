@@ -144,7 +144,7 @@ def test_a_second_scan_reads_the_other_copies(tmp_path: Path) -> None:
     assert found == {("p1",): LIVE + sum(DELETED.values()), ("p1@vss2",): 40}
     assert [copy.is_searched for copy in tables.copies(str(database))] == [False, True]
     done = command("evidence", "coverage", database)
-    assert "mesa.E01: 1 shadow copy was not searched. To search it: pip install 'fanfold[evidence-vss]'" in done.stderr
+    assert "1 shadow copy was not searched. To search it: scan again with --shadow-copies all." in done.stderr
     found, said = scanned()
     assert found == {("p1",): LIVE + sum(DELETED.values()), ("p1@vss2",): 40, ("p1@vss1",): 10}
     assert "Reading the logs in older shadow copies." in said

@@ -53,8 +53,18 @@ class Writer:
         self._carved: dict[tuple[str, int], _Held] = {}  # by disk and record
 
     def add(self, log: str, chunk: Chunk, index: int | None = None) -> int:
-        """Append a chunk to a log, or replace one; returns its index. The log's header is complete after each."""
+        """Append a chunk to a log, or replace one; returns its index. The log's header is complete after each.
+
+        Raises UsageError if the folder cannot be written to, as when its disk is full.
+        """
         where = self.folder / self._place(log)
+        try:
+            return self._add(where, log, chunk, index)
+        except OSError as error:
+            again = f"Delete {self.folder}, or choose another folder, and extract again."
+            raise UsageError(f"Cannot write {where}: {error.strerror}. {again}") from error
+
+    def _add(self, where: Path, log: str, chunk: Chunk, index: int | None) -> int:
         where.parent.mkdir(parents=True, exist_ok=True)
         chunks, last_id = self.written.get(log, (0, 0))
         at = chunks if index is None else index
@@ -121,7 +131,7 @@ def _folded(path: Path) -> str:
 def extract(database: str, folder: Path, origins: Sequence[str]) -> Iterator[Extracted]:
     """Write the logs of some origins (all, if none are named) below a folder, unit by unit.
 
-    Raises UsageError if there is something in the folder, or the database has no evidence.
+    Raises UsageError if there is something in the folder, it cannot be written to, or the database has no evidence.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"There is something in {folder} already. Choose a folder that is new or empty.")

@@ -85,14 +85,14 @@ class Opened:
 
     def _extents(self, item: Item, source: Units) -> "Iterator[_Extent]":
         """Where the logs of all file systems lie on the disk."""
-        medium, seen = self.medium(item, source), set()
+        medium, read = self.medium(item, source), dict[tuple[int, int], list[Place]]()
         for place in source.logs_on(place_of(item).container, item.version):
-            log = place.volume_start, place.inode
-            if place.kind == "log" and log not in seen:
-                seen.add(log)
-                system = self._system(medium, place)
-                for extent in system.extents(place.inode):
-                    yield _Extent(extent.at, extent.length, extent.start, place.inode, system)
+            if place.kind == "log":
+                read.setdefault((place.volume_start, place.inode), []).append(place)
+        for places in read.values():
+            system, inode = self._system(medium, places[0]), places[0].inode
+            for extent in system.extents(inode):
+                yield _Extent(extent.at, extent.length, extent.start, inode, system, places)
 
     def _turned_to(self, item: Item) -> Place:
         """The place of a unit; another container than the last one is closed."""
@@ -115,14 +115,18 @@ class _Extent(NamedTuple):
     """Bytes from the start of the log."""
     inode: int
     system: FileSystem
+    places: list[Place]
+    """The units of the log that were read; others may have failed."""
 
     def has_chunk(self, chunk: Chunk) -> bool:
         """Whether the log has this chunk of the disk. What its clusters held before may lie there, too."""
         left = self.at + self.length - chunk.offset
         if left <= 0 or (chunk.ok and left < chunk.free):
             return False
+        start = self.start + chunk.offset - self.at
+        if not any(place.start <= start < place.stop for place in self.places):
+            return False
         try:
-            start = self.start + chunk.offset - self.at
             return self.system.read_at(self.inode, start, len(CHUNK_MAGIC)) == CHUNK_MAGIC
         except Unreadable:  # behind the log's end
             return False

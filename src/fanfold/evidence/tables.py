@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import lance
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -123,13 +124,12 @@ def container(database: str, image: str) -> dict[str, Any]:
 
 def facts(database: str, image: str) -> list[dict[str, Any]]:
     """What is known of an image besides its records, with `value` as an object."""
-    done = _named(table_of(database, UNITS).to_table(["key", "version"])).combine_chunks()
     try:
         table = fanfold.open_table(database, FACTS)
     except UsageError:  # no unit has any
         return []
     found = table.to_table(filter=f"image = {quoted(image)}")
-    current = found.filter(pc.is_in(_named(found), done))
+    current = found.filter(pc.is_in(_named(found), _done(database)))
     return [row | {"value": msgspec.json.decode(row["value"])} for row in current.to_pylist()]
 
 
@@ -147,12 +147,19 @@ def unread(database: str, image: str) -> tuple[list[str], list[tuple[str, str]]]
         if place["image"] == image and (unit in keys or not place["copy"])
     }
     reasons = [(mine[one["key"]], one["message"]) for one in failed if one["key"] in mine]
-    for one in failed:  # files of which not even the beginning could be read have no unit
+    loose = [] if _is_in_a_file(database, image) else failed
+    for one in loose:  # files of which not even the beginning could be read have no unit
         machine, path = machine_and_path(one["key"], image)
         if one["table"] == CONTAINERS and machine == image:
             mine[one["key"]] = path
             reasons.append((path, one["message"]))
     return list(dict.fromkeys(mine.values())), reasons
+
+
+def _is_in_a_file(database: str, image: str) -> bool:
+    """Whether an image is a disk image, or a machine in an archive, and not one of loose files."""
+    files = table_of(database, CONTAINERS).to_table(["key"], filter="kind NOT IN ('log', 'facts', 'other')")
+    return any(f"{image}/".startswith(f"{key}/") for key in files["key"].to_pylist())
 
 
 def _left(database: str, contents: str, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -303,14 +310,18 @@ def _copies(database: str, done: Any) -> pa.Table:
     """The records of current units that are on a disk more than once: the unit and the offset of all but one of each.
 
     Units that are read side by side do not know of each other, so two may have the same record: of free space, or of
-    two shadow copies. And shadow copies may have been read after what was deleted, in a later scan.
+    two shadow copies. And a log, or a shadow copy, may have been read after what was deleted or carved: in a later
+    scan, with other options, or because it had failed.
     """
     recovered = "origin IN ('shadow', 'deleted', 'carved')"
     if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
         return pa.table({"key": pa.array([], pa.string()), "offset": pa.array([], pa.uint64())})
-    rows = table_of(database, EVENTS).to_table(
-        ["image", "digest", "origin", "volume", "chunk_ok", "key", "version", "offset"], filter=recovered
-    )
+    table = table_of(database, EVENTS)
+    twice = _twice(table, recovered)
+    live = _with_digests(table, "origin = 'live'", twice, ["image", "digest", "key", "version"])
+    live = live.filter(pc.is_in(_named(live), done))
+    columns = ["image", "digest", "origin", "volume", "chunk_ok", "key", "version", "offset"]
+    rows = _with_digests(table, recovered, twice, columns)
     rows = rows.filter(pc.is_in(_named(rows), done))
     number: Any = pc.struct_field(pc.extract_regex(rows["volume"], r"@vss(?P<number>\d+)$"), "number")
     rows = rows.append_column("copy", pc.cast(number, pa.int64()))
@@ -326,8 +337,36 @@ def _copies(database: str, done: Any) -> pa.Table:
     rows = rows.sort_by(order)
     rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
     first = rows.group_by(["image", "digest"]).aggregate([("row", "min")])["row_min"]
-    others: pa.Table = rows.filter(pc.invert(pc.is_in(rows["row"], first)))
+    is_live = pc.is_in(_of_image(rows), _of_image(live))
+    others: pa.Table = rows.filter(pc.or_(is_live, pc.invert(pc.is_in(rows["row"], first))))
     return others.select(["key", "offset"])
+
+
+def _twice(table: lance.LanceDataset, recovered: str) -> Any:
+    """The digests of recovered records that other rows have, too. Digests alone take little memory."""
+    digests = np.sort(table.to_table(["digest"], filter=recovered)["digest"].to_numpy())
+    found = [digests[1:][digests[1:] == digests[:-1]]]
+    for batch in table.to_batches(["digest"], filter="origin = 'live'"):
+        of_logs = batch["digest"].to_numpy()
+        at = np.minimum(np.searchsorted(digests, of_logs), len(digests) - 1)
+        found.append(of_logs[digests[at] == of_logs] if len(digests) else digests)
+    return pa.array(np.unique(np.concatenate(found)))
+
+
+def _with_digests(table: lance.LanceDataset, where: str, digests: Any, columns: Sequence[str]) -> pa.Table:
+    """The records that meet a condition and have one of these digests."""
+    schema = pa.schema([table.schema.field(name) for name in columns])
+    if not len(digests):
+        return schema.empty_table()
+    batches = table.to_batches([*columns], filter=where)
+    found = (batch.filter(pc.is_in(batch["digest"], digests)) for batch in batches)
+    return pa.Table.from_batches((batch for batch in found if len(batch)), schema)
+
+
+def _of_image(rows: pa.Table) -> Any:
+    """The disk and the digest of each record, as one text."""
+    join: Any = pc.binary_join_element_wise
+    return join(rows["image"], pc.cast(rows["digest"], pa.string()), "\0").combine_chunks()
 
 
 def _located(rows: "pa.Table | pa.RecordBatch") -> Any:

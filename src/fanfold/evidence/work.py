@@ -4,7 +4,7 @@ unit ──Parts──▶ bytes ──▶ chunks ──▶ records ──▶ row
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 from typing import Any
 
@@ -14,8 +14,9 @@ import pyarrow as pa
 from more_itertools import peekable
 
 from fanfold.evidence.containers import DAMAGED
-from fanfold.evidence.disk.medium import Unreadable
+from fanfold.evidence.disk.medium import SegmentFile, Unreadable
 from fanfold.evidence.disk.ntfs import Extent
+from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.verify import DIGESTS, Verification, verifying
 from fanfold.evidence.eventlog.chunks import (
     CHUNK,
@@ -39,6 +40,7 @@ from fanfold.job import Detail, Failure, Item, Opener
 from fanfold.machine import cores
 
 _STRIDE = 8 << 20  # bytes of a read
+_UNREADABLE = "Parts of it are on sectors that cannot be read. Copy it again, or scan an image of its disk."
 _THREADS = 2  # that inflate chunks ahead of the digests, at most
 
 Answer = Iterator[pa.RecordBatch | Detail]
@@ -176,9 +178,9 @@ class Parts:
         return self.opened.is_in_log(self.item, self.source, chunk)
 
     def is_damaged(self, offset: int) -> bool:
-        """Whether the chunk at this offset lies, in part, where the disk image is damaged."""
+        """Whether the chunk at this offset lies, in part, where the disk image is damaged, or cannot be read."""
         if not self._is_on_disk:
-            return False
+            return self._loose.is_damaged(offset, CHUNK)
         if self.place.kind == "carve":
             return self.opened.medium(self.item, self.source).is_damaged(offset, CHUNK)
         medium = self.opened.system(self.item, self.source).medium
@@ -200,12 +202,23 @@ class Parts:
         """Where the log lies on the disk."""
         return self.opened.system(self.item, self.source).extents(self.place.inode)
 
+    @cached_property
+    def _loose(self) -> Raw:
+        """A loose log. Sectors of it that cannot be read are zeros."""
+        read = partial(self.source.read_at, self.item)
+        return Raw([SegmentFile(self.item.key, self.place.size, read)])
+
     @property
     def _is_on_disk(self) -> bool:
         return not self.place.address
 
     def _read_at(self, offset: int, length: int) -> bytes:
         """A part of the log, or of the disk that is carved."""
+        if self.place.kind == "log" and not self._is_on_disk:
+            data = self._loose.read_at(offset, length)
+            if self._loose.has_damage:
+                self.problem = _UNREADABLE
+            return data
         if not self._is_on_disk:
             return self.source.read_at(self.item, offset, length)
         if self.place.kind == "carve":

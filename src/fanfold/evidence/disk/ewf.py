@@ -1,5 +1,6 @@
 """An EnCase image as a medium: every chunk is checked as it is read, and what is damaged is known to the chunk."""
 
+import errno
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -38,12 +39,13 @@ _CACHED = 32 << 20  # bytes of blocks that are kept
 _SHORT = 512  # bytes of a deflated chunk that has many equals, since it is all zeros as a rule
 _CONSTANTS = 16  # of them whose content is kept
 _PAGE = 1 << 12  # chunks
-_WRONG, _NOT_INFLATED, _TABLES_DAMAGED, _MISSING = range(1, 5)
+_WRONG, _NOT_INFLATED, _TABLES_DAMAGED, _MISSING, _UNREADABLE = range(1, 6)
 _WHY = {
     _WRONG: "its checksum is wrong",
     _NOT_INFLATED: "it cannot be inflated",
     _TABLES_DAMAGED: "both tables of its place are damaged",
     _MISSING: "its file is missing, or damaged",
+    _UNREADABLE: "it cannot be read",
 }
 """In which way a chunk is damaged."""
 _FLAG = np.uint32(1 << 31)  # of an entry whose chunk is deflated
@@ -243,11 +245,12 @@ class Ewf:
         starts, ends, deflated = (column[some].tolist() for column in places)
         together = starts[1:] == ends[:-1]
         together = together and ends[-1] - starts[0] <= len(starts) * (self.chunk + _SLACK)
-        whole = file.read(starts[0], ends[-1] - starts[0]) if together else b""
+        whole = _read(file, starts[0], ends[-1] - starts[0]) if together else None
         for chunk, start, end, is_deflated in zip(chunks, starts, ends, deflated, strict=True):
             at = start - starts[0]
-            raw = whole[at : at + end - start] if together else file.read(start, min(end - start, self.chunk + _SLACK))
-            yield self._checked(chunk, raw, is_deflated)
+            length = min(end - start, self.chunk + _SLACK)
+            raw = _read(file, start, length) if whole is None else whole[at : at + end - start]
+            yield self._zeros(chunk, _UNREADABLE) if raw is None else self._checked(chunk, raw, is_deflated)
 
     def _checked(self, chunk: int, raw: bytes, is_deflated: bool) -> bytes:
         """The content of a chunk, as it lies in its file."""
@@ -290,6 +293,16 @@ class Ewf:
         is_backwards = ends < starts
         ends[is_backwards] = starts[is_backwards] + self.chunk + 4
         return _Places(starts, ends, deflated)
+
+
+def _read(file: SegmentFile, offset: int, length: int) -> bytes | None:
+    """A part of a file; None if the disk that it is on cannot give it."""
+    try:
+        return file.read(offset, length)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return None
 
 
 def _inflated(raw: bytes, most: int) -> bytes:

@@ -55,7 +55,8 @@ class Copy(NamedTuple):
 def not_searched(count: int) -> str:
     """A sentence on shadow copies that were not searched, and what to do."""
     what, them = (f"{count:,} shadow copies were", "them") if count != 1 else ("1 shadow copy was", "it")
-    return f"{what} not searched. To search {them}: {INSTALL}, then scan again with --shadow-copies all."
+    install = "" if is_installed() else f"{INSTALL}, then "
+    return f"{what} not searched. To search {them}: {install}scan again with --shadow-copies all."
 
 
 def is_installed() -> bool:

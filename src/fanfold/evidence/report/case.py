@@ -234,7 +234,7 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     logs = [log | {"name": references.log(log)} for log in coverage.logs(units)]
     earlier = _earlier(logs)
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
-    rows = [row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist()]
+    rows = (row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist())
     told = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
     records, others = own(sorted(told, key=_order))
     unread, failures = tables.unread(database, image)

@@ -176,7 +176,7 @@ def _unread(case: Case) -> Iterator[str]:
     failed = len(case.failures)
     if failed:
         reasons = by_reason(case.failures)
-        some = "; ".join(f"{paths}: {reason}" for _, paths, reason in reasons[:_REASONS])
+        some = "; ".join(f"{paths}: {reason.rstrip('.')}" for _, paths, reason in reasons[:_REASONS])
         more = sum(count for count, _, _ in reasons[_REASONS:])
         yield f"NOT READ: {some}{f'; and {more:,} more' if more else ''}."
     if left := len(case.unread) - failed:
