@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -58,7 +59,7 @@ def units(database: str, columns: Sequence[str] = (), where: str | None = None) 
     """
     table, current = table_of(database, UNITS), _current(database)
     names = columns or table.schema.names
-    copies = Counter(_copies(database, _done(database))["key"].to_pylist() if "records" in names else ())
+    copies = Counter(_copies(database)["key"].to_pylist() if "records" in names else ())
     read = list(dict.fromkeys([*names, "key", "container", "version"]))
     for batch in table.to_batches(read, filter=where):
         for row in batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist():
@@ -282,7 +283,7 @@ def events(
     if unknown := [name for name in wanted if name not in table.schema.names]:
         raise UsageError(f"'{unknown[0]}' is not a column. The columns are: {', '.join(table.schema.names)}.")
     done = _done(database)
-    copies = _located(_copies(database, done)).combine_chunks()
+    copies = _located(_copies(database)).combine_chunks()
     read = list(dict.fromkeys([*wanted, "key", "version", "offset"]))
     left, empty = limit, True
     try:
@@ -306,7 +307,7 @@ def events(
         yield pa.RecordBatch.from_pylist([], schema=pa.schema([table.schema.field(name) for name in wanted]))
 
 
-def _copies(database: str, done: Any) -> pa.Table:
+def _copies(database: str) -> pa.Table:
     """The records of current units that are on a disk more than once: the unit and the offset of all but one of each.
 
     Units that are read side by side do not know of each other, so two may have the same record: of free space, or of
@@ -316,7 +317,14 @@ def _copies(database: str, done: Any) -> pa.Table:
     recovered = "origin IN ('shadow', 'deleted', 'carved')"
     if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
         return pa.table({"key": pa.array([], pa.string()), "offset": pa.array([], pa.uint64())})
-    table = table_of(database, EVENTS)
+    versions = [table_of(database, name).version for name in (CONTAINERS, UNITS, EVENTS)]
+    return _copies_at(database, recovered, *versions)
+
+
+@lru_cache(1)  # a command asks several times, one that reports on many machines for each of them
+def _copies_at(database: str, recovered: str, *_versions: int) -> pa.Table:
+    """See `_copies`. The versions of the tables tell whether what was found is still so."""
+    table, done = table_of(database, EVENTS), _done(database)
     twice = _twice(table, recovered)
     live = _with_digests(table, "origin = 'live'", twice, ["image", "digest", "key", "version"])
     live = live.filter(pc.is_in(_named(live), done))
