@@ -9,22 +9,18 @@
 The job `Evidence` then reads the units.
 """
 
-import struct
 import time
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BufferedReader
 from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
-from zlib import error as ZlibError
 
 import msgspec
 import pyarrow as pa
 from more_itertools import chunked
 
 from fanfold.evidence import facts
-from fanfold.evidence.disk import is_image, open_medium
+from fanfold.evidence.disk import is_image
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.notes import noted
 from fanfold.evidence.disk.sections import FIELDS, acquired_at
@@ -32,10 +28,10 @@ from fanfold.evidence.disk.verify import DIGESTS
 from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
 from fanfold.evidence.facts.texts import text_of
-from fanfold.evidence.files import Ranges, segment_file, timed
+from fanfold.evidence.files import answered, open_archive, open_disk, timed
 from fanfold.evidence.given import Files
 from fanfold.evidence.names import machine_and_path
-from fanfold.evidence.units import CONTENTS_SCHEMA, Place, contents_row, parts_of
+from fanfold.evidence.units import CONTENTS_SCHEMA, Place, contents, parts_of
 from fanfold.job import Detail, Failure, Item, Opener, key_field
 from fanfold.storage import path_of, side_by_side
 
@@ -68,7 +64,6 @@ SCHEMA = pa.schema(
 
 _HEAD = 4096  # bytes that tell what a file is
 _STRIDE = 8 << 20  # bytes of a read
-_ROWS = 1024  # contents of a batch
 _SMALL = 1 << 20  # bytes of a member that may unpack from any number: most of a log may be zeros
 _RATIO = 200  # bytes of a larger member that one byte unpacks to, as a rule
 _INFLATED = 4 << 30  # bytes of members with a higher ratio that are read, in all
@@ -94,9 +89,6 @@ UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
 _RAW_SUFFIXES = (".dd", ".raw", ".img", ".000", ".001")
 _CALLED_IMAGES = (".e01", ".s01", ".vhd", ".vhdx", ".vmdk", ".qcow2")
 _SMALLEST_DISK = 1 << 20  # bytes
-
-DAMAGED = (zipfile.BadZipFile, ZlibError, struct.error, EOFError, KeyError, RuntimeError, ValueError)
-"""What the module `zipfile` raises for damaged archives, and for those packed in a way that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +134,7 @@ class Listing:
                 if isinstance(head, Failure):
                     yield head
                 else:
-                    yield from timed(_answer(item, head, source), "list", self.seconds)
+                    yield from timed(answered(item, _answer(item, head, source)), "list", self.seconds)
 
 
 def _head(source: Files, item: Item) -> bytes | Failure:
@@ -152,18 +144,10 @@ def _head(source: Files, item: Item) -> bytes | Failure:
         return Failure.of(item, "read", error)
 
 
-def _answer(item: Item, head: bytes, source: Files) -> Iterator[pa.RecordBatch | Failure | Detail]:
-    """The units of one file, then its row."""
-    try:
-        container = _opened(item, head, source)
-        for rows in chunked((contents_row(item, unit, place) for unit, place in container.units()), _ROWS):
-            yield Detail("contents", pa.RecordBatch.from_pylist(rows, schema=CONTENTS_SCHEMA))
-    except OSError as error:
-        yield Failure.of(item, "read", error)
-        return
-    except (Unreadable, *DAMAGED) as error:
-        yield Failure.of(item, "decode", error)
-        return
+def _answer(item: Item, head: bytes, source: Files) -> Iterator[pa.RecordBatch | Detail]:
+    """The units of one file, then its row. Raises one of `DAMAGED`, and OSError."""
+    container = _opened(item, head, source)
+    yield from contents(item, container.units())
     row = {"key": item.key, "version": item.version, "uri": source.uri(item), "bytes": item.size} | container.row()
     yield pa.RecordBatch.from_pylist([row], schema=SCHEMA)
 
@@ -172,14 +156,14 @@ class Container(Protocol):
     """Something that was given, and what is in it."""
 
     def units(self) -> Iterator[tuple[str, Place]]:
-        """Its units, with their keys. Raises Unreadable, one of `DAMAGED`, and OSError."""
+        """Its units, with their keys. Raises one of `DAMAGED`, and OSError."""
 
     def row(self) -> dict[str, Any]:
         """Its values of `SCHEMA`, once the units were taken."""
 
 
 def _opened(item: Item, head: bytes, source: Files) -> Container:
-    """What a file is. Raises Unreadable, one of `DAMAGED`, and OSError."""
+    """What a file is. Raises one of `DAMAGED`, and OSError."""
     if header_of(head) or (item.path.lower().endswith(".evtx") and _holds_chunks(item, head, source)):
         return Log(item, source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -293,7 +277,7 @@ class Archive:
     def units(self) -> Iterator[tuple[str, Place]]:
         """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
         item, address = self.item, _address(self.source, self.item)
-        with zipfile.ZipFile(BufferedReader(Ranges(self.source, item, item.size), _STRIDE // 8)) as archive:
+        with open_archive(item, self.source) as archive:
             every = archive.infolist()
         if sum(one.compress_size for one in every) > item.size:
             raise Unreadable("The files in this archive share their bytes, as only those of an archive bomb do.")
@@ -377,7 +361,7 @@ class DiskImage:
     def __init__(self, item: Item, source: Files) -> None:
         """Raises Unreadable, and OSError."""
         self.source, self.segments = source, source.segments(item)
-        self.medium = open_medium([segment_file(segment, source.inner) for segment in self.segments])
+        self.medium = open_disk(self.segments, source.inner)
         self.disk = Disk(item.key, self.medium)
         self.notes = self._notes(source.beside(item))
 

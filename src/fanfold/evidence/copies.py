@@ -10,24 +10,22 @@ the two newest copies, all are.
 """
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
-from more_itertools import chunked
 
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
 from fanfold.evidence.disk.shadow import Changes, Copies, Copy, catalog
 from fanfold.evidence.disk.volumes import SHADOW_COPY, Volume, volumes
 from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER, SECTOR
+from fanfold.evidence.files import answered, timed
 from fanfold.evidence.opened import Opened
-from fanfold.evidence.units import CONTAINERS, CONTENTS_SCHEMA, COPIES, Place, Units, contents_row, parts_of
+from fanfold.evidence.units import CONTAINERS, CONTENTS_SCHEMA, COPIES, Place, Units, contents, parts_of
 from fanfold.job import Detail, Failure, Item, Opener, key_field
 
-_ROWS = 1024  # contents of a batch
 _SCHEMA = pa.schema(
     [
         key_field(),
@@ -85,14 +83,7 @@ class Listing:
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Failure | Detail]:
         assert isinstance(source, Disks), source  # see `ShadowCopies.source`
         for item in items:
-            started = time.perf_counter()
-            try:
-                yield from _answer(item, source)
-            except OSError as error:
-                yield Failure.of(item, "read", error)
-            except Unreadable as error:
-                yield Failure.of(item, "decode", error)
-            self.seconds["list"] += time.perf_counter() - started
+            yield from timed(answered(item, _answer(item, source)), "list", self.seconds)
 
 
 def _answer(item: Item, source: Disks) -> Iterator[pa.RecordBatch | Detail]:
@@ -100,9 +91,7 @@ def _answer(item: Item, source: Disks) -> Iterator[pa.RecordBatch | Detail]:
     medium, problems = Opened().medium(item, source), list[str]()
     for volume in volumes(medium):
         if volume.system == "NTFS":
-            units = VolumeCopies(item.key, medium, volume, problems).units()
-            for rows in chunked((contents_row(item, unit, place) for unit, place in units), _ROWS):
-                yield Detail("contents", pa.RecordBatch.from_pylist(rows, schema=CONTENTS_SCHEMA))
+            yield from contents(item, VolumeCopies(item.key, medium, volume, problems).units())
     row = {"key": item.key, "version": item.version, "problems": list(dict.fromkeys(problems))}
     yield pa.RecordBatch.from_pylist([row], schema=_SCHEMA)
 

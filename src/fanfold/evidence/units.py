@@ -32,7 +32,7 @@ from more_itertools import chunked, consecutive_groups
 from fanfold.damage import reading
 from fanfold.errors import UsageError
 from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER
-from fanfold.job import Item, detail_key_field
+from fanfold.job import Detail, Item, detail_key_field
 from fanfold.source.listed import Listed
 from fanfold.source.protocol import Changed
 from fanfold.storage import absolute, exists, join
@@ -44,7 +44,8 @@ UNITS, EVENTS = "evidence", "evidence_events"
 """The tables of units that were read, and of their records."""
 GROUP = 128
 """Chunks of a unit at most: 8 MiB."""
-_ROWS = 4096  # of a batch
+_ROWS = 4096  # of a batch that is read
+_LISTED = 1024  # units of a batch that is written
 
 CONTENTS_SCHEMA = pa.schema(
     [
@@ -293,13 +294,12 @@ def _as_text(place: Place) -> str:
     return json.dumps(asdict(place), separators=(",", ":"))
 
 
-def contents_row(container: Item, unit: str, place: Place) -> dict[str, object]:
-    """A row of the contents of a container."""
-    return {
-        "key": container.key,
-        "version": container.version,
-        "unit": unit,
-        "bytes": place.stop - place.start,
-        "stage": place.stage,
-        "place": _as_text(place),
-    }
+def contents(container: Item, units: Iterable[tuple[str, Place]]) -> Iterator[Detail]:
+    """The rows of a container's contents: its units, given with their keys."""
+    common = {"key": container.key, "version": container.version}
+    for some in chunked(units, _LISTED):
+        rows = [
+            common | {"unit": unit, "bytes": place.stop - place.start, "stage": place.stage, "place": _as_text(place)}
+            for unit, place in some
+        ]
+        yield Detail("contents", pa.RecordBatch.from_pylist(rows, schema=CONTENTS_SCHEMA))

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from more_itertools import peekable
 
-from fanfold.evidence.containers import DAMAGED
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.ntfs import Extent
 from fanfold.evidence.disk.verify import DIGESTS, Verification, verifying
@@ -32,7 +31,7 @@ from fanfold.evidence.eventlog.records import decoded
 from fanfold.evidence.eventlog.rows import Found, batches
 from fanfold.evidence.facts import LARGEST, LARGEST_LOG, facts_of, is_source
 from fanfold.evidence.facts.fact import Fact
-from fanfold.evidence.files import timed
+from fanfold.evidence.files import DAMAGED, answered, timed
 from fanfold.evidence.opened import Opened
 from fanfold.evidence.units import STAGES, Units, elsewhere, place_of
 from fanfold.job import Detail, Failure, Item, Opener
@@ -55,12 +54,7 @@ class Reading:
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Failure | Detail]:
         assert isinstance(source, Units), source  # see `Evidence.source`
         for item in items:
-            try:
-                yield from self._unit(item, source)
-            except OSError as error:
-                yield Failure.of(item, "read", error)
-            except (Unreadable, *DAMAGED) as error:
-                yield Failure.of(item, "decode", error)
+            yield from answered(item, self._unit(item, source))
 
     def _unit(self, item: Item, source: Units) -> Answer:
         """What is read of a unit, then its row."""

@@ -9,13 +9,14 @@ Format: libyal's "New Technologies File System (NTFS)", sections 5 and 6.
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import pytsk3
 
+from fanfold.evidence.disk.library import asked
 from fanfold.evidence.disk.medium import Medium, Unreadable
 
 _ROOT = 5  # the record of the volume's root
@@ -239,15 +240,8 @@ class FileSystem:
                     found.append(Extent(run.offset * block, self.start + run.addr * block, length, is_packed))
         return found
 
-    def _asked(self, ask: Any) -> Any:
-        """What The Sleuth Kit answers. It raises OSError for everything."""
-        self.image.failed = None
-        try:
-            return ask()
-        except OSError as error:
-            if self.image.failed:
-                raise self.image.failed from error
-            raise Unreadable(" ".join(str(error).split())) from error
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        return asked(ask, self.image)
 
     def _named_so(self, like: "FileSystem | None", differing: Sequence[tuple[int, int]]) -> dict[int, list[_Name]]:
         """The numbers of the records that may be event logs, with the names of each."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 from zlib import adler32, decompressobj
+from zlib import error as ZlibError
 
-from fanfold.evidence.disk.medium import DAMAGED, SegmentFile, Unreadable
+from fanfold.evidence.disk.medium import SegmentFile, Unreadable
 
 SIGNATURE = b"EVF\x09\x0d\x0a\xff\x00"
 """The first bytes of every file of an image."""
@@ -252,7 +253,7 @@ def about(segment: Segment) -> Mapping[str, str]:
     for section in segment.named("header2", "header"):
         try:
             found = _fields(decompressobj().decompress(segment.content(section), _TEXT)) | found
-        except DAMAGED:
+        except ZlibError:
             segment.problems.append(f"{segment.file.name}: the section '{section.name}' cannot be unpacked.")
     return found
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
+from fanfold.evidence.disk.library import one_line
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.facts.fact import Fact, iso
 from fanfold.evidence.facts.registry import filetime
@@ -39,7 +40,7 @@ def runs(data: bytes) -> Iterator[Fact]:
             "windows_volume": _serial(volumes, _windows(loaded)),
         }
     except OSError as error:
-        raise Unreadable(f"This is not a whole file of Prefetch: {' '.join(str(error).split())[:200]}") from error
+        raise Unreadable(f"This is not a whole file of Prefetch: {one_line(error)}") from error
     yield Fact("prefetch", name, value, "")
 
 
