@@ -20,7 +20,7 @@ Keys tell where a unit lies:
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import lance
@@ -31,6 +31,7 @@ from more_itertools import chunked, consecutive_groups
 
 from fanfold.damage import reading
 from fanfold.errors import UsageError
+from fanfold.evidence.disk.volumes import name_of_copy
 from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER
 from fanfold.job import Detail, Item, detail_key_field
 from fanfold.source.listed import Listed
@@ -97,6 +98,11 @@ class Place:
     """Of the file at `address`, if it has one besides that of its container."""
     beside: "tuple[Place, ...]" = ()
     """Where the transaction logs of a registry hive lie."""
+
+    @classmethod
+    def of_disk(cls, image: str, size: int) -> "Place":
+        """A whole disk image, by its key; `size`: bytes of the disk."""
+        return cls(container=image, size=size, image=image, start=0, stop=size)
 
     @property
     def stage(self) -> str:
@@ -235,7 +241,7 @@ class Units:
             return np.empty(0, np.uint64)
         origins = f"origin IN ({', '.join(map(quoted, STAGES[: STAGES.index(place.stage)]))})"
         if place.stage == OLDER:  # copies of that stage do not know of each other, as they are read side by side
-            newest = f"{(place.volume or '').rpartition('@')[0]}@vss{place.newest}"
+            newest = name_of_copy((place.volume or "").rpartition("@")[0], place.newest)
             origins = f"(origin = 'live' OR (origin = 'shadow' AND volume = {quoted(newest)}))"
         wanted = f"image = {quoted(place.image)} AND version = {quoted(version)} AND {origins}"
         column = self._table(EVENTS).to_table(["digest"], filter=wanted)["digest"]
@@ -285,9 +291,9 @@ def _place(values: dict[str, Any]) -> Place:
     return Place(**values | {"beside": tuple(_place(one) for one in values["beside"])})
 
 
-def elsewhere(item: Item, place: Place) -> Item:
-    """What lies at another place of a unit's container, to be read as the unit is."""
-    return Item(item.key, item.size, item.version, _as_text(place))
+def item_at(item: Item, place: Place) -> Item:
+    """What lies at another place of a unit's container, to be read as a unit is."""
+    return replace(item, path=_as_text(place))
 
 
 def _as_text(place: Place) -> str:

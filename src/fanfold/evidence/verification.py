@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fanfold.evidence.containers import is_disk_image
 from fanfold.evidence.disk.medium import Damage, Medium
 from fanfold.evidence.disk.verify import DIGESTS, Verification, verifying
 from fanfold.evidence.files import DAMAGED, open_disk
+from fanfold.evidence.formats import is_disk_image
 from fanfold.evidence.given import Files
 from fanfold.job import Item
 from fanfold.machine import cores

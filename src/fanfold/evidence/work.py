@@ -33,7 +33,7 @@ from fanfold.evidence.facts import LARGEST, LARGEST_LOG, facts_of, is_source
 from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.files import DAMAGED, answered, timed
 from fanfold.evidence.opened import Opened
-from fanfold.evidence.units import STAGES, Units, elsewhere, place_of
+from fanfold.evidence.units import STAGES, Units, item_at, place_of
 from fanfold.job import Detail, Failure, Item, Opener
 from fanfold.machine import cores
 
@@ -118,7 +118,7 @@ class Reading:
         data = self._content(item, source)
         if not is_source(place.path or "", data):
             raise Unreadable(f"This is not what its name says: it begins with {data[:8].hex(' ')}.")
-        logs = [self._content(elsewhere(item, log), source) for log in place.beside if log.stop <= LARGEST_LOG]
+        logs = [self._content(item_at(item, log), source) for log in place.beside if log.stop <= LARGEST_LOG]
         if found := list(facts_of(place.path or "", data, logs)):
             yield self._facts(found, about)
         yield self._row(about)

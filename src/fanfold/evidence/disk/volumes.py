@@ -73,6 +73,11 @@ class Volume(NamedTuple):
     """When a shadow copy was made."""
 
 
+def name_of_copy(volume: str, number: int) -> str:
+    """The name of a shadow copy of a volume: p1@vss1."""
+    return f"{volume}@vss{number}"
+
+
 def volumes(medium: Medium) -> list[Volume]:
     """The volumes of a disk, in the order of their names."""
     system = system_of(medium, 0)
