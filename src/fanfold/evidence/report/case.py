@@ -80,8 +80,12 @@ class Record:
                 return text
         return ""
 
+    def account(self, domain: str, name: str) -> str:
+        """An account as DOMAIN\\NAME, of the values that have its domain and its name; empty if there are none."""
+        return "\\".join(filter(None, (self.text(domain), self.text(name))))
+
     def number(self, name: str) -> int | None:
-        """A value as a number; None if it is none."""
+        """A value as a number; None if it is not one."""
         try:
             return int(str(self.data.get(name)), 0)
         except ValueError:

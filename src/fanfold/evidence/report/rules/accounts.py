@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from fanfold.evidence.report.case import Case, Record, file_of, moment
 from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.rules.logons import PEOPLE
 
 _VERBS = {
     4720: "was made",
@@ -76,7 +77,7 @@ _STATES = (("disabled", "disabled"), ("needs_no_password", "it needs no password
 def _text(record: Record, people: Mapping[str, str]) -> str:
     """What happened to an account; empty for what the set-up of Windows does itself."""
     who = record.text("SubjectUserName")
-    by = "\\".join(filter(None, [record.text("SubjectDomainName"), who]))
+    by = record.account("SubjectDomainName", "SubjectUserName")
     name = record.text("TargetUserName", "OldTargetUserName")
     if record.event_id in _VERBS:
         is_set_up = who.endswith("$") and record.event_id in _QUIET
@@ -85,9 +86,7 @@ def _text(record: Record, people: Mapping[str, str]) -> str:
         new = f" to {record.text('NewTargetUserName')}" if record.text("NewTargetUserName") else ""
         return f"the account {name} {_VERBS[record.event_id]}{new} by {by}."
     group, sid = record.text("TargetSid"), record.text("MemberSid")
-    if not (group in _POWERFUL or group.endswith(_POWERFUL_IN_DOMAIN)) or not sid.startswith(
-        ("S-1-5-21-", "S-1-12-1-")
-    ):
+    if not (group in _POWERFUL or group.endswith(_POWERFUL_IN_DOMAIN)) or not sid.startswith(PEOPLE):
         return ""
     member = record.text("MemberName") or people.get(sid) or _BUILT_IN.get(sid.rpartition("-")[2]) or sid
     if member.lower() in _SET_UP:

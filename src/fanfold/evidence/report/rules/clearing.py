@@ -20,7 +20,7 @@ def _answer(case: Case) -> Iterator[Finding]:
     cleared = [*case.of("Eventlog", 1102, 104)]
     for record in cleared:
         channel = record.text("Channel") or ("Security" if record.event_id == 1102 else "a log")
-        who = "\\".join(filter(None, [record.text("SubjectDomainName"), record.text("SubjectUserName")]))
+        who = record.account("SubjectDomainName", "SubjectUserName")
         by = f" by {who}" if who else ""
         text = f"{case.when(record)}{channel} was cleared{by}."
         yield Finding("cleared.log", text, status_of(record), record.time, [record])
