@@ -108,7 +108,7 @@ class VolumeCopies:
 
     def __init__(self, key: str, medium: Medium, volume: Volume, problems: list[str]) -> None:
         self.key, self.medium, self.volume, self.problems = key, medium, volume, problems
-        self.found, _ = catalog(medium, volume.start, volume.size)  # what is wrong is told with the volume
+        self.found, _ = catalog(medium, volume.start, volume.size)  # what is wrong is a problem of the volume
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """The units, with their keys. What cannot be read becomes a problem. Raises OSError."""

@@ -20,14 +20,11 @@ import pyarrow.compute as pc
 
 import fanfold
 from fanfold.errors import UsageError
-from fanfold.evidence import Evidence
 from fanfold.evidence.disk.shadow import not_searched
 from fanfold.evidence.disk.volumes import SHADOW_COPY
 from fanfold.evidence.names import machine_and_path
-from fanfold.evidence.units import CONTAINERS, CONTENTS, COPIES, COPIES_CONTENTS, EVENTS, OLDER, quoted
+from fanfold.evidence.units import CONTAINERS, CONTENTS, COPIES, COPIES_CONTENTS, EVENTS, FACTS, OLDER, UNITS, quoted
 from fanfold.storage import first_line, is_url
-
-UNITS, FACTS = Evidence.name, f"{Evidence.name}_facts"
 
 
 def table_of(database: str, name: str) -> lance.LanceDataset:

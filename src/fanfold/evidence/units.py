@@ -41,8 +41,8 @@ from fanfold.storage import absolute, exists, join
 CONTAINERS, CONTENTS = "containers", "containers_contents"
 COPIES, COPIES_CONTENTS = "shadow_copies", "shadow_copies_contents"
 """The tables that units are listed from, the second two those of shadow copies."""
-UNITS, EVENTS = "evidence", "evidence_events"
-"""The tables of units that were read, and of their records."""
+UNITS, EVENTS, FACTS = "evidence", "evidence_events", "evidence_facts"
+"""The tables of units that were read, of their records, and of facts from other files."""
 GROUP = 128
 """Chunks of a unit at most: 8 MiB."""
 _ROWS = 4096  # of a batch that is read

@@ -131,7 +131,7 @@ class Unchecked:
 
 
 MOST_DAMAGE = 10_000
-"""Ranges of damage that are told one by one."""
+"""Ranges of damage that are listed one by one."""
 
 
 def shortened(damage: Iterable[Damage]) -> list[Damage]:

@@ -26,7 +26,8 @@ import numpy.typing as npt
 from fanfold.evidence.disk.library import Reader, asked, blocks
 from fanfold.evidence.disk.medium import Medium, SegmentFile, Unchecked, Unreadable
 from fanfold.evidence.disk.ntfs import Extent
-from fanfold.evidence.eventlog.coverage import merged, moment
+from fanfold.evidence.eventlog.coverage import merged
+from fanfold.evidence.times import moment
 
 INSTALL = "pip install 'fanfold[evidence-vss]'"
 BLOCK = 16384

@@ -10,8 +10,9 @@ from typing import Any
 
 from fanfold.evidence.disk.library import one_line
 from fanfold.evidence.disk.medium import Unreadable
-from fanfold.evidence.facts.fact import Fact, iso
+from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import filetime
+from fanfold.evidence.times import iso
 
 _TIMES = 8  # last runs that a file has at most
 _LONGEST = 29  # characters of a program's name at most: the rest is cut off

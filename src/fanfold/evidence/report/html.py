@@ -1,6 +1,6 @@
 """A report as one HTML file: no script, nothing from the network, to be read on a screen or on paper.
 
-Every text is escaped: the name of a device is chosen by whoever made it.
+Every text is escaped: an attacker may have chosen the name of a device.
 """
 
 from collections.abc import Iterator

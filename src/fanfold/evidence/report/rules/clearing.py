@@ -72,7 +72,7 @@ def _gap(case: Case, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
 
 
 def _born(case: Case) -> Iterator[Finding]:
-    """Logs that begin with record 1, though the machine was in use before: they were made anew."""
+    """Logs that begin with record 1, though the machine was in use before: new logs in the place of others."""
     logs = {name: log for name in _ALWAYS if (log := case.log(name)) and log.get("first_time")}
     if len(logs) < 2 or any(jump.is_back and jump.before - jump.after >= _LATER for jump in case.changes.jumps):
         return  # the clock went back by days, so the times of the logs' beginnings tell nothing

@@ -66,7 +66,7 @@ def serials(record: Record) -> str:
 def connections(case: Case) -> list[Connection]:
     """The USB disks that were connected, in the order of the records.
 
-    A disk that is there when the machine starts is recorded anew, so a connection ends with the machine's run.
+    A disk that is there when the machine starts is recorded again, so a connection ends with the machine's run.
     """
     found: list[Connection] = []
     for record in case.of("Partition", 1006):
