@@ -306,7 +306,7 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         row["event_id"],
         row["provider"] or "",
         row["computer"] or "",
-        flattened(msgspec.json.decode(row["data"])) if row["data"] else {},
+        data_of(row),
         row["origin"],
         bool(row["chunk_ok"]) and not row["damaged"],
         row["channel"] or "",
@@ -314,6 +314,16 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         name,
         installation,
     )
+
+
+def data_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a record, of a row of the table of events; none if it could not be decoded."""
+    return flattened(msgspec.json.decode(row["data"])) if row["data"] else {}
+
+
+def values_in_line(data: Mapping[str, Any]) -> str:
+    """The values of a record in one line, without empty ones: TargetUserName=emsadmin LogonType=2."""
+    return " ".join(f"{name}={value}" for name, value in data.items() if value not in (None, "", "-"))
 
 
 def flattened(data: Any) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from fanfold.evidence.report.case import Record, flattened, short_provider
+from fanfold.evidence.report.case import Record, data_of, short_provider, values_in_line
 from fanfold.evidence.report.clock import Clock
 
 FIELDS = (
@@ -22,8 +20,7 @@ _LONGEST = 2000  # characters of a message
 
 def message(row: Mapping[str, Any]) -> str:
     """A record in one line: Security-Auditing/4624 TargetUserName=emsadmin LogonType=2 ..."""
-    values = flattened(msgspec.json.decode(row["data"])) if row["data"] else {}
-    named = " ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "", "-"))
+    named = values_in_line(data_of(row))
     what = f"{short_provider(row['provider'] or '?')}/{row['event_id'] if row['event_id'] is not None else '?'}"
     return f"{what} {named or row['error'] or ''}".strip()[:_LONGEST]
 

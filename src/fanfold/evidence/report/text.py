@@ -76,9 +76,14 @@ def markdown(report: Report) -> Iterator[str]:
             yield _escaped(in_words(section.sources))
 
 
+def printable(text: str) -> str:
+    """A text in which control characters, and those that turn the direction of writing, are escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def _escaped(text: str) -> str:
     """A text without what Markdown, or HTML in it, would take for its own."""
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(text)
     for mark in "\\`*_[]<>#|&~":
         text = text.replace(mark, f"\\{mark}")
     return text.replace("://", ":\\//")
