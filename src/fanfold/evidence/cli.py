@@ -27,7 +27,7 @@ from fanfold.evidence.references import named
 from fanfold.evidence.report.case import CLOCK, load, machines
 from fanfold.evidence.report.exports import timesketch
 from fanfold.evidence.report.report import QUESTIONS, made
-from fanfold.evidence.units import OLDER, ONLY, quoted
+from fanfold.evidence.units import OLDER, ONLY, nothing_in, quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
 from fanfold.storage import absolute, is_url
@@ -332,7 +332,7 @@ def report(
     """
     names = [image] if image else machines(database)
     if not names:
-        raise UsageError(f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}")
+        raise UsageError(nothing_in(database))
     if len(names) > 1 and (html or md):
         raise UsageError(f"A page is on one machine. Name one of: {', '.join(names)}.")
     for number, name in enumerate(names):

@@ -170,7 +170,7 @@ class Units:
             )
         root = absolute(addresses[0])
         if not exists(join(root, f"{CONTAINERS}.lance")):
-            raise UsageError(f"{root} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {root}")
+            raise UsageError(nothing_in(root))
         return cls(root, stages or STAGES[:1], only)
 
     @property
@@ -275,6 +275,11 @@ class Units:
 def _called(name: str) -> str:
     """The name of a log's file, or of its channel, in the same form: security, or windows powershell."""
     return name.lower().removesuffix(".evtx").replace("%4", "/")
+
+
+def nothing_in(database: str) -> str:
+    """A sentence on a database without evidence, and what to do."""
+    return f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}"
 
 
 def quoted(text: str) -> str:

@@ -65,7 +65,7 @@ class Reading:
         if place.kind == "verify":
             yield from self._verified(item, source, about)
         elif place.kind == "facts":
-            yield from self._noted(item, source, about)
+            yield from self._facts_file(item, source, about)
         else:
             yield from self._log(item, source, row, about)
 
@@ -110,7 +110,7 @@ class Reading:
             problem = f"{len(result.damage):,} ranges of its sectors are damaged"
         yield self._row(about | {"problem": problem})
 
-    def _noted(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
+    def _facts_file(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
         """What a file says. Raises Unreadable."""
         place = place_of(item)
         if place.stop > LARGEST:

@@ -68,7 +68,7 @@ def best_name(names: list[Name]) -> Name | None:
 
 
 def record_of(number: int, raw: bytes) -> Record | None:
-    """A record of the MFT, without its fixups. None if these bytes are none."""
+    """A record of the MFT, without its fixups. None if these bytes are not one."""
     if not raw.startswith(_FILE) or len(raw) < 48:
         return None
     use, _, first, flags, used = struct.unpack_from("<HHHHL", raw, 16)

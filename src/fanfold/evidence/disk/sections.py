@@ -82,7 +82,7 @@ class Segment:
 
 
 def segment_of(file: SegmentFile) -> Segment:
-    """A file of an image, with its sections. Raises Unreadable if it is none."""
+    """A file of an image, with its sections. Raises Unreadable for any other file."""
     head = file.read(0, _HEAD.size)
     if len(head) < _HEAD.size or not head.startswith(SIGNATURE):
         raise Unreadable(f"{file.name} is not a part of an EnCase image: it begins with {head[:8].hex(' ')}.")

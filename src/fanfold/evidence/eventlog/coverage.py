@@ -80,8 +80,8 @@ class Coverage:
         self.newest = max([self.newest, *((one.record.record_id, one.record.filetime) for one in records)])
 
     def _add_ids(self, ids: list[int]) -> None:
-        if ids == list(range(ids[0], ids[0] + len(ids))) if ids else True:  # as a rule
-            self.ids += [(ids[0], ids[-1])] if ids else []
+        if ids and ids == list(range(ids[0], ids[0] + len(ids))):  # as a rule
+            self.ids.append((ids[0], ids[-1]))
         else:
             self.ids += merged((record_id, record_id) for record_id in ids)
 
