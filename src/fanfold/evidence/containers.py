@@ -110,7 +110,7 @@ def _head(source: Files, item: Item) -> bytes | Failure:
 
 
 def _answer(item: Item, head: bytes, source: Files) -> Iterator[pa.RecordBatch | Detail]:
-    """The units of one file, then its row. Raises one of `DAMAGED`, and OSError."""
+    """The units of one file, then its row. Raises one of `files.DAMAGED`, and OSError."""
     container = container_of(item, head, source)
     yield from contents(item, container.units())
     row = {"key": item.key, "version": item.version, "uri": source.uri(item), "bytes": item.size} | container.row()

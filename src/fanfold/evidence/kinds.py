@@ -33,14 +33,14 @@ class Container(Protocol):
     """Something that was given, and what is in it."""
 
     def units(self) -> Iterator[tuple[str, Place]]:
-        """Its units, with their keys. Raises one of `DAMAGED`, and OSError."""
+        """Its units, with their keys. Raises one of `files.DAMAGED`, and OSError."""
 
     def row(self) -> dict[str, Any]:
-        """Its values of `SCHEMA`, once the units were taken."""
+        """Its values of `containers.SCHEMA`, once the units were taken."""
 
 
 def container_of(item: Item, head: bytes, source: Files) -> Container:
-    """What a file is. Raises one of `DAMAGED`, and OSError."""
+    """What a file is. Raises one of `files.DAMAGED`, and OSError."""
     if header_of(head) or (item.path.lower().endswith(".evtx") and _holds_chunks(item, head, source)):
         return Log(item, source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -126,7 +126,7 @@ class Archive:
     """A zip archive."""
 
     def __init__(self, item: Item, source: Files) -> None:
-        """Raises one of `DAMAGED`, and OSError."""
+        """Raises one of `files.DAMAGED`, and OSError."""
         self.item, self.address = item, _address(source, item)
         self.problems: list[str] = []
         """What of it is not read, in sentences."""

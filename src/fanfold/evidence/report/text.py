@@ -7,8 +7,6 @@ from fanfold.evidence.report.findings import Finding
 from fanfold.evidence.report.report import Report
 from fanfold.evidence.report.rules.sources import in_words
 
-_WIDTH = 78  # of a sentence
-_STATUS = 17  # characters of the longest status, and two
 _REFS = 4  # records that a sentence names
 
 
