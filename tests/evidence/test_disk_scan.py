@@ -17,7 +17,8 @@ from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
 from event_logs import COUNTS, events, log_bytes, total, whole_chunks
 from fanfold.evidence.cli import units_of_a_task
-from fanfold.evidence.disk.ntfs import _LOG, FileSystem, _without_fixups
+from fanfold.evidence.disk.mft import without_fixups
+from fanfold.evidence.disk.ntfs import _LOG, FileSystem
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.volumes import volumes
 from fanfold.evidence.work import Parts
@@ -303,7 +304,7 @@ def test_a_name_over_the_end_of_a_sector() -> None:
     raw[510 - name.index(b"v\0") : 510 - name.index(b"v\0") + len(name)] = name
     raw[510:512] = b"\x07\0"
     assert not _LOG.search(raw)
-    assert _LOG.search(_without_fixups(bytes(raw), 1024))
+    assert _LOG.search(without_fixups(bytes(raw), 1024))
 
 
 def test_a_log_that_failed_is_carved(disk: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from event_logs import CHUNK, START, Event, by_libevtx, events, log_bytes, sealed, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.eventlog.chunks import Chunk, chunks_of, header_of, log_of, records_of
-from fanfold.evidence.eventlog.coverage import Coverage, moment
+from fanfold.evidence.eventlog.coverage import Coverage
 from fanfold.evidence.eventlog.records import NAMES, Decoded, decoded, number, payload, values_of
 from fanfold.evidence.eventlog.rows import EVENT_FIELDS, Found, batches, times
+from fanfold.evidence.times import moment
 
 LOG = log_bytes(events(300))
 FIRST = 4096

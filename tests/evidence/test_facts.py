@@ -166,7 +166,7 @@ SENTENCES = (
     "G: was last a volume of this disk.",
     "No record tells when a USB disk was connected.",
     "Sun 23 May 2021, 16:10:00 MDT (22:10:00 UTC): G:\\tools\\dumpit.exe, a program that copies memory, "
-    "last launched then.",
+    "last launched then. Which disk G: was then is not recorded.",
 )
 
 

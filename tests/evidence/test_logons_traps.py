@@ -7,7 +7,7 @@ import pytest
 from made_up import case, log, logon, record, texts
 
 from fanfold.evidence.report.case import Record
-from fanfold.evidence.report.rules import accounts, logons, noteworthy
+from fanfold.evidence.report.rules import accounts, logons, noteworthy, remote
 
 START = "Sun 23 May 2021, 12:00:00 UTC: "
 
@@ -143,7 +143,7 @@ def test_a_session_that_is_open_at_the_end() -> None:
 )  # fmt: skip
 def test_sessions_by_remote_desktop(given: Record, sentence: str, status: str) -> None:
     """Reconnections are told; a connection before the password was checked is no logon."""
-    assert (f"{START}{sentence}", status) in texts(logons.REMOTE, case(given))
+    assert (f"{START}{sentence}", status) in texts(remote.RULE, case(given))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_sessions_by_remote_desktop(given: Record, sentence: str, status: str) -
 )
 def test_a_switch_at_the_console_is_not_remote(given: Record) -> None:
     """Sessions whose address is LOCAL are at the console."""
-    ((text, _),) = texts(logons.REMOTE, case(given, logs=[log("Security")]))
+    ((text, _),) = texts(remote.RULE, case(given, logs=[log("Security")]))
     assert text == "No logon by Remote Desktop is recorded."
 
 
@@ -163,7 +163,7 @@ def test_a_connection_that_a_logon_followed() -> None:
     """A connection is not told beside its logon."""
     connection = of("TerminalServices-RemoteConnectionManager", 1149, "11:59:50", Param1="eve", Param3="10.0.0.7")
     came = record(4624, **{**mesa.LOGON, "LogonType": "10", "IpAddress": "10.0.0.7"})
-    found = [text for text, _ in texts(logons.REMOTE, case(connection, came))]
+    found = [text for text, _ in texts(remote.RULE, case(connection, came))]
     assert found == [f"{START}EMSSERVER\\emsadmin logged on by Remote Desktop from 10.0.0.7."]
 
 
@@ -171,7 +171,7 @@ def test_guessing_without_an_address() -> None:
     """Attempts by NTLM have a workstation and no address, which is normal; its name is shown as it is."""
     where = {"LogonType": "3", "IpAddress": "-", "WorkstationName": "<b>\x1b[2J", "TargetUserName": "admin"}
     attempts = [record(4625, f"12:00:{n:02}", number=n, **where) for n in range(1, 7)]
-    text = texts(logons.REMOTE, case(*attempts))[0][0]
+    text = texts(remote.RULE, case(*attempts))[0][0]
     assert text.startswith("6 failed attempts over the network from (<b>\x1b[2J), Sun 23 May 2021")
 
 

@@ -178,7 +178,7 @@ def test_names_that_lead_out_of_an_archive(tmp_path: Path, database: str) -> Non
 
 def test_an_archive_bomb(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that unpack to far more than logs do are told and left; logs beside them, also empty ones, are read."""
-    monkeypatch.setattr("fanfold.evidence.containers._INFLATED", 8 << 20)
+    monkeypatch.setattr("fanfold.evidence.kinds._INFLATED", 8 << 20)
     (tmp_path / "given").mkdir()
     with zipfile.ZipFile(tmp_path / "given" / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("C/Windows/Security.evtx", log_bytes(events(30)))

@@ -37,6 +37,7 @@ from fanfold.evidence.report.rules import (
     noteworthy,
     power,
     programs,
+    remote,
     sources,
     taking,
 )
@@ -282,7 +283,7 @@ def test_a_timeline_as_timesketch_takes_it(server: str) -> None:
     assert '"2021-05-23T22:24:16.000000+00:00"' in done.stdout
     assert len(done.stdout.splitlines()) == 81
     done = command("evidence", "timeline", server, "--where", "record_id = 7777777", "--format", "csv")
-    assert done.stdout.startswith("message,datetime,timestamp,timestamp_desc,data_type")
+    assert done.stdout.startswith('"message","datetime","timestamp","timestamp_desc","data_type"')
 
 
 def test_a_log_that_nobody_may_read_is_told(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,7 +404,7 @@ def test_guessing_from_the_network() -> None:
     where = {"LogonType": "3", "IpAddress": "10.0.0.9", "WorkstationName": "KALI", "TargetUserName": "admin"}
     attempts = [record(4625, f"12:00:{n:02}", number=n, **where) for n in range(1, 21)]
     after = record(4624, "12:03:00", number=30, **where, TargetDomainName="CORP", TargetUserSid="S-1-5-21-1")
-    found = texts(logons.REMOTE, case(*attempts, after))
+    found = texts(remote.RULE, case(*attempts, after))
     assert "20 failed attempts over the network from 10.0.0.9 (KALI)" in found[0][0]
     assert "Then CORP\\admin logged on from there" in found[1][0]
 
@@ -411,7 +412,7 @@ def test_guessing_from_the_network() -> None:
 def test_remote_desktop_without_an_address() -> None:
     """An address of zeros, as in an enhanced session of Hyper-V, is no address."""
     given = case(record(4624, **{**mesa.LOGON, "LogonType": "10", "IpAddress": "0.0.0.0"}))
-    assert texts(logons.REMOTE, given)[0][0].endswith("by Remote Desktop from an address that is not recorded.")
+    assert texts(remote.RULE, given)[0][0].endswith("by Remote Desktop from an address that is not recorded.")
 
 
 def disk(time: str, number: int, **data: Any) -> Record:
@@ -458,7 +459,7 @@ def test_a_letter_that_another_disk_has_later() -> None:
     start = record(1, "13:00:00", "Sysmon/Operational", 9, Image="F:\\x\\tool.exe", FileVersion="1.0")
     given = case(disk("12:00:00", 1), disk("12:30:00", 2, Capacity="0"), volume, start)
     (found,) = [text for text, _ in texts(programs.RULE, given)]
-    assert found.endswith("F:\\x\\tool.exe 1.0. Which disk F: was is not recorded.")
+    assert found.endswith("F:\\x\\tool.exe 1.0. Which disk F: was then is not recorded.")
 
 
 def test_a_program_that_was_renamed() -> None:

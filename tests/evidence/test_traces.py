@@ -353,8 +353,8 @@ def test_a_program_on_a_drive_of_which_nothing_is_known() -> None:
     ]
     assert [text.partition("UTC: ")[2] for text, _ in texts(programs.RULE, case(*known))] == [
         "C:\\Tools\\gkape.exe, a collection program, last launched then.",
-        "M:\\Setup.exe, last launched then. Which disk M: was is not recorded.",
-        "V:\\KAPE\\gkape.exe, a collection program, last launched then. Which disk V: was is not recorded.",
+        "M:\\Setup.exe, last launched then. Which disk M: was then is not recorded.",
+        "V:\\KAPE\\gkape.exe, a collection program, last launched then. Which disk V: was then is not recorded.",
     ]
 
 

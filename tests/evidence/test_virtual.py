@@ -71,19 +71,16 @@ def test_a_scan_of_a_virtual_disk(name: str, tmp_path: Path, database: str) -> N
     assert container["kind"] in ("VMDK", "VHDX", "qcow2")
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "says"),
-    [
-        ("a.qcow2", ("-c",), "a.qcow2 has compressed clusters, which cannot be read. Make a copy without them"),
-        ("a.qcow2", ("--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s"),
-         "a.qcow2 is encrypted."),
-    ],
-)  # fmt: skip
-def test_images_that_cannot_be_read(name: str, options: tuple[str, ...], says: str, tmp_path: Path) -> None:
-    """What the library reads wrong is refused, with what to do."""
-    with pytest.raises(Unreadable) as caught:
-        opened(image(tmp_path, name, *options))
-    assert says in str(caught.value)
+def test_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    """What the library reads wrong is refused, with what to do: compressed clusters, and encryption."""
+    with pytest.raises(Unreadable, match=r"a.qcow2 has compressed clusters, which cannot be read. Make a copy without"):
+        opened(image(tmp_path, "a.qcow2", "-c"))
+    file = image(tmp_path, "b.qcow2")
+    data = bytearray(file.read_bytes())
+    data[32:36] = (2).to_bytes(4, "big")  # LUKS; qemu-img measures its processor for it, and fails on a busy one
+    file.write_bytes(data)
+    with pytest.raises(Unreadable, match=r"b.qcow2 is encrypted\."):
+        opened(file)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("child.qcow2", "qcow2"), ("child.vmdk", "vmdk")])

@@ -2,8 +2,9 @@
 
     files, disk images ──Containers──▶ units ──Evidence──▶ rows of logs, and of every record in them
 
-`containers.py` looks into what was given, `work.py` reads the units that are there, `disk/` reads disk images,
-`eventlog/` decodes event logs.
+`containers.py` looks into what was given, and `kinds.py` knows the kinds of it; `work.py` reads the units that are
+there; `disk/` reads disk images, `eventlog/` decodes event logs, `facts/` reads other files; `report/` says what all of
+it shows.
 """
 
 from collections.abc import Mapping, Sequence

@@ -27,7 +27,7 @@ from fanfold.evidence.references import named
 from fanfold.evidence.report.case import CLOCK, load, machines
 from fanfold.evidence.report.exports import timesketch
 from fanfold.evidence.report.report import QUESTIONS, made
-from fanfold.evidence.units import OLDER, ONLY, quoted
+from fanfold.evidence.units import OLDER, ONLY, nothing_in, quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
 from fanfold.storage import absolute, is_url
@@ -114,13 +114,9 @@ def run(
             f"{database} holds the evidence of {error.args[1]}, and {error.args[2]} is not inside it. "
             f"Scan all in one command (fanfold evidence scan SOURCE SOURCE {database}), or into another database."
         ) from error
-    unsearched: list[tuple[str, str]] = []
-    if options.shadow_copies != "none" and tables.stages(database) and tables.copies(database):
-        if shadow.is_installed():
-            shown.note("Listing what is in shadow copies.")
-            codes.append(done(ShadowCopies(), [database], options.task_size))
-        else:
-            unsearched = tables.unsearched(database)
+    if _wants_copies(database, options):
+        shown.note("Listing what is in shadow copies.")
+        codes.append(done(ShadowCopies(), [database], options.task_size))
     there = tables.stages(database)
     for stages in options.stages():
         if found := [stage for stage in stages if stage in there]:
@@ -128,15 +124,28 @@ def run(
             chosen = [ONLY + name for name in options.only or ()]
             task_size = units_of_a_task(there, found, options.task_size)
             codes.append(done(Evidence(), [database, *found, *chosen], task_size))
+    show.failures(tables.failures(database), database)
     if there:
-        show.failures(tables.failures(database), database)
-        codes.append(show.problems([*unsearched, *tables.problems(database)]))
-        show.machines(tables.totals(database))
-        shown.note(f"To read what the records show: fanfold evidence report {database}")
+        codes.append(_scanned(database, options))
     else:
-        show.failures(tables.failures(database), database)
         shown.note("No event log is in any of these files, and none of them is a disk image that can be read.")
     return min(filter(None, codes), default=0)  # 1, the run failed, says more than 3, some items failed
+
+
+def _wants_copies(database: str, options: ScanOptions) -> bool:
+    """Whether shadow copies are to be listed: there are some, and a library that reads them."""
+    wanted = options.shadow_copies != "none" and shadow.is_installed()
+    return bool(wanted and tables.stages(database) and tables.copies(database))
+
+
+def _scanned(database: str, options: ScanOptions) -> int:
+    """Show what a scan has read, and what it could not. Returns the exit code."""
+    is_lacking = options.shadow_copies != "none" and not shadow.is_installed()
+    unsearched = tables.unsearched(database) if is_lacking else []
+    code = show.problems([*unsearched, *tables.problems(database)])
+    show.machines(tables.totals(database))
+    shown.note(f"To read what the records show: fanfold evidence report {database}")
+    return code
 
 
 app.command(
@@ -326,7 +335,7 @@ def report(
     """
     names = [image] if image else machines(database)
     if not names:
-        raise UsageError(f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}")
+        raise UsageError(nothing_in(database))
     if len(names) > 1 and (html or md):
         raise UsageError(f"A page is on one machine. Name one of: {', '.join(names)}.")
     for number, name in enumerate(names):

@@ -9,25 +9,22 @@ Many copies of a volume hold the same logs. So only the chunks are listed that m
 the two newest copies, all are.
 """
 
-import json
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
-from more_itertools import chunked
 
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
 from fanfold.evidence.disk.shadow import Changes, Copies, Copy, catalog
-from fanfold.evidence.disk.volumes import SHADOW_COPY, Volume, volumes
+from fanfold.evidence.disk.volumes import SHADOW_COPY, Volume, name_of_copy, volumes
 from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER, SECTOR
+from fanfold.evidence.files import answered, timed
 from fanfold.evidence.opened import Opened
-from fanfold.evidence.units import CONTAINERS, CONTENTS_SCHEMA, COPIES, Place, Units, contents_row, parts_of
+from fanfold.evidence.units import CONTAINERS, CONTENTS_SCHEMA, COPIES, Place, Units, contents, item_at, parts_of
 from fanfold.job import Detail, Failure, Item, Opener, key_field
 
-_ROWS = 1024  # contents of a batch
 _SCHEMA = pa.schema(
     [
         key_field(),
@@ -71,9 +68,8 @@ class Disks(Units):
         """One item for each."""
         for row in self._table(CONTAINERS).to_table(["key", "version", "media_bytes", "volumes"]).to_pylist():
             if any(volume["kind"] == SHADOW_COPY for volume in row["volumes"] or ()):
-                size = row["media_bytes"]
-                place = Place(container=row["key"], size=size, image=row["key"], start=0, stop=size)
-                yield Item(row["key"], size, row["version"], json.dumps(asdict(place)))
+                disk = Item(row["key"], row["media_bytes"], row["version"], "")
+                yield item_at(disk, Place.of_disk(disk.key, disk.size))
 
 
 class Listing:
@@ -85,14 +81,7 @@ class Listing:
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Failure | Detail]:
         assert isinstance(source, Disks), source  # see `ShadowCopies.source`
         for item in items:
-            started = time.perf_counter()
-            try:
-                yield from _answer(item, source)
-            except OSError as error:
-                yield Failure.of(item, "read", error)
-            except Unreadable as error:
-                yield Failure.of(item, "decode", error)
-            self.seconds["list"] += time.perf_counter() - started
+            yield from timed(answered(item, _answer(item, source)), "list", self.seconds)
 
 
 def _answer(item: Item, source: Disks) -> Iterator[pa.RecordBatch | Detail]:
@@ -100,9 +89,7 @@ def _answer(item: Item, source: Disks) -> Iterator[pa.RecordBatch | Detail]:
     medium, problems = Opened().medium(item, source), list[str]()
     for volume in volumes(medium):
         if volume.system == "NTFS":
-            units = VolumeCopies(item.key, medium, volume, problems).units()
-            for rows in chunked((contents_row(item, unit, place) for unit, place in units), _ROWS):
-                yield Detail("contents", pa.RecordBatch.from_pylist(rows, schema=CONTENTS_SCHEMA))
+            yield from contents(item, VolumeCopies(item.key, medium, volume, problems).units())
     row = {"key": item.key, "version": item.version, "problems": list(dict.fromkeys(problems))}
     yield pa.RecordBatch.from_pylist([row], schema=_SCHEMA)
 
@@ -121,7 +108,7 @@ class VolumeCopies:
 
     def __init__(self, key: str, medium: Medium, volume: Volume, problems: list[str]) -> None:
         self.key, self.medium, self.volume, self.problems = key, medium, volume, problems
-        self.found, _ = catalog(medium, volume.start, volume.size)  # what is wrong is told with the volume
+        self.found, _ = catalog(medium, volume.start, volume.size)  # what is wrong is a problem of the volume
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """The units, with their keys. What cannot be read becomes a problem. Raises OSError."""
@@ -146,7 +133,7 @@ class VolumeCopies:
                 newer = None
 
     def _name(self, copy: Copy) -> str:
-        return f"{self.volume.name}@vss{copy.number}"
+        return name_of_copy(self.volume.name, copy.number)
 
     def _logs(self, state: _State, newer: _State | None) -> Iterator[tuple[str, Place]]:
         """The units of a copy. Those that were deleted before it was made are left out."""
@@ -180,30 +167,23 @@ class VolumeCopies:
         chosen = None
         if newer and changes and content and newer.logs.get(log.inode) == content:
             chosen = _chunks(changes.of(state.system.extents(log.inode)), size)
-        name = f"{self.key}/{self._name(state.copy)}/{log.path}"
-        if log.path.startswith("?/"):  # several may have lost their folder
-            name = f"{self.key}/{self._name(state.copy)}/mft-{log.inode}/{log.path.rpartition('/')[2]}"
+        name = f"{self.key}/{log.key(self._name(state.copy))}"
+        place = replace(self._in(state.copy), path=log.path, inode=log.inode)
         for unit, start, stop in parts_of(name, size, chosen):
             if chosen and start:  # a damaged log may have a chunk that begins elsewhere, and ends in this one
                 start -= CHUNK - SECTOR
-            yield (
-                unit,
-                Place(
-                    container=self.key,
-                    size=self.medium.size,
-                    image=self.key,
-                    path=log.path,
-                    start=start,
-                    stop=stop,
-                    volume=self._name(state.copy),
-                    origin="shadow",
-                    volume_start=self.volume.start,
-                    volume_size=self.volume.size,
-                    copy=state.copy.number,
-                    newest=len(self.found),
-                    inode=log.inode,
-                ),
-            )
+            yield unit, replace(place, start=start, stop=stop)
+
+    def _in(self, copy: Copy) -> Place:
+        return replace(
+            Place.of_disk(self.key, self.medium.size),
+            volume=self._name(copy),
+            origin="shadow",
+            volume_start=self.volume.start,
+            volume_size=self.volume.size,
+            copy=copy.number,
+            newest=len(self.found),
+        )
 
 
 def _logs(system: FileSystem, newer: _State | None, changes: Changes | None) -> "Iterator[FoundLog | str]":

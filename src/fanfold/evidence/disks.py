@@ -3,7 +3,8 @@
 Those of its shadow copies are listed by a job of its own: see copies.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
 from fanfold.evidence import facts
 from fanfold.evidence.disk.folders import logs_in_folders
@@ -11,7 +12,7 @@ from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
 from fanfold.evidence.disk.raw import strides
 from fanfold.evidence.disk.shadow import catalog
-from fanfold.evidence.disk.volumes import SHADOW_COPY, SPANNED, WITHOUT_LOGS, Volume, volumes
+from fanfold.evidence.disk.volumes import SHADOW_COPY, SPANNED, WITHOUT_LOGS, Volume, name_of_copy, volumes
 from fanfold.evidence.eventlog.chunks import CHUNK
 from fanfold.evidence.units import GROUP, Place, parts_of
 
@@ -28,6 +29,7 @@ class Disk:
 
     def __init__(self, key: str, medium: Medium) -> None:
         self.key, self.medium = key, medium
+        self.whole = Place.of_disk(key, medium.size)
         self.problems = list(medium.problems)
         """What of the disk cannot be read, in sentences."""
         self.volumes: list[Volume] = []
@@ -43,9 +45,7 @@ class Disk:
             self.volumes += [volume, *self._copies(volume)]
             yield from self._logs(volume)
         yield from self._parts()
-        whole = Place(container=self.key, kind="verify", size=self.medium.size, image=self.key,
-                      start=0, stop=self.medium.end, origin=None)  # fmt: skip
-        yield f"{self.key}/verify", whole
+        yield f"{self.key}/verify", replace(self.whole, kind="verify", origin=None, stop=self.medium.end)
 
     def _copies(self, volume: Volume) -> Iterator[Volume]:
         """The shadow copies of a volume."""
@@ -55,7 +55,7 @@ class Disk:
         if wrong:
             self.problems.append(f"{volume.name} has a damaged catalog of shadow copies: {wrong}.")
         for copy in found:
-            name = f"{volume.name}@vss{copy.number}"
+            name = name_of_copy(volume.name, copy.number)
             yield volume._replace(name=name, kind=SHADOW_COPY, label="", created=copy.created)
 
     def _logs(self, volume: Volume) -> Iterator[tuple[str, Place]]:
@@ -72,10 +72,7 @@ class Disk:
                     self.problems.append(f"{volume.name}/{log}")
                 else:
                     yield from self._log(volume, system, log)
-            for kind in facts.SOURCES:
-                for path, inode in system.matching(kind.path):
-                    logs = [found for name in facts.log_names(path) if (found := system.find(name))]
-                    yield self._facts(volume, system, path, inode, logs)
+            yield from self._facts(volume, system)
         except Unreadable as error:
             if volume.kind not in WITHOUT_LOGS:
                 self.problems.append(
@@ -90,30 +87,17 @@ class Disk:
         size = min(log.size, self.medium.size)  # a damaged record may claim anything
         if not size:
             return
-        name = f"{self.key}/{volume.name}/{log.path}"
-        if log.path.startswith("?/"):  # several may have lost their folder
-            name = f"{self.key}/{volume.name}/mft-{log.inode}/{log.path.rpartition('/')[2]}"
-        if log.is_deleted:  # several that were deleted may have had the same path
-            name = f"{self.key}/{volume.name}!deleted/mft-{log.inode}/{log.path.rpartition('/')[2]}"
+        name = f"{self.key}/{log.key(volume.name)}"
         if name in self._names:  # a damaged table may have two files of one path
             name = f"{name} ({log.inode})"
         self._names.add(name)
+        origin = "deleted" if log.is_deleted else "live"
+        place = replace(self._on(volume), path=log.path, origin=origin, inode=log.inode)
         for unit, start, stop in self._held(name, size, system, log):
-            yield (
-                unit,
-                Place(
-                    container=self.key,
-                    size=self.medium.size,
-                    image=self.key,
-                    path=log.path,
-                    start=start,
-                    stop=stop,
-                    volume=volume.name,
-                    origin="deleted" if log.is_deleted else "live",
-                    volume_start=volume.start,
-                    inode=log.inode,
-                ),
-            )
+            yield unit, replace(place, start=start, stop=stop)
+
+    def _on(self, volume: Volume) -> Place:
+        return replace(self.whole, volume=volume.name, volume_start=volume.start)
 
     def _held(self, name: str, size: int, system: FileSystem, log: FoundLog) -> Iterator[tuple[str, int, int]]:
         """The units of a log, without those that lie in no cluster, as most of a log that claims 2^60 bytes would."""
@@ -134,44 +118,25 @@ class Disk:
         # The first part begins with the log's header, and each of the others a header's length later.
         yield from (part for number, part in enumerate(parts) if held & {number, number + 1})
 
-    def _facts(
-        self, volume: Volume, system: FileSystem, path: str, inode: int, logs: Sequence[int]
-    ) -> tuple[str, Place]:
-        """A file that gives facts, with its transaction logs."""
+    def _facts(self, volume: Volume, system: FileSystem) -> Iterator[tuple[str, Place]]:
+        """The files of a volume that give facts, each with its transaction logs."""
 
-        def at(number: int, beside: tuple[Place, ...] = ()) -> Place:
-            return Place(
-                container=self.key,
-                kind="facts",
-                size=self.medium.size,
-                image=self.key,
-                path=path,
-                start=0,
-                stop=system.size_of(number),
-                volume=volume.name,
-                volume_start=volume.start,
-                inode=number,
-                beside=beside,
-            )
+        def at(path: str, inode: int) -> Place:
+            place = replace(self._on(volume), kind="facts", path=path, inode=inode)
+            return replace(place, stop=system.size_of(inode))
 
-        return f"{self.key}/{volume.name}/{path}#facts", at(inode, tuple(map(at, logs)))
+        for kind in facts.SOURCES:
+            for path, inode in system.matching(kind.path):
+                logs = [found for name in facts.log_names(path) if (found := system.find(name))]
+                place = replace(at(path, inode), beside=tuple(at(path, log) for log in logs))
+                yield f"{self.key}/{volume.name}/{path}#facts", place
 
     def _parts(self) -> Iterator[tuple[str, Place]]:
         """The whole disk, in parts to carve, without those that are holes of a sparse file."""
         for start in strides(self.medium, CARVED):
             stop = min(start + CARVED, self.medium.end)
-            yield (
-                f"{self.key}/carve/{start >> 20:05}-{-(-stop >> 20):05}MiB",
-                Place(
-                    container=self.key,
-                    kind="carve",
-                    size=self.medium.size,
-                    image=self.key,
-                    start=start,
-                    stop=stop,
-                    origin="carved",
-                ),
-            )
+            key = f"{self.key}/carve/{start >> 20:05}-{-(-stop >> 20):05}MiB"
+            yield key, replace(self.whole, kind="carve", origin="carved", start=start, stop=stop)
 
 
 def _why_none(volume: Volume) -> str:

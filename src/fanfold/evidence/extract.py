@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fanfold.errors import UsageError
-from fanfold.evidence.containers import DAMAGED
-from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.eventlog.chunks import FILE_HEADER, Chunk, header_for, records_of, without
 from fanfold.evidence.eventlog.records import NAMES, decoded
+from fanfold.evidence.files import DAMAGED
 from fanfold.evidence.opened import Opened
 from fanfold.evidence.units import STAGES, Units, place_of
 from fanfold.evidence.work import Parts, chunks_in
@@ -147,7 +146,7 @@ def extract(database: str, folder: Path, origins: Sequence[str]) -> Iterator[Ext
                 else:
                     writer.add(item.key.rpartition("#")[0], chunk)
                     chunks += 1
-        except (OSError, Unreadable, *DAMAGED) as error:
+        except (OSError, *DAMAGED) as error:
             why = str(error)
         yield Extracted(item.key, chunks, why)
 

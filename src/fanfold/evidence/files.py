@@ -1,15 +1,58 @@
-"""Items as files that are read in ranges (an image is never read as a whole), and the time that reading takes."""
+"""Files that were given, opened: as a disk, or as an archive; and the failures and the times of those who read them."""
 
+import struct
 import time
-from collections.abc import Iterable, Iterator
-from io import RawIOBase
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader
 from typing import TypeVar
 
-from fanfold.evidence.disk.medium import SegmentFile
-from fanfold.job import Item, Opener
+from fanfold.evidence.disk import open_medium
+from fanfold.evidence.disk.library import Reader
+from fanfold.evidence.disk.medium import Medium, SegmentFile
+from fanfold.job import Failure, Item, Opener
 from fanfold.storage import path_of
 
+_BUFFER = 1 << 20  # bytes of an archive that are read at once, at least
+
+DAMAGED = (ValueError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, RuntimeError)
+"""What reading raises for what is damaged: `Unreadable`, which is a ValueError, and what the module `zipfile` raises.
+
+The latter also for archives that are packed in a way that it does not know.
+"""
+
 Thing = TypeVar("Thing")
+
+
+def segment_file(item: Item, source: Opener) -> SegmentFile:
+    """A file, to be read in ranges: an image is never read as a whole."""
+    return SegmentFile(
+        item.path.rpartition("/")[2],
+        item.size,
+        lambda offset, length: source.read_at(item, offset, length),
+        path_of(source.uri(item)) or "",
+    )
+
+
+def open_disk(files: Sequence[Item], source: Opener) -> Medium:
+    """The disk in an image's files. Raises Unreadable, and OSError."""
+    return open_medium([segment_file(file, source) for file in files])
+
+
+def open_archive(file: Item, source: Opener) -> zipfile.ZipFile:
+    """A zip archive. Raises one of `DAMAGED`, and OSError."""
+    return zipfile.ZipFile(BufferedReader(Reader(segment_file(file, source)), _BUFFER))
+
+
+def answered(item: Item, answer: Iterable[Thing]) -> Iterator[Thing | Failure]:
+    """The answer to an item; what goes wrong ends it with a failure."""
+    try:
+        yield from answer
+    except OSError as error:
+        yield Failure.of(item, "read", error)
+    except DAMAGED as error:
+        yield Failure.of(item, "decode", error)
 
 
 def timed(things: Iterable[Thing], stage: str, seconds: dict[str, float]) -> Iterator[Thing]:
@@ -24,51 +67,3 @@ def timed(things: Iterable[Thing], stage: str, seconds: dict[str, float]) -> Ite
         finally:
             seconds[stage] += time.perf_counter() - started
         yield thing
-
-
-def segment_file(item: Item, source: Opener) -> SegmentFile:
-    """A file of a disk image."""
-    return SegmentFile(
-        item.path.rpartition("/")[2],
-        item.size,
-        lambda offset, length: source.read_at(item, offset, length),
-        path_of(source.uri(item)) or "",
-    )
-
-
-class Ranges(RawIOBase):
-    """An item as a file. Every read checks the item's version, and raises OSError if it has changed."""
-
-    def __init__(self, source: Opener, item: Item, size: int) -> None:
-        super().__init__()
-        self.source, self.item, self.size, self.at = source, item, size, 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """Bytes from the start."""
-        return self.at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place: from the start (0), from here (1) or from the end (2)."""
-        self.at = max(0, offset + (0, self.at, self.size)[whence])
-        return self.at
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes; fewer at the end only."""
-        left = max(0, self.size - self.at)
-        data = self.source.read_at(self.item, self.at, left if size < 0 else min(size, left))
-        self.at += len(data)
-        return data
-
-    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        """The next bytes, into a buffer."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

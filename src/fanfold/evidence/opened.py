@@ -3,18 +3,16 @@
 import zipfile
 from bisect import bisect_right
 from collections.abc import Iterator
-from io import BufferedReader
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fanfold.evidence.disk import open_medium
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem
 from fanfold.evidence.disk.shadow import Copies
 from fanfold.evidence.eventlog.chunks import CHUNK_MAGIC, Chunk
-from fanfold.evidence.files import Ranges, segment_file
+from fanfold.evidence.files import open_archive, open_disk
 from fanfold.evidence.units import Place, Units, place_of
 from fanfold.job import Item
 
@@ -35,15 +33,14 @@ class Opened:
         """The archive that a unit lies in. Raises OSError, and BadZipFile."""
         place = self._turned_to(item)
         if self._archive is None:
-            self._archive = zipfile.ZipFile(BufferedReader(Ranges(source, item, place.size), 1 << 20))
+            self._archive = open_archive(place.to_read(item.version), source.opener)
         return self._archive
 
     def medium(self, item: Item, source: Units) -> Medium:
         """The disk that a unit lies on. Raises OSError, and Unreadable."""
         place = self._turned_to(item)
         if self._medium is None:
-            files = [segment_file(one, source.opener) for one in source.segments(place.container, item.version)]
-            self._medium = open_medium(files)
+            self._medium = open_disk(source.segments(place.container, item.version), source.opener)
         return self._medium
 
     def system(self, item: Item, source: Units) -> FileSystem:

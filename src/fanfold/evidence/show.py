@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +20,7 @@ from rich.text import Text
 from fanfold.cli import show
 from fanfold.errors import UsageError
 from fanfold.evidence.extract import Extracted
-from fanfold.evidence.report.exports import FIELDS
+from fanfold.evidence.report.exports import TIMELINE
 from fanfold.evidence.report.html import page
 from fanfold.evidence.report.report import Report
 from fanfold.evidence.report.text import lines, markdown
@@ -271,17 +272,6 @@ def reported(report: Report, as_json: bool, html: Path | None, md: Path | None) 
 
 def timeline(rows: Iterable[Mapping[str, Any]], kind: str, out: Path | None) -> None:
     """Records as Timesketch imports them, to a file or to stdout."""
-    with _opened(out) as file:
-        if kind == "jsonl":
-            file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
-            return
-        writer: Any = None
-        for some in chunked(rows, 4096):
-            batch = _safe(pa.RecordBatch.from_pylist([dict(row) for row in some]))
-            if writer is None:
-                writer = csv.CSVWriter(file, batch.schema)
-            writer.write(batch)
-        if writer is None:
-            file.write((",".join(FIELDS) + "\n").encode())
-        else:
-            writer.close()
+    batches = (pa.RecordBatch.from_pylist([dict(row) for row in some], schema=TIMELINE) for some in chunked(rows, 4096))
+    heads = pa.RecordBatch.from_pylist([], schema=TIMELINE)  # for a file without records
+    export(chain([heads], batches), kind, out)

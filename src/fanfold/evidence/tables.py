@@ -22,14 +22,22 @@ import pyarrow.compute as pc
 
 import fanfold
 from fanfold.errors import UsageError
-from fanfold.evidence import Evidence
 from fanfold.evidence.disk.shadow import not_searched
 from fanfold.evidence.disk.volumes import SHADOW_COPY
 from fanfold.evidence.names import machine_and_path
-from fanfold.evidence.units import CONTAINERS, CONTENTS, COPIES, COPIES_CONTENTS, EVENTS, OLDER, quoted
+from fanfold.evidence.units import (
+    CONTAINERS,
+    CONTENTS,
+    COPIES,
+    COPIES_CONTENTS,
+    EVENTS,
+    FACTS,
+    OLDER,
+    UNITS,
+    nothing_in,
+    quoted,
+)
 from fanfold.storage import first_line, is_url
-
-UNITS, FACTS = Evidence.name, f"{Evidence.name}_facts"
 
 
 def table_of(database: str, name: str) -> lance.LanceDataset:
@@ -49,7 +57,7 @@ def _why_none(database: str) -> str:
                 f"To see all that failed: fanfold failures {database}")  # fmt: skip
     if not is_url(database) and not Path(database).exists():
         return f"There is no database {database}. To make one: fanfold evidence scan SOURCE... {database}"
-    return f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}"
+    return nothing_in(database)
 
 
 def units(database: str, columns: Sequence[str] = (), where: str | None = None) -> Iterator[dict[str, Any]]:

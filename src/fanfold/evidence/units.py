@@ -20,7 +20,7 @@ Keys tell where a unit lies:
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import lance
@@ -31,8 +31,9 @@ from more_itertools import chunked, consecutive_groups
 
 from fanfold.damage import reading
 from fanfold.errors import UsageError
+from fanfold.evidence.disk.volumes import name_of_copy
 from fanfold.evidence.eventlog.chunks import CHUNK, FILE_HEADER
-from fanfold.job import Item, detail_key_field
+from fanfold.job import Detail, Item, detail_key_field
 from fanfold.source.listed import Listed
 from fanfold.source.protocol import Changed
 from fanfold.storage import absolute, exists, join
@@ -40,11 +41,12 @@ from fanfold.storage import absolute, exists, join
 CONTAINERS, CONTENTS = "containers", "containers_contents"
 COPIES, COPIES_CONTENTS = "shadow_copies", "shadow_copies_contents"
 """The tables that units are listed from, the second two those of shadow copies."""
-UNITS, EVENTS = "evidence", "evidence_events"
-"""The tables of units that were read, and of their records."""
+UNITS, EVENTS, FACTS = "evidence", "evidence_events", "evidence_facts"
+"""The tables of units that were read, of their records, and of facts from other files."""
 GROUP = 128
 """Chunks of a unit at most: 8 MiB."""
-_ROWS = 4096  # of a batch
+_ROWS = 4096  # of a batch that is read
+_LISTED = 1024  # units of a batch that is written
 
 CONTENTS_SCHEMA = pa.schema(
     [
@@ -96,6 +98,11 @@ class Place:
     """Of the file at `address`, if it has one besides that of its container."""
     beside: "tuple[Place, ...]" = ()
     """Where the transaction logs of a registry hive lie."""
+
+    @classmethod
+    def of_disk(cls, image: str, size: int) -> "Place":
+        """A whole disk image, by its key; `size`: bytes of the disk."""
+        return cls(container=image, size=size, image=image, start=0, stop=size)
 
     @property
     def stage(self) -> str:
@@ -163,7 +170,7 @@ class Units:
             )
         root = absolute(addresses[0])
         if not exists(join(root, f"{CONTAINERS}.lance")):
-            raise UsageError(f"{root} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {root}")
+            raise UsageError(nothing_in(root))
         return cls(root, stages or STAGES[:1], only)
 
     @property
@@ -234,7 +241,7 @@ class Units:
             return np.empty(0, np.uint64)
         origins = f"origin IN ({', '.join(map(quoted, STAGES[: STAGES.index(place.stage)]))})"
         if place.stage == OLDER:  # copies of that stage do not know of each other, as they are read side by side
-            newest = f"{(place.volume or '').rpartition('@')[0]}@vss{place.newest}"
+            newest = name_of_copy((place.volume or "").rpartition("@")[0], place.newest)
             origins = f"(origin = 'live' OR (origin = 'shadow' AND volume = {quoted(newest)}))"
         wanted = f"image = {quoted(place.image)} AND version = {quoted(version)} AND {origins}"
         column = self._table(EVENTS).to_table(["digest"], filter=wanted)["digest"]
@@ -270,6 +277,11 @@ def _called(name: str) -> str:
     return name.lower().removesuffix(".evtx").replace("%4", "/")
 
 
+def nothing_in(database: str) -> str:
+    """A sentence on a database without evidence, and what to do."""
+    return f"{database} holds no evidence yet. To add some: fanfold evidence scan SOURCE... {database}"
+
+
 def quoted(text: str) -> str:
     """A text in an SQL condition."""
     return "'" + text.replace("'", "''") + "'"
@@ -284,22 +296,21 @@ def _place(values: dict[str, Any]) -> Place:
     return Place(**values | {"beside": tuple(_place(one) for one in values["beside"])})
 
 
-def elsewhere(item: Item, place: Place) -> Item:
-    """What lies at another place of a unit's container, to be read as the unit is."""
-    return Item(item.key, item.size, item.version, _as_text(place))
+def item_at(item: Item, place: Place) -> Item:
+    """What lies at another place of a unit's container, to be read as a unit is."""
+    return replace(item, path=_as_text(place))
 
 
 def _as_text(place: Place) -> str:
     return json.dumps(asdict(place), separators=(",", ":"))
 
 
-def contents_row(container: Item, unit: str, place: Place) -> dict[str, object]:
-    """A row of the contents of a container."""
-    return {
-        "key": container.key,
-        "version": container.version,
-        "unit": unit,
-        "bytes": place.stop - place.start,
-        "stage": place.stage,
-        "place": _as_text(place),
-    }
+def contents(container: Item, units: Iterable[tuple[str, Place]]) -> Iterator[Detail]:
+    """The rows of a container's contents: its units, given with their keys."""
+    common = {"key": container.key, "version": container.version}
+    for some in chunked(units, _LISTED):
+        rows = [
+            common | {"unit": unit, "bytes": place.stop - place.start, "stage": place.stage, "place": _as_text(place)}
+            for unit, place in some
+        ]
+        yield Detail("contents", pa.RecordBatch.from_pylist(rows, schema=CONTENTS_SCHEMA))

@@ -5,11 +5,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fanfold.evidence.containers import DAMAGED, is_disk_image
-from fanfold.evidence.disk import open_medium
-from fanfold.evidence.disk.medium import Damage, Medium, Unreadable
+from fanfold.evidence.disk.medium import Damage, Medium
 from fanfold.evidence.disk.verify import DIGESTS, Verification, verifying
-from fanfold.evidence.files import segment_file
+from fanfold.evidence.files import DAMAGED, open_disk
+from fanfold.evidence.formats import is_disk_image
 from fanfold.evidence.given import Files
 from fanfold.job import Item
 from fanfold.machine import cores
@@ -53,13 +52,13 @@ def check(addresses: Sequence[str], progress: Progress) -> Iterator[Checked]:
         try:
             if is_disk_image(item, files.read_at(item, 0, 4096)):
                 yield _checked(item, files, progress)
-        except (OSError, Unreadable, *DAMAGED) as error:
+        except (OSError, *DAMAGED) as error:
             yield Checked(item.key, str(error), "unreadable")
 
 
 def _checked(item: Item, files: Files, progress: Progress) -> Checked:
     segments = files.segments(item)
-    medium = open_medium([segment_file(segment, files.inner) for segment in segments])
+    medium = open_disk(segments, files.inner)
     found = _verification(item.key, medium, progress)
     tool = medium.about.get("tool")
     parts = [

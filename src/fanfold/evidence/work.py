@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from more_itertools import peekable
 
-from fanfold.evidence.containers import DAMAGED
 from fanfold.evidence.disk.medium import SegmentFile, Unreadable
 from fanfold.evidence.disk.ntfs import Extent
 from fanfold.evidence.disk.raw import Raw
@@ -33,9 +32,9 @@ from fanfold.evidence.eventlog.records import decoded
 from fanfold.evidence.eventlog.rows import Found, batches
 from fanfold.evidence.facts import LARGEST, LARGEST_LOG, facts_of, is_source
 from fanfold.evidence.facts.fact import Fact
-from fanfold.evidence.files import timed
+from fanfold.evidence.files import DAMAGED, answered, timed
 from fanfold.evidence.opened import Opened
-from fanfold.evidence.units import STAGES, Units, elsewhere, place_of
+from fanfold.evidence.units import STAGES, Units, item_at, place_of
 from fanfold.job import Detail, Failure, Item, Opener
 from fanfold.machine import cores
 
@@ -57,12 +56,7 @@ class Reading:
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Failure | Detail]:
         assert isinstance(source, Units), source  # see `Evidence.source`
         for item in items:
-            try:
-                yield from self._unit(item, source)
-            except OSError as error:
-                yield Failure.of(item, "read", error)
-            except (Unreadable, *DAMAGED) as error:
-                yield Failure.of(item, "decode", error)
+            yield from answered(item, self._unit(item, source))
 
     def _unit(self, item: Item, source: Units) -> Answer:
         """What is read of a unit, then its row."""
@@ -73,7 +67,7 @@ class Reading:
         if place.kind == "verify":
             yield from self._verified(item, source, about)
         elif place.kind == "facts":
-            yield from self._noted(item, source, about)
+            yield from self._facts_file(item, source, about)
         else:
             yield from self._log(item, source, row, about)
 
@@ -118,7 +112,7 @@ class Reading:
             problem = f"{len(result.damage):,} ranges of its sectors are damaged"
         yield self._row(about | {"problem": problem})
 
-    def _noted(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
+    def _facts_file(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
         """What a file says. Raises Unreadable."""
         place = place_of(item)
         if place.stop > LARGEST:
@@ -126,7 +120,7 @@ class Reading:
         data = self._content(item, source)
         if not is_source(place.path or "", data):
             raise Unreadable(f"This is not what its name says: it begins with {data[:8].hex(' ')}.")
-        logs = [self._content(elsewhere(item, log), source) for log in place.beside if log.stop <= LARGEST_LOG]
+        logs = [self._content(item_at(item, log), source) for log in place.beside if log.stop <= LARGEST_LOG]
         if found := list(facts_of(place.path or "", data, logs)):
             yield self._facts(found, about)
         yield self._row(about)

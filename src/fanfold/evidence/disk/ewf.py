@@ -114,7 +114,7 @@ class Ewf:
     def damage(self) -> list[Damage]:
         """See `Medium.damage`. What is in no file is one range, and known from the start."""
         runs = [*self._damaged_chunks(), *((first, chunks, _MISSING) for first, chunks in self.lost)]
-        return shortened(self._told(*run) for run in sorted(runs))
+        return shortened(self._damage_of(*run) for run in sorted(runs))
 
     def _damaged_chunks(self) -> Iterator[tuple[int, int, int]]:
         """The runs of chunks that are damaged in the same way and in one file: the first, the number, and the way."""
@@ -135,7 +135,7 @@ class Ewf:
         if count:
             yield first, count, way
 
-    def _told(self, first: int, chunks: int, way: int) -> Damage:
+    def _damage_of(self, first: int, chunks: int, way: int) -> Damage:
         """The damage of some chunks."""
         start, stop = first * self.chunk, min(self.size, (first + chunks) * self.chunk)
         name, offset, table = "", None, self._table_of(first)

@@ -1,17 +1,12 @@
 """A medium: the bytes of a disk, as an image of it gives them back, and the places where it does not."""
 
-import struct
 import threading
-import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from typing import NamedTuple, Protocol
-
-DAMAGED = (zlib.error, struct.error, EOFError)
-"""What reading a damaged structure raises besides `Unreadable`."""
 
 
 class Unreadable(ValueError):
@@ -136,7 +131,7 @@ class Unchecked:
 
 
 MOST_DAMAGE = 10_000
-"""Ranges of damage that are told one by one."""
+"""Ranges of damage that are listed one by one."""
 
 
 def shortened(damage: Iterable[Damage]) -> list[Damage]:

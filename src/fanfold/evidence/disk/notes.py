@@ -11,7 +11,7 @@ from typing import Any
 
 _LARGEST = 1 << 20
 """Bytes of notes that are looked at: the list of segments may be long."""
-_SAYS = re.compile(r"\s*([A-Za-z0-9 ]{2,40}?)\s*:\s+(\S.{0,300})")
+_LINE = re.compile(r"\s*([A-Za-z0-9 ]{2,40}?)\s*:\s+(\S.{0,300})")
 _TIMES = {
     "acquisition started": "started",
     "acquisition finished": "finished",  # FTK Imager
@@ -36,8 +36,8 @@ def noted(text: str) -> dict[str, Any]:
     for line in lines:
         if made := _MADE.match(line.strip()):
             found.setdefault("tool", " ".join(re.sub("[®™\N{REPLACEMENT CHARACTER}]", "", made[1]).split()))
-        elif said := _SAYS.fullmatch(line.rstrip()):
-            _add(found, said[1].strip().lower(), said[2])
+        elif entry := _LINE.fullmatch(line.rstrip()):
+            _add(found, entry[1].strip().lower(), entry[2])
     if "GUYMAGER" in text[:200]:
         found["tool"] = f"guymager {found.pop('version', '')}".strip()
     found.pop("version", None)

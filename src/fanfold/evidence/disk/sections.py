@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 from zlib import adler32, decompressobj
+from zlib import error as ZlibError
 
-from fanfold.evidence.disk.medium import DAMAGED, SegmentFile, Unreadable
+from fanfold.evidence.disk.medium import SegmentFile, Unreadable
 
 SIGNATURE = b"EVF\x09\x0d\x0a\xff\x00"
 """The first bytes of every file of an image."""
@@ -30,7 +31,7 @@ _VOLUME = struct.Struct("<4xLLLQ40x16s968xL")  # 1,052 bytes
 _SMART = struct.Struct("<4xLLLL0s70xL")  # 94 bytes; it has no set id
 _TABLE = struct.Struct("<L4xQ4xL")
 _TEXT = 1 << 20  # bytes of an unpacked header at most
-_MOST_RANGES = 1 << 16  # ranges of unread sectors that are told
+_MOST_RANGES = 1 << 16  # ranges of unread sectors that are kept
 _STRIDE = 1 << 20  # bytes of a read while looking for a section
 _NAMES = rb"header2?|volume|disk|data|sectors|table2?|next|done|hash|digest|error2|session|xheader|xhash"
 _NAMED = re.compile(rb"(?:" + _NAMES + rb")\0[\0]{4}")
@@ -81,7 +82,7 @@ class Segment:
 
 
 def segment_of(file: SegmentFile) -> Segment:
-    """A file of an image, with its sections. Raises Unreadable if it is none."""
+    """A file of an image, with its sections. Raises Unreadable for any other file."""
     head = file.read(0, _HEAD.size)
     if len(head) < _HEAD.size or not head.startswith(SIGNATURE):
         raise Unreadable(f"{file.name} is not a part of an EnCase image: it begins with {head[:8].hex(' ')}.")
@@ -252,7 +253,7 @@ def about(segment: Segment) -> Mapping[str, str]:
     for section in segment.named("header2", "header"):
         try:
             found = _fields(decompressobj().decompress(segment.content(section), _TEXT)) | found
-        except DAMAGED:
+        except ZlibError:
             segment.problems.append(f"{segment.file.name}: the section '{section.name}' cannot be unpacked.")
     return found
 

@@ -23,10 +23,11 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from fanfold.evidence.disk.library import Reader, asked, blocks
 from fanfold.evidence.disk.medium import Medium, SegmentFile, Unchecked, Unreadable
 from fanfold.evidence.disk.ntfs import Extent
-from fanfold.evidence.disk.virtual import Reader
-from fanfold.evidence.eventlog.coverage import merged, moment
+from fanfold.evidence.eventlog.coverage import merged
+from fanfold.evidence.times import moment
 
 INSTALL = "pip install 'fanfold[evidence-vss]'"
 BLOCK = 16384
@@ -186,14 +187,8 @@ class Copies:
         return CopyMedium(self, store)
 
     def asked(self, ask: Callable[[], Any]) -> Any:
-        """What the library answers. It raises OSError for everything, so an error of the disk image is kept."""
-        self.file.failed = None
-        try:
-            return ask()
-        except OSError as error:
-            if self.file.failed:
-                raise self.file.failed from error
-            raise Unreadable(" ".join(str(error).split())[:200]) from error
+        """What the library answers. Raises Unreadable, and OSError if the disk image cannot be read."""
+        return asked(ask, self.file)
 
 
 class CopyMedium(Unchecked):
@@ -214,9 +209,7 @@ class CopyMedium(Unchecked):
             data, why = self._tried(offset, length)
             if not why:
                 return data
-            stop = offset + length
-            begins = [offset, *range((offset // BLOCK + 1) * BLOCK, stop, BLOCK)]
-            return b"".join(self._part(at, min(BLOCK - at % BLOCK, stop - at)) for at in begins)
+            return b"".join(self._part(*block) for block in blocks(offset, offset + length, BLOCK))
 
     def _part(self, offset: int, length: int) -> bytes:
         """A part within one block."""

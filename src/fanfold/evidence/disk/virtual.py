@@ -8,9 +8,9 @@ import importlib
 import struct
 import threading
 from collections.abc import Callable
-from io import RawIOBase
 from typing import Any
 
+from fanfold.evidence.disk.library import Reader, asked, blocks
 from fanfold.evidence.disk.medium import SegmentFile, Unchecked, Unreadable
 
 SIGNATURES: dict[bytes, str] = {
@@ -47,8 +47,7 @@ class Virtual(Unchecked):
             try:
                 return self._read(offset, length) if length else b""
             except Unreadable:
-                return b"".join(self._part(at, min(_UNIT - at % _UNIT, offset + length - at))
-                                for at in _steps(offset, offset + length))  # fmt: skip
+                return b"".join(self._part(*block) for block in blocks(offset, offset + length, _UNIT))
 
     def _part(self, offset: int, length: int) -> bytes:
         """A part within one unit; zeros if it cannot be read."""
@@ -66,53 +65,7 @@ class Virtual(Unchecked):
         return data
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
-        """What a library answers. It raises OSError for everything, so an error of the file itself is kept."""
-        self._file.failed = None
-        try:
-            return ask()
-        except OSError as error:
-            if self._file.failed:
-                raise self._file.failed from error
-            raise Unreadable(f"{self.name} is damaged, or of a kind that is not known: "
-                             f"{' '.join(str(error).split())[:200]}") from error  # fmt: skip
-
-
-class Reader(RawIOBase):
-    """A file for the libraries."""
-
-    def __init__(self, file: SegmentFile) -> None:
-        super().__init__()
-        self.file, self.at = file, 0
-        self.failed: OSError | None = None
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        left = max(0, self.file.size - self.at)
-        try:
-            data = self.file.read(self.at, left if size < 0 else min(size, left))
-        except OSError as error:
-            self.failed = error
-            raise
-        self.at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place: from the start (0), from here (1) or from the end (2)."""
-        self.at = max(0, offset + (0, self.at, self.file.size)[whence])
-        return self.at
-
-    def tell(self) -> int:
-        """Bytes from the start."""
-        return self.at
-
-    def get_size(self) -> int:
-        """Bytes."""
-        return self.file.size
-
-
-def _steps(offset: int, stop: int) -> list[int]:
-    """Where the units between two places begin, the first of them at `offset`."""
-    return [offset, *range((offset // _UNIT + 1) * _UNIT, stop, _UNIT)]
+        return asked(ask, self._file, f"{self.name} is damaged, or of a kind that is not known: ")
 
 
 def _library(name: str) -> Any:

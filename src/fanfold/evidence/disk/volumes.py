@@ -54,6 +54,7 @@ SYSTEMS: tuple[tuple[int, bytes, str], ...] = (
 """File systems and encryptions by the bytes of a volume: an offset, a signature and a name."""
 SHADOW_COPY = "shadow copy"
 _SIGNED = 0x10048  # bytes that `SYSTEMS` looks at
+_Partition = tuple[int, int, str, str]  # start and size in bytes, type, label
 
 
 class Volume(NamedTuple):
@@ -71,6 +72,11 @@ class Volume(NamedTuple):
     label: str = ""
     created: datetime | None = None
     """When a shadow copy was made."""
+
+
+def name_of_copy(volume: str, number: int) -> str:
+    """The name of a shadow copy of a volume: p1@vss1."""
+    return f"{volume}@vss{number}"
 
 
 def volumes(medium: Medium) -> list[Volume]:
@@ -96,13 +102,10 @@ def system_of(medium: Medium, start: int) -> str:
     return next((name for at, signature, name in SYSTEMS if head.startswith(signature, at)), "")
 
 
-def _by_mbr(medium: Medium) -> "list[_Partition]":
+def _by_mbr(medium: Medium) -> list[_Partition]:
     """The partitions by the boot record, with the size of sectors for which some have a file system."""
     tries = [list(_mbr(medium, sector, 0, 0)) for sector in dict.fromkeys((medium.sector, *_SECTORS))]
     return next((one for one in tries if any(system_of(medium, start) for start, *_ in one)), tries[0])
-
-
-_Partition = tuple[int, int, str, str]  # start and size in bytes, type, label
 
 
 def _mbr(

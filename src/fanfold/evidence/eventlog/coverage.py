@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from fanfold.evidence.eventlog.chunks import Chunk, Header
 from fanfold.evidence.eventlog.records import NAMES, Decoded
+from fanfold.evidence.times import BEYOND, moment
 
 COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("records", pa.int64()),  # found, decoded or not
@@ -32,14 +32,7 @@ COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
 """The columns of a unit that is a log, or a part of one."""
 
 _CHANNEL = NAMES.index("channel")
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 _JITTER = 20_000_000  # 2 s: records of several threads are written out of order, and clocks are set a little
-_LAST = 2650467743990000000  # the end of the year 9999
-
-
-def moment(filetime: int) -> datetime | None:
-    """The time of a FILETIME, in units of 100 ns since 1601. None if it is outside the years 1601 to 9999."""
-    return _EPOCH + timedelta(microseconds=filetime // 10) if 0 < filetime < _LAST else None
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -87,13 +80,13 @@ class Coverage:
         self.newest = max([self.newest, *((one.record.record_id, one.record.filetime) for one in records)])
 
     def _add_ids(self, ids: list[int]) -> None:
-        if ids == list(range(ids[0], ids[0] + len(ids))) if ids else True:  # as a rule
-            self.ids += [(ids[0], ids[-1])] if ids else []
+        if ids and ids == list(range(ids[0], ids[0] + len(ids))):  # as a rule
+            self.ids.append((ids[0], ids[-1]))
         else:
             self.ids += merged((record_id, record_id) for record_id in ids)
 
     def _add_times(self, filetimes: list[int]) -> None:
-        times = [time for time in filetimes if 0 < time < _LAST]
+        times = [time for time in filetimes if 0 < time < BEYOND]
         if not times:
             return
         self.backwards += sum(later < time - _JITTER for time, later in pairwise([self._before, *times]))

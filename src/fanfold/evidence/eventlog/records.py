@@ -24,6 +24,7 @@ NAMES = (
     "computer", "user_sid", "process_id", "thread_id", "activity_id", "data",
 )  # fmt: skip
 """What is kept of an event: the values of its element `System`, and its payload."""
+_OUTSIDE = ("System", "#attributes")  # of the payload
 NOTHING: tuple[Any, ...] = (None,) * len(NAMES)
 
 
@@ -172,9 +173,6 @@ def payload(event: Mapping[str, msgspec.Raw]) -> str:
     values = {name: _any(value) for name, value in parts.items()}
     (value,) = values.values() if len(values) == 1 else (values,)
     return msgspec.json.encode(_plain(value)).decode()
-
-
-_OUTSIDE = ("System", "#attributes")
 
 
 def _plain(value: Any) -> Any:

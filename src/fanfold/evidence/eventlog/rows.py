@@ -107,15 +107,7 @@ def _of_each(found: Sequence[Found], values: Sequence[Any]) -> list[Any]:
 
 
 _UNSIGNED = {
-    "event_id": pa.uint32(),
-    "qualifiers": pa.uint16(),
-    "level": pa.uint8(),
-    "task": pa.uint16(),
-    "opcode": pa.uint8(),
-    "keywords": pa.uint64(),
-    "event_version": pa.uint8(),
-    "process_id": pa.uint32(),
-    "thread_id": pa.uint32(),
+    field.name: field.type for field in EVENT_FIELDS if field.name in NAMES and pa.types.is_unsigned_integer(field.type)
 }
 
 

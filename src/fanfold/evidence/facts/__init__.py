@@ -82,7 +82,7 @@ def log_names(path: str) -> list[str]:
 
 
 def hive_of_log(path: str) -> str:
-    """The path of the hive that a file is a transaction log of, by its name; empty if it is none."""
+    """The path of the hive that a file is a transaction log of, by its name; empty for other files."""
     for ending in _LOGS:
         if path.upper().endswith(ending) and log_names(path[: -len(ending)]):
             return path[: -len(ending)]

@@ -6,8 +6,9 @@ Windows takes stock of files from time to time. The time of an entry is when tha
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanfold.evidence.facts.fact import Fact, iso
+from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import Hive
+from fanfold.evidence.times import iso
 
 _NEWER = {"product": "ProductName", "publisher": "Publisher", "version": "Version"}
 _OLDER = {"product": "0", "publisher": "1", "version": "5"}

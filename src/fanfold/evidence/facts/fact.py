@@ -1,6 +1,5 @@
 """A fact."""
 
-from datetime import datetime
 from typing import Any, NamedTuple
 
 
@@ -19,8 +18,3 @@ class Fact(NamedTuple):
     """Times are ISO 8601: with their offset, or without one where the file has the time of its machine."""
     source: str
     """Where in the file: the path of a key, or the number of a line."""
-
-
-def iso(time: datetime | None) -> str | None:
-    """A time as facts have it."""
-    return time.isoformat() if time else None

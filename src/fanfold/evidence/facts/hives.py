@@ -11,9 +11,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from fanfold.evidence.facts.fact import Fact, iso
+from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import Hive, filetime, text_of
 from fanfold.evidence.facts.shimcache import cached
+from fanfold.evidence.times import iso
 
 _DATES = "Properties\\{83da6326-97a6-4088-9453-a1923f573b29}"
 _WHEN = {"0064": "first_installed", "0066": "last_connected", "0067": "last_removed"}

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
+from fanfold.evidence.disk.library import one_line
 from fanfold.evidence.disk.medium import Unreadable
-from fanfold.evidence.facts.fact import Fact, iso
+from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import filetime
+from fanfold.evidence.times import iso
 
 _TIMES = 8  # last runs that a file has at most
 _LONGEST = 29  # characters of a program's name at most: the rest is cut off
@@ -39,7 +41,7 @@ def runs(data: bytes) -> Iterator[Fact]:
             "windows_volume": _serial(volumes, _windows(loaded)),
         }
     except OSError as error:
-        raise Unreadable(f"This is not a whole file of Prefetch: {' '.join(str(error).split())[:200]}") from error
+        raise Unreadable(f"This is not a whole file of Prefetch: {one_line(error)}") from error
     yield Fact("prefetch", name, value, "")
 
 

@@ -10,11 +10,12 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.facts.transactions import replayed
+from fanfold.evidence.times import moment
 
 _BASE = 4096  # bytes before the first cell
 _KEY = struct.Struct("<2xHQ8xL4xL4xLL28xHH")
@@ -25,19 +26,15 @@ _WITHIN = 1 << 31  # in the size of a value: its data lies where its place would
 _PIECE = 16344  # bytes of each part of a large value
 _IN_UTF_16 = 0x20  # a key without this flag has a name in UTF-16; so has a value without flag 1
 _MOST = 1_000_000  # keys, values and pages of data that are read of a hive
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
-_LATEST = 2650467743990000000  # FILETIME: the last of the year 9999
 
 _DAMAGED = (struct.error, IndexError, OverflowError)
 
 
 def filetime(value: Any) -> datetime | None:
-    """A FILETIME, as a number or as bytes. None if it is none."""
+    """The time of a FILETIME, given as a number or as bytes. None for anything else."""
     if isinstance(value, bytes):
         value = int.from_bytes(value[:8], "little") if len(value) >= 8 else 0
-    if not isinstance(value, int) or not 0 < value < _LATEST:
-        return None
-    return _EPOCH + timedelta(microseconds=value // 10)
+    return moment(value) if isinstance(value, int) else None
 
 
 class _Cells:
@@ -198,7 +195,7 @@ class Hive:
 
     @property
     def about(self) -> dict[str, str]:
-        """What is to be said with each fact of it."""
+        """What belongs to each fact of it."""
         return {"dirty": self.dirty} if self.dirty else {}
 
     def values(self, path: str) -> dict[str, Any]:

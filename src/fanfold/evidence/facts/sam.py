@@ -10,8 +10,9 @@ Source: the value F of an account is the structure SAMPR_USER_ALL_INFORMATION in
 import struct
 from collections.abc import Iterator
 
-from fanfold.evidence.facts.fact import Fact, iso
+from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import Hive, filetime
+from fanfold.evidence.times import iso
 
 _ACCOUNTS = "SAM\\Domains\\Account"
 _STATE = struct.Struct("<8xQ8xQ8xQL4xH6xHH")

@@ -7,8 +7,9 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanfold.evidence.facts.fact import Fact, iso
+from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import filetime
+from fanfold.evidence.times import iso
 
 _WINDOWS_7 = 0xBADC0FEE
 _HEAD_7 = 128  # bytes before the entries, in Windows 7 and in Windows 8

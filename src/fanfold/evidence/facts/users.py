@@ -8,8 +8,9 @@ import re
 import struct
 from collections.abc import Iterator
 
-from fanfold.evidence.facts.fact import Fact, iso
+from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import Hive, Key, filetime
+from fanfold.evidence.times import iso
 
 _EXPLORER = "Software\\Microsoft\\Windows\\CurrentVersion\\Explorer"
 _STARTED = struct.Struct("<4xLLL44xQ4x")  # since Windows 7

@@ -3,5 +3,5 @@
     tables ──case.py──▶ Case ──rules/──▶ findings ──report.py──▶ Report ──text.py, html.py, exports.py──▶ to read
                           └──clock.py: times as the machine's users saw them
 
-Nothing here is stored: a report is made anew from the tables in seconds, so it never is older than its rules.
+Nothing here is stored: a report is made from the tables each time, in seconds, so it is never older than its rules.
 """

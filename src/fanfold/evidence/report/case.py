@@ -80,8 +80,12 @@ class Record:
                 return text
         return ""
 
+    def account(self, domain: str, name: str) -> str:
+        """An account as DOMAIN\\NAME, of the values that have its domain and its name; empty if there are none."""
+        return "\\".join(filter(None, (self.text(domain), self.text(name))))
+
     def number(self, name: str) -> int | None:
-        """A value as a number; None if it is none."""
+        """A value as a number; None if it is not one."""
         try:
             return int(str(self.data.get(name)), 0)
         except ValueError:
@@ -327,7 +331,7 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         row["event_id"],
         row["provider"] or "",
         row["computer"] or "",
-        flattened(msgspec.json.decode(row["data"])) if row["data"] else {},
+        data_of(row),
         row["origin"],
         bool(row["chunk_ok"]) and not row["damaged"],
         row["channel"] or "",
@@ -335,6 +339,16 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         name,
         installation,
     )
+
+
+def data_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a record, of a row of the table of events; none if it could not be decoded."""
+    return flattened(msgspec.json.decode(row["data"])) if row["data"] else {}
+
+
+def values_in_line(data: Mapping[str, Any]) -> str:
+    """The values of a record in one line, without empty ones: TargetUserName=emsadmin LogonType=2."""
+    return " ".join(f"{name}={value}" for name, value in data.items() if value not in (None, "", "-"))
 
 
 def flattened(data: Any) -> dict[str, Any]:

@@ -8,22 +8,39 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
+import pyarrow as pa
 
-from fanfold.evidence.report.case import Record, flattened, short_provider
+from fanfold.evidence.report.case import Record, data_of, short_provider, values_in_line
 from fanfold.evidence.report.clock import Clock
 
-FIELDS = (
-    "message", "datetime", "timestamp", "timestamp_desc", "data_type", "event_identifier", "source_name",
-    "record_number", "computer_name", "user_sid", "channel", "image", "log", "origin",
-)  # fmt: skip
+_TEXT: pa.DataType = pa.string()
+_NUMBER: pa.DataType = pa.uint64()
+_TIME: pa.DataType = pa.int64()  # microseconds since 1970
+TIMELINE = pa.schema(
+    {
+        "message": _TEXT,
+        "datetime": _TEXT,
+        "timestamp": _TIME,
+        "timestamp_desc": _TEXT,
+        "data_type": _TEXT,
+        "event_identifier": _NUMBER,
+        "source_name": _TEXT,
+        "record_number": _NUMBER,
+        "computer_name": _TEXT,
+        "user_sid": _TEXT,
+        "channel": _TEXT,
+        "image": _TEXT,
+        "log": _TEXT,
+        "origin": _TEXT,
+    }
+)
+"""The columns of a timeline."""
 _LONGEST = 2000  # characters of a message
 
 
 def message(row: Mapping[str, Any]) -> str:
     """A record in one line: Security-Auditing/4624 TargetUserName=emsadmin LogonType=2 ..."""
-    values = flattened(msgspec.json.decode(row["data"])) if row["data"] else {}
-    named = " ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "", "-"))
+    named = values_in_line(data_of(row))
     what = f"{short_provider(row['provider'] or '?')}/{row['event_id'] if row['event_id'] is not None else '?'}"
     return f"{what} {named or row['error'] or ''}".strip()[:_LONGEST]
 

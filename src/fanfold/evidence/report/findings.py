@@ -54,6 +54,10 @@ class Rule(NamedTuple):
     answer: Callable[[Case], Iterator[Finding]]
 
 
+BY_REGISTRY = "by the registry, as it was when the copy was made"
+"""The reason of sentences on the state of the machine that the registry tells."""
+
+
 def status_of(*records: Record) -> Status:
     """`shown` if all records are sound and were in a log that was there; recovered ones never show anything alone."""
     return "shown" if all(record.is_sound and record.origin == "live" for record in records) else "likely"

@@ -1,6 +1,6 @@
 """A report as one HTML file: no script, nothing from the network, to be read on a screen or on paper.
 
-Every text is escaped: the name of a device is chosen by whoever made it.
+Every text is escaped: an attacker may have chosen the name of a device.
 """
 
 from collections.abc import Iterator
@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 
 import fanfold
-from fanfold.evidence.report.case import Case, short_provider
+from fanfold.evidence.report.case import Case, short_provider, values_in_line
 from fanfold.evidence.report.findings import Finding
 from fanfold.evidence.report.report import VERSION, Report, Section
 from fanfold.evidence.report.rules.sources import in_words
+from fanfold.evidence.report.text import printable
 from fanfold.evidence.tables import short_log
 
 _STYLE = """
@@ -91,8 +92,7 @@ def _sources(section: Section) -> str:
 
 def _text(text: str) -> str:
     """A text for a page: control characters, and those that turn the direction of writing, are shown as escapes."""
-    harmless = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return escape(harmless)
+    return escape(printable(text))
 
 
 def _finding(finding: Finding) -> str:
@@ -122,11 +122,10 @@ def _records(report: Report) -> str:
     for ref in sorted(cited):
         record = known.get(ref, cited[ref])
         what = f"{short_provider(record.provider)}/{record.event_id}" if record.provider else ""
-        values = " ".join(f"{name}={value}" for name, value in record.data.items() if value not in (None, "", "-"))
         time = record.time.isoformat(sep=" ", timespec="milliseconds") if record.time else ""
         rows.append(
             f'<tr id="{_anchor(ref)}"><td>{_text(ref)}</td><td>{_text(time)}</td><td>{_text(what)}</td>'
-            f"<td>{_text(values[:_LONGEST])}</td></tr>"
+            f"<td>{_text(values_in_line(record.data)[:_LONGEST])}</td></tr>"
         )
     return (
         '<section id="records"><h2>The records</h2><div class="wide"><table><thead><tr><th>record</th><th>time (UTC)'

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from fanfold.errors import UsageError
+from fanfold.evidence.disk.verify import DIGESTS
 from fanfold.evidence.report.case import Case, load
 from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, size_in_words, status_of
 from fanfold.evidence.report.rules import RULES, clock_changes
 from fanfold.evidence.report.rules.sources import Source, sources
 from fanfold.evidence.tables import ShadowCopy, by_reason
+from fanfold.evidence.times import iso
 
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
@@ -99,16 +100,12 @@ def finding_json(case: Case, finding: Finding) -> dict[str, Any]:
         "text": finding.text,
         "status": finding.status,
         "reason": finding.reason,
-        "time_utc": _iso(finding.time),
-        "time_local": _iso(finding.time and case.clock.local(finding.time, finding.dated_by)),
+        "time_utc": iso(finding.time),
+        "time_local": iso(finding.time and case.clock.local(finding.time, finding.dated_by)),
         "records": finding.refs,
         "files": list(finding.files),
         "details": [finding_json(case, detail) for detail in finding.details],
     }
-
-
-def _iso(time: datetime | None) -> str | None:
-    return time.isoformat() if time else None
 
 
 def made(database: str, image: str, zone: str | None = None, questions: Sequence[str] = ()) -> Report:
@@ -222,11 +219,11 @@ def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterat
     made = f" by {notes['tool']}" if notes.get("tool") else ""
     yield f"Beside it are notes{made}: {notes['file']}."
     computed = {fact["name"]: fact["value"]["computed"] for fact in facts if fact["kind"] == "digest"}
-    for name in ("md5", "sha1"):
+    for name in DIGESTS:
         for what, other in (("its content has", computed.get(name)), ("it has stored", row[f"{name}_stored"])):
             if name in notes and other and notes[name] != other:
                 yield f"THE NOTES DIFFER: their {name.upper()} is {notes[name]}, and {what} {other}."
-    if same := [name.upper() for name in ("md5", "sha1") if name in notes and notes[name] == computed.get(name)]:
+    if same := [name.upper() for name in DIGESTS if name in notes and notes[name] == computed.get(name)]:
         yield f"Its content has the {' and '.join(same)} of the notes."
     if unread := notes.get("unread"):
         sectors = sum(one["sectors"] for one in unread)
@@ -235,7 +232,7 @@ def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterat
 
 def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:
     results = [fact["value"]["result"] for fact in facts if fact["kind"] == "verification"]
-    stored = [name.upper() for name in ("md5", "sha1") if row[f"{name}_stored"]]
+    stored = [name.upper() for name in DIGESTS if row[f"{name}_stored"]]
     digests = " and ".join(stored)
     if not results:
         yield "Its content was not verified." if stored else "No digest is stored with it."

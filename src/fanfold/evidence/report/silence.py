@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHORTEST = timedelta(hours=6)
 _TIMES_LONGER = 5  # than is usual for the machine
 _DAY = 86_400_000_000  # microseconds
@@ -61,8 +62,8 @@ def _has_near(known: npt.NDArray[np.int64], times: npt.NDArray[np.int64], near: 
 
 
 def _micros(time: datetime) -> int:
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def _moment(micros: np.int64) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(micros))
+    return _EPOCH + timedelta(microseconds=int(micros))

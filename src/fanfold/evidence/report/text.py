@@ -7,8 +7,6 @@ from fanfold.evidence.report.findings import Finding
 from fanfold.evidence.report.report import Report
 from fanfold.evidence.report.rules.sources import in_words
 
-_WIDTH = 78  # of a sentence
-_STATUS = 17  # characters of the longest status, and two
 _REFS = 4  # records that a sentence names
 
 
@@ -76,9 +74,14 @@ def markdown(report: Report) -> Iterator[str]:
             yield _escaped(in_words(section.sources))
 
 
+def printable(text: str) -> str:
+    """A text in which control characters, and those that turn the direction of writing, are escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def _escaped(text: str) -> str:
     """A text without what Markdown, or HTML in it, would take for its own."""
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(text)
     for mark in "\\`*_[]<>#|&~":
         text = text.replace(mark, f"\\{mark}")
     return text.replace("://", ":\\//")

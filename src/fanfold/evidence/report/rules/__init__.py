@@ -13,13 +13,14 @@ from fanfold.evidence.report.rules import (
     noteworthy,
     power,
     programs,
+    remote,
     taking,
 )
 
 RULES: tuple[Rule, ...] = (
     machine.RULE,
     logons.RULE,
-    logons.REMOTE,
+    remote.RULE,
     devices.RULE,
     programs.RULE,
     taking.RULE,

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from fanfold.evidence.report.case import Case, Record, file_of, moment
-from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
+from fanfold.evidence.report.rules.logons import PEOPLE
 
 _VERBS = {
     4720: "was made",
@@ -24,6 +25,8 @@ _POWERFUL = ("S-1-5-32-544", "S-1-5-32-551", "S-1-5-32-555", "S-1-5-32-580")
 """Administrators, Backup Operators, Remote Desktop Users, Remote Management Users."""
 _POWERFUL_IN_DOMAIN = ("-512", "-518", "-519")
 """Domain Admins, Schema Admins, Enterprise Admins, by the end of their SID."""
+_TIMES = (("last_logon", "last logon"), ("last_failure", "last failed attempt"), ("password_set", "password set"))
+_STATES = (("disabled", "disabled"), ("needs_no_password", "it needs no password"))
 _SHOWN = 30
 
 
@@ -58,25 +61,24 @@ def _known(case: Case) -> Iterator[Finding]:
         states = [words for key, words in _STATES if value[key]]
         about = "; ".join([*times, f"logons: {value['logons']:,}", *states])
         text = f"The machine has the account {fact['name']} (number {value['number']}): {about}."
-        yield Finding("account.known", text, "shown", moment(fact, "last_logon"), reason=_STATE, files=[file_of(fact)])
+        yield Finding(
+            "account.known", text, "shown", moment(fact, "last_logon"), reason=BY_REGISTRY, files=[file_of(fact)]
+        )
     if len(used) > _SHOWN:
-        yield Finding("account.known_more", f"{len(used) - _SHOWN:,} more accounts.", "shown", reason=_STATE,
+        yield Finding("account.known_more", f"{len(used) - _SHOWN:,} more accounts.", "shown", reason=BY_REGISTRY,
                       files=[file_of(used[_SHOWN])])  # fmt: skip
     if idle:
         names = ", ".join(fact["name"] for fact in idle[:_SHOWN])
         text = f"Accounts that are disabled, and were never used: {names}."
-        yield Finding("account.idle", text, "shown", reason=_STATE, files=[file_of(fact) for fact in idle[:_SHOWN]])
-
-
-_STATE = "by the registry, as it was when the copy was made"
-_TIMES = (("last_logon", "last logon"), ("last_failure", "last failed attempt"), ("password_set", "password set"))
-_STATES = (("disabled", "disabled"), ("needs_no_password", "it needs no password"))
+        yield Finding(
+            "account.idle", text, "shown", reason=BY_REGISTRY, files=[file_of(fact) for fact in idle[:_SHOWN]]
+        )
 
 
 def _text(record: Record, people: Mapping[str, str]) -> str:
     """What happened to an account; empty for what the set-up of Windows does itself."""
     who = record.text("SubjectUserName")
-    by = "\\".join(filter(None, [record.text("SubjectDomainName"), who]))
+    by = record.account("SubjectDomainName", "SubjectUserName")
     name = record.text("TargetUserName", "OldTargetUserName")
     if record.event_id in _VERBS:
         is_set_up = who.endswith("$") and record.event_id in _QUIET
@@ -85,9 +87,7 @@ def _text(record: Record, people: Mapping[str, str]) -> str:
         new = f" to {record.text('NewTargetUserName')}" if record.text("NewTargetUserName") else ""
         return f"the account {name} {_VERBS[record.event_id]}{new} by {by}."
     group, sid = record.text("TargetSid"), record.text("MemberSid")
-    if not (group in _POWERFUL or group.endswith(_POWERFUL_IN_DOMAIN)) or not sid.startswith(
-        ("S-1-5-21-", "S-1-12-1-")
-    ):
+    if not (group in _POWERFUL or group.endswith(_POWERFUL_IN_DOMAIN)) or not sid.startswith(PEOPLE):
         return ""
     member = record.text("MemberName") or people.get(sid) or _BUILT_IN.get(sid.rpartition("-")[2]) or sid
     if member.lower() in _SET_UP:

@@ -20,7 +20,7 @@ def _answer(case: Case) -> Iterator[Finding]:
     cleared = [*case.of("Eventlog", 1102, 104)]
     for record in cleared:
         channel = record.text("Channel") or ("Security" if record.event_id == 1102 else "a log")
-        who = "\\".join(filter(None, [record.text("SubjectDomainName"), record.text("SubjectUserName")]))
+        who = record.account("SubjectDomainName", "SubjectUserName")
         by = f" by {who}" if who else ""
         text = f"{case.when(record)}{channel} was cleared{by}."
         yield Finding("cleared.log", text, status_of(record), record.time, [record])
@@ -72,7 +72,7 @@ def _gap(case: Case, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
 
 
 def _born(case: Case) -> Iterator[Finding]:
-    """Logs that begin with record 1, though the machine was in use before: they were made anew."""
+    """Logs that begin with record 1, though the machine was in use before: new logs in the place of others."""
     logs = {name: log for name in _ALWAYS if (log := case.log(name)) and log.get("first_time")}
     if len(logs) < 2 or any(jump.is_back and jump.before - jump.after >= _LATER for jump in case.changes.jumps):
         return  # the clock went back by days, so the times of the logs' beginnings tell nothing

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from fanfold.evidence.report.case import CLOCK, Case
 from fanfold.evidence.report.changes import Change
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
+from fanfold.evidence.report.rules.logons import PEOPLE
 
 _SHOWN = 12
-_PEOPLE = ("S-1-5-21-", "S-1-12-1-")  # accounts of the machine or its domain, and of Entra ID
 _ACCOUNTS = {"S-1-5-18": "SYSTEM", "S-1-5-19": "LOCAL SERVICE", "S-1-5-20": "NETWORK SERVICE"}
 _IN_STEP = 35  # Time-Service: "The time service is now synchronizing the system time with the time source"
 
@@ -53,10 +53,10 @@ def _person(change: Change) -> str:
     The log Security has its name, and the log System only its SID.
     """
     for record in change.records:
-        if record.text("SubjectUserSid").startswith(_PEOPLE):
-            return "\\".join(filter(None, [record.text("SubjectDomainName"), record.text("SubjectUserName")]))
+        if record.text("SubjectUserSid").startswith(PEOPLE):
+            return record.account("SubjectDomainName", "SubjectUserName")
     sids = (record.user_sid for record in change.records)
-    return next((f"the account {sid}" for sid in sids if sid.startswith(_PEOPLE)), "")
+    return next((f"the account {sid}" for sid in sids if sid.startswith(PEOPLE)), "")
 
 
 def _by(change: Change) -> str:

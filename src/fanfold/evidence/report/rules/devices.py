@@ -66,7 +66,7 @@ def serials(record: Record) -> str:
 def connections(case: Case) -> list[Connection]:
     """The USB disks that were connected, in the order of the records.
 
-    A disk that is there when the machine starts is recorded anew, so a connection ends with the machine's run.
+    A disk that is there when the machine starts is recorded again, so a connection ends with the machine's run.
     """
     found: list[Connection] = []
     for record in case.of("Partition", 1006):
@@ -83,16 +83,16 @@ def connections(case: Case) -> list[Connection]:
         after = next((time for time in starts if time > connection.since), None)
         if after and (connection.until is None or after < connection.until):
             connection.until, connection.ended = after, None
-    built_in = _built_in(case)
+    fixed = built_in(case)
     for connection in found:
-        _find_letters(case, connection, found, built_in)
+        _find_letters(case, connection, found, fixed)
     return found
 
 
-def _built_in(case: Case) -> set[str]:
+def built_in(case: Case) -> set[str]:
     """The letters of volumes that are not on USB, as Ntfs names them."""
     named = case.of("Ntfs", 4, 9, 10)
-    return {record.text("VolumeId").upper() for record in named if record.number("BusType") not in (None, _USB)}
+    return {record.text("VolumeId").upper() for record in named if record.number("BusType") not in (None, _USB)} - {""}
 
 
 def noted(case: Case, found: Sequence[Connection]) -> list[Record]:
@@ -110,28 +110,26 @@ def _same_disk(one: Record, other: Record) -> bool:
     return any(one.text(key) and one.text(key) == other.text(key) for key in keys)
 
 
-def _find_letters(case: Case, connection: Connection, all_of_them: Sequence[Connection], built_in: set[str]) -> None:
+def _find_letters(case: Case, connection: Connection, all_of_them: Sequence[Connection], fixed: set[str]) -> None:
     """Find the letters of a disk: by its serial number where Ntfs gives it, else by the time."""
     serial = connection.record.text("SerialNumber")
     for record in case.of("Ntfs", 4, 9, 10):
-        letter, others = (
-            record.text("VolumeId"),
-            (record.text("DeviceSerialNumber"), record.text("AdapterSerialNumber")),
-        )
+        letter = record.text("VolumeId").upper()
+        numbers = (record.text("DeviceSerialNumber"), record.text("AdapterSerialNumber"))
         if not (_is_letter(letter) and _within(connection, record)):
             continue
-        if record.number("BusType") == _USB and serial and serial in others:
-            connection.letters.setdefault(letter.upper(), []).append(record)
+        if record.number("BusType") == _USB and serial and serial in numbers:
+            connection.letters.setdefault(letter, []).append(record)
             connection.letter_status = status_of(record)
-        elif letter.upper() in connection.letters and record.time:
-            connection.given.setdefault(letter.upper(), record.time)  # another volume has it now
+        elif letter in connection.letters and record.time:
+            connection.given.setdefault(letter, record.time)  # another volume has it now
     if connection.letters:
         return
     for record in [*case.of("Ntfs", 142), *case.of("Kernel-IO", 1, 2)]:
         letter = record.text("VolumeName").upper()
         is_new = record.time and timedelta() <= record.time - connection.since <= _AT_ONCE
         is_boot = str(record.data.get("IsBootVolume")).lower() == "true"
-        if _is_letter(letter) and is_new and not is_boot and letter not in built_in:
+        if _is_letter(letter) and is_new and not is_boot and letter not in fixed:
             connection.letters.setdefault(letter, []).append(record)
     near = [one for one in all_of_them if abs(one.since - connection.since) <= _AT_ONCE]
     if len(near) > 1 or len(connection.letters) > 1:
@@ -167,7 +165,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         record = connection.record
         records = [record, *_plugged(case, connection)]
         size = size_in_words(record.number("Capacity") or 0)
-        text = f"{case.clock.full(connection.since)}: USB disk {name_of(record)}, {serials(record)}, {size}."
+        text = f"{case.when(record)}USB disk {name_of(record)}, {serials(record)}, {size}."
         details = [*_letters(connection), *_seen_by_letter(case, connection, found)]
         if connection.until and connection.ended:
             text_of_end = f"It was taken out {case.clock.short(connection.until, connection.since)}."
@@ -179,8 +177,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("usb.more", text, "shown", records=[found[0].record])
     others = noted(case, found)
     for record in others[:_SHOWN]:
-        when = f"{case.clock.full(record.time)}: " if record.time else ""
-        text = f"{when}a USB disk {name_of(record)}, {serials(record)}, was taken out."
+        text = f"{case.when(record)}a USB disk {name_of(record)}, {serials(record)}, was taken out."
         text = f"{text} When it was connected is not recorded."
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
     known = [*_known(case), *_listed(case)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from fanfold.evidence.report.case import Case, Record, file_of, moment, of_best_logs, short_file
-from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
 
 _BUILDS = {
     7601: "Windows 7 or Server 2008 R2",
@@ -23,6 +23,9 @@ _BUILDS = {
 
 See learn.microsoft.com, "Windows release information".
 """
+
+
+_WINDOWS_11 = 22000  # its first build
 
 
 def names(case: Case) -> list[Record]:
@@ -59,7 +62,7 @@ def _system(case: Case) -> Iterator[Finding]:
         installed = moment(fact, "installed")
         since = f", installed {case.clock.full(installed)}" if installed else ""
         text = f"{' '.join(filter(None, parts))}{since}."
-        yield Finding("machine.system", text, "shown", None, reason=_STATE, files=[file_of(fact)])
+        yield Finding("machine.system", text, "shown", None, reason=BY_REGISTRY, files=[file_of(fact)])
         return
     boots = [*case.of("Kernel-General", 12)]
     if boots and (build := boots[-1].number("BuildVersion")):
@@ -84,9 +87,6 @@ def product_of(record: Record) -> str:
     return f"{texts[2]}, build {build}"
 
 
-_WINDOWS_11 = 22000
-
-
 def _noted(case: Case, names_of_records: set[str]) -> Iterator[Finding]:
     """What the registry says of the machine, where it says more than the records."""
     for fact in case.facts_of("name"):
@@ -94,10 +94,10 @@ def _noted(case: Case, names_of_records: set[str]) -> Iterator[Finding]:
             text = f"The registry calls the machine {fact['name']}"
             other = ", and no record does: it got this name later, or the hive is of another machine"
             text += f"{other if names_of_records else ''}."
-            yield Finding("machine.name_registry", text, "shown", reason=_STATE, files=[file_of(fact)])
+            yield Finding("machine.name_registry", text, "shown", reason=BY_REGISTRY, files=[file_of(fact)])
     for fact in case.facts_of("address"):
         text = f"Its address was {', '.join(fact['value']['addresses'])}."
-        yield Finding("machine.address", text, "shown", reason=_STATE, files=[file_of(fact)])
+        yield Finding("machine.address", text, "shown", reason=BY_REGISTRY, files=[file_of(fact)])
     yield from _in_use(case)
 
 
@@ -112,9 +112,6 @@ def _in_use(case: Case) -> Iterator[Finding]:
         if paths := sorted(path for path, found in states.items() if path and found == state):
             names = ", ".join(map(short_file, paths))
             yield Finding(identity, f"{text}: {names}.", "likely" if reason else "shown", reason=reason, files=paths)
-
-
-_STATE = "by the registry, as it was when the copy was made"
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -181,7 +178,7 @@ def _zone(case: Case) -> Iterator[Finding]:
         yield Finding("machine.zone", text, status_of(*told), None, told)
     else:
         files = [file_of(fact) for fact in case.facts_of("zone")]
-        yield Finding("machine.zone", text, "shown", reason=_STATE, files=files)
+        yield Finding("machine.zone", text, "shown", reason=BY_REGISTRY, files=files)
 
 
 RULE = Rule("machine", "The machine", (1, 12, 24, 6005, 6006, 6009, 6013, 1074), _answer)

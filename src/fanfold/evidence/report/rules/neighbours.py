@@ -184,7 +184,7 @@ def _address(record: Record, *names: str) -> str:
 
 
 def _socket(text: str) -> str:
-    """The address in a SOCKADDR, which is written as hexadecimal digits; empty if it is none."""
+    """The address in a SOCKADDR, which is written as hexadecimal digits; empty for anything else."""
     try:
         data = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:

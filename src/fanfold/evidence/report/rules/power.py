@@ -16,7 +16,7 @@ def _answer(case: Case) -> Iterator[Finding]:
     found += [(record, _cut(record)) for record in case.of("EventLog", 6008)]
     found += [(record, _crashed(record)) for record in case.of("Kernel-Power", 41)]
     timed = [(record, words) for record, words in found if record.time]
-    timed.sort(key=lambda one: (one[0].stream, one[0].record_id))  # the order of writing, whatever the clock said
+    timed.sort(key=lambda one: (one[0].stream, one[0].record_id))  # the order of writing, whatever the clock showed
     for record, words in timed[-_SHOWN:][::-1]:
         yield Finding("power.change", f"{case.when(record)}{words}.", status_of(record), record.time, [record])
     if len(timed) > _SHOWN:

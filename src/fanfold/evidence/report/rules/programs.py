@@ -8,7 +8,7 @@ from typing import Any
 
 from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, status_of
-from fanfold.evidence.report.rules.devices import Connection, at_that_moment, connections, name_of
+from fanfold.evidence.report.rules.devices import Connection, at_that_moment, built_in, connections, name_of
 
 _TOOLS = (
     (r"ftk ?imager.*\.exe", "an imaging program"),
@@ -29,6 +29,12 @@ _DRIVERS = (
     (r"ramcapture", "Belkasoft RAM Capturer"),
 )
 """Drivers that such programs install when they start, by the names of their files."""
+_OF_WINDOWS = frozenset({
+    "registry", "smss.exe", "csrss.exe", "wininit.exe", "winlogon.exe", "services.exe", "lsass.exe", "lsaiso.exe",
+    "autochk.exe", "setupcl.exe", "fontdrvhost.exe", "memcompression",
+})  # fmt: skip
+"""What starts with Windows, and is recorded (event 4688) even where nothing else is."""
+_AT_ONCE = timedelta(seconds=2)  # between two records of one start
 _SHOWN = 30  # starts that are listed
 
 
@@ -81,14 +87,6 @@ def starts(case: Case) -> list[Start]:
 
 def _are_close(one: Record, other: Record) -> bool:
     return bool(one.time and other.time and abs(other.time - one.time) <= _AT_ONCE)
-
-
-_AT_ONCE = timedelta(seconds=2)
-_OF_WINDOWS = frozenset({
-    "registry", "smss.exe", "csrss.exe", "wininit.exe", "winlogon.exe", "services.exe", "lsass.exe", "lsaiso.exe",
-    "autochk.exe", "setupcl.exe", "fontdrvhost.exe", "memcompression",
-})  # fmt: skip
-"""What starts with Windows, and is recorded (event 4688) even where nothing else is."""
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -206,12 +204,8 @@ def _is_of_interest(start: Start, own: Container[str]) -> bool:
 
 
 def _own_drives(case: Case) -> set[str]:
-    """The drives of disks that are built in, as Ntfs names them; C: if it names none."""
-    found = {"C:"}
-    for record in case.of("Ntfs", 4, 9, 10):
-        if record.number("BusType") not in (None, 7) and record.text("VolumeId"):
-            found.add(record.text("VolumeId").upper())
-    return found
+    """The drives of the machine itself: C:, and those of disks that are built in."""
+    return {"C:"} | built_in(case)
 
 
 def _words(start: Start) -> str:
@@ -256,7 +250,8 @@ def _elsewhere(case: Case, start: Start) -> Finding:
 def _unknown(case: Case, start: Start) -> str:
     """That nothing tells which disk a drive was; empty for the machine's own, and for none."""
     is_known = not start.letter or start.letter in _own_drives(case)
-    return "" if is_known else f" Which disk {start.letter} was is not recorded."
+    then = " then" if start.record.time else ""
+    return "" if is_known else f" Which disk {start.letter} was{then} is not recorded."
 
 
 def _drivers(case: Case) -> Iterator[Finding]:

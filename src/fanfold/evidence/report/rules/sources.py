@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from fanfold.evidence.report.case import Case
+from fanfold.evidence.times import iso
 
 State = Literal["there", "without records", "not read", "recovered", "not there"]
 
@@ -45,8 +46,13 @@ class Source:
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
-        first, last = (time.isoformat() if time else None for time in (self.first, self.last))
-        return {"log": self.log, "state": self.state, "records": self.records, "first_time": first, "last_time": last}
+        return {
+            "log": self.log,
+            "state": self.state,
+            "records": self.records,
+            "first_time": iso(self.first),
+            "last_time": iso(self.last),
+        }
 
 
 def sources(case: Case, question: str) -> Iterator[Source]:

@@ -8,7 +8,6 @@ from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
 from fanfold.evidence.report.rules.logons import console_logons, failed_before
 
-_ENDS = (13, 1074, 6006)
 _NOTED = (("started", "began"), ("finished", "ended"))
 
 

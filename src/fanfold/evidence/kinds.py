@@ -1,0 +1,273 @@
+"""The kinds of files that were given, and the units in each."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from urllib.parse import unquote
+from zipfile import ZipInfo
+
+import msgspec
+
+from fanfold.evidence import facts
+from fanfold.evidence.disk.medium import Unreadable
+from fanfold.evidence.disk.notes import noted
+from fanfold.evidence.disk.sections import acquired_at
+from fanfold.evidence.disks import Disk
+from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
+from fanfold.evidence.facts.texts import text_of
+from fanfold.evidence.files import open_archive, open_disk
+from fanfold.evidence.formats import check_readable, is_disk_image
+from fanfold.evidence.given import Files
+from fanfold.evidence.names import machine_and_path
+from fanfold.evidence.units import Place, parts_of
+from fanfold.job import Item, Opener
+from fanfold.storage import path_of
+
+_STRIDE = 8 << 20  # bytes of a read
+_SMALL = 1 << 20  # bytes of a member that may unpack from any number: most of a log may be zeros
+_RATIO = 200  # bytes of a larger member that one byte unpacks to, as a rule
+_INFLATED = 4 << 30  # bytes of members with a higher ratio that are read, in all
+
+
+class Container(Protocol):
+    """Something that was given, and what is in it."""
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """Its units, with their keys. Raises one of `files.DAMAGED`, and OSError."""
+
+    def row(self) -> dict[str, Any]:
+        """Its values of `containers.SCHEMA`, once the units were taken."""
+
+
+def container_of(item: Item, head: bytes, source: Files) -> Container:
+    """What a file is. Raises one of `files.DAMAGED`, and OSError."""
+    if header_of(head) or (item.path.lower().endswith(".evtx") and _holds_chunks(item, head, source)):
+        return Log(item, source)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return Archive(item, source)
+    if facts.is_source(item.key, head):
+        return FactsFile(item, source)
+    if is_disk_image(item, head):
+        return DiskImage(item, source)
+    check_readable(item, head)
+    return Archive(item, source) if item.key.lower().endswith(".zip") else Other()  # its beginning may be damaged
+
+
+def _holds_chunks(item: Item, head: bytes, source: Opener) -> bool:
+    """Whether a file without a log's header is a log. Raises Unreadable if it is not."""
+    for at in range(0, item.size, _STRIDE):
+        part = source.read_at(item, at, _STRIDE + CHUNK)
+        if next(chunks_of([part]), None):
+            return True
+    if any(head):
+        raise Unreadable(f"This is not an event log: it begins with {head[:8].hex(' ')}.")
+    return True  # only zeros: space that Windows has set aside for a log
+
+
+def _address(source: Opener, item: Item) -> str:
+    """The path or the URL of a file."""
+    uri = source.uri(item)
+    return path_of(uri) or uri
+
+
+def _place_of_loose(item: Item, source: Files) -> tuple[str, str]:
+    """The machine that a loose file is of, and its path there."""
+    root = unquote(source.uri(item)).removesuffix(item.path).rstrip("/")
+    return machine_and_path(item.key, root.rpartition("/")[2])
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a member of an archive is a log, or gives facts."""
+    return name.lower().endswith(".evtx") or facts.source_of(name) is not None
+
+
+def _inside(name: str) -> str:
+    """The name of a member of an archive, without parts that lead out of a folder."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+
+
+class Other:
+    """A file that holds no evidence."""
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """None."""
+        return iter(())
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        return {"kind": "other"}
+
+
+@dataclass(frozen=True)
+class Log:
+    """An event log by itself."""
+
+    item: Item
+    source: Files
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """See `Container`."""
+        item, address = self.item, _address(self.source, self.item)
+        image, path = _place_of_loose(item, self.source)
+        for unit, start, stop in parts_of(item.key, item.size):
+            yield (
+                unit,
+                Place(
+                    container=item.key, address=address, size=item.size, image=image, path=path, start=start, stop=stop
+                ),
+            )
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        return {"kind": "log"}
+
+
+class Archive:
+    """A zip archive."""
+
+    def __init__(self, item: Item, source: Files) -> None:
+        """Raises one of `files.DAMAGED`, and OSError."""
+        self.item, self.address = item, _address(source, item)
+        self.problems: list[str] = []
+        """What of it is not read, in sentences."""
+        with open_archive(item, source) as archive:
+            self.members = archive.infolist()
+        self._numbers = {member.filename.lower(): number for number, member in enumerate(self.members)}
+        self._left = _INFLATED
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
+        wanted = [(number, member) for number, member in enumerate(self.members) if _is_wanted(member.filename)]
+        self._check(wanted)
+        seen: set[str] = set()
+        for number, member in wanted:
+            name = _inside(member.filename)
+            if self._is_bomb(member):
+                what = f"{member.compress_size:,} bytes unpack to {member.file_size:,}, as in an archive bomb"
+                self.problems.append(f"{name} was not read: {what}.")
+                continue
+            key = f"{self.item.key}/{name}"
+            if key in seen:  # an archive may have two files of one name
+                key = f"{key} ({number})"
+            seen.add(key)
+            place = self._place(number, member)
+            last = max(1, -(-member.file_size // CHUNK)) - 1
+            yield f"{key}#0-{last}" if place.kind == "log" else f"{key}#facts", place
+
+    def _check(self, wanted: Iterable[tuple[int, ZipInfo]]) -> None:
+        """Raise Unreadable for an archive bomb, or if something in it is encrypted."""
+        if sum(member.compress_size for member in self.members) > self.item.size:
+            raise Unreadable("The files in this archive share their bytes, as only those of an archive bomb do.")
+        if locked := [member.filename for _, member in wanted if member.flag_bits & 1]:
+            raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
+
+    def _is_bomb(self, member: ZipInfo) -> bool:
+        """Whether a member unpacks to more than may be read of such members."""
+        if member.file_size <= max(_SMALL, member.compress_size * _RATIO):
+            return False
+        self._left -= member.file_size
+        return self._left < 0
+
+    def _place(self, number: int, member: ZipInfo) -> Place:
+        """Where a member lies, with the transaction logs beside it."""
+        machine, path = machine_and_path(_inside(member.filename), "")
+        place = Place(
+            container=self.item.key,
+            kind="log" if path.lower().endswith(".evtx") else "facts",
+            address=self.address,
+            size=self.item.size,
+            image=f"{self.item.key}/{machine}" if machine else self.item.key,
+            path=path,
+            start=0,
+            stop=member.file_size,
+            member=str(number),
+        )
+        logs = [self._numbers.get(name.lower()) for name in facts.log_names(member.filename)]
+        found = [replace(place, member=str(at), stop=self.members[at].file_size) for at in logs if at is not None]
+        return replace(place, beside=tuple(found))
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        return {"kind": "zip", "problems": self.problems}
+
+
+@dataclass(frozen=True)
+class FactsFile:
+    """A file that gives facts: see `fanfold.evidence.facts`."""
+
+    item: Item
+    source: Files
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """See `Container`."""
+        item = self.item
+        image, path = _place_of_loose(item, self.source)
+        first, *beside = (
+            Place(
+                container=item.key,
+                kind="facts",
+                address=_address(self.source.inner, file),
+                size=file.size,
+                image=image,
+                path=path,
+                start=0,
+                stop=file.size,
+                version=file.version,
+            )
+            for file in (*self.source.segments(item), *self.source.beside(item))
+        )
+        yield f"{item.key}#facts", replace(first, beside=tuple(beside))
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        return {"kind": "facts"}
+
+
+class DiskImage:
+    """A disk image."""
+
+    def __init__(self, item: Item, source: Files) -> None:
+        """Raises Unreadable, and OSError."""
+        self.source, self.segments = source, source.segments(item)
+        self.medium = open_disk(self.segments, source.inner)
+        self.disk = Disk(item.key, self.medium)
+        self.notes = self._notes(source.beside(item))
+
+    def _notes(self, files: Sequence[Item]) -> dict[str, Any]:
+        """What the imaging program has noted in a file beside the image."""
+        for file in files:
+            name = file.path.rpartition("/")[2]
+            try:
+                found = noted(text_of(self.source.inner.read_at(file, 0, _STRIDE)))
+            except OSError as error:
+                self.disk.problems.append(f"The notes {name} cannot be read: {error}.")
+                continue
+            if found:
+                return {"file": name} | found
+        return {}
+
+    def units(self) -> Iterator[tuple[str, Place]]:
+        """See `Container`."""
+        return self.disk.units()
+
+    def row(self) -> dict[str, Any]:
+        """See `Container`."""
+        medium, about = self.medium, self.medium.about
+        acquired, is_known = acquired_at(about.get("acquired", ""))
+        volumes = [volume._asdict() for volume in self.disk.volumes]
+        return {
+            "kind": medium.kind,
+            "problems": self.disk.problems,
+            "media_bytes": medium.size,
+            "sector_bytes": medium.sector,
+            "acquired_at": acquired if is_known else None,
+            **about,
+            **{f"{name}_stored": digest for name, digest in medium.stored.items()},
+            "unread": [{"first_sector": first, "sectors": sectors} for first, sectors in medium.unread],
+            "volumes": [volume | {"bytes": volume["size"]} for volume in volumes],
+            "sidecar": msgspec.json.encode(self.notes).decode() if self.notes else None,
+            "segments": [
+                {"uri": _address(self.source.inner, one), "bytes": one.size, "version": one.version}
+                for one in self.segments
+            ],
+        }

@@ -1,0 +1,17 @@
+"""Times of Windows, and times as facts and reports write them."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
+BEYOND = 2650467743990000000
+"""The FILETIME at the end of the year 9999: it and later ones are not times."""
+
+
+def moment(filetime: int) -> datetime | None:
+    """The time of a FILETIME, in units of 100 ns since 1601. None if it is outside the years 1601 to 9999."""
+    return _EPOCH + timedelta(microseconds=filetime // 10) if 0 < filetime < BEYOND else None
+
+
+def iso(time: datetime | None) -> str | None:
+    """A time as ISO 8601 has it; None for none."""
+    return time.isoformat() if time else None
