@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 FILE_HEADER, CHUNK, CHUNK_HEADER = 4096, 65536, 512
@@ -217,14 +218,10 @@ def total(names: Sequence[str] = tuple(COUNTS)) -> int:
     return sum(COUNTS[name] for name in names)
 
 
-def by_libevtx(log: Path) -> list[tuple[int, int, int]]:
-    """The records that libevtx finds in a log: the id, the event and the FILETIME of each, sorted."""
+def by_libevtx(log: Path) -> list[Any]:
+    """The records that libevtx finds in a log."""
     import pyevtx  # not there where a disk image is only made, as in the demo
 
     file = pyevtx.file()
     file.open(str(log))
-    records = map(file.get_record, range(file.get_number_of_records()))
-    return sorted(
-        (one.get_identifier(), one.get_event_identifier() & 0xFFFF, one.get_written_time_as_integer())
-        for one in records
-    )
+    return [file.get_record(number) for number in range(file.get_number_of_records())]

@@ -94,7 +94,13 @@ def at(time: str) -> datetime:
 def test_another_reader_finds_the_same(name: str, scanned: Callable[[str], Scanned]) -> None:
     """libevtx finds the same records in each log: their ids, events and times, none missing and none more."""
     given = scanned(name)
-    theirs = {log.relative_to(given.logs).as_posix(): by_libevtx(log) for log in given.logs.rglob("*.evtx")}
+    theirs = {
+        log.relative_to(given.logs).as_posix(): sorted(
+            (one.get_identifier(), one.get_event_identifier() & 0xFFFF, one.get_written_time_as_integer())
+            for one in by_libevtx(log)
+        )
+        for log in given.logs.rglob("*.evtx")
+    }
     ours: dict[str, list[tuple[int, int, int]]] = {}
     for batch in tables.events(given.database, columns=["key", "record_id", "event_id", "filetime"]):
         for row in batch.to_pylist():
