@@ -218,10 +218,11 @@ def total(names: Sequence[str] = tuple(COUNTS)) -> int:
     return sum(COUNTS[name] for name in names)
 
 
-def by_libevtx(log: Path) -> list[Any]:
-    """The records that libevtx finds in a log."""
+def by_libevtx(log: Path) -> Iterator[Any]:
+    """The records that libevtx finds in a log; each can be asked until the next one is taken."""
     import pyevtx  # not there where a disk image is only made, as in the demo
 
     file = pyevtx.file()
     file.open(str(log))
-    return [file.get_record(number) for number in range(file.get_number_of_records())]
+    for number in range(file.get_number_of_records()):
+        yield file.get_record(number)

@@ -166,7 +166,7 @@ def test_every_log_is_kept_for_a_while_only(stacks: Stacks) -> None:
 
 
 def test_no_template_and_no_file_names_an_account_or_a_key(synthesise: Synthesise) -> None:
-    """Twelve digits in a row may be an account's number, unless a GUID or a serial number has them; AKIA starts a key."""
+    """Twelve digits may be an account's number, unless a GUID or a serial number has them; AKIA starts a key."""
     built = synthesise(image="", compute="gpu", model="resnet18")
     texts = [json.dumps(built.storage), json.dumps(built.compute)]
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
