@@ -19,7 +19,7 @@ _DOTS = (".", "..")
 def logs_in_folders(system: FileSystem) -> Iterator[FoundLog | str]:
     """The event logs of a volume, each once; in place of what cannot be read, a sentence.
 
-    Raises Unreadable if there is no root, and OSError if the medium cannot be read.
+    Raises Unreadable if the volume has no root folder, and OSError if the medium cannot be read.
     """
     seen = {int(system.system.info.root_inum)}  # a folder may be inside itself
     pending = [("", int(system.system.info.root_inum), False)]

@@ -164,7 +164,7 @@ class FileSystem:
                 yield path, inode
 
     def _names_in(self, folder: str, pattern: str) -> list[str]:
-        """The names in a folder that are like a pattern, sorted; none if there is no such folder."""
+        """The names in a folder that match a pattern, sorted; empty if the folder does not exist."""
         try:
             entries = [entry.info.name for entry in self._asked(lambda: self.system.open_dir(f"/{folder}"))]
         except Unreadable:

@@ -66,7 +66,7 @@ class Volume(NamedTuple):
     """Bytes."""
     size: int
     kind: str
-    """The partition's type: a number, or a GUID; empty if there is no partition table. Or `SHADOW_COPY`."""
+    """The type of the partition: a number or a GUID, empty without a partition table; `SHADOW_COPY` for a shadow copy."""
     system: str
     """Its file system or encryption; empty if it is not known."""
     label: str = ""

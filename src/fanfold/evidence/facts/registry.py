@@ -199,12 +199,12 @@ class Hive:
         return {"dirty": self.dirty} if self.dirty else {}
 
     def values(self, path: str) -> dict[str, Any]:
-        """The values of a key by their names; empty if there is no such key, or it is damaged."""
+        """The values of a key by name; empty if the key is missing or damaged."""
         key = self.root.find(path)
         return key.values() if key else {}
 
     def below(self, path: str) -> Iterator[Key]:
-        """The keys below one; none if there is no such key."""
+        """The subkeys of a key; none if the key is missing."""
         if key := self.root.find(path):
             yield from key.below()
 
