@@ -66,7 +66,7 @@ class Volume(NamedTuple):
     """Bytes."""
     size: int
     kind: str
-    """The type of the partition: a number or a GUID, empty without a partition table; `SHADOW_COPY` for a shadow copy."""
+    """Its type: a number or a GUID, empty without a partition table; `SHADOW_COPY` for a shadow copy."""
     system: str
     """Its file system or encryption; empty if it is not known."""
     label: str = ""
