@@ -130,7 +130,7 @@ def _has_one_twice(units: Iterable[Mapping[str, Any]]) -> bool:
 def named(database: str, reference: str) -> list[dict[str, Any]]:
     """The records that a name has: LOG#ID, or LOG#ID@OFFSET. Those of logs that are there, if there are some.
 
-    Raises UsageError for a name without an id, or if there is no such record.
+    Raises UsageError if the name has no id, or no record has that name.
     """
     parts = _split(reference)
     if not parts:

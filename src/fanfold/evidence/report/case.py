@@ -134,9 +134,9 @@ class Case:
     @cached_property
     def clock(self) -> Clock:
         """The machine's time zone, over time. The registry's, which is the last one, if no record tells."""
-        told = of_best_logs([*self.of("Kernel-General", 24), *self.of("EventLog", 6013)])
+        records = of_best_logs([*self.of("Kernel-General", 24), *self.of("EventLog", 6013)])
         registry = next((fact["name"] for fact in self.facts_of("zone")), "")
-        return Clock.of(told, self.zone, registry, self.changes)
+        return Clock.of(records, self.zone, registry, self.changes)
 
     def facts_of(self, kind: str) -> Sequence[Mapping[str, Any]]:
         """The facts of a kind."""
@@ -201,7 +201,7 @@ class Case:
 
     @cached_property
     def _reached(self) -> datetime | None:
-        """The latest time at the end of a log that is always written to; None if there is no such log."""
+        """The last time in the logs that Windows always writes to; None if all of them are missing."""
         steady = (log["newest_time"] for log in self._timed if any(_is_called(log, name) for name in _STEADY))
         return max(steady, default=None)
 
@@ -239,8 +239,8 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     earlier = _earlier(logs)
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
     rows = (row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist())
-    told = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
-    records, others = own(sorted(told, key=_order))
+    found = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
+    records, others = own(sorted(found, key=_order))
     unread, failures = tables.unread(database, image)
     return Case(
         image,
