@@ -55,11 +55,11 @@ class Clock:
         """
         if chosen:
             return cls([_Zone(None, _by_name(chosen), chosen, "")], changes)
-        told = sorted(records, key=lambda record: (record.log, record.record_id))
-        names = [registry, *(record.text("7").partition(" ")[2] for record in told if record.event_id == 6013)]
+        known = sorted(records, key=lambda record: (record.log, record.record_id))
+        names = [registry, *(record.text("7").partition(" ")[2] for record in known if record.event_id == 6013)]
         named = {name: zone for name in names if (zone := by_windows_name(name))}
         zones = [found._replace(stretch=changes.stretch(record.time, record) if record.time else 0)
-                 for record in told if (found := _told(record, named))]  # fmt: skip
+                 for record in known if (found := _zone_of(record, named))]  # fmt: skip
         zones.sort(key=lambda zone: (zone.stretch, zone.since or _EARLIEST))
         if not zones and registry in named:
             zones = [_Zone(None, named[registry], registry, "")]
@@ -89,9 +89,9 @@ class Clock:
         """
         zone: tzinfo = self.zones[0].zone if self.zones else UTC
         stretch = self.changes.stretch(time, record)
-        for told in reversed(self.zones):
-            if told.since is None or told.stretch < stretch or (told.stretch == stretch and told.since <= time):
-                zone = told.zone
+        for known in reversed(self.zones):
+            if known.since is None or known.stretch < stretch or (known.stretch == stretch and known.since <= time):
+                zone = known.zone
                 break
         try:
             return time.astimezone(zone)
@@ -115,7 +115,7 @@ class Clock:
         return f"{local:%H:%M:%S %Z}"
 
 
-def _told(record: "Record", named: Mapping[str, tzinfo]) -> _Zone | None:
+def _zone_of(record: "Record", named: Mapping[str, tzinfo]) -> _Zone | None:
     """The zone that a record tells. A bias stands for the zone that has it then, of those that other records name."""
     if record.event_id == 6013:
         name = record.text("7").partition(" ")[2]

@@ -186,9 +186,9 @@ def _container(case: Case) -> Iterator[str]:
     segments = len(row["segments"] or ())
     tool = f", made by the software '{row['tool']}'" if row["tool"] else ""
     named = [f"{name} '{row[name]}'" for name in ("case", "evidence", "examiner") if row[name]]
-    told = f"; {', '.join(named)}" if named else ""
+    details = f"; {', '.join(named)}" if named else ""
     size = size_in_words(row["media_bytes"])
-    yield f"{row['kind']} image of {size} in {segments} file{'s' * (segments > 1)}{tool}{told}."
+    yield f"{row['kind']} image of {size} in {segments} file{'s' * (segments > 1)}{tool}{details}."
     yield from _verified(case.facts, row)
     for first in row["unread"] or ():
         last = first["first_sector"] + first["sectors"] - 1

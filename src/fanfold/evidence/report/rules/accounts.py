@@ -32,17 +32,17 @@ _SHOWN = 30
 
 def _answer(case: Case) -> Iterator[Finding]:
     people = {record.text("TargetSid"): record.text("TargetUserName") for record in case.of("Security-Auditing", 4720)}
-    told = [
+    reported = [
         (record, text)
         for record in case.of("Security-Auditing", *_VERBS, *_INTO, *_OUT_OF)
         if (text := _text(record, people))
     ]
-    for record, text in told[-_SHOWN:][::-1]:
+    for record, text in reported[-_SHOWN:][::-1]:
         yield Finding("account.changed", f"{case.when(record)}{text}", status_of(record), record.time, [record])
-    if len(told) > _SHOWN:
-        text = f"{len(told) - _SHOWN:,} more changes of accounts before these."
-        yield Finding("account.more", text, "shown", records=[told[0][0]])
-    if not told:
+    if len(reported) > _SHOWN:
+        text = f"{len(reported) - _SHOWN:,} more changes of accounts before these."
+        yield Finding("account.more", text, "shown", records=[reported[0][0]])
+    if not reported:
         text = "No change of an account is recorded, but for those of the set-up."
         why = case.why_none("Security")
         reason = "events 4720 to 4781 of the log Security, as far as it reaches"

@@ -13,13 +13,13 @@ _IN_STEP = 35  # Time-Service: "The time service is now synchronizing the system
 
 
 def _answer(case: Case) -> Iterator[Finding]:
-    told = [change for change in case.changes.every if change.is_jump or _person(change)]
-    for change in told[-_SHOWN:][::-1]:
+    reported = [change for change in case.changes.every if change.is_jump or _person(change)]
+    for change in reported[-_SHOWN:][::-1]:
         yield _finding(case, change)
-    if len(told) > _SHOWN:
-        text = f"{len(told) - _SHOWN:,} more changes of the clock before these."
-        yield Finding("clock.more", text, "shown", records=told[0].records)
-    if small := [change for change in case.changes.every if change not in told]:
+    if len(reported) > _SHOWN:
+        text = f"{len(reported) - _SHOWN:,} more changes of the clock before these."
+        yield Finding("clock.more", text, "shown", records=reported[0].records)
+    if small := [change for change in case.changes.every if change not in reported]:
         plural = "s" * (len(small) > 1)
         text = f"{len(small):,} change{plural} by 2 s to a minute, as a clock is kept in step."
         yield Finding("clock.small", text, "shown", records=[change.records[0] for change in small])
@@ -27,7 +27,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         source = record.text("TimeSource").partition(",")[0] or "a source that is not named"
         text = f"{case.when(record)}the time service took the time from {source}, the last time that it is recorded."
         yield Finding("clock.in_step", text, status_of(record), record.time, [record])
-    if not told:
+    if not reported:
         yield from _none(case)
 
 

@@ -146,8 +146,8 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{len(logons) - _SHOWN:,} more logons at the console before these."
         yield Finding("logon.more", text, "shown", records=[logons[0][0]])
     sessions = _sessions(case, logons, recovered)
-    told = {detail.time for session in sessions for detail in session.details}
-    for logon in [logon for logon in recovered if logon[0].time not in told][-_SHOWN:][::-1]:
+    reported = {detail.time for session in sessions for detail in session.details}
+    for logon in [logon for logon in recovered if logon[0].time not in reported][-_SHOWN:][::-1]:
         text = f"{case.when(logon[0])}{account(logon[0])} logged on at the console, by a recovered record."
         yield Finding("logon.recovered", text, "likely", logon[0].time, logon, reason_of(*logon))
     yield from sessions
@@ -253,7 +253,7 @@ def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
     """
     returns = [record for record in case.of("TerminalServices-LocalSessionManager", 25) if record.time]
     returns = [record for record in returns if record.text("Address").upper() != "LOCAL"]
-    told = [record for logon in logons for record in logon]
+    reported = [record for logon in logons for record in logon]
     found: list[Record] = []
     for record in case.of("Security-Auditing", 4624):
         if (
@@ -265,7 +265,7 @@ def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
             or any(abs(record.time - one.time) <= _AT_ONCE for one in returns if one.time)
         ):
             continue
-        same = (one for one in (*told, *found[-1:]) if same_account(one, record) and one.time)
+        same = (one for one in (*reported, *found[-1:]) if same_account(one, record) and one.time)
         if not any(timedelta() <= record.time - one.time <= _TWIN for one in same if one.time):
             found.append(record)
     return found
@@ -294,15 +294,15 @@ def ids_in_words(log: Mapping[str, Any]) -> str:
 
 def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]:
     """Failed attempts that no logon at the console followed."""
-    told: set[str] = set()
+    reported: set[str] = set()
     before = None
     for logon in logons:
-        told |= {attempt.ref for attempt in failed_before(case, logon[0], before)}
+        reported |= {attempt.ref for attempt in failed_before(case, logon[0], before)}
         before = logon[-1]
     alone = [
         record
         for record in case.of("Security-Auditing", 4625)
-        if is_at_the_console(record) and record.ref not in told and record.time
+        if is_at_the_console(record) and record.ref not in reported and record.time
     ]
     for record in alone[-_SHOWN:][::-1]:
         text = f"{case.when(record)}an attempt at the console as {account(record)} failed: "

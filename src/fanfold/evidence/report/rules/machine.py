@@ -33,10 +33,10 @@ def names(case: Case) -> list[Record]:
 
     The log System has the machine's own only. Without it, those of another log, if they have one name.
     """
-    told = of_best_logs([record for record in case.records if record.computer])
-    system = [record for record in told if record.is_of("System")]
-    if not system and len({_short(record) for record in told}) == 1:
-        return told[:1]
+    reported = of_best_logs([record for record in case.records if record.computer])
+    system = [record for record in reported if record.is_of("System")]
+    if not system and len({_short(record) for record in reported}) == 1:
+        return reported[:1]
     first: dict[str, Record] = {}
     for record in system:
         first.setdefault(_short(record), record)
@@ -151,12 +151,14 @@ def _several(case: Case) -> Iterator[Finding]:
             logs.setdefault(record.ref.rpartition("#")[0], {}).setdefault(_short(record), record)
     if all(one.keys() & other.keys() for one, other in combinations(logs.values(), 2)):
         return
-    told = [record for names in logs.values() for record in names.values()]
-    text = f"The logs name {', '.join(sorted({record.computer for record in told}))}. They may be of several machines."
+    reported = [record for names in logs.values() for record in names.values()]
+    text = (
+        f"The logs name {', '.join(sorted({record.computer for record in reported}))}. They may be of several machines."
+    )
     reason = (
         "or of one that was renamed. Sentences do not tell them apart: scan each machine's logs in a folder of its own"
     )
-    yield Finding("machine.several", text, "possible", None, told, reason)
+    yield Finding("machine.several", text, "possible", None, reported, reason)
 
 
 def _zone(case: Case) -> Iterator[Finding]:
@@ -173,9 +175,9 @@ def _zone(case: Case) -> Iterator[Finding]:
         return
     *before, last = clock.names
     text = f"Time zone: {last}." + (f" Before: {', '.join(before)}." if before else "")
-    told = [record for record in case.records if record.ref in clock.refs]
-    if told:
-        yield Finding("machine.zone", text, status_of(*told), None, told)
+    reported = [record for record in case.records if record.ref in clock.refs]
+    if reported:
+        yield Finding("machine.zone", text, status_of(*reported), None, reported)
     else:
         files = [file_of(fact) for fact in case.facts_of("zone")]
         yield Finding("machine.zone", text, "shown", reason=BY_REGISTRY, files=files)

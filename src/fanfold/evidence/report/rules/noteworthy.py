@@ -21,13 +21,13 @@ _ACTIONS = {1: "cleaned it", 2: "put it into quarantine", 3: "removed it", 6: "a
 
 
 def _answer(case: Case) -> Iterator[Finding]:
-    told = 0
+    reported = 0
     for words, provider, event_ids, names in _KINDS:
         alike: dict[str, list[Record]] = {}
         for record in case.of(provider, *event_ids):
             values = ", ".join(filter(None, (record.text(name)[:_LONGEST] for name in names)))
             alike.setdefault(values, []).append(record)
-        told += len(alike)
+        reported += len(alike)
         latest = sorted(alike.items(), key=lambda one: (one[1][-1].stream, one[1][-1].record_id))
         for values, records in latest[-_SHOWN:][::-1]:
             yield _finding(case, f"{words}: {values}", records)
@@ -42,7 +42,7 @@ def _answer(case: Case) -> Iterator[Finding]:
             else f"{len(scripts):,} blocks of PowerShell scripts are"
         )
         yield Finding("note.scripts", f"{blocks} recorded (event 4104).", "shown", records=[scripts[0], scripts[-1]])
-    if not told and not scripts:
+    if not reported and not scripts:
         yield Finding("note.none", "No service, task, script or malware is recorded.", "not recorded",
                       reason="no event 1116, 4104, 4697, 4698 or 7045")  # fmt: skip
 

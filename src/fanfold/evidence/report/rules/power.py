@@ -56,11 +56,11 @@ def _printable(text: str) -> str:
 def _updates(case: Case) -> Iterator[Finding]:
     """Updates of Windows that were installed; those of its store's apps are counted."""
     installed = [*case.of("WindowsUpdateClient", 19)]
-    told = [record for record in installed if "KB" in record.text("updateTitle")]
-    for record in told[-_UPDATES_SHOWN:][::-1]:
+    reported = [record for record in installed if "KB" in record.text("updateTitle")]
+    for record in reported[-_UPDATES_SHOWN:][::-1]:
         text = f"{case.when(record)}the update {record.text('updateTitle')} was installed."
         yield Finding("power.update", text, status_of(record), record.time, [record])
-    if rest := len(installed) - len(told[-_UPDATES_SHOWN:]):
+    if rest := len(installed) - len(reported[-_UPDATES_SHOWN:]):
         text = f"{rest:,} more update{'s' * (rest > 1)} of Windows, its drivers and its apps."
         yield Finding("power.updates", text, "shown", records=[installed[0], installed[-1]])
 

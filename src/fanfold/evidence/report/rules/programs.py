@@ -91,25 +91,25 @@ def _are_close(one: Record, other: Record) -> bool:
 
 def _answer(case: Case) -> Iterator[Finding]:
     started, disks, own = starts(case), connections(case), _own_drives(case)
-    told: list[Finding] = []
+    reported: list[Finding] = []
     for start in started:
         disk = at_that_moment(disks, start.letter, start.record.time) if start.record.time else None
         if disk:
-            told.append(_from_disk(case, start, disk))
+            reported.append(_from_disk(case, start, disk))
         elif start.kind:
-            told.append(_tool(case, start))
+            reported.append(_tool(case, start))
         elif start.letter not in ("", *own) or start.path.startswith("\\\\"):
-            told.append(_elsewhere(case, start))
-    yield from told[-_SHOWN:]
-    if len(told) > _SHOWN:
-        yield Finding("program.more", f"{len(told) - _SHOWN:,} more starts before these.", "shown",
-                      records=told[0].records)  # fmt: skip
+            reported.append(_elsewhere(case, start))
+    yield from reported[-_SHOWN:]
+    if len(reported) > _SHOWN:
+        yield Finding("program.more", f"{len(reported) - _SHOWN:,} more starts before these.", "shown",
+                      records=reported[0].records)  # fmt: skip
     others = [*_launched(case, disks), *_started_by_users(case, disks), *_prefetched(case, disks), *_drivers(case)]
     yield from others[:_SHOWN]
     if len(others) > _SHOWN:
         yield Finding("program.more_noted", f"{len(others) - _SHOWN:,} more programs that Windows has noted.", "shown",
                       files=others[_SHOWN].files)  # fmt: skip
-    if not told and not others:
+    if not reported and not others:
         yield _none(case, started)
     yield from _there(case)
 
