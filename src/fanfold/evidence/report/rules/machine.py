@@ -124,7 +124,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         if before:
             text = f"{text} Before: {', '.join(record.computer for record in before)}."
         is_own = last.is_of("System")
-        reason = "" if is_own else "there is no record of the log System, which has those of the machine itself only"
+        reason = "" if is_own else "by another log than System, which alone is limited to the machine's own records"
         yield Finding("machine.name", text, status_of(last) if is_own else "likely", last.time, known, reason)
     yield from _noted(case, {record.computer.partition(".")[0].lower() for record in known})
     yield from _system(case)
