@@ -475,7 +475,7 @@ def test_what_did_not_run_is_not_shown() -> None:
     ((_, status),) = texts(programs.RULE, case())
     assert status == "not recorded"
     (finding,) = programs.RULE.answer(case())
-    reason = "there is no Security log; there is no Sysmon/Operational log; Program-Telemetry has 0 records"
+    reason = "the Security log was not found; the Sysmon/Operational log was not found; Program-Telemetry has 0 records"
     assert finding.reason.startswith(reason)
 
 
@@ -495,14 +495,14 @@ def test_a_log_is_known_by_its_channel(file: str, tmp_path: Path, database: str)
     found = {finding.id: finding for finding in report.findings}
     assert found["logon.last_console"].refs == [f"{file}#51234", f"{file}#51235"]
     assert "by the log Security in its records 31,002 to 51,235" in [one.reason for one in report.findings]
-    assert not any("there is no Security log" in finding.reason for finding in report.findings)
+    assert not any("the Security log was not found" in finding.reason for finding in report.findings)
 
 
 def test_forwarded_records_make_no_log_of_their_channel(tmp_path: Path, database: str) -> None:
     """A log of forwarded events, all of them from Security logs elsewhere, is not the log Security."""
     write_log(tmp_path / "logs" / "ForwardedEvents.evtx", mesa.logs()["Security"])
     scan(tmp_path / "logs", database)
-    assert any("there is no Security log" in finding.reason for finding in made(database, "logs").findings)
+    assert any("the Security log was not found" in finding.reason for finding in made(database, "logs").findings)
 
 
 def system(number: int, computer: str, log: str = "System") -> Record:

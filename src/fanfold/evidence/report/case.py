@@ -166,7 +166,7 @@ class Case:
             if not count and self.is_carved(name):
                 return f"of the log {name}, only records in free space are there"
             recovered = f"of the log {name}, only {count:,} recovered record{'s are' if count > 1 else ' is'} there"
-            return recovered if count else f"there is no {name} log"
+            return recovered if count else f"the {name} log was not found"
         return "" if log["records"] else f"the log {name} has no record"
 
     def recovered(self, name: str) -> int:

@@ -61,7 +61,7 @@ def _carved(case: Case) -> Finding:
     timed = [(record.time, record) for record in case.records if record.origin == "carved" and record.time]
     if not timed:
         return Finding("taking.none", "No record has a time, so nothing tells when the copy was made.", "not recorded",
-                       reason="there is no record")  # fmt: skip
+                       reason="no usable records were found")  # fmt: skip
     time, record = max(timed, key=lambda one: one[0])
     text = f"The copy was not made before {case.clock.full(time)}, the latest record that was looked at."
     return Finding(
