@@ -2,6 +2,7 @@
 
 import faulthandler
 import itertools
+import json
 import random
 import struct
 from datetime import UTC, datetime
@@ -239,9 +240,19 @@ def test_names_that_come_again_keep_all_their_values() -> None:
 def test_what_is_no_event_says_so() -> None:
     """A record whose elements are not of the kinds that they should be raises, and one without `System` is kept."""
     with pytest.raises(msgspec.DecodeError):
-        values_of({"System": msgspec.Raw(b'{"Provider":[]}')})
-    found = dict(zip(NAMES, values_of({"EventData": msgspec.Raw(b'{"a":1}')}), strict=True))
+        values_of('{"Event":{"System":{"Provider":[]}}}')
+    found = dict(zip(NAMES, values_of('{"Event":{"EventData":{"a":1}}}'), strict=True))
     assert (found["event_id"], found["provider"], found["data"]) == (None, None, '{"a":1}')
+
+
+def test_elements_of_any_name_are_kept() -> None:
+    """What is beside `System` is kept, whatever it is called: alone as it is, several by their names."""
+    beside = {"EventData": {"a": 1}, "ProcessingErrorData": {"b": 2}}
+    for elements, expected in ((beside, beside), ({"DebugData": {"c": 3}}, {"c": 3}), ({"EventData": None}, {})):
+        event = {"#attributes": {"xmlns": "x"}, "System": {"EventID": 7}, **elements}
+        found = dict(zip(NAMES, values_of(json.dumps({"Event": event})), strict=True))
+        assert found["event_id"] == 7
+        assert json.loads(found["data"]) == expected
 
 
 def test_payloads_lose_the_marks_of_xml() -> None:

@@ -66,16 +66,18 @@ class _Held:
         self.batches: list[pa.RecordBatch] = []
         self.bytes = 0
 
-    def add(self, batches: list[pa.RecordBatch]) -> None:
+    def add(self, batches: list[pa.RecordBatch], size: int) -> None:
+        """Take batches of so many bytes: Arrow takes a while to add them up."""
         self.batches += batches
-        self.bytes += sum(batch.nbytes for batch in batches)
+        self.bytes += size
         if len(self.batches) > _MOST_BATCHES:  # each takes a kilobyte, however few rows it has
             self.batches = pa.Table.from_batches(self.batches).combine_chunks().to_batches()
 
-    def take(self) -> list[pa.RecordBatch]:
-        """All of them, which are then held no more."""
-        batches, self.batches, self.bytes = self.batches, [], 0
-        return batches
+    def take(self) -> tuple[list[pa.RecordBatch], int]:
+        """All of them, which are then held no more, and their bytes."""
+        taken = self.batches, self.bytes
+        self.batches, self.bytes = [], 0
+        return taken
 
 
 class DetailWriter:
@@ -91,7 +93,7 @@ class DetailWriter:
     def add(self, rows: pa.RecordBatch) -> None:
         """Take rows of the item that is not closed yet. Raises StorageError."""
         self.rows += len(rows)
-        self._open.add([rows])
+        self._open.add([rows], rows.nbytes)
         if self._open.bytes >= GROUP_BYTES:
             self._write(self._closed)
             self._write(self._open)
@@ -99,7 +101,7 @@ class DetailWriter:
     def close(self) -> int:
         """Keep the item's rows, and return how many there are."""
         rows, self.rows = self.rows, 0
-        self._closed.add(self._open.take())
+        self._closed.add(*self._open.take())
         if self._closed.bytes >= GROUP_BYTES:
             self._write(self._closed)
         return rows
@@ -116,7 +118,8 @@ class DetailWriter:
         return self.fragments
 
     def _write(self, held: _Held) -> None:
-        if batches := held.take():
+        batches, _ = held.take()
+        if batches:
             self.fragments += self.table.write_group(batches)
 
 

@@ -100,8 +100,9 @@ class Worker:
 
     def _counted(self, answers: "Answers") -> Iterator[pa.RecordBatch]:
         """The rows that answer the items of a task; with their counts of detail rows, if the job has such."""
+        schema = self.rows.dataset.schema
         for batch in answers.batches(self.work(answers.items, self.source)):
-            yield answers.details.counted(batch, self.rows.dataset.schema) if answers.details else batch
+            yield answers.details.counted(batch, schema) if answers.details else batch
 
 
 class Answers:

@@ -21,6 +21,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Self
 
 import lance
@@ -198,7 +199,7 @@ class Units:
         """Whether a unit is to be read: of logs, those that are named, if any are."""
         if not self.only:
             return True
-        found = _place(json.loads(place))
+        found = _place_in(place)
         name = _called((found.path or "").rpartition("/")[2])
         return found.kind != "log" or name in self.only or name.removeprefix(_MAKER) in self.only
 
@@ -233,7 +234,7 @@ class Units:
         for batch in self._table(CONTENTS).scanner(["unit", "place"], filter=wanted, batch_size=_ROWS).to_batches():
             for row in batch.to_pylist():
                 if row["unit"] in read:
-                    yield _place(json.loads(row["place"]))
+                    yield _place_in(row["place"])
 
     def known(self, place: Place, version: str) -> "npt.NDArray[np.uint64]":
         """The digests, sorted, of an image's records that were read in the stages before that of a unit."""
@@ -289,7 +290,12 @@ def quoted(text: str) -> str:
 
 def place_of(item: Item) -> Place:
     """Where a unit lies."""
-    return _place(json.loads(item.path))
+    return _place_in(item.path)
+
+
+@lru_cache(16)  # a unit is asked for its place again and again
+def _place_in(text: str) -> Place:
+    return _place(json.loads(text))
 
 
 def _place(values: dict[str, Any]) -> Place:

@@ -17,6 +17,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 from zlib import crc32
 
+import msgspec
+
 FILE_HEADER = 4096
 """Bytes before the first chunk."""
 CHUNK = 65536
@@ -86,7 +88,7 @@ class Chunk:
         return cls(offset, data, first_id, last_id, free, header_ok, data_ok)
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """The frame of a record, which is read without its content."""
 
     offset: int
@@ -195,7 +197,7 @@ def without(chunk: Chunk, digests: Collection[int]) -> Chunk:
         if record.digest not in digests:
             before = record
         elif before and before.offset + before.size == record.offset:
-            before = before._replace(size=before.size + record.size)
+            before = msgspec.structs.replace(before, size=before.size + record.size)
             for at in (before.offset + 4, before.offset + before.size - 4):
                 _SIZE.pack_into(data, at, before.size)
         else:
@@ -219,16 +221,22 @@ def without_circles(data: bytes) -> bytes:
     The header says where each of 64 lists of names begins, and each of 32 lists of templates. Whatever is in a list
     begins with the place of the next one, or 0. A list that does not end is left out: nothing else needs it.
     """
+    endless = [at for at in range(_LISTS, _CHUNK_HEADER, 4) if not _ends(data, at)]
+    if not endless:
+        return data
     whole = bytearray(data)
-    for at in range(_LISTS, _CHUNK_HEADER, 4):
-        (place,) = _SIZE.unpack_from(data, at)
-        seen: set[int] = set()
-        while 0 < place <= CHUNK - 4 and place not in seen and len(seen) < _LONGEST_LIST:
-            seen.add(place)
-            (place,) = _SIZE.unpack_from(data, place)
-        if 0 < place <= CHUNK - 4:
-            _SIZE.pack_into(whole, at, 0)
+    for at in endless:
+        _SIZE.pack_into(whole, at, 0)
     return bytes(whole)
+
+
+def _ends(data: bytes, at: int) -> bool:
+    """Whether the list ends whose first place is here."""
+    for _ in range(_LONGEST_LIST):
+        (at,) = _SIZE.unpack_from(data, at)
+        if not 0 < at <= CHUNK - 4:
+            return True
+    return False
 
 
 def header_for(chunks: int, next_record_id: int) -> bytes:

@@ -9,7 +9,7 @@ A record without JSON is kept, with the parser's error.
 import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from evtx import PyEvtxParser
@@ -28,7 +28,7 @@ _OUTSIDE = ("System", "#attributes")  # of the payload
 NOTHING: tuple[Any, ...] = (None,) * len(NAMES)
 
 
-class Decoded(NamedTuple):
+class Decoded(msgspec.Struct, frozen=True, gc=False):
     """A record with its content, or with the reason why it has none."""
 
     record: Record
@@ -67,8 +67,8 @@ def _events(chunk: Chunk) -> tuple[dict[int, tuple[Any, ...]], dict[int, str]]:
                 errors[int(named[1])] = _one_line(named[2])
             continue
         try:
-            if parts := _record(record["data"]).Event:  # an empty one bridges a gap
-                events.setdefault(record["event_record_id"], values_of(parts))
+            if values := values_of(record["data"]):  # those of an empty one bridge a gap
+                events.setdefault(record["event_record_id"], values)
         except msgspec.DecodeError as error:
             errors[record["event_record_id"]] = _one_line(f"the parser made invalid JSON of it: {error}")
     return events, errors
@@ -119,22 +119,48 @@ class _System(msgspec.Struct, frozen=True, gc=False):
     Security: _Attributed = None
 
 
+_ABSENT = msgspec.Raw()
+
+
+class _Event(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """The elements of nearly all events."""
+
+    System: _System
+    EventData: msgspec.Raw = _ABSENT
+    UserData: msgspec.Raw = _ABSENT
+    attributes: msgspec.Raw = msgspec.field(default=_ABSENT, name="#attributes")
+
+
+class _Usual(msgspec.Struct, gc=False):
+    Event: _Event
+
+
 class _Record(msgspec.Struct, gc=False):
     Event: dict[str, msgspec.Raw]
     """Its elements, each as JSON."""
 
 
+_usual = msgspec.json.Decoder(_Usual).decode
 _record = msgspec.json.Decoder(_Record).decode
 _system = msgspec.json.Decoder(_System).decode
 _any = msgspec.json.Decoder().decode
 
 
-def values_of(event: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
-    """The values of an event, given its elements, in the order of `NAMES`. Each may be absent.
+def values_of(record: str) -> tuple[Any, ...]:
+    """The values of a record's event, in the order of `NAMES`; each may be absent. Empty for an event without elements.
 
     Raises msgspec.DecodeError.
     """
-    system = _system(event.get("System", b"{}"))
+    try:
+        event = _usual(record).Event
+    except msgspec.ValidationError:  # it has other elements, or none
+        elements = _record(record).Event
+        return _values(_system(elements.get("System", b"{}")), payload(elements)) if elements else ()
+    parts = [part for part in (bytes(event.EventData), bytes(event.UserData)) if part]
+    return _values(event.System, _as_it_is(parts) or payload(_record(record).Event))
+
+
+def _values(system: _System, data: str) -> tuple[Any, ...]:
     event_id, provider, execution = system.EventID, _attributes(system.Provider), _attributes(system.Execution)
     return (
         _attributes(system.TimeCreated).SystemTime,
@@ -152,7 +178,7 @@ def values_of(event: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
         execution.ProcessID,
         execution.ThreadID,
         _attributes(system.Correlation).ActivityID,
-        payload(event),
+        data,
     )
 
 
@@ -166,13 +192,18 @@ def payload(event: Mapping[str, msgspec.Raw]) -> str:
     Named values are kept as the parser gives them, since a name may come several times.
     """
     parts = {name: value for name, value in event.items() if name not in _OUTSIDE}
-    if len(parts) == 1:
-        (raw,) = map(bytes, parts.values())
-        if raw.startswith(b"{") and not raw.startswith(b'{"Data":') and b'"#attributes"' not in raw:
-            return raw.decode()
+    if whole := _as_it_is([bytes(part) for part in parts.values()]):
+        return whole
     values = {name: _any(value) for name, value in parts.items()}
     (value,) = values.values() if len(values) == 1 else (values,)
     return msgspec.json.encode(_plain(value)).decode()
+
+
+def _as_it_is(parts: Sequence[bytes]) -> str | None:
+    """The only element beside `System`, if it is an object of named values; None if it is to be made one."""
+    if len(parts) != 1 or not parts[0].startswith(b"{") or parts[0].startswith(b'{"Data":'):
+        return None
+    return None if b'"#attributes"' in parts[0] else parts[0].decode()
 
 
 def _plain(value: Any) -> Any:

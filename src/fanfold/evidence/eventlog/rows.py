@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -142,16 +142,23 @@ def _texts(values: Sequence[Any]) -> "pa.Array[Any]":
 
 
 _TIME = r"^(19[7-9]\d|20\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
+_UTC = pa.timestamp("us", "UTC")
+_FIRST, _BEYOND = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def times(texts: Iterable[Any]) -> Any:
     """Parse texts such as 2022-02-05T19:18:52.123456Z into timestamp[us, UTC]; invalid times become null."""
     given = _texts(list(texts))
-    plain = pc.if_else(pc.match_substring_regex(given, _TIME), given, None)
     try:
-        return pc.cast(plain, pa.timestamp("us", "UTC"))
-    except pa.ArrowInvalid:  # a 30th of February
-        return pa.array([_time(text) for text in plain.to_pylist()], pa.timestamp("us", "UTC"))
+        found = pc.cast(given, _UTC)
+        limits = pc.min_max(found)
+        first, last = limits["min"].as_py(), limits["max"].as_py()
+        if first is None or _FIRST <= first <= last < _BEYOND:  # as nearly always
+            return found
+    except (pa.ArrowInvalid, ValueError, OverflowError):
+        pass
+    plain = pc.if_else(pc.match_substring_regex(given, _TIME), given, None)
+    return pa.array([_time(text) for text in plain.to_pylist()], _UTC)
 
 
 def _time(text: str | None) -> datetime | None:
