@@ -1,0 +1,1 @@
+"""The job `tls`: what post-quantum signatures do to a TLS handshake, from scheme to milliseconds."""
