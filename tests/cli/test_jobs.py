@@ -262,6 +262,7 @@ def test_wrong_tables_are_refused_by_the_other_verbs(words: list[str], says: str
 WORDS = {
     "images": re.compile(r"\bimages\b|\bImages\b|pictures?\b|\bembed|onnx|pillow", re.IGNORECASE),
     "evidence": re.compile(r"\bevidence\b|\bevtx|event logs?\b", re.IGNORECASE),
+    "tls": re.compile(r"\btls\b|handshakes?\b|certificate chains?\b|pyopenssl", re.IGNORECASE),
 }
 """Words of each job."""
 
