@@ -132,7 +132,7 @@ def test_help_of_a_job_of_ones_own(verb: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nope"], "There is no job 'nope'. Use one of: images, evidence; or your own job as module:Class."),
+        (["nope"], "There is no job 'nope'. Use one of: images, evidence, tls; or your own job as module:Class."),
         (["no_such_module:Loud"], "Cannot import the job 'no_such_module:Loud': ModuleNotFoundError"),
         (
             ["broken_jobs:Loud"],

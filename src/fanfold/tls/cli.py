@@ -57,7 +57,7 @@ def sizes(
 ) -> int:
     """Count the bytes of signatures and keys in a handshake, and compute what they cost on a link.
 
-    For example: `fanfold tls sizes ML-DSA-44 Falcon-512 --profile 2021 --link rtt=50ms,down=20Mbit`
+    For example: `fanfold tls sizes ML-DSA-44 --link rtt=50ms,down=20Mbit`
     """
     counted = counting.sizes(
         scheme or (),
