@@ -121,3 +121,13 @@ def model(
     found = models.model(link, over=over, initcwnd=initcwnd or _WINDOWS, base=base)
     show.model(found, curve or not walls, walls or not curve, json)
     return 0
+
+
+app.command(
+    "fanfold.tls.serve.cli:serve",
+    name="serve",
+    help=described(
+        "Serve a page whose visitors make two handshakes, one of them with additional certificates; store how long.",
+        "fanfold tls serve --lab --store exp.sqlite",
+    ),
+)
