@@ -24,6 +24,7 @@ this process by any signal; a power cut may cost the last seconds.
 """
 
 import fcntl
+import io
 import os
 import queue
 import sqlite3
@@ -33,7 +34,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from fanfold.errors import StorageError
 
@@ -170,17 +171,17 @@ class Store:
         return results
 
 
-def _lock(path: Path) -> IO[str]:
+def _lock(path: Path) -> io.FileIO:
     """A lock, so that one server writes to a store. It is on a file of its own, as SQLite has locks on others."""
     try:
-        file = path.with_name(f"{path.name}-lock").open("a+")
+        file = path.with_name(f"{path.name}-lock").open("ab+", buffering=0)
     except OSError as error:
         raise StorageError(f"Cannot write beside the store {path}: {error.strerror}.") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.seek(0)
-        process = file.read().strip()
+        process = file.read(20).decode(errors="replace").strip()
         file.close()
         raise StorageError(
             f"A server is writing to the store {path} already{f' (process {process})' if process else ''}. "
@@ -188,8 +189,7 @@ def _lock(path: Path) -> IO[str]:
         ) from error
     with suppress(OSError):  # a full disk: the number is there to help, and the lock is what counts
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        file.write(f"{os.getpid()}\n".encode())
     return file
 
 

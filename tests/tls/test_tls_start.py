@@ -1,0 +1,212 @@
+"""What `fanfold tls serve` finds wrong before it starts: each with exit code 2, a sentence, and what to do."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+from serving import ask, refused, serving, trusting
+
+NAMES = ("--control", "0.c.example", "--live", "1.example")
+COVERED = ("*.c.example", "*.1.example", "1.example")
+NOW = datetime.now(UTC)
+
+
+def credentials(
+    folder: Path, names: Sequence[str] = COVERED, days: tuple[int, int] = (-1, 30), kind: str = "p256"
+) -> tuple[Path, Path]:
+    """The files of a certificate that is signed by itself, and of its key."""
+    kinds = {
+        "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "ml-dsa-44": mldsa.MLDSA44PrivateKey.generate,
+    }
+    key = kinds[kind]()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW + timedelta(days=days[0]))
+        .not_valid_after(NOW + timedelta(days=days[1]))
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+    )
+    if names:
+        built = built.add_extension(x509.SubjectAlternativeName(list(map(x509.DNSName, names))), critical=False)
+    certificate = built.sign(key, SHA256() if kind == "p256" else None)
+    folder.mkdir(exist_ok=True)
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def flags(folder: Path, cert: Path, key: Path, *more: object) -> tuple[object, ...]:
+    """The flags of a server with these files."""
+    return (*NAMES, "--cert", cert, "--key", key, "--store", folder / "exp.sqlite", "--port", 0, *more)
+
+
+@pytest.mark.parametrize("kind", ["p256", "ed25519", "ml-dsa-44"])
+def test_certificates_of_an_operator(tmp_path: Path, kind: str) -> None:
+    """A certificate and a key in files serve the names; the flight grows by the dummies' bytes exactly."""
+    cert, key = credentials(tmp_path / "pki", kind=kind)
+    given = [*NAMES, "--cert", cert, "--key", key, "--host", "127.0.0.1"]
+    with serving(tmp_path / "s", *given, lab=False) as server:
+        if kind == "ml-dsa-44":  # this Python's own OpenSSL has none
+            return
+        for host in ("0.c.example", "9.1.example"):
+            assert ask(server, host, context=trusting(cert))[0] == 204
+        control, live = server.rows()
+    slack = 0 if kind == "ed25519" else 6
+    assert abs(live["first_flight_bytes"] - control["first_flight_bytes"] - 9 * 1005) <= slack
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "says"),
+    [
+        (COVERED, (-30, -1), "pki/cert.pem has expired on "),
+        (COVERED, (1, 30), "pki/cert.pem is not valid before "),
+        (("*.c.example", "1.example"), (-1, 30), "is not for *.1.example. It is for *.c.example, 1.example."),
+        (("*.1.example", "1.example"), (-1, 30), "is not for *.c.example."),
+        (("*.1.example", "*.c.example"), (-1, 30), "is not for 1.example."),
+        (("*.example",), (-1, 30), "is not for *.c.example."),
+        ((), (-1, 30), "It has no names (SAN)."),
+    ],
+)
+def test_certificates_that_are_not_fit(tmp_path: Path, names: Sequence[str], days: tuple[int, int], says: str) -> None:
+    """A certificate that has expired, is not valid yet, or lacks a name, is refused with which."""
+    assert says in refused(*flags(tmp_path, *credentials(tmp_path / "pki", names, days)))
+    assert not (tmp_path / "exp.sqlite").exists()
+
+
+def test_names_may_be_given_one_by_one(tmp_path: Path) -> None:
+    """Without a wildcard, all names up to --max must be there."""
+    each = [f"{n}.1.example" for n in range(1, 5)]
+    cert, key = credentials(tmp_path / "pki", ["0.c.example", "1.example", *each])
+    assert "is not for *.1.example" in refused(*flags(tmp_path, cert, key, "--max", 5))
+    with serving(tmp_path / "s", *NAMES, "--cert", cert, "--key", key, "--max", 4, lab=False):
+        pass
+
+
+def test_files_that_are_not_fit(tmp_path: Path) -> None:
+    """Another key, one with a password, files that are none of both or are not there: each has its sentence."""
+    cert, key = credentials(tmp_path / "pki")
+    _, other = credentials(tmp_path / "other")
+    nothing = tmp_path / "nothing.pem"
+    nothing.write_text("no PEM\n")
+    locked = tmp_path / "locked.pem"
+    secret = ec.generate_private_key(ec.SECP256R1())
+    locked.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")))
+    for used, says in (
+        ((cert, other), f"The key in {other} is not the key of the certificate in {cert}."),
+        ((cert, locked), f"The key in {locked} has a password. Write it without: openssl pkey -in {locked}"),
+        ((nothing, key), f"--cert {nothing} has no certificates in PEM"),
+        ((cert, nothing), f"--key {nothing} has no private key in PEM that OpenSSL "),
+        ((cert, cert), f"--key {cert} has no private key in PEM that OpenSSL "),
+        ((tmp_path / "gone", key), f"Cannot read --cert {tmp_path / 'gone'}: No such file or directory."),
+        ((cert, tmp_path / "gone"), f"Cannot read --key {tmp_path / 'gone'}: No such file or directory."),
+    ):
+        assert says in refused(*flags(tmp_path, *used))
+
+
+def test_an_intermediate_certificate_that_has_expired(tmp_path: Path) -> None:
+    """The other certificates of the chain are looked at, too."""
+    cert, key = credentials(tmp_path / "pki")
+    old, _ = credentials(tmp_path / "old", days=(-30, -2))
+    cert.write_bytes(cert.read_bytes() + old.read_bytes())
+    assert f"Certificate 2 of {cert} has expired on " in refused(*flags(tmp_path, cert, key))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_in_use(tmp_path: Path, host: str) -> None:
+    """A port that another server listens at is named, with another one to use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken:
+        port = taken.getsockname()[1]
+        says = refused("--lab", "--store", tmp_path / "exp.sqlite", "--port", port)
+        assert (
+            f"Port {port} is in use. Stop what listens there, or choose another one: --port {port % 65535 + 1}" in says
+        )
+
+
+def test_a_port_for_the_administrator(tmp_path: Path) -> None:
+    """A user without rights is told what to do to serve at port 443."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become a user who may read what this test has made")
+    first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if first <= 443:
+        pytest.skip(f"everyone may use ports from {first} on here")
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 1:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    tmp_path.chmod(0o777)
+    command = [
+        sys.executable,
+        "-m",
+        "fanfold",
+        "tls",
+        "serve",
+        "--lab",
+        "--store",
+        tmp_path / "exp.sqlite",
+        "--port",
+        443,
+    ]
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *map(str, command)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Port 443 is for the administrator alone. Use a port from 1024 on (--port 8443)" in done.stderr
+
+
+def test_addresses_that_are_not_ours(tmp_path: Path) -> None:
+    """An address that this machine does not have, or that is none, is named."""
+    for host in ("192.0.2.1", "nowhere.invalid"):
+        says = refused("--lab", "--store", tmp_path / "exp.sqlite", "--port", 0, "--host", host)
+        assert f"Cannot listen at {host}, port 0: " in says
+
+
+def test_what_a_command_needs(tmp_path: Path) -> None:
+    """Without names or files, the command says what to type; a lab has its own, and options have ranges."""
+    store = tmp_path / "exp.sqlite"
+    cert, key = credentials(tmp_path / "pki")
+    for given, says in (
+        ((), "To try it on this machine: fanfold tls serve --lab --store "),
+        ((*NAMES, "--cert", cert), "Serving needs names and a certificate"),
+        (("--lab", "--cert", cert, "--key", key), "--lab makes a certificate of its own."),
+        (("--lab", "--port", 65536), "--port takes a number from 0 to 65535, not 65536."),
+        (("--lab", "--per-minute", -1), "--per-minute takes a number from 0 on, not -1."),
+        (("--lab", "--max", 100), "--max takes a number from 1 to 99, not 100."),
+        (("--lab", "--asn", tmp_path / "gone"), "Cannot read --asn "),
+    ):
+        assert says in refused("--store", store, *given)
+
+
+def test_the_files_of_a_lab_are_used_again(tmp_path: Path) -> None:
+    """The authority stays, so that a browser must learn to trust it once; other names get other files."""
+    with serving(tmp_path / "s") as server:
+        first = server.authority.read_bytes()
+        key = server.authority.with_name("server.key")
+        assert key.stat().st_mode & 0o777 == 0o600
+    with serving(tmp_path / "s") as server:
+        assert server.authority.read_bytes() == first
+        assert ask(server, "0.c.localhost")[0] == 204
+    with serving(tmp_path / "s", "--live", "2.localhost") as server:
+        assert server.authority.read_bytes() != first
+        assert ask(server, "5.2.localhost")[0] == 204
