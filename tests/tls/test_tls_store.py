@@ -88,7 +88,7 @@ def test_other_files_are_no_store(tmp_path: Path) -> None:
         (old, "is of another version of fanfold. Use another --store."),
         (text, "file is not a database"),
         (tmp_path / "gone" / "s", "No such file or directory"),
-        (tmp_path, ""),
+        (tmp_path, "unable to open database file"),
     ):
         before = file.read_bytes() if file.is_file() else b""
         with pytest.raises(StorageError, match=says):
