@@ -122,6 +122,7 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "tls sizes",
         "tls model",
         "tls measure",
+        "tls report",
     ):
         assert f"fanfold {verb}" in shown
     for verb in ("run", "plan", "runs", "report", "failures", "optimize", "repair", "mirror", "doctor"):

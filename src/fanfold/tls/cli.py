@@ -5,11 +5,12 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fanfold.cli import Json, described
+from fanfold.cli import Database, Json, described
 from fanfold.cli.jobs import verbs
 from fanfold.tls import Tls, show
 from fanfold.tls import model as models
 from fanfold.tls import sizes as counting
+from fanfold.tls.report import write as reports
 
 app = App(name="tls")
 run, plan = verbs(Tls)
@@ -28,6 +29,7 @@ Windows = Annotated[
     Parameter(negative="", help="An initial window in segments, 10 and 30 by default; repeat the flag for several."),
 ]
 Base = Annotated[int, Parameter(help="Bytes of the server's first flight that are neither signatures nor keys.")]
+Table = Annotated[str, Parameter(help="The table's name.")]
 ZooFile = Annotated[
     Path | None, Parameter(name="--zoo", help="A TOML file of schemes, profiles and mixes beside fanfold's own.")
 ]
@@ -95,4 +97,22 @@ def model(
         return 0
     found = models.model(link, over=over, initcwnd=initcwnd or _WINDOWS, base=base)
     show.model(found, curve or not walls, walls or not curve, json)
+    return 0
+
+
+@app.command
+def report(
+    database: Database,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="The folder to write to.")] = Path("report"),
+    article: Annotated[bool, Parameter(negative="", help="Add the claims of the article of 2021.")] = False,
+    table: Table = "tls",
+) -> int:
+    """Write curves with their walls, a table and one page on the cells of a table.
+
+    For example: `fanfold tls report db --out report`
+    """
+    rows = reports.report(database, out, table=table, article=article)
+    show.reported(len(rows), out)
     return 0
