@@ -1,0 +1,212 @@
+"""Draws an analysis with matplotlib, which the extra `tls` brings. Colours are those of Okabe and Ito, which most
+colour-blind people can tell apart; lines differ in style, too, and each has its name at its end."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf, nan
+from typing import Any
+
+from fanfold.errors import MissingExtra
+from fanfold.tls.analysis.results import Analysis, Estimate
+from fanfold.tls.analysis.settings import middle_of
+from fanfold.tls.analysis.words import per_rtt
+
+try:
+    from matplotlib import rc_context
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    if error.name != "matplotlib":
+        raise  # matplotlib is there, and lacks something
+    raise MissingExtra("tls", "Drawing plots") from error
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#007F5F", "#AA4499"
+_INK, _FAINT, _GRID = "#1c2024", "#5c6670", "#e3e6ea"
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.titlepad": 22,  # points: room for the names of walls
+    "grid.color": _GRID,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "fanfold",  # the same data give the same file
+}
+_SIZE = (7.0, 4.2)  # inches
+_FEW = 20  # bins: of so many, each point is drawn
+_LINES = ("-", "--", ":", "-.")
+_GAP = 0.065  # of the height, between two names
+
+
+def figures() -> Mapping[str, Callable[[Analysis], Figure]]:
+    """The plots, by the names of their files."""
+    return {"missing": missing, "times": times, "slowdown": slowdown, "model": model}
+
+
+def missing(analysis: Analysis) -> Figure:
+    """The rates of missing connections by n."""
+    with _plot("Connections that went missing", "dummy certificates", "missing") as (figure, axes):
+        x = [_middle(one.first, one.last) for one in analysis.bins]
+        names = []
+        for name, colour, line, rates in (
+            ("live", ORANGE, "-", [one.missing.live for one in analysis.bins]),
+            ("control", BLUE, "--", [one.missing.control for one in analysis.bins]),
+        ):
+            estimates = [Estimate(rate.rate, rate.low, rate.high) for rate in rates]
+            names.append(_series(axes, x, estimates, name, colour, line, scale=100))
+        axes.set_ylim(bottom=0)
+        _in_percent(axes)
+        for split in analysis.splits:
+            more = f"above {split.found.above}: +{100 * split.found.more.value:.1f} %"
+            _wall(axes, split.found.above + 0.5, more)
+        _name_ends(axes, names)
+        return figure
+
+
+def times(analysis: Analysis) -> Figure:
+    """Quantiles of handshake times by size, with the walls of the initial window."""
+    with _plot("Time of a handshake", "dummy certificates, kB", "ms") as (figure, axes):
+        x = [one.kb for one in analysis.bins]
+        names = []
+        for number, q in enumerate(analysis.quantiles):
+            line = _LINES[number % len(_LINES)]
+            for role, colour in (("live", ORANGE), ("control", BLUE)):
+                estimates = [getattr(one, role)[number] for one in analysis.bins]
+                names.append(_series(axes, x, estimates, f"{role} p{100 * q:g}", colour, line))
+        axes.set_ylim(bottom=0)
+        _walls(axes, analysis)
+        _name_ends(axes, names)
+        return figure
+
+
+def slowdown(analysis: Analysis) -> Figure:
+    """The slowdown by size."""
+    with _plot("Slowdown against the control", "dummy certificates, kB", "slower") as (figure, axes):
+        x = [one.kb for one in analysis.bins]
+        names = [
+            _series(
+                axes,
+                x,
+                [one.slowdown[number] for one in analysis.bins],
+                f"p{100 * q:g}",
+                (GREEN, PURPLE, BLUE, ORANGE)[number % 4],
+                _LINES[number % len(_LINES)],
+                scale=100,
+            )
+            for number, q in enumerate(analysis.quantiles)
+        ]
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        _in_percent(axes)
+        _walls(axes, analysis)
+        _name_ends(axes, names)
+        return figure
+
+
+def model(analysis: Analysis) -> Figure:
+    """The measured slowdown over that of the model."""
+    title = "Slowdown, measured over modelled"
+    if analysis.model:
+        title += f": {per_rtt(analysis.model)}"
+    with _plot(title, "dummy certificates, kB", "") as (figure, axes):
+        middle = middle_of(analysis.quantiles)
+        known = [one for one in analysis.bins if one.slowdown[middle].value is not None]
+        factors = analysis.model.factors if analysis.model else ()
+        ratios = [
+            Estimate(*(None if value is None else (1 + value) / factor for value in (one.value, one.low, one.high)))
+            for one, factor in zip((each.slowdown[middle] for each in known), factors, strict=True)
+        ]
+        name = f"p{100 * analysis.quantiles[middle]:g}"
+        names = [_series(axes, [one.kb for one in known], ratios, name, GREEN, "-")]
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.9), max(high, 1.1))
+        axes.axhline(1, color=_FAINT, linewidth=1)
+        _walls(axes, analysis)
+        _name_ends(axes, names)
+        return figure
+
+
+@contextmanager
+def _plot(title: str, across: str, up: str) -> Iterator[tuple[Figure, Axes]]:
+    with rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        yield figure, axes
+
+
+_Name = tuple[float, float, str, str]
+"""The end of a line, its name, and its colour."""
+
+
+def _series(
+    axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], name: str, colour: str, line: str, scale: float = 1
+) -> _Name | None:
+    """A line with a band for its intervals. A number that is not known leaves a gap."""
+    y, low, high = (
+        [nan if value is None else scale * value for value in column]
+        for column in (
+            [one.value for one in estimates],
+            [one.value if one.low is None else one.low for one in estimates],
+            [one.value if one.high is None else one.high for one in estimates],
+        )
+    )
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(x) <= _FEW else {}
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(x, y, color=colour, linestyle=line, linewidth=1.8, **marker)
+    axes.set_xlim(0, 1.02 * max(x, default=1))
+    ends = [(at, value) for at, value in zip(x, y, strict=True) if value == value]
+    return (*ends[-1], name, colour) if ends else None
+
+
+def _name_ends(axes: Axes, names: Sequence[_Name | None]) -> None:
+    """Write the name of each line at its end, one above the other where they would overlap."""
+    right = axes.get_xlim()[1]
+    bottom, top = axes.get_ylim()
+    gap = _GAP * (top - bottom)
+    known = sorted((name for name in names if name), key=lambda name: name[1])
+    places: list[float] = []
+    for _, y, _, _ in known:
+        places.append(max(y, (places[-1] if places else -inf) + gap))
+    over = max(0.0, places[-1] - top) if places else 0.0
+    for (_, _, name, colour), place in zip(known, places, strict=True):
+        axes.annotate(
+            name, (right, place - over), (6, 0), textcoords="offset points", color=colour, va="center",
+            annotation_clip=False, fontweight="bold",
+        )  # fmt: skip
+
+
+def _walls(axes: Axes, analysis: Analysis) -> None:
+    """Thin lines where a flight needs another round trip."""
+    right = max((one.kb for one in analysis.bins), default=0.0)
+    for number, wall in enumerate(analysis.model.walls if analysis.model else (), 1):
+        at = (wall - analysis.model.base_bytes) / 1000 if analysis.model else 0.0
+        if 0 < at <= right:
+            _wall(axes, at, f"+{number} round trip{'s' * (number > 1)}")
+
+
+def _wall(axes: Axes, at: float, name: str) -> None:
+    axes.axvline(at, color=_FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.annotate(
+        name, (at, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", color=_FAINT,
+        fontsize=9.5, ha="center", va="bottom", annotation_clip=False,
+    )  # fmt: skip
+
+
+def _in_percent(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+
+
+def _middle(first: int, last: int) -> float:
+    return (first + last) / 2
