@@ -174,6 +174,13 @@ def test_nothing_to_split(controls: list[int], lost: list[int]) -> None:
     assert all(np.isfinite(jump) and 0 < jump <= 1 for jump in found.visible.values())
 
 
+def test_a_jump_is_visible_also_where_nothing_is_missing() -> None:
+    """20,000 pairs of which none is missing would have shown a jump of a few in a thousand."""
+    found = split(np.array([0] + [340] * 59), np.zeros(60, np.int64), np.random.default_rng(1))
+    assert found.found == ()
+    assert 0.0005 < found.visible[29] < 0.003
+
+
 def test_a_jump_of_the_size_that_is_visible_is_found_in_most_experiments() -> None:
     """The size that is said to be found in 8 of 10 experiments is found in about as many, and half of it seldom."""
     random = np.random.default_rng(7)

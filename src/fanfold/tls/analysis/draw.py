@@ -2,7 +2,7 @@
 colour-blind people can tell apart; lines differ in style, too, and each has its name at its end."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import inf, nan
 from typing import Any
 
@@ -46,6 +46,11 @@ _SIZE = (7.0, 4.2)  # inches
 _FEW = 20  # bins: of so many, each point is drawn
 _LINES = ("-", "--", ":", "-.")
 _GAP = 0.065  # of the height, between two names
+
+
+def style() -> AbstractContextManager[None]:
+    """Within this, figures are drawn and saved in one style: matplotlib asks for some of it when it saves."""
+    return rc_context(_STYLE)
 
 
 def figures() -> Mapping[str, Callable[[Analysis], Figure]]:
@@ -137,7 +142,7 @@ def model(analysis: Analysis) -> Figure:
 
 @contextmanager
 def _plot(title: str, across: str, up: str) -> Iterator[tuple[Figure, Axes]]:
-    with rc_context(_STYLE):
+    with style():
         figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         axes.set_title(title)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fanfold
 from fanfold.errors import StorageError, UsageError
-from fanfold.tls.analysis.draw import figures
+from fanfold.tls.analysis.draw import figures, style
 from fanfold.tls.analysis.results import Analysis
 from fanfold.tls.analysis.words import sentences, table, warning
 
@@ -44,7 +44,8 @@ def made(folder: Path) -> Path:
 def write(analysis: Analysis, folder: Path) -> None:
     """Write plots and a page to a folder that is there. Raises StorageError."""
     try:
-        drawn = dict(_drawn(analysis, folder))
+        with style():
+            drawn = dict(_drawn(analysis, folder))
         (folder / "index.html").write_text(page(analysis, drawn), "utf-8", "backslashreplace")
     except OSError as error:
         raise StorageError(f"Cannot write to {folder}: {error.strerror}.") from error

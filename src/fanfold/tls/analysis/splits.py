@@ -50,7 +50,8 @@ def split(controls: Counts, lost: Counts, random: np.random.Generator) -> Splits
     """Split the range of n where missing rates differ most, then each side again. Index 0 of both arrays is n = 0."""
     found: list[Found] = []
     threshold = None
-    segments = [(1, len(controls) - 1)]
+    there = controls[1:].nonzero()[0] + 1
+    segments = [(int(there[0]), int(there[-1]))] if len(there) else []
     while segments and len(found) < MOST:
         first, last = segments.pop(0)
         here = slice(first, last + 1)
@@ -79,8 +80,8 @@ def _test(controls: Counts, lost: Counts, random: np.random.Generator) -> tuple[
     Permuting n over keys deals the missing ones out to the values of n: a multivariate hypergeometric distribution.
     """
     every = int(lost.sum())
-    if len(controls) < 2 or not 0 < every < controls.sum():
-        return 0, 1.0, 0.0
+    if len(controls) < 2 or not 0 < every < controls.sum():  # nothing to deal out: a bound for all splits together
+        return 0, 1.0, NormalDist().inv_cdf(1 - SURE / max(1, len(controls) - 1))
     scores = _scores(controls, lost[None])[0]
     dealt = random.multivariate_hypergeometric(controls, every, PERMUTATIONS, method="marginals")
     chance = np.sort(_scores(controls, dealt).max(axis=1))
@@ -125,7 +126,7 @@ def _smallest_jump(below: int, above: int, base: float, threshold: float) -> flo
         return jump >= threshold * by_chance + wanted * spread
 
     low, high = 0.0, 1.0 - base
-    if not is_seen(high):
+    if base == 1 or not is_seen(high):
         return None
     for _ in range(40):
         middle = (low + high) / 2

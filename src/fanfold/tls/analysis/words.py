@@ -19,11 +19,7 @@ def sentences(analysis: Analysis) -> Iterator[str]:
     )
     yield dropped(analysis)
     yield from _missing(analysis)
-    if not analysis.splits:
-        yield "No n was found above which more live connections are missing."
-    for one in analysis.splits:
-        yield _split(one, analysis)
-    yield _visible(analysis)
+    yield from _sizes(analysis)
     if analysis.model:
         yield _model(analysis)
 
@@ -65,6 +61,20 @@ def _of(rate: Rate, what: str) -> str:
     return f"{rate.lost:,} of {rate.of:,} {what}" + (f" ({percent(rate)})" if rate.of else "")
 
 
+def _sizes(analysis: Analysis) -> Iterator[str]:
+    """Which sizes hurt, and what else could have been found."""
+    rate = analysis.missing.live.rate
+    if rate is None:
+        yield "No control says its n, so the data do not tell which sizes hurt."
+        return
+    if not analysis.splits:
+        yield "No n was found above which more live connections are missing."
+    for one in analysis.splits:
+        yield _split(one, analysis)
+    if rate < 1:
+        yield _visible(analysis)
+
+
 def _split(one: Split, analysis: Analysis) -> str:
     found, prefixes = one.found, one.prefixes
     among = f", comparing n from {found.first} to {found.last}"
@@ -99,7 +109,7 @@ def _model(analysis: Analysis) -> str:
     with_walls = window if fitted.walls else "without walls, since the initial window or the first flight is not known"
     return (
         f"The model that is nearest to the slowdown: {per_rtt(fitted)}, {with_walls}. "
-        f"Its factors are off by up to {fitted.farthest:.0%}".replace("%", " %.")
+        f"Its factors are off by up to {fitted.farthest:.1%}".replace("%", " %.")
     )
 
 
