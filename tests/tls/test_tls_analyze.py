@@ -113,6 +113,14 @@ def test_the_prefixes_with_a_limit_are_counted(tmp_path: Path) -> None:
     assert 1940 < split.prefixes.of <= 2000
 
 
+def test_few_pairs_of_a_prefix_tell_nothing_about_it(tmp_path: Path) -> None:
+    """With one pair a prefix, a jump is found, but not whose it is; and n ends where the data do."""
+    columns = experiment(2, clients=6000, pairs=1, limits={9: 0.2}, max_n=30)
+    analysis = analyze(write_parquet(tmp_path / "e.parquet", columns), draws=0)
+    (sentence,) = (text for text in sentences(analysis) if text.startswith("Live connections go missing above 9 "))
+    assert "comparing n from 1 to 30). No prefix has enough controls to tell" in sentence
+
+
 def test_addresses_of_one_prefix(tmp_path: Path) -> None:
     """(f) IPv6 addresses of one /48 are one prefix, and ::ffff:a.b.c.d is one with its IPv4 address."""
     same = ["2001:db8:1::1", "2001:db8:1:ffff::2", "2001:0db8:0001:8000::/52", "2001:DB8:1::"]

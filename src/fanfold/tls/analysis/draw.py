@@ -35,7 +35,7 @@ _STYLE: Any = {
     "axes.grid.axis": "y",
     "axes.titlelocation": "left",
     "axes.titlesize": 12,
-    "axes.titlepad": 22,  # points: room for the names of walls
+    "axes.titlepad": 32,  # points: room for two rows of names
     "grid.color": _GRID,
     "xtick.color": _FAINT,
     "ytick.color": _FAINT,
@@ -45,6 +45,7 @@ _STYLE: Any = {
 _SIZE = (7.0, 4.2)  # inches
 _FEW = 20  # bins: of so many, each point is drawn
 _LINES = ("-", "--", ":", "-.")
+_CHARACTER = 0.014  # of the width: a letter above a mark, and a bit more
 _GAP = 0.065  # of the height, between two names
 
 
@@ -71,9 +72,13 @@ def missing(analysis: Analysis) -> Figure:
             names.append(_series(axes, x, estimates, name, colour, line, scale=100))
         axes.set_ylim(bottom=0)
         _in_percent(axes)
-        for split in analysis.splits:
-            more = f"above {split.found.above}: +{100 * split.found.more.value:.1f} %"
-            _wall(axes, split.found.above + 0.5, more)
+        _marks(
+            axes,
+            [
+                (split.found.above + 0.5, f"above {split.found.above}: +{100 * split.found.more.value:.1f} %")
+                for split in analysis.splits
+            ],
+        )
         _name_ends(axes, names)
         return figure
 
@@ -168,6 +173,8 @@ def _series(
         )
     )
     marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(x) <= _FEW else {}
+    if len(x) == 1:  # a band would have no width
+        axes.vlines(x, low, high, color=colour, linewidth=1)
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(x, y, color=colour, linestyle=line, linewidth=1.8, **marker)
     axes.set_xlim(0, 1.02 * max(x, default=1))
@@ -181,6 +188,9 @@ def _name_ends(axes: Axes, names: Sequence[_Name | None]) -> None:
     bottom, top = axes.get_ylim()
     gap = _GAP * (top - bottom)
     known = sorted((name for name in names if name), key=lambda name: name[1])
+    if not known:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", color=_FAINT)
     places: list[float] = []
     for _, y, _, _ in known:
         places.append(max(y, (places[-1] if places else -inf) + gap))
@@ -193,20 +203,29 @@ def _name_ends(axes: Axes, names: Sequence[_Name | None]) -> None:
 
 
 def _walls(axes: Axes, analysis: Analysis) -> None:
-    """Thin lines where a flight needs another round trip."""
+    """Mark where a flight needs another round trip."""
     right = max((one.kb for one in analysis.bins), default=0.0)
-    for number, wall in enumerate(analysis.model.walls if analysis.model else (), 1):
-        at = (wall - analysis.model.base_bytes) / 1000 if analysis.model else 0.0
-        if 0 < at <= right:
-            _wall(axes, at, f"+{number} round trip{'s' * (number > 1)}")
+    fitted = analysis.model
+    walls = [(wall - fitted.base_bytes) / 1000 for wall in fitted.walls] if fitted else []
+    names = (f"+{number} round trip{'s' * (number > 1)}" for number in range(1, 1 + len(walls)))
+    _marks(axes, [(at, name) for at, name in zip(walls, names, strict=True) if 0 < at <= right])
 
 
-def _wall(axes: Axes, at: float, name: str) -> None:
-    axes.axvline(at, color=_FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
-    axes.annotate(
-        name, (at, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", color=_FAINT,
-        fontsize=9.5, ha="center", va="bottom", annotation_clip=False,
-    )  # fmt: skip
+def _marks(axes: Axes, marks: Sequence[tuple[float, str]]) -> None:
+    """Thin lines, each with its name above it: in one of two rows, or not at all if both are full there."""
+    width = axes.get_xlim()[1]
+    ends = [-inf, -inf]
+    for at, name in marks:
+        axes.axvline(at, color=_FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+        half = len(name) * _CHARACTER * width / 2
+        row = next((row for row, end in enumerate(ends) if end < at - half), None)
+        if row is None:
+            continue
+        ends[row] = at + half
+        axes.annotate(
+            name, (at, 1), (0, 3 + 12 * row), xycoords=("data", "axes fraction"), textcoords="offset points",
+            color=_FAINT, fontsize=9.5, ha="center", va="bottom", annotation_clip=False,
+        )  # fmt: skip
 
 
 def _in_percent(axes: Axes) -> None:

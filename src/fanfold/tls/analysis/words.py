@@ -79,12 +79,14 @@ def _split(one: Split, analysis: Analysis) -> str:
     found, prefixes = one.found, one.prefixes
     among = f", comparing n from {found.first} to {found.last}"
     more = f"{100 * found.more.value:.1f} % more, 95 % {100 * found.more.low:.1f} to {100 * found.more.high:.1f}"
-    share = f" ({prefixes.lose_all / prefixes.of:.1%})".replace("%", " %") if prefixes.of else ""
-    return (
+    jump = (
         f"Live connections go missing above {found.above} certificates, {_kb(found.above, analysis)} ({more}, "
-        f"p {found.p:.3f}{among}). {prefixes.lose_all:,} of {prefixes.of:,} prefixes{share} lose all above that, and "
-        "none up to it."
+        f"p {found.p:.3f}{among})."
     )
+    if not prefixes.of:
+        return f"{jump} No prefix has enough controls to tell whether it is one of those with this limit."
+    share = f"{100 * prefixes.lose_all / prefixes.of:.1f} %"
+    return f"{jump} {prefixes.lose_all:,} of {prefixes.of:,} prefixes ({share}) lose all above that, and none up to it."
 
 
 def _visible(analysis: Analysis) -> str:
