@@ -300,6 +300,16 @@ def test_intervals_hold_the_slowdown(tmp_path: Path) -> None:
     assert all(estimate.high - estimate.low < 0.2 for _, estimate in medians)  # type: ignore[operator]
 
 
+def test_progress_is_told(tmp_path: Path) -> None:
+    """The fraction that is done grows, within 0 to 1."""
+    rows = [[f"k{n}", "live", n, "10.0.0.1", 5] for n in range(1, 13)]
+    done: list[float] = []
+    analyzed(tmp_path, rows, progress=done.append)
+    assert len(done) == 12
+    assert 0 < done[0] < done[-1] < 1
+    assert sorted(done) == done
+
+
 def test_the_window_and_the_base_are_read_from_the_data(tmp_path: Path) -> None:
     """Walls are drawn from what the rows say; options count more."""
     header = (*COLUMNS, "initcwnd", "first_flight_bytes")

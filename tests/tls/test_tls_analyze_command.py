@@ -99,7 +99,8 @@ def test_many_dropped_rows_are_a_warning(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == ""
     run(write_csv(tmp_path / "a.csv", [*rows[1:], ["x", "live", 1, "10.0.0.1", "fast"]]), "--json")
     assert capsys.readouterr().err == (
-        "Warning: 11% of the rows were dropped, so the numbers may say little. Rows dropped: 1 (cannot be parsed: 1).\n"
+        "Warning: 11 % of the rows were dropped, so the numbers may say little. "
+        "Rows dropped: 1 (cannot be parsed: 1).\n"
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +24,7 @@ from fanfold.tls.analysis.splits import split
 QUANTILES = (0.5, 0.75)
 _PART = 16 << 20  # bytes of the source that are paired at a time, more or less
 _PARTS = 1024  # at most
+_READ = 0.25  # the share of the time that it takes to read and pair the rows, more or less
 _NOT_A_BIN = 1 << 20  # the place of the splits among the streams of random numbers
 
 
@@ -42,6 +43,7 @@ def analyze(
     draws: int = DRAWS,
     seed: int = 1,
     out: str | os.PathLike[str] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Analysis:
     """Analyze pairs of handshakes: slowdown by size, missing connections, and which sizes hurt.
 
@@ -60,6 +62,7 @@ def analyze(
     :param mss: bytes of a segment.
     :param draws: resamples of the prefixes, for intervals.
     :param out: a folder for plots and a page. This needs matplotlib, from the extra `tls`.
+    :param progress: is called with the fraction that is done.
 
     Raises UsageError for a file that is no table of handshakes, StorageError for one that cannot be read, MissingExtra
     if plots are asked for and matplotlib is not installed.
@@ -78,22 +81,19 @@ def analyze(
         seed=seed,
     )
     if out is None:
-        return _analyzed(os.fspath(source), settings)
+        return _analyzed(os.fspath(source), settings, progress)
     from fanfold.tls.analysis.page import made, write
 
     folder = made(Path(out))  # before the work, which takes a while
-    analysis = _analyzed(os.fspath(source), settings)
+    analysis = _analyzed(os.fspath(source), settings, progress)
     write(analysis, folder)
     return analysis
 
 
-def _analyzed(source: str, settings: Settings) -> Analysis:
+def _analyzed(source: str, settings: Settings, progress: Callable[[float], None]) -> Analysis:
     with TemporaryDirectory(prefix="fanfold-tls-") as temporary:
         pairs, cleaner = _paired(source, Path(temporary), settings.max_n)
-        bins = tuple(
-            estimated(pairs, one, settings, np.random.default_rng([settings.seed, number]))
-            for number, one in enumerate(_ranges(pairs, settings))
-        )
+        bins = tuple(_estimated(pairs, settings, progress))
         found = split(pairs.controls, pairs.lost_lives, np.random.default_rng([settings.seed, _NOT_A_BIN]))
         attributions, prefixes = attributed(pairs.losses, [one.above for one in found.found])
     window = settings.initcwnd or _most_common(cleaner.windows)
@@ -136,6 +136,14 @@ def _paired(source: str, folder: Path, max_n: int) -> tuple[Pairs, Cleaner]:
     for part in records.parts:
         pairs.add(records.read(part), cleaner.dropped)
     return pairs, cleaner
+
+
+def _estimated(pairs: Pairs, settings: Settings, progress: Callable[[float], None]) -> Iterator[Bin]:
+    """All bins, each with random numbers of its own."""
+    chosen = _ranges(pairs, settings)
+    for number, one in enumerate(chosen):
+        progress(_READ + (1 - _READ) * number / len(chosen))
+        yield estimated(pairs, one, settings, np.random.default_rng([settings.seed, number]))
 
 
 def _ranges(pairs: Pairs, settings: Settings) -> list[Range]:

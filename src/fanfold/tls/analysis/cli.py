@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from fanfold.cli import Json
+from fanfold.cli.progress import fraction
 from fanfold.tls.analysis import show
 from fanfold.tls.analysis.analyze import QUANTILES
 from fanfold.tls.analysis.analyze import analyze as analyzed
@@ -48,20 +49,22 @@ def analyze(
 
     For example: `fanfold tls analyze exp.sqlite --out report`
     """
-    found = analyzed(
-        source,
-        by=by,
-        bins=bins,
-        quantiles=tuple(quantile or QUANTILES),
-        paired=paired,
-        max_n=max_n,
-        dummy_bytes=dummy_bytes,
-        initcwnd=initcwnd,
-        base_bytes=base_bytes,
-        mss=mss,
-        draws=draws,
-        seed=seed,
-        out=out,
-    )
+    with fraction("Analyzing") as progress:
+        found = analyzed(
+            source,
+            by=by,
+            bins=bins,
+            quantiles=tuple(quantile or QUANTILES),
+            paired=paired,
+            max_n=max_n,
+            dummy_bytes=dummy_bytes,
+            initcwnd=initcwnd,
+            base_bytes=base_bytes,
+            mss=mss,
+            draws=draws,
+            seed=seed,
+            out=out,
+            progress=progress,
+        )
     show.analysis(found, json, out)
     return 0

@@ -28,7 +28,8 @@ def warning(analysis: Analysis) -> str:
     """A warning if many rows were dropped; else empty."""
     if analysis.dropped_share <= MANY_DROPPED:
         return ""
-    return f"{analysis.dropped_share:.0%} of the rows were dropped, so the numbers may say little. {dropped(analysis)}"
+    share = f"{100 * analysis.dropped_share:.0f} %"
+    return f"{share} of the rows were dropped, so the numbers may say little. {dropped(analysis)}"
 
 
 def dropped(analysis: Analysis) -> str:
