@@ -20,6 +20,7 @@ from fanfold.tls.analysis.rows import RECORD, Cleaner
 from fanfold.tls.analysis.settings import Settings, middle_of
 from fanfold.tls.analysis.spill import Spill
 from fanfold.tls.analysis.splits import split
+from fanfold.tls.network import MSS
 
 QUANTILES = (0.5, 0.75)
 _PART = 16 << 20  # bytes of the source that are paired at a time, more or less
@@ -39,7 +40,7 @@ def analyze(
     dummy_bytes: int = 1000,
     initcwnd: int | None = None,
     base_bytes: int | None = None,
-    mss: int = model.MSS,
+    mss: int = MSS,
     draws: int = DRAWS,
     seed: int = 1,
     out: str | os.PathLike[str] | None = None,
@@ -82,11 +83,12 @@ def analyze(
     )
     if out is None:
         return _analyzed(os.fspath(source), settings, progress)
-    from fanfold.tls.analysis.page import made, write
+    from fanfold.tls import pages
+    from fanfold.tls.analysis import page  # matplotlib is an extra: without it, this fails before the work
 
-    folder = made(Path(out))  # before the work, which takes a while
+    folder = pages.made(Path(out))
     analysis = _analyzed(os.fspath(source), settings, progress)
-    write(analysis, folder)
+    page.write(analysis, folder)
     return analysis
 
 

@@ -10,8 +10,8 @@ from fanfold.cli.progress import fraction
 from fanfold.tls.analysis import show
 from fanfold.tls.analysis.analyze import QUANTILES
 from fanfold.tls.analysis.analyze import analyze as analyzed
-from fanfold.tls.analysis.model import MSS
 from fanfold.tls.analysis.quantiles import DRAWS
+from fanfold.tls.network import MSS
 
 
 def analyze(

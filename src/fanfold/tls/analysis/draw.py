@@ -1,57 +1,23 @@
-"""Draws an analysis with matplotlib, which the extra `tls` brings. Colours are those of Okabe and Ito, which most
-colour-blind people can tell apart; lines differ in style, too, and each has its name at its end."""
+"""Draws an analysis."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from math import inf, nan
 from typing import Any
 
-from fanfold.errors import MissingExtra
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from fanfold.tls.analysis.results import Analysis, Estimate
 from fanfold.tls.analysis.settings import middle_of
 from fanfold.tls.analysis.words import per_rtt
+from fanfold.tls.plots import BLUE, FAINT, GREEN, ORANGE, PURPLE, Name, figure, in_percent, name_ends, wall
 
-try:
-    from matplotlib import rc_context
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-except ModuleNotFoundError as error:
-    if error.name != "matplotlib":
-        raise  # matplotlib is there, and lacks something
-    raise MissingExtra("tls", "Drawing plots") from error
-
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#007F5F", "#AA4499"
-_INK, _FAINT, _GRID = "#1c2024", "#5c6670", "#e3e6ea"
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.titlelocation": "left",
-    "axes.titlesize": 12,
-    "axes.titlepad": 32,  # points: room for two rows of names
-    "grid.color": _GRID,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "fanfold",  # the same data give the same file
-}
 _SIZE = (7.0, 4.2)  # inches
+_PAD = 32  # points below a title: room for two rows of names
 _FEW = 20  # bins: of so many, each point is drawn
 _LINES = ("-", "--", ":", "-.")
-_CHARACTER = 0.014  # of the width: a letter above a mark, and a bit more
-_GAP = 0.065  # of the height, between two names
-
-
-def style() -> AbstractContextManager[None]:
-    """Within this, figures are drawn and saved in one style: matplotlib asks for some of it when it saves."""
-    return rc_context(_STYLE)
+_CHARACTER = 0.014  # of the width: a letter above a wall, and a bit more
 
 
 def figures() -> Mapping[str, Callable[[Analysis], Figure]]:
@@ -61,7 +27,7 @@ def figures() -> Mapping[str, Callable[[Analysis], Figure]]:
 
 def missing(analysis: Analysis) -> Figure:
     """The rates of missing connections by n."""
-    with _plot("Connections that went missing", "dummy certificates", "missing") as (figure, axes):
+    with _plot("Connections that went missing", "dummy certificates", "missing") as (made, axes):
         x = [_middle(one.first, one.last) for one in analysis.bins]
         names = []
         for name, colour, line, rates in (
@@ -71,7 +37,7 @@ def missing(analysis: Analysis) -> Figure:
             estimates = [Estimate(rate.rate, rate.low, rate.high) for rate in rates]
             names.append(_series(axes, x, estimates, name, colour, line, scale=100))
         axes.set_ylim(bottom=0)
-        _in_percent(axes)
+        in_percent(axes.yaxis)
         _marks(
             axes,
             [
@@ -80,12 +46,12 @@ def missing(analysis: Analysis) -> Figure:
             ],
         )
         _name_ends(axes, names)
-        return figure
+        return made
 
 
 def times(analysis: Analysis) -> Figure:
     """Quantiles of handshake times by size, with the walls of the initial window."""
-    with _plot("Time of a handshake", "dummy certificates, kB", "ms") as (figure, axes):
+    with _plot("Time of a handshake", "dummy certificates, kB", "ms") as (made, axes):
         x = [one.kb for one in analysis.bins]
         names = []
         for number, q in enumerate(analysis.quantiles):
@@ -96,12 +62,12 @@ def times(analysis: Analysis) -> Figure:
         axes.set_ylim(bottom=0)
         _walls(axes, analysis)
         _name_ends(axes, names)
-        return figure
+        return made
 
 
 def slowdown(analysis: Analysis) -> Figure:
     """The slowdown by size."""
-    with _plot("Slowdown against the control", "dummy certificates, kB", "slower") as (figure, axes):
+    with _plot("Slowdown against the control", "dummy certificates, kB", "slower") as (made, axes):
         x = [one.kb for one in analysis.bins]
         names = [
             _series(
@@ -116,10 +82,10 @@ def slowdown(analysis: Analysis) -> Figure:
             for number, q in enumerate(analysis.quantiles)
         ]
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-        _in_percent(axes)
+        in_percent(axes.yaxis)
         _walls(axes, analysis)
         _name_ends(axes, names)
-        return figure
+        return made
 
 
 def model(analysis: Analysis) -> Figure:
@@ -127,7 +93,7 @@ def model(analysis: Analysis) -> Figure:
     title = "Slowdown, measured over modelled"
     if analysis.model:
         title += f": {per_rtt(analysis.model)}"
-    with _plot(title, "dummy certificates, kB", "") as (figure, axes):
+    with _plot(title, "dummy certificates, kB", "") as (made, axes):
         middle = middle_of(analysis.quantiles)
         known = [one for one in analysis.bins if one.slowdown[middle].value is not None]
         factors = analysis.model.factors if analysis.model else ()
@@ -139,30 +105,24 @@ def model(analysis: Analysis) -> Figure:
         names = [_series(axes, [one.kb for one in known], ratios, name, GREEN, "-")]
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, 0.9), max(high, 1.1))
-        axes.axhline(1, color=_FAINT, linewidth=1)
+        axes.axhline(1, color=FAINT, linewidth=1)
         _walls(axes, analysis)
         _name_ends(axes, names)
-        return figure
+        return made
 
 
 @contextmanager
 def _plot(title: str, across: str, up: str) -> Iterator[tuple[Figure, Axes]]:
-    with style():
-        figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
-        axes = figure.add_subplot()
-        axes.set_title(title)
+    with figure(*_SIZE) as (made, (axes,)):
+        axes.set_title(title, pad=_PAD)
         axes.set_xlabel(across)
         axes.set_ylabel(up)
-        yield figure, axes
-
-
-_Name = tuple[float, float, str, str]
-"""The end of a line, its name, and its colour."""
+        yield made, axes
 
 
 def _series(
     axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], name: str, colour: str, line: str, scale: float = 1
-) -> _Name | None:
+) -> Name | None:
     """A line with a band for its intervals. A number that is not known leaves a gap."""
     y, low, high = (
         [nan if value is None else scale * value for value in column]
@@ -178,28 +138,17 @@ def _series(
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(x, y, color=colour, linestyle=line, linewidth=1.8, **marker)
     axes.set_xlim(0, 1.02 * max(x, default=1))
-    ends = [(at, value) for at, value in zip(x, y, strict=True) if value == value]
-    return (*ends[-1], name, colour) if ends else None
+    ends = [value for value in y if value == value]
+    return (ends[-1], name, colour) if ends else None
 
 
-def _name_ends(axes: Axes, names: Sequence[_Name | None]) -> None:
-    """Write the name of each line at its end, one above the other where they would overlap."""
-    right = axes.get_xlim()[1]
-    bottom, top = axes.get_ylim()
-    gap = _GAP * (top - bottom)
-    known = sorted((name for name in names if name), key=lambda name: name[1])
+def _name_ends(axes: Axes, names: Sequence[Name | None]) -> None:
+    """Name the lines; if there are none, say so."""
+    known = [name for name in names if name]
     if not known:
         axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", color=_FAINT)
-    places: list[float] = []
-    for _, y, _, _ in known:
-        places.append(max(y, (places[-1] if places else -inf) + gap))
-    over = max(0.0, places[-1] - top) if places else 0.0
-    for (_, _, name, colour), place in zip(known, places, strict=True):
-        axes.annotate(
-            name, (right, place - over), (6, 0), textcoords="offset points", color=colour, va="center",
-            annotation_clip=False, fontweight="bold",
-        )  # fmt: skip
+        axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", color=FAINT)
+    name_ends(axes, known)
 
 
 def _walls(axes: Axes, analysis: Analysis) -> None:
@@ -216,20 +165,11 @@ def _marks(axes: Axes, marks: Sequence[tuple[float, str]]) -> None:
     width = axes.get_xlim()[1]
     ends = [-inf, -inf]
     for at, name in marks:
-        axes.axvline(at, color=_FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
         half = len(name) * _CHARACTER * width / 2
         row = next((row for row, end in enumerate(ends) if end < at - half), None)
-        if row is None:
-            continue
-        ends[row] = at + half
-        axes.annotate(
-            name, (at, 1), (0, 3 + 12 * row), xycoords=("data", "axes fraction"), textcoords="offset points",
-            color=_FAINT, fontsize=9.5, ha="center", va="bottom", annotation_clip=False,
-        )  # fmt: skip
-
-
-def _in_percent(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+        wall(axes, at, "" if row is None else name, row=row or 0)
+        if row is not None:
+            ends[row] = at + half
 
 
 def _middle(first: int, last: int) -> float:

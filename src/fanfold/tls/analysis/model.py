@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from fanfold.tls import simulate
+from fanfold.tls.network import Network
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-MSS = 1448
-"""Bytes of a segment on Ethernet: 1,500 without 52 of headers."""
 _ROUNDS = 4
 _CANDIDATES = np.geomspace(1e3, 1e8, 2000)  # bytes in a round trip: from 8 kbit/s to more than anyone has
 
@@ -36,8 +37,8 @@ class Model:
 
 
 def walls(initcwnd: int, mss: int) -> tuple[int, ...]:
-    """First flights above which slow start needs another round trip: windows double."""
-    return tuple(mss * initcwnd * (2**round_ - 1) for round_ in range(1, _ROUNDS + 1))
+    """First flights above which slow start needs another round trip."""
+    return tuple(simulate.walls(Network(initcwnd=initcwnd, mss=mss), _ROUNDS))
 
 
 def fit(extra: Sequence[float], factors: Sequence[float], base_bytes: int, at: Sequence[int]) -> Model | None:

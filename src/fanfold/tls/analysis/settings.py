@@ -12,7 +12,7 @@ _LIMITS = (
     ("dummy_bytes", "--dummy-bytes", 1, 1 << 24),
     ("initcwnd", "--initcwnd", 1, 1000),
     ("base_bytes", "--base", 1, 1 << 24),
-    ("mss", "--mss", 1, 65535),
+    ("mss", "--mss", 88, 65_483),
     ("draws", "--draws", 0, 1_000_000),
     ("seed", "--seed", 0, 2**63 - 1),
 )
