@@ -11,10 +11,13 @@ from fanfold.tls.analysis.results import Analysis
 from fanfold.tls.analysis.words import sentences, table, warning
 
 _SAYS = {
-    "missing": "The share of connections that went missing, by the number of dummy certificates",
-    "times": "The time of a handshake, by the bytes of dummy certificates",
-    "slowdown": "The slowdown against the control, by the bytes of dummy certificates",
-    "model": "The measured slowdown over that of the model, by the bytes of dummy certificates",
+    "missing": "The share of connections that went missing, by the number of dummy certificates. Bands are intervals "
+    "of 95 %; a dotted line is where more live connections go missing above it.",
+    "times": "The time of a handshake, by the bytes of dummy certificates; every prefix counts the same. A dotted line "
+    "is where the first flight is larger than what the window lets out, so that it takes another round trip.",
+    "slowdown": "How much slower handshakes are than their controls, by the bytes of dummy certificates.",
+    "model": "How much slower, over what the model says: 1 is as modelled. Only one number is fitted: the bytes that "
+    "the link carries in a round trip.",
 }
 
 
