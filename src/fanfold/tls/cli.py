@@ -8,13 +8,16 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fanfold.cli import Json, described
+from fanfold.cli import Database, Json, described
 from fanfold.cli.jobs import Asked, Preparation, verbs
 from fanfold.executors.local import Local
 from fanfold.machine import cores
 from fanfold.tls import Tls, lab, show
 from fanfold.tls import model as models
 from fanfold.tls import sizes as counting
+from fanfold.tls.analysis.cli import analyze
+from fanfold.tls.report import write as reports
+from fanfold.tls.serve.cli import serve
 
 TASK_SIZE = 32
 """Cells of a task, at most: each takes seconds where it is measured."""
@@ -47,12 +50,16 @@ app.command(
     ),
 )
 
+app.command(analyze)
+app.command(serve)
+
 Link = Annotated[str, Parameter(help="A link: rtt, down, up, mss, quickack and cpu, such as rtt=50ms,down=20Mbit.")]
 Windows = Annotated[
     list[int] | None,
     Parameter(negative="", help="An initial window in segments, 10 and 30 by default; repeat the flag for several."),
 ]
 Base = Annotated[int, Parameter(help="Bytes of the server's first flight that are neither signatures nor keys.")]
+Table = Annotated[str, Parameter(help="The table's name.")]
 ZooFile = Annotated[
     Path | None, Parameter(name="--zoo", help="A TOML file of schemes, profiles and mixes beside fanfold's own.")
 ]
@@ -123,11 +130,19 @@ def model(
     return 0
 
 
-app.command(
-    "fanfold.tls.serve.cli:serve",
-    name="serve",
-    help=described(
-        "Serve a page whose visitors make two handshakes, one of them with additional certificates; store how long.",
-        "fanfold tls serve --lab --store exp.sqlite",
-    ),
-)
+@app.command
+def report(
+    database: Database,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="The folder to write to.")] = Path("report"),
+    article: Annotated[bool, Parameter(negative="", help="Add the claims of the article of 2021.")] = False,
+    table: Table = "tls",
+) -> int:
+    """Write curves with their walls, a table and one page on the cells of a table.
+
+    For example: `fanfold tls report db --out report`
+    """
+    rows = reports.report(database, out, table=table, article=article)
+    show.reported(len(rows), out)
+    return 0
