@@ -48,7 +48,7 @@ def test_chromium_leaves_a_pair(tmp_path: Path) -> None:
     with serving(tmp_path / "s") as server:
         certificate = server.authority.with_name("server.pem")
         text = opened(tmp_path / "profile", certificate, f"https://{LIVE}:{server.port}/")
-        found = re.search(r'<p id="handshakes">done: n (\d+), control stored, live stored</p>', text)
+        found = re.search(r'<p id="fanfold-handshakes">done: n (\d+), control stored, live stored</p>', text)
         assert found, text
         control, live = server.rows()
         (issued,) = server.rows("issued")
@@ -85,7 +85,7 @@ class Page(BaseHTTPRequestHandler):
     script = ""
 
     def do_GET(self) -> None:
-        text = f'<!doctype html><p id="handshakes">-</p><script src="{self.script}"></script>'.encode()
+        text = f'<!doctype html><p id="fanfold-handshakes">-</p><script src="{self.script}"></script>'.encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(text)))

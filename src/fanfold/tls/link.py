@@ -77,9 +77,11 @@ def enter() -> None:
             pass
     user, group = os.getuid(), os.getgid()
     _unshare(_NEW_USER | _NEW_NET)
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+        try:
+            Path("/proc/self", name).write_text(text)
+        except OSError as error:
+            raise OSError(error.errno, f"{name}: {error.strerror}") from error
 
 
 def _unshare(flags: int) -> None:

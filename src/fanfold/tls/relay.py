@@ -71,10 +71,11 @@ class Relay:
 
     def start(self) -> None:
         """Start it. It ends with this process."""
+        parent = os.getpid()
         self._process = os.fork()
         if not self._process:
             try:
-                end_with_parent()
+                end_with(parent)
                 ctypes.CDLL(None).prctl(_TIMER_SLACK, 1, 0, 0, 0)
                 with suppress(OSError):
                     os.nice(-5)
@@ -119,10 +120,10 @@ class Relay:
         heapq.heappush(self._waiting, (path.free + self._half, self._order, other, packet))
 
 
-def end_with_parent() -> None:
+def end_with(parent: int) -> None:
     """Have this process killed when its parent ends, however that is."""
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() == 1:  # it has ended already
+    if os.getppid() != parent:  # it has ended already
         os._exit(1)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from OpenSSL import SSL
 
 from fanfold.tls.pki import DOMAIN, Credentials
-from fanfold.tls.relay import end_with_parent, stop
+from fanfold.tls.relay import end_with, stop
 from fanfold.tls.wire import Broken, Seen, Tcp, handshake, prepare
 
 _GRACE = 5.0  # s beyond what the client waits
@@ -62,10 +62,11 @@ class Server:
 
     def __enter__(self) -> "Server":
         ours, theirs = os.pipe()
+        parent = os.getpid()
         self._process = os.fork()
         if not self._process:
             try:
-                end_with_parent()
+                end_with(parent)
                 with os.fdopen(theirs, "w", buffering=1) as told:
                     self._serve(told)
             except BaseException as error:

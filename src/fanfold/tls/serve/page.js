@@ -16,6 +16,6 @@
   const first = Math.random() < 0.5 ? 0 : 1;
   const ends = [];
   await Promise.all([first, 1 - first].map(async (which) => { ends[which] = await probe(names[which]); }));
-  const shown = document.getElementById("handshakes");
+  const shown = document.getElementById("fanfold-handshakes");
   if (shown) shown.textContent = `done: n ${n}, control ${ends[0]}, live ${ends[1]}`;
 })();
