@@ -74,7 +74,7 @@ def rows(store: Path, table: str = "handshakes") -> list[dict[str, Any]]:
 
 
 @contextmanager
-def serving(folder: Path, *flags: object, lab: bool = True) -> Iterator[Serving]:
+def serving(folder: Path, *flags: object, lab: bool = True, **environment: str) -> Iterator[Serving]:
     """Run the command on a free port."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "fanfold", "tls", "serve", "--store", folder / "exp.sqlite", "--port", 0, "--json"]
@@ -85,7 +85,7 @@ def serving(folder: Path, *flags: object, lab: bool = True) -> Iterator[Serving]
             stdout=out,
             stderr=log,
             text=True,
-            env={name: value for name, value in os.environ.items() if name != "OPENSSL_CONF"},
+            env={name: value for name, value in os.environ.items() if name != "OPENSSL_CONF"} | environment,
         )
         try:
             for _ in waited():

@@ -50,16 +50,18 @@ class Conversation:
                     return
                 received += some
             head, _, rest = received.partition(_END)
-            is_large = len(head) > self._limits.head_bytes
-            answer = TOO_LARGE if is_large else self._endpoints.answer(head + _END, visit)
+            if len(head) > self._limits.head_bytes:
+                answer = TOO_LARGE
+                self._counts.add(f"answers: {answer.status}")
+            else:
+                answer = self._endpoints.answer(head + _END, visit)
             with suppress(SSL.Error):
                 tls.sendall(answer.encoded())
                 if not answer.keep:
                     tls.shutdown()
             stream.send(drained(tls))
             if not answer.keep:
-                if is_large:
-                    self._counts.add(f"answers: {answer.status}")
+                if answer.status >= 400:
                     _linger(stream)
                 return
             received = rest

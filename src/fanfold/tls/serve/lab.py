@@ -3,6 +3,7 @@
 Browsers look these names up by themselves: they are the machine's own addresses, 127.0.0.1 and ::1.
 """
 
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,14 @@ from fanfold.tls.serve.certificates import read
 from fanfold.tls.serve.names import Names
 
 CONTROL, LIVE = "0.c.localhost", "1.localhost"
-HOSTS = ("127.0.0.1", "::1")
 _DAYS = 30
+
+
+def hosts() -> Sequence[str]:
+    """The addresses of this machine that names under localhost have: 127.0.0.1, and ::1 if there is IPv6."""
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return ("127.0.0.1", "::1")
+    return ("127.0.0.1",)
 
 
 class Lab(NamedTuple):

@@ -156,6 +156,8 @@ def _listeners(hosts: Sequence[str], port: int) -> list[socket.socket]:
             found.append(_listener(host, at, dual=not hosts))
     except OSError as error:
         _close(found)
+        if port == 0 and found and error.errno == errno.EADDRINUSE:  # free at one address, and not at the other
+            return _listeners(hosts, port)
         raise UsageError(_unbound(error, host, at)) from error
     return found
 

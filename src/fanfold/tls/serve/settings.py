@@ -54,7 +54,7 @@ def settings(
         names = Names.of(control or labs.CONTROL, live or labs.LIVE, page, most)
         made = labs.lab(store.with_name(f"{store.name}-lab"), names)
         return Settings(
-            names, made.certificate, made.key, store, port, hosts or labs.HOSTS, limits, asn, made.authority
+            names, made.certificate, made.key, store, port, hosts or labs.hosts(), limits, asn, made.authority
         )
     if not (control and live and cert and key):
         raise UsageError(
