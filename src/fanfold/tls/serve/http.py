@@ -124,9 +124,7 @@ class Endpoints:
             return Answer(503, headers=_OPEN)
         self._counts.add("issued")
         body = json.dumps({"key": key, "n": n}).encode()
-        return Answer(
-            200, body, {"Content-Type": "application/json", **_OPEN}
-        )  # one a connection: those have a rate
+        return Answer(200, body, {"Content-Type": "application/json", **_OPEN})  # one a connection: those have a rate
 
     def _stored(self, query: str, visit: Visit) -> Answer:
         """Store a handshake under the key that its client says."""
