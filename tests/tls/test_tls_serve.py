@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from fanfold.tls.cells import cell_of
 from fanfold.tls.flights import added
 from fanfold.tls.serve.lab import hosts
 from fanfold.tls.serve.names import Meaning, Names
+from fanfold.tls.serve.tcp import tcp_info
 
 NAMES = Names.of(CONTROL, LIVE)
 FREE = ("--per-minute", 0)
@@ -75,6 +77,8 @@ def test_a_pair_of_handshakes(running: Serving, version: ssl.TLSVersion, name: s
         assert status == 204
         assert b"\r\nAccess-Control-Allow-Origin: *\r\n" in text
         assert b"\r\nTiming-Allow-Origin: *\r\n" in text
+    with connected(running.port) as plain:
+        fresh = tcp_info(plain).window
     control, live = of(running, mine)["control"], of(running, mine)["live"]
     cell = cell_of(f"rtt_ms=20,down_mbit=10,initcwnd=10,chain=ed25519+37x1000,kex=x25519,tls={name}")
     longer = added(cell, cell.parsed, control["first_flight_bytes"])
@@ -85,10 +89,10 @@ def test_a_pair_of_handshakes(running: Serving, version: ssl.TLSVersion, name: s
         assert 0 < row["handshake_ms"] < 30_000
         assert 0 <= row["accept_to_hello_ms"] < 30_000
         assert 0 < row["rtt_ms"] < 1000
-        assert row["initcwnd"] == 10
+        assert row["initcwnd"] == fresh
         assert row["mss"] > 1000
-        assert row["group"] == "x25519"
-        assert 100 < row["hello_bytes"] < 2000
+        assert row["group"] in ("x25519", "X25519MLKEM768")  # as this Python's OpenSSL chooses
+        assert 100 < row["hello_bytes"] < 2500
         assert re.fullmatch(r"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\dZ", row["at"])
 
 
@@ -108,12 +112,13 @@ def test_a_handshake_with_another_hello(running: Serving) -> None:
 
 
 def test_curl_stores_a_pair(running: Serving) -> None:
-    """curl, which looks names under localhost up by itself, stores both rows."""
+    """curl stores both rows."""
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
     for host in (CONTROL, f"59.{LIVE}"):
         done = subprocess.run(
             ["curl", "-sS", "--noproxy", "*", "--cacert", running.authority, "-o", os.devnull, "-w", "%{http_code}",
+             "--resolve", f"{host}:{running.port}:127.0.0.1",
              f"https://{host}:{running.port}/s?k={key(120)}&n=59"],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
@@ -321,7 +326,7 @@ def test_nothing_of_an_address_is_left(tmp_path: Path) -> None:
     Python warns of sockets that are not closed, with their addresses, as it does with PYTHONDEVMODE.
     """
     sources = ["127.0.7.9", *(["::1"] if "::1" in hosts() else [])]
-    with serving(tmp_path / "s", PYTHONDEVMODE="1") as server:
+    with serving(tmp_path / "s", "--per-minute", 1, PYTHONDEVMODE="1") as server:
         for number, source in enumerate(sources):
             assert ask(server, CONTROL, f"/s?k={key(number)}", source)[0] == 204
             assert ask(server, f"5.{LIVE}", f"/s?k={key(number)}", source)[0] == 204
@@ -372,21 +377,22 @@ def test_a_network_may_make_20_at_once(tmp_path: Path) -> None:
 
 def test_slow_clients_hold_nobody_up(tmp_path: Path) -> None:
     """Clients that send a byte now and then are closed when their time is over; others are served meanwhile."""
-    with in_process(tmp_path, handshake_s=3.0, request_s=3.0) as server:
+    with in_process(tmp_path, handshake_s=6.0, request_s=6.0) as server:
         served = Serving(None, tmp_path, server.port)
         slow = [connected(server.port) for _ in range(50)]
         begun = time.monotonic()
         first = hello(CONTROL.encode())
         for byte in first[:3]:
             for one in slow:
-                one.sendall(bytes([byte]))
+                with suppress(ConnectionError):  # on a slow machine, its time is over already
+                    one.sendall(bytes([byte]))
             assert ask(served, CONTROL, f"/s?k={key(byte)}")[0] == 204
         idle = trusting(served).wrap_socket(connected(server.port), server_hostname=f"1.{LIVE}")
         for one in [*slow, idle]:
             one.settimeout(60)
             with one:
                 assert one.recv(1) == b""
-        assert time.monotonic() - begun >= 2.5
+        assert time.monotonic() - begun >= 5
         for _ in waited():
             if not server.held():
                 break
@@ -541,5 +547,5 @@ def test_many_clients_at_once(tmp_path: Path) -> None:
         for row in found:
             assert row["n"] == 1 + int(row["key"], 16) % 59
             n = row["n"] if row["role"] == "live" else 0
-            assert 700 + 1005 * n <= row["first_flight_bytes"] <= 1100 + 1005 * n + 22 * 4
+            assert 700 + 1005 * n <= row["first_flight_bytes"] <= 2300 + 1005 * n + 22 * 4
         server.stop()

@@ -43,10 +43,12 @@ class Conversation:
     def _requests(self, stream: Stream, tls: SSL.Connection, visit: Visit) -> None:
         """Answer requests: one where a handshake is measured, so that it has one row, several at the page."""
         received = b""
-        for _ in range(self._limits.requests if visit.handshake.meaning.role == "page" else 1):
+        for number in range(self._limits.requests if visit.handshake.meaning.role == "page" else 1):
             stream.until = time.monotonic() + self._limits.request_s
             while _END not in received and len(received) <= self._limits.head_bytes:
                 if not (some := _decrypted(stream, tls)):
+                    if number == 0:
+                        raise Ended("no request")
                     return
                 received += some
             head, _, rest = received.partition(_END)

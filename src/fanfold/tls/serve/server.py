@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fanfold.errors import UsageError
@@ -73,7 +74,8 @@ class Server:
 
     def stop(self) -> None:
         """Let `serve` return. May be called from any thread."""
-        self._wake.send(b"x")
+        with suppress(OSError):  # it is closed already
+            self._wake.send(b"x")
 
     def close(self) -> None:
         """Stop listening, let clients finish for a moment, and store what is left. May be called again."""
@@ -101,7 +103,11 @@ class Server:
             return
         accepted = time.perf_counter()
         self.counts.add("connections")
-        whole = address_of(address[0])
+        try:
+            whole = address_of(address[0])
+        except ValueError:  # some systems have no address for a client that is gone again
+            connection.close()
+            return
         prefix = cut(whole)
         asn = self._numbers.of(whole) if self._numbers else None
         del address, whole
@@ -184,10 +190,8 @@ def _unbound(error: OSError, host: str, port: int) -> str:
 
 
 def _shut(connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:
