@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -15,9 +14,6 @@ from fanfold.cli import Json
 from fanfold.errors import MissingExtra
 from fanfold.tls.serve import show
 from fanfold.tls.serve.limits import Limits
-
-_SWITCH = 0.0005
-"""Seconds that a thread waits for another one, at most, before it may read the clock; by default it is 5 ms."""
 
 
 def serve(
@@ -66,7 +62,6 @@ def serve(
         raise
     chosen = settings(store, control, live, page, cert, key, max, port, host or (), per_minute, asn, lab)
     server = Server(chosen, show.say)
-    sys.setswitchinterval(_SWITCH)
     try:
         with _stopping(server.stop):
             show.started(chosen.names, server.port, str(chosen.authority) if chosen.authority else None, json)
