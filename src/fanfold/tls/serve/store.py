@@ -32,9 +32,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from fanfold.errors import StorageError
 
@@ -42,8 +41,7 @@ Stored = Literal["new", "again", "not"]
 """A row is new; or one with its key and role was there; or it could not be stored."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row of `handshakes`."""
 
     key: str
@@ -69,7 +67,7 @@ class Row:
 
 _TYPES: dict[Any, str] = {str: "TEXT", int: "INTEGER", float: "REAL"}
 _COLUMNS = {
-    "handshakes": [one.name for one in fields(Row)],
+    "handshakes": list(Row._fields),
     "issued": ["key", "n", "at"],
 }
 _APPLICATION = 0x66666C73
@@ -108,7 +106,7 @@ class Store:
 
     def handshake(self, row: Row) -> Stored:
         """Store a row of `handshakes`, and wait until it is. The first one of a key and a role stays."""
-        return self._put("handshakes", astuple(row))
+        return self._put("handshakes", row)
 
     def issued(self, key: str, n: int, at: str) -> Stored:
         """Store a pair that was asked for, and wait until it is."""
@@ -236,7 +234,8 @@ def _check(path: Path, opened: sqlite3.Connection) -> None:
 
 def _created() -> dict[str, str]:
     """What the tables have."""
-    columns = ", ".join(f'"{one.name}" {_TYPES[(get_args(one.type) or (one.type,))[0]]}' for one in fields(Row))
+    kinds = {name: (get_args(kind) or (kind,))[0] for name, kind in Row.__annotations__.items()}
+    columns = ", ".join(f'"{name}" {_TYPES[kind]}' for name, kind in kinds.items())
     return {
         "handshakes": f"{columns}, PRIMARY KEY (key, role)",
         "issued": "key TEXT PRIMARY KEY, n INTEGER, at TEXT",
