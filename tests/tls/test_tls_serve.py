@@ -38,11 +38,13 @@ from serving import (
     waited,
 )
 
+from commands import on_terminal
 from fanfold.tls.cells import cell_of
 from fanfold.tls.flights import added
 from fanfold.tls.serve.lab import hosts
 from fanfold.tls.serve.names import Meaning, Names
 from fanfold.tls.serve.tcp import tcp_info
+from helpers import free_port
 
 NAMES = Names.of(CONTROL, LIVE)
 FREE = ("--per-minute", 0)
@@ -505,7 +507,7 @@ def test_counts_are_shown_meanwhile(tmp_path: Path) -> None:
         ask(server, CONTROL)
         reply(server.port, hello(None))
         for _ in waited():
-            if "2 connections, 1 control, 1 refused\n" in log.read_text():
+            if "2 connected, 1 control stored, 1 refused\n" in log.read_text():
                 break
         server.stop()
 
@@ -522,6 +524,31 @@ def test_an_error_of_the_server(tmp_path: Path) -> None:
         assert server.counts.now()["ended: error of the server"] == 1
         assert len(server.log) == 1
         assert re.fullmatch(r"AttributeError at connection.py:\d+; the connection was closed\.", server.log[0])
+
+
+def test_on_a_terminal(tmp_path: Path) -> None:
+    """Counts are shown in place while it runs; Ctrl-C leaves all of them."""
+    store, port = tmp_path / "exp.sqlite", free_port()
+
+    def visit() -> None:
+        for _ in waited():
+            with suppress(OSError):
+                served = Serving(None, tmp_path, port)
+                assert ask(served, CONTROL)[0] == 204
+                break
+        time.sleep(1)
+        os.kill(int(store.with_name("exp.sqlite-lock").read_text()), signal.SIGINT)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    code, lines = on_terminal(100, "tls", "serve", "--lab", "--store", store, "--port", port)
+    visitor.join()
+    shown = "\n".join(lines)
+    assert code == 0, shown
+    assert f"Page: https://{PAGE}:{port}/" in shown
+    assert re.search(r"1 connected, .*1 control stored", shown)
+    assert re.search(r"^ +1  stored: control$", shown, re.M)
+    assert "Traceback" not in shown
 
 
 def test_many_clients_at_once(tmp_path: Path) -> None:

@@ -232,3 +232,15 @@ def test_the_files_of_a_lab_are_used_again(tmp_path: Path) -> None:
     with serving(tmp_path / "s", "--live", "2.localhost") as server:
         assert server.authority.read_bytes() != first
         assert ask(server, "5.2.localhost")[0] == 204
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    """Without pyOpenSSL the command says which extra to install."""
+    code = (
+        "import sys; sys.modules['OpenSSL'] = None\n"
+        "from fanfold.cli import exit_code\n"
+        f"sys.exit(exit_code(['tls', 'serve', '--lab', '--store', {str(tmp_path / 'exp.sqlite')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "`fanfold tls serve` needs the extra 'tls'. Install it with: pip install 'fanfold[tls]'" in done.stderr

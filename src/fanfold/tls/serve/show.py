@@ -46,12 +46,12 @@ def line(counts: Mapping[str, int], held: int) -> str:
         return sum(count for name, count in counts.items() if name.startswith(start))
 
     parts = [
-        (total("connections"), "connections"),
+        (total("connections"), "connected"),
         (held, "open"),
-        (total("issued"), "pairs issued"),
-        (total("stored: control"), "control"),
+        (total("issued"), "issued"),
+        (total("stored: control"), "control stored"),
         (total("stored: live"), "live stored"),
-        (total("replays"), "replays"),
+        (total("replayed"), "replayed"),
         (total("refused"), "refused"),
         (total("over"), "over a limit"),
         (total("ended"), "ended early"),
