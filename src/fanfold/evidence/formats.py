@@ -2,6 +2,7 @@
 
 from fanfold.evidence.disk import is_image
 from fanfold.evidence.disk.medium import Unreadable
+from fanfold.evidence.disk.raw import RAW_SUFFIXES
 from fanfold.job import Item
 
 _UNPACK = "Unpack it, and scan the folder"
@@ -22,7 +23,6 @@ UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
 )
 """Formats that may hold event logs but cannot be read: the offset of their signature, the signature, and a message."""
 
-_RAW_SUFFIXES = (".dd", ".raw", ".img", ".000", ".001")
 _CALLED_IMAGES = (".e01", ".s01", ".vhd", ".vhdx", ".vmdk", ".qcow2")
 _SMALLEST_DISK = 1 << 20  # bytes
 
@@ -37,7 +37,7 @@ def is_disk_image(item: Item, head: bytes) -> bool:
     if item.size < _SMALLEST_DISK:
         return False
     has_table = head[510:512] == b"\x55\xaa" or head.startswith(b"EFI PART", 512)
-    return has_table or item.key.lower().endswith(_RAW_SUFFIXES)
+    return has_table or item.key.lower().endswith(RAW_SUFFIXES)
 
 
 def check_readable(item: Item, head: bytes) -> None:

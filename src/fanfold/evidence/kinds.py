@@ -11,11 +11,12 @@ import msgspec
 from fanfold.evidence import facts
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.notes import noted
+from fanfold.evidence.disk.raw import RAW_SUFFIXES, Raw
 from fanfold.evidence.disk.sections import acquired_at
 from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
 from fanfold.evidence.facts.texts import text_of
-from fanfold.evidence.files import open_archive, open_disk
+from fanfold.evidence.files import open_archive, open_disk, segment_file
 from fanfold.evidence.formats import check_readable, is_disk_image
 from fanfold.evidence.given import Files
 from fanfold.evidence.names import machine_and_path
@@ -40,23 +41,32 @@ class Container(Protocol):
 
 
 def container_of(item: Item, head: bytes, source: Files) -> Container:
-    """What a file is. Raises one of `files.DAMAGED`, and OSError."""
+    """What a file is. Raises one of `files.DAMAGED`, and OSError.
+
+    `head`: its first bytes; empty if they cannot be read, as then only its name can tell.
+    """
     if header_of(head) or (item.path.lower().endswith(".evtx") and _holds_chunks(item, head, source)):
         return Log(item, source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return Archive(item, source)
-    if facts.is_source(item.key, head):
+        return Zip(item, source)
+    if facts.is_source(item.key, head) or (not head and item.size and facts.source_of(item.key)):
         return FactsFile(item, source)
     if is_disk_image(item, head):
         return DiskImage(item, source)
     check_readable(item, head)
-    return Archive(item, source) if item.key.lower().endswith(".zip") else Other()  # its beginning may be damaged
+    return Zip(item, source) if item.key.lower().endswith(".zip") else Other()  # its beginning may be damaged
+
+
+def is_known_by_name(name: str) -> bool:
+    """Whether a file of this name is evidence, though its first bytes cannot be read."""
+    return _is_wanted(name) or name.lower().endswith((".zip", *RAW_SUFFIXES))
 
 
 def _holds_chunks(item: Item, head: bytes, source: Opener) -> bool:
     """Whether a file without a log's header is a log. Raises Unreadable if it is not."""
+    file = Raw([segment_file(item, source)])
     for at in range(0, item.size, _STRIDE):
-        part = source.read_at(item, at, _STRIDE + CHUNK)
+        part = file.read_at(at, _STRIDE + CHUNK)
         if next(chunks_of([part]), None):
             return True
     if any(head):
@@ -122,7 +132,7 @@ class Log:
         return {"kind": "log"}
 
 
-class Archive:
+class Zip:
     """A zip archive."""
 
     def __init__(self, item: Item, source: Files) -> None:
