@@ -215,3 +215,23 @@ def test_an_attribute_list_that_names_itself(tmp_path: Path, database: str) -> N
     scan(tmp_path / "given", database, *STAGES)
     found = by_origin(database)
     assert sum(count for (_, name), count in found.items() if name in ("Security", None)) == 300
+
+
+def test_files_whose_content_is_elsewhere(tmp_path: Path, database: str) -> None:
+    """What CompactOS, Data Deduplication or EFS keeps is a problem with its reason, and not a log without records."""
+    write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(windows_volume("unread"))))
+    scan(tmp_path / "given", database, *STAGES)
+    assert by_origin(database) == {("live", "Setup"): 40}
+    below = "p1/Windows/System32"
+    reasons = {
+        f"{below}/winevt/Logs/Packed.evtx": "is compressed by CompactOS",
+        f"{below}/winevt/Logs/Deduplicated.evtx": "is kept by Data Deduplication",
+        f"{below}/winevt/Logs/Secret.evtx": "is encrypted by Windows (EFS)",
+        f"{below}/config/SYSTEM": "is compressed by CompactOS",
+    }
+    problems = rows(database, "containers")[0]["problems"]
+    assert sorted(problem.partition(",")[0] for problem in problems) == sorted(
+        f"{path} {reason}" for path, reason in reasons.items()
+    )
+    assert rows(database, "failures") == []
+    assert {row["path"].rpartition("/")[2] for row in rows(database, "evidence") if row["path"]} == {"Setup.evtx"}

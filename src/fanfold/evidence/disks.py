@@ -81,8 +81,8 @@ class Disk:
                 )
 
     def _log(self, volume: Volume, system: FileSystem, log: FoundLog) -> Iterator[tuple[str, Place]]:
-        if log.is_packed:
-            self.problems.append(f"{volume.name}/{log.path} is compressed by CompactOS, which cannot be read.")
+        if log.unread:
+            self.problems.append(f"{volume.name}/{log.path} {log.unread}")
             return
         size = min(log.size, self.medium.size)  # a damaged record may claim anything
         if not size:
@@ -127,6 +127,9 @@ class Disk:
 
         for kind in facts.SOURCES:
             for path, inode in system.matching(kind.path):
+                if why := system.why_unread(inode):
+                    self.problems.append(f"{volume.name}/{path} {why}")
+                    continue
                 logs = [found for name in facts.log_names(path) if (found := system.find(name))]
                 place = replace(at(path, inode), beside=tuple(at(path, log) for log in logs))
                 yield f"{self.key}/{volume.name}/{path}#facts", place
