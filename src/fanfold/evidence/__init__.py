@@ -68,7 +68,7 @@ class Evidence:
             pa.field("volume", pa.string()),
             pa.field("path", pa.string()),
             pa.field("origin", pa.string()),
-            pa.field("kind", pa.string()),  # log, facts, carve or verify
+            pa.field("kind", pa.string()),  # log, facts, carve, verify or chunks
             pa.field("problem", pa.string()),  # what kept the rest of the unit from being read
         ]
         return pa.schema([*unit, *COVERAGE_FIELDS])

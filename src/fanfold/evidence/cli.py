@@ -40,9 +40,12 @@ _DOES = {
     ("deleted",): "Reading the logs that were deleted.",
     ("carved",): "Looking for logs in all bytes of the disks.",
     ("verify",): "Verifying each disk image.",
+    ("chunks",): "Checking each chunk of the disk images.",
     ("carved", "verify"): "Looking for logs in all bytes of the disks, and verifying each image.",
+    ("carved", "chunks"): "Looking for logs in all bytes of the disks, and checking each chunk.",
 }
 """What a scan says before it does some stages."""
+_VERIFYING = {"full": ["verify"], "chunks": ["chunks"], "none": []}
 _TASK = 256 << 20
 """Bytes of a task's units, at most, more or less: what a worker does again when it was killed."""
 
@@ -58,7 +61,10 @@ class ScanOptions:
         Literal["all", "newest", "none"],
         Parameter(help="Read the logs in all shadow copies of a volume, in the newest one, or in none."),
     ] = "all"
-    verify: Annotated[bool, Parameter(help="Verify each disk image: its chunks, and the digests of the whole.")] = True
+    verify: Annotated[
+        Literal["full", "chunks", "none"],
+        Parameter(help="Verify each disk image: its chunks and the digests of the whole, its chunks only, or nothing."),
+    ] = "full"
     only: Annotated[
         list[str] | None,
         Parameter(
@@ -77,7 +83,7 @@ class ScanOptions:
         """The stages of units, in the order in which they are read; those together are read side by side."""
         if self.only:  # to carve, all logs must have been read
             return [["live"], ["deleted"]]
-        last = [stage for stage, wanted in (("carved", self.carve), ("verify", self.verify)) if wanted]
+        last = [*(["carved"] if self.carve else []), *_VERIFYING[self.verify]]
         copies = {"all": [["shadow"], [OLDER]], "newest": [["shadow"]], "none": []}[self.shadow_copies]
         return [["live"], *copies, ["deleted"], *([last] if last else [])]
 
@@ -282,14 +288,20 @@ def show_record(
 
 
 @app.command
-def verify(source: Sources, /, *, json: Json = False) -> int:
+def verify(
+    source: Sources,
+    /,
+    *,
+    digests: Annotated[bool, Parameter(help="Compute the digests of the whole, and not only check each chunk.")] = True,
+    json: Json = False,
+) -> int:
     """Verify disk images: each chunk of data, and the digests of the whole. No database is needed.
 
     Exit code 3 if one is damaged, incomplete, or not what its digests say; 1 if it cannot be read.
 
     For example: `fanfold evidence verify disk.E01`
     """
-    codes = [show.verified(checked, json) for checked in verification.check(source, fraction)]
+    codes = [show.verified(checked, json) for checked in verification.check(source, fraction, whole=digests)]
     if not codes:
         raise UsageError(f"There is no disk image in {', '.join(source)}.")
     return max(codes)

@@ -45,7 +45,8 @@ class Disk:
             self.volumes += [volume, *self._copies(volume)]
             yield from self._logs(volume)
         yield from self._parts()
-        yield f"{self.key}/verify", replace(self.whole, kind="verify", origin=None, stop=self.medium.end)
+        for kind in ("verify", "chunks"):  # a scan reads one of them
+            yield f"{self.key}/{kind}", replace(self.whole, kind=kind, origin=None, stop=self.medium.end)
 
     def _copies(self, volume: Volume) -> Iterator[Volume]:
         """The shadow copies of a volume."""

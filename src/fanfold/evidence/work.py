@@ -67,7 +67,7 @@ class Reading:
         row = {"key": item.key, "version": item.version}
         row |= {name: getattr(place, name) for name in ("image", "volume", "path", "origin")}
         about = row | {"container": place.container, "kind": place.kind}
-        if place.kind == "verify":
+        if place.kind in ("verify", "chunks"):
             yield from self._verified(item, source, about)
         elif place.kind == "facts":
             yield from self._facts_file(item, source, about)
@@ -101,7 +101,8 @@ class Reading:
         medium = self.opened.medium(item, source)
         noted = source.notes(place_of(item).container, item.version)
         others = [name for name in DIGESTS if name in noted]
-        steps = timed(verifying(medium, min(cores(), _THREADS), others), "verify", self.seconds)
+        whole = about["kind"] == "verify"
+        steps = timed(verifying(medium, min(cores(), _THREADS), others, whole=whole), "verify", self.seconds)
         result = next(step for step in steps if isinstance(step, Verification))
         facts = [Fact("verification", "result", {"result": result.result}, "")]
         for name, digest in result.computed.items():

@@ -244,11 +244,15 @@ def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterat
 
 
 def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:
-    results = [fact["value"]["result"] for fact in facts if fact["kind"] == "verification"]
+    every = [fact["value"]["result"] for fact in facts if fact["kind"] == "verification"]
+    results = sorted(every, key="not computed".__eq__)  # an image may have been verified in both ways
     stored = [name.upper() for name in DIGESTS if row[f"{name}_stored"]]
     digests = " and ".join(stored)
     if not results:
         yield "Its content was not verified." if stored else "No digest is stored with it."
+    elif results[0] == "not computed" and stored:
+        are, were = ("are", "were") if len(stored) > 1 else ("is", "was")
+        yield f"Each of its chunks was checked; the {digests} that {are} stored with it {were} not computed."
     elif results[0] == "match":
         yield f"Its content has the {digests} that {'are' if len(stored) > 1 else 'is'} stored with it."
     elif results[0] == "mismatch":
@@ -260,7 +264,9 @@ def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Ite
             differs = fact["value"]["stored"] not in (None, fact["value"]["computed"])
             other = f" ({fact['value']['stored']} is stored)" if differs else ""
             yield f"{fact['name'].upper()} {fact['value']['computed']}{other}."
-    damage = [fact["value"] for fact in facts if fact["kind"] == "damage"]
+    damaged = [fact["value"] for fact in facts if fact["kind"] == "damage"]
+    ranges = sorted({(one["first_sector"], one["sectors"]) for one in damaged})
+    damage = [{"first_sector": first, "sectors": sectors} for first, sectors in ranges]
     if damage:
         sectors = sum(one["sectors"] for one in damage)
         yield f"{sectors:,} of its sectors are damaged: {_ranges(damage)}."
