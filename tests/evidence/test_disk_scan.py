@@ -196,7 +196,9 @@ def test_a_disk_without_any_table_is_carved(tmp_path: Path, database: str) -> No
     scan(tmp_path / "given", database, *STAGES)
     assert by_origin(database) == {("carved", None): 50}
     (container,) = rows(database, "containers")
-    assert container["problems"] == ["It has no partition table, and no file system that is known."]
+    assert container["problems"] == [
+        "It has no partition table, and no file system that is known. Logs in it are found by carving only."
+    ]
 
 
 def test_the_holes_of_a_sparse_disk_cost_nothing(tmp_path: Path, database: str) -> None:

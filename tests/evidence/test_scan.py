@@ -8,6 +8,7 @@ import signal
 import subprocess
 import zipfile
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from scans import killed, records, rows, scan
 import fanfold
 from commands import FANFOLD, on_terminal
 from commands import fanfold as command
+from disk_images import Segment
 from event_logs import COUNTS, events, log_bytes, total, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
@@ -106,12 +108,44 @@ def failing(file: Path, content: bytes, database: str) -> str:
     return str(failure["message"])
 
 
+def aff4() -> bytes:
+    """An AFF4 image, which is a zip archive."""
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("container.description", "aff4://6f1a2b3c")
+        archive.writestr("information.turtle", "")
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    """The first file of an EnCase image with keys."""
+    segment = Segment(1)
+    segment.add("encryption keys", bytes(100))
+    segment.add("done", b"", is_last=True)
+    return bytes(segment.data)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("x.evtx", b"\x89PNG\r\n\x1a\n" + bytes(100), "This is not an event log: it begins with 89 50 4e 47"),
         ("x.7z", b"7z\xbc\xaf\x27\x1c" + bytes(100), "This is a 7z archive. Unpack it, and scan the folder."),
         ("x.rar", b"Rar!\x1a\x07\0" + bytes(100), "This is a RAR archive."),
+        ("x.7z.001", b"7z\xbc\xaf\x27\x1c" + bytes(2 << 20), "This is a 7z archive."),
+        ("x.tar.gz", b"\x1f\x8b" + bytes(100), "This is a gzip file. Unpack it, and scan the folder."),
+        ("x.tar.bz2", b"BZh91AY&SY" + bytes(100), "This is a bzip2 file."),
+        ("x.tar.zst", b"\x28\xb5\x2f\xfd" + bytes(100), "This is a Zstandard file."),
+        (
+            "x.Ex01",
+            b"EVF2\x0d\x0a\x81\x00" + bytes(100),
+            "This is an EnCase 7 image (Ex01). Save it as an E01",
+        ),
+        ("x.ad1", b"ADSEGMENTEDFILE" + bytes(100), "This is an AD1 image. Export its files with FTK Imager"),
+        ("y.E01", b"ADCRYPT\0" + bytes(100), "This is an image that FTK Imager has encrypted. Decrypt it there"),
+        ("x.Lx01", b"LEF2\x0d\x0a\x81\x00" + bytes(100), "This is a logical image (Lx01)."),
+        ("x.aff", b"AFF10\r\n\0" + bytes(100), "This is an AFF image. Make a raw one of it with: affcat"),
+        ("x.aff4", aff4(), "This is an AFF4 image. Save it as a raw image"),
+        ("z.E01", encrypted(), "z.E01 is encrypted. Save it without a password in EnCase"),
         ("x.tar", bytes(257) + b"ustar\0" + bytes(100), "This is a tar archive."),
         ("old.evt", b"\x30\0\0\0LfLe" + bytes(100), "(.evt). Convert it with: wevtutil"),
         ("x.L01", b"LVF\x09\x0d\x0a\xff\x00" + bytes(100), "(L01). Export its files with EnCase"),

@@ -24,7 +24,7 @@ class Libraries:
     """Its extras of which a module is not."""
 
 
-def look(machine: Machine) -> Libraries:  # noqa: ARG001 - every job's doctor is given it
+def look(_machine: Machine) -> Libraries:
     """What the job would use here, now."""
     there = {extra: all(map(find_spec, modules)) for extra, (modules, _) in _EXTRAS.items()}
     return Libraries(
@@ -33,12 +33,12 @@ def look(machine: Machine) -> Libraries:  # noqa: ARG001 - every job's doctor is
     )
 
 
-def facts(libraries: Libraries) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - as above
+def facts(_libraries: Libraries) -> Iterator[tuple[str, str]]:
     """None: the extras that are installed are among those of all jobs."""
     yield from ()
 
 
-def advice(machine: Machine, libraries: Libraries) -> Iterator[str]:  # noqa: ARG001 - as above
+def advice(_machine: Machine, libraries: Libraries) -> Iterator[str]:
     """What the user could improve, one sentence each."""
     for extra in libraries.missing:
         yield f"{_EXTRAS[extra][1]}. To read them: pip install 'fanfold[{extra}]'"

@@ -17,7 +17,7 @@ from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
 from fanfold.evidence.facts.texts import text_of
 from fanfold.evidence.files import open_archive, open_disk, segment_file
-from fanfold.evidence.formats import check_readable, is_disk_image
+from fanfold.evidence.formats import check_name, check_readable, is_disk_image
 from fanfold.evidence.given import Files
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import Place, parts_of
@@ -51,9 +51,10 @@ def container_of(item: Item, head: bytes, source: Files) -> Container:
         return Zip(item, source)
     if facts.is_source(item.key, head) or (not head and item.size and facts.source_of(item.key)):
         return FactsFile(item, source)
+    check_readable(head)  # before names count: x.7z.001 is not a raw image
     if is_disk_image(item, head):
         return DiskImage(item, source)
-    check_readable(item, head)
+    check_name(item, head)
     return Zip(item, source) if item.key.lower().endswith(".zip") else Other()  # its beginning may be damaged
 
 
@@ -165,7 +166,9 @@ class Zip:
             yield f"{key}#0-{last}" if place.kind == "log" else f"{key}#facts", place
 
     def _check(self, wanted: Iterable[tuple[int, ZipInfo]]) -> None:
-        """Raise Unreadable for an archive bomb, or if something in it is encrypted."""
+        """Raise Unreadable for an archive bomb, an AFF4 image, or if something in it is encrypted."""
+        if "container.description" in self._numbers:
+            raise Unreadable("This is an AFF4 image. Save it as a raw image with its tool; then scan that.")
         if sum(member.compress_size for member in self.members) > self.item.size:
             raise Unreadable("The files in this archive share their bytes, as only those of an archive bomb do.")
         if locked := [member.filename for _, member in wanted if member.flag_bits & 1]:

@@ -5,6 +5,7 @@ unit ──Parts──▶ bytes ──▶ chunks ──▶ records ──▶ row
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from io import BytesIO
 from itertools import compress
 from typing import Any
 
@@ -146,7 +147,10 @@ class Reading:
     def _content(self, item: Item, source: Units) -> tuple[bytes, list[tuple[int, int]], str]:
         """The whole of a small file; the parts of it that could not be read; and a sentence, if there are some."""
         parts = Parts(item, source, self.opened, self.seconds)
-        data = b"".join(parts)[: parts.place.stop]
+        held = BytesIO()  # unlike a list of parts, it takes their bytes only once
+        for part in parts:
+            held.write(part)
+        data = held.getvalue()[: parts.place.stop]
         lost = parts.lost()
         return data, lost, parts.problem or (_DAMAGED if lost else "")
 
