@@ -27,7 +27,7 @@ from fanfold.evidence.references import named
 from fanfold.evidence.report.case import CLOCK, load, machines
 from fanfold.evidence.report.exports import timesketch
 from fanfold.evidence.report.report import QUESTIONS, made
-from fanfold.evidence.units import OLDER, ONLY, nothing_in, quoted
+from fanfold.evidence.units import OLDER, ONLY, Units, nothing_in, place_of, quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
 from fanfold.storage import absolute, is_url
@@ -131,11 +131,19 @@ def run(
             task_size = units_of_a_task(there, found, options.task_size)
             codes.append(done(Evidence(), [database, *found, *chosen], task_size))
     show.failures(tables.failures(database), database)
+    if there and options.only and not _has_logs(database, options.only):
+        shown.note(f"No log is called {' or '.join(options.only)}. Name its file or its channel: --only Security")
     if there:
         codes.append(_scanned(database, options))
     else:
         shown.note("No event log is in any of these files, and none of them is a disk image that can be read.")
     return min(filter(None, codes), default=0)  # 1, the run failed, says more than 3, some items failed
+
+
+def _has_logs(database: str, names: list[str]) -> bool:
+    """Whether any log, a deleted one included, has one of these names."""
+    units = Units.open([database, "live", "deleted", *(ONLY + name for name in names)])
+    return any(place_of(unit).kind == "log" for unit in units.list(frozenset()))
 
 
 def _wants_copies(database: str, options: ScanOptions) -> bool:
@@ -171,13 +179,17 @@ def units_of_a_task(there: Mapping[str, tuple[int, int]], stages: list[str], mos
 
 
 def shown_run(begun: fanfold.Run, json: bool) -> int:
-    """Do a run, and show how it ended: in a line, unless something is lost or the run was stopped."""
+    """Do a run, and show how it ended: in a line, unless something is lost or the run was stopped.
+
+    Returns the exit code, which is 3 also if a folder could not be listed: evidence may be in it.
+    """
     report, ended = performed(begun)
     if json or report.exit_code == 1:
         shown.report(report, ended, json)
     else:
         shown.note(f"  {_ended(report)}, in {shown.duration(report.seconds)}.")
-    return report.exit_code
+    code = show.left_out(report.left_out)
+    return report.exit_code or code
 
 
 def _ended(report: fanfold.Report) -> str:

@@ -22,8 +22,11 @@ from fanfold.evidence.given import Files
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import Place, parts_of
 from fanfold.job import Item, Opener
+from fanfold.source.names import as_text
 from fanfold.storage import path_of
 
+_MAY_HOLD_LOGS = (".zip", ".7z", ".rar", ".e01", ".ex01", ".ad1", ".vhd", ".vhdx", ".vmdk", *RAW_SUFFIXES)
+"""What the names of archives and disk images end with, in lower case; those in an archive are not looked into."""
 _STRIDE = 8 << 20  # bytes of a read
 _SMALL = 1 << 20  # bytes of a member that may unpack from any number: most of a log may be zeros
 _RATIO = 200  # bytes of a larger member that one byte unpacks to, as a rule
@@ -83,8 +86,8 @@ def _address(source: Opener, item: Item) -> str:
 
 def _place_of_loose(item: Item, source: Files) -> tuple[str, str]:
     """The machine that a loose file is of, and its path there."""
-    root = unquote(source.uri(item)).removesuffix(item.path).rstrip("/")
-    return machine_and_path(item.key, root.rpartition("/")[2])
+    uri = as_text(unquote(source.uri(item), errors="surrogateescape"))
+    return machine_and_path(item.key, uri.removesuffix(item.path).rstrip("/").rpartition("/")[2])
 
 
 def _is_wanted(name: str) -> bool:
@@ -150,6 +153,12 @@ class Zip:
         """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
         wanted = [(number, member) for number, member in enumerate(self.members) if _is_wanted(member.filename)]
         self._check(wanted)
+        inner = [
+            _inside(member.filename) for member in self.members if member.filename.lower().endswith(_MAY_HOLD_LOGS)
+        ]
+        if inner:
+            more = f" and {len(inner) - 1:,} more archives or disk images" if inner[1:] else ""
+            self.problems.append(f"{inner[0]}{more} in it: not looked into. Unpack the archive, and scan the folder.")
         seen: set[str] = set()
         for number, member in wanted:
             name = _inside(member.filename)
