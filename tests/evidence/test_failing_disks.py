@@ -22,9 +22,12 @@ from fanfold.evidence.units import Units
 from fanfold.job import Item
 from fat_volumes import Entry, exfat
 from prefetch import prefetch
-from registry import filetime, hive
+from registry import filetime, hive, log_of
 
 DAMAGED = "Parts of it are damaged in the disk image."
+UNREADABLE_LOG = (
+    "Its transaction log: Parts of it are on sectors that cannot be read. Copy it again, or scan an image of its disk."
+)
 UNREADABLE = "Parts of it are on sectors that cannot be read."
 
 
@@ -49,6 +52,20 @@ def test_a_chunk_of_an_image_that_cannot_be_read() -> None:
     assert read == data[: number * size] + bytes(size) + data[(number + 1) * size :]
     (damage,) = medium.damage
     assert (damage.first_sector, damage.sectors, damage.why) == (number * 64, 64, "it cannot be read")
+
+
+@pytest.mark.parametrize("section", ["sectors", "table", "table2", "digest", "done"])
+def test_what_says_where_chunks_lie_cannot_be_read(section: str) -> None:
+    """If the head of a section or a table is lost, what other tables name is read, and the rest is named."""
+    data = mbr(windows_volume())
+    (segment,) = ewf(data, per_table=8)
+    places = [start for name, start in segment.sections if name == section]
+    medium = Ewf.open([failing(in_memory("mesa.E01", bytes(segment.data)), places[len(places) // 2])])
+    read = b"".join(medium.read_at(offset, 1 << 20) for offset in range(0, len(data), 1 << 20))
+    lost = {sector for damage in medium.damage for sector in range(damage.first_sector, sum(damage[:2]))}
+    assert len(lost) <= 2 * 8 * 64
+    for number in {*range(len(data) // SECTOR)} - lost:
+        assert read[number * SECTOR : (number + 1) * SECTOR] == data[number * SECTOR : (number + 1) * SECTOR]
 
 
 def test_a_log_that_lies_partly_where_nothing_can_be_read(
@@ -133,6 +150,20 @@ def test_a_hive_whose_head_cannot_be_read(at: int, tmp_path: Path, database: str
     found = facts_in(database)
     assert {("name", "EMSSERVER"), ("shutdown", "last"), ("letter", "G:")} <= set(found)
     assert all(row["problem"] and '"not replayed"' in row["value"] for row in found.values())
+
+
+def test_a_transaction_log_with_a_sector_that_cannot_be_read(tmp_path: Path, database: str, fails: Any) -> None:
+    """Its entries are not applied, and the problem says why; what is in the hive is there."""
+    before, after = hive(HIVE, dirty=True), hive({**HIVE, "Newer": {"Name": "later"}}, dirty=True)
+    file = tmp_path / "host" / "SYSTEM.LOG1"
+    file.parent.mkdir()
+    file.with_name("SYSTEM").write_bytes(before)
+    file.write_bytes(log_of([before, after]))
+    fails(file, 600)
+    scan(tmp_path / "host", database)
+    found = facts_in(database)
+    assert ("name", "EMSSERVER") in found
+    assert all(row["problem"] == UNREADABLE_LOG and '"not replayed"' in row["value"] for row in found.values())
 
 
 def test_sentences_on_a_damaged_hive(tmp_path: Path, database: str, fails: Any) -> None:

@@ -114,7 +114,8 @@ class Reading:
         if result.result == "mismatch":
             problem = "the digests of its content differ from those that are stored with it"
         elif result.damage:
-            problem = f"{len(result.damage):,} ranges of its sectors are damaged"
+            many = len(result.damage) > 1
+            problem = f"{len(result.damage):,} range{'s' * many} of its sectors {'are' if many else 'is'} damaged"
         yield self._row(about | {"problem": problem})
 
     def _facts_file(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
@@ -131,7 +132,7 @@ class Reading:
             if log.stop <= LARGEST_LOG:
                 content, _, *more = self._content(item_at(item, log), source)
                 logs.append(content)
-                problems += more
+                problems += [f"Its transaction log: {problem}" for problem in more if problem]
         found: list[Fact] = []
         try:
             found.extend(facts_of(place.path or "", data, logs, lost))

@@ -238,7 +238,7 @@ class Ewf:
 
     def _in_table(self, table: Table, chunks: Sequence[int]) -> Iterator[bytes]:
         """Consecutive chunks that one table names. They are read at once if they lie one behind the other."""
-        file = self.segments[table.segment].file
+        file = self.segments[table.segment].given
         places = self._entries(table)
         if places is None:
             for chunk in chunks:

@@ -32,6 +32,7 @@ _PIECE = 16344  # bytes of each part of a large value
 _IN_UTF_16 = 0x20  # a key without this flag has a name in UTF-16; so has a value without flag 1
 _OFTEN = 4  # times that a hive is read, at most, and a few bytes more: lookups read a cell once, or a few times
 _SPARE = 64 << 20
+_LARGEST = 1 << 20  # bytes of a cell: a larger size is damaged
 _COST = 16  # bytes that a cell counts besides what it holds
 _FIRST = 32  # where the first cell lies, which is the root's: behind the head of the first bin
 
@@ -60,7 +61,7 @@ class _Cells:
         self.spend(_COST)
         start = _BASE + place
         (size,) = struct.unpack_from("<l", self.data, start)
-        stop = min(start + max(4, abs(size)), len(self.data))
+        stop = min(start + max(4, min(abs(size), _LARGEST)), len(self.data))
         if self.lost and _is_in(self.lost, start, stop):
             raise struct.error("a cell that cannot be read")
         self.spend(stop - start)
