@@ -26,6 +26,7 @@ from fanfold.evidence.report.report import Report
 from fanfold.evidence.report.text import lines, markdown
 from fanfold.evidence.tables import by_reason, short_log
 from fanfold.evidence.verification import Checked
+from fanfold.source.folder import UNREADABLE, UNSUPPORTED, VANISHED
 
 COLUMNS = ("time", "computer", "channel", "event_id", "record_id", "data")
 """The columns that a person sees first."""
@@ -34,6 +35,13 @@ PROBLEMS = 20
 """Problems that are shown."""
 ROWS = 100
 """Records that are shown unless more are asked for."""
+_MAY_BE_EVIDENCE = {
+    (UNREADABLE, VANISHED): "Folders or files could not be opened ({count}), and what is in them was not read. "
+    "Check their permissions, and scan again.",
+    (UNSUPPORTED,): "Files that CompactOS or its like keeps elsewhere were not read ({count}), and logs may be among "
+    "them. Scan the image of the disk, which names them, or the folder on a Windows machine.",
+}
+"""Reasons for leaving out what may be evidence, and a sentence on them."""
 
 
 def events(found: Iterable[pa.RecordBatch], limit: int | None) -> None:
@@ -149,6 +157,18 @@ def failures(found: Sequence[tuple[str, str]], database: str) -> None:
         show.note(f"Not read: {show.printable(keys)}: {message}")
     if found:
         show.note(f"To see all that failed: fanfold failures {database}")
+
+
+def left_out(counts: Mapping[str, int]) -> int:
+    """What a listing left out, by its reasons. Returns the exit code, which is 3 if evidence may be among it."""
+    if counts:
+        show.note(f"  Left out: {', '.join(f'{count:,} {reason}' for reason, count in sorted(counts.items()))}.")
+    code = 0
+    for reasons, sentence in _MAY_BE_EVIDENCE.items():
+        if count := sum(counts.get(reason, 0) for reason in reasons):
+            show.note(sentence.format(count=f"{count:,}"))
+            code = 3
+    return code
 
 
 def machines(found: Sequence[tuple[str, int, int]]) -> None:

@@ -29,7 +29,6 @@ CLOCK = (1, 12, 13, 24, 4616, 6013)
 _ORIGINS = ("live", "shadow", "deleted", "carved")
 _FORWARDED = "forwardedevents"
 _AUDIT = "Security-Auditing"
-_OF_USER = "ntuser.dat"
 _STEADY = ("system", "security", "application")
 
 
@@ -117,6 +116,8 @@ class Case:
     """What of them could not be read."""
     steady_times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """The times of the records of the logs that are always written to: microseconds since 1970."""
+    partial: Sequence[tuple[str, str]] = ()
+    """The paths of files that give facts and were read in part only, each with the reason."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -238,8 +239,8 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     logs = [log | {"name": references.log(log)} for log in coverage.logs(units)]
     earlier = _earlier(logs)
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
-    rows = (row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist())
-    found = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
+    found = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), ""))
+             for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist())  # fmt: skip
     records, others = own(sorted(found, key=_order))
     unread, failures = tables.unread(database, image)
     return Case(
@@ -255,6 +256,7 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
         tables.copies(database, image),
         [problem for key, problem in tables.problems_of_copies(database) if key == image],
         _steady_times(database, image),
+        [(unit["path"] or "", unit["problem"]) for unit in units if unit["kind"] == "facts" and unit["problem"]],
     )
 
 
@@ -387,7 +389,7 @@ def short_file(path: str) -> str:
 def user_of(path: str) -> str:
     """The name of the folder that a user's hive lies in, which is the user's, as a rule. Empty for other files."""
     folder, _, name = path.rpartition("/")
-    return folder.rpartition("/")[2] if name.lower() == _OF_USER else ""
+    return folder.rpartition("/")[2] if name.lower() == "ntuser.dat" else ""
 
 
 def moment(fact: Mapping[str, Any], name: str) -> datetime | None:

@@ -275,7 +275,9 @@ def _letters(connection: Connection) -> Iterator[Finding]:
 
 def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
     text = "No record tells when a USB disk was connected." if in_registry else "No USB disk is recorded."
-    hive = any((fact["path"] or "").upper().endswith("/SYSTEM") for fact in case.facts)
+    in_part = {path for path, _ in case.partial}  # what they do not say may be in the rest of them
+    paths = {fact["path"] or "" for fact in case.facts} - in_part
+    hive = any(path.upper().endswith("/SYSTEM") for path in paths)
     also = ", and the registry knows none" if hive and not in_registry else ""
     log = case.log("Partition/Diagnostic")
     if why := case.why_none("Partition/Diagnostic"):
