@@ -7,7 +7,7 @@ import mesa
 import pytest
 from made_up import case, log, logon, record, texts
 
-from fanfold.evidence.report.case import Record
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.report import answers
 from fanfold.evidence.report.rules import clock_changes, logons, machine, power
 

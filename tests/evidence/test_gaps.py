@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from made_up import case, log, record, texts
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules import clearing, power
 from fanfold.evidence.report.silence import silences
 

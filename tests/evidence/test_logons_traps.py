@@ -6,7 +6,7 @@ import mesa
 import pytest
 from made_up import case, log, logon, record, texts
 
-from fanfold.evidence.report.case import Record
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules import accounts, logons, noteworthy, remote
 
 START = "Sun 23 May 2021, 12:00:00 UTC: "

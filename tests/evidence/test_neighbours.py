@@ -6,7 +6,7 @@ import mesa
 import pytest
 from made_up import case, log, record, texts
 
-from fanfold.evidence.report.case import Record
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules import neighbours
 
 LEASE = 0x0A64A8C0  # 192.168.100.10, as Dhcp-Client writes it

@@ -20,10 +20,12 @@ from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.given import Files
-from fanfold.evidence.report.case import Case, Record, flattened, own
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.clock import Clock
-from fanfold.evidence.report.findings import seconds
+from fanfold.evidence.report.findings import more, seconds
 from fanfold.evidence.report.html import page
+from fanfold.evidence.report.load import own
+from fanfold.evidence.report.record import Record, flattened
 from fanfold.evidence.report.report import Report, Section, answers, made
 from fanfold.evidence.report.rules import (
     RULES,
@@ -853,3 +855,11 @@ def test_a_time_at_the_end_of_time() -> None:
     """The last time that there is can be shown in any zone."""
     clock = Clock.of([bias(-600, 1)])
     assert clock.full(datetime.max.replace(tzinfo=UTC)).startswith("Fri 31 Dec 9999")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(1, "1 more logon before these."), (1200, "1,200 more logons before these.")]
+)
+def test_what_is_left_out_is_counted(count: int, text: str) -> None:
+    """Where a rule lists a part of what it found, it says how many more there are, also if it is one."""
+    assert more("logon.more", range(count), "logon", " before these").text == text

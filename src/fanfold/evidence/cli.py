@@ -24,8 +24,9 @@ from fanfold.evidence.copies import ShadowCopies
 from fanfold.evidence.coverage import logs
 from fanfold.evidence.disk import shadow
 from fanfold.evidence.references import named
-from fanfold.evidence.report.case import CLOCK, load, machines
+from fanfold.evidence.report.case import CLOCK
 from fanfold.evidence.report.exports import timesketch
+from fanfold.evidence.report.load import load, machines
 from fanfold.evidence.report.report import QUESTIONS, made
 from fanfold.evidence.units import OLDER, ONLY, nothing_in, quoted
 from fanfold.executors import open_executor

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from fanfold.evidence.report.case import Record, data_of, short_provider, values_in_line
 from fanfold.evidence.report.clock import Clock
+from fanfold.evidence.report.record import Record, data_of, short_provider, values_in_line
 
 _TEXT: pa.DataType = pa.string()
 _NUMBER: pa.DataType = pa.uint64()

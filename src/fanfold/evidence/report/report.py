@@ -6,8 +6,9 @@ from typing import Any
 
 from fanfold.errors import UsageError
 from fanfold.evidence.disk.verify import DIGESTS
-from fanfold.evidence.report.case import Case, load
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, size_in_words, status_of
+from fanfold.evidence.report.load import load
 from fanfold.evidence.report.rules import RULES, clock_changes
 from fanfold.evidence.report.rules.sources import Source, sources
 from fanfold.evidence.tables import ShadowCopy, by_reason

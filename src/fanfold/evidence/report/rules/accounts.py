@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment
-from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of, moment
+from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, more, status_of
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules.logons import PEOPLE
 
 _VERBS = {
@@ -39,9 +41,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     ]
     for record, text in reported[-_SHOWN:][::-1]:
         yield Finding("account.changed", f"{case.when(record)}{text}", status_of(record), record.time, [record])
-    if len(reported) > _SHOWN:
-        text = f"{len(reported) - _SHOWN:,} more changes of accounts before these."
-        yield Finding("account.more", text, "shown", records=[reported[0][0]])
+    if hidden := reported[:-_SHOWN]:
+        yield more("account.more", hidden, "change", " of accounts before these", [hidden[0][0]])
     if not reported:
         text = "No change of an account is recorded, but for those of the set-up."
         why = case.why_none("Security")
@@ -64,9 +65,8 @@ def _known(case: Case) -> Iterator[Finding]:
         yield Finding(
             "account.known", text, "shown", moment(fact, "last_logon"), reason=BY_REGISTRY, files=[file_of(fact)]
         )
-    if len(used) > _SHOWN:
-        yield Finding("account.known_more", f"{len(used) - _SHOWN:,} more accounts.", "shown", reason=BY_REGISTRY,
-                      files=[file_of(used[_SHOWN])])  # fmt: skip
+    if hidden := used[_SHOWN:]:
+        yield more("account.known_more", hidden, "account", reason=BY_REGISTRY, files=[file_of(hidden[0])])
     if idle:
         names = ", ".join(fact["name"] for fact in idle[:_SHOWN])
         text = f"Accounts that are disabled, and were never used: {names}."

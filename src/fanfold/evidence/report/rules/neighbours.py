@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.findings import Finding, Rule, more, status_of
+from fanfold.evidence.report.record import Record
 
 _LOCAL = ("127.0.0.1", "::1", "0.0.0.0", "::", "-", "")
 _ROLES = (
@@ -214,9 +215,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     found = hosts(case)
     for host in found[:_SHOWN]:
         yield _host(case, host)
-    if len(found) > _SHOWN:
-        text = f"{len(found) - _SHOWN:,} more machines, seen less often."
-        yield Finding("host.more", text, "shown", records=found[_SHOWN].records[:1])
+    if hidden := found[_SHOWN:]:
+        yield more("host.more", hidden, "machine", ", seen less often", hidden[0].records[:1])
     if not found:
         text = "No other machine is recorded: in logons, uses of shares, print jobs."
         reason = case.why_none("Security") or "those that there are were from this machine"

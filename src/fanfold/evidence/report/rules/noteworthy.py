@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.findings import Finding, Rule, more, status_of
+from fanfold.evidence.report.record import Record
 
 _SHOWN = 10  # of each kind
 _FOUND, _ACTED = 1116, 1117
@@ -31,9 +32,8 @@ def _answer(case: Case) -> Iterator[Finding]:
         latest = sorted(alike.items(), key=lambda one: (one[1][-1].stream, one[1][-1].record_id))
         for values, records in latest[-_SHOWN:][::-1]:
             yield _finding(case, f"{words}: {values}", records)
-        if len(latest) > _SHOWN:
-            text = f"{len(latest) - _SHOWN:,} more before these: {words}."
-            yield Finding("note.more", text, "shown", records=latest[0][1][:1])
+        if hidden := latest[:-_SHOWN]:
+            yield more("note.more", hidden, "case", f" before these: {words}", hidden[0][1][:1])
     scripts = [*case.of("PowerShell", 4104)]
     if scripts:
         blocks = (

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
-from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of, moment, user_of
+from fanfold.evidence.report.findings import Finding, Rule, Status, more, reason_of, status_of
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules.devices import Connection, at_that_moment, built_in, connections, name_of
 
 _TOOLS = (
@@ -101,14 +103,12 @@ def _answer(case: Case) -> Iterator[Finding]:
         elif start.letter not in ("", *own) or start.path.startswith("\\\\"):
             reported.append(_elsewhere(case, start))
     yield from reported[-_SHOWN:]
-    if len(reported) > _SHOWN:
-        yield Finding("program.more", f"{len(reported) - _SHOWN:,} more starts before these.", "shown",
-                      records=reported[0].records)  # fmt: skip
+    if hidden := reported[:-_SHOWN]:
+        yield more("program.more", hidden, "start", " before these", hidden[0].records)
     others = [*_launched(case, disks), *_started_by_users(case, disks), *_prefetched(case, disks), *_drivers(case)]
     yield from others[:_SHOWN]
-    if len(others) > _SHOWN:
-        yield Finding("program.more_noted", f"{len(others) - _SHOWN:,} more programs that Windows has noted.", "shown",
-                      files=others[_SHOWN].files)  # fmt: skip
+    if hidden := others[_SHOWN:]:
+        yield more("program.more_noted", hidden, "program", " that Windows has noted", files=hidden[0].files)
     if not reported and not others:
         yield _none(case, started)
     yield from _there(case)
@@ -188,9 +188,9 @@ def _there(case: Case) -> Iterator[Finding]:
         reason = "that a file was there does not mean that it ran"
         yield Finding("program.there", f"The file {'; '.join(parts)}.", "possible", reason=reason,
                       files=[*map(file_of, facts)])  # fmt: skip
-    if len(found) > _SHOWN:
-        text = f"{len(found) - _SHOWN:,} more files of programs that were there."
-        yield Finding("program.there_more", text, "possible", reason="that does not mean that they ran")
+    if hidden := [*found][_SHOWN:]:
+        yield more("program.there_more", hidden, "file", " of programs that were there", status="possible",
+                   reason="that does not mean that they ran")  # fmt: skip
 
 
 def _start(path: str, time: datetime | None) -> Start:

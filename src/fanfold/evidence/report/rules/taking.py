@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules.logons import console_logons, failed_before
 
 _NOTED = (("started", "began"), ("finished", "ended"))
