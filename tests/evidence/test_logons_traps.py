@@ -1,5 +1,6 @@
 """Logons, accounts and records of note: what looks like one and is none, and what is one though it looks like none."""
 
+from dataclasses import replace
 from typing import Any
 
 import mesa
@@ -202,7 +203,7 @@ def test_a_service_that_was_installed_again_and_again() -> None:
     """Records that say the same are one sentence, with how many there are and when the first was."""
     again = [of("Service Control Manager", 7045, f"12:0{n}:00", n, ServiceName="PsExec", ImagePath="PSEXESVC.EXE")
              for n in (1, 2, 3)]  # fmt: skip
-    records = [Record(**{**vars(one), "provider": "Service Control Manager"}) for one in again]
+    records = [replace(one, provider="Service Control Manager") for one in again]
     ((text, status),) = texts(noteworthy.RULE, case(*records))
     assert text == (
         "Sun 23 May 2021, 12:03:00 UTC: a service was installed: PsExec, PSEXESVC.EXE; 3 times, the first Sun 23 May "

@@ -484,7 +484,7 @@ def test_what_did_not_run_is_not_shown() -> None:
 def test_recovered_records_show_nothing_alone() -> None:
     """A logon that only free space tells of is likely, not shown; so is one in a damaged chunk."""
     for changes in ({"origin": "carved"}, {"origin": "deleted"}, {"is_sound": False}):
-        found = Record(**{**vars(logon()), **changes})  # type: ignore[arg-type]
+        found = replace(logon(), **changes)  # type: ignore[arg-type]
         assert texts(logons.RULE, case(found))[0][1] == "likely"
 
 
@@ -743,13 +743,13 @@ def test_records_of_other_machines_are_set_aside() -> None:
 
 def test_an_archived_log_is_the_same_stream() -> None:
     """An attempt that was archived before its logon is counted with it."""
-    attempt = Record(**{**vars(logon("11:59:00", 5, 4625)), "log": "Archive-Security-1", "channel": "Security"})  # type: ignore[arg-type]
+    attempt = replace(logon("11:59:00", 5, 4625), log="Archive-Security-1", channel="Security")
     assert logons.failed_before(case(attempt, logon(number=9)), logon(number=9), None) == [attempt]
 
 
 def test_a_recovered_logon_is_never_the_last() -> None:
     """A logon that only free space tells of comes after those of the log, as a recovered one."""
-    old = Record(**{**vars(logon("08:00:00", 900)), "origin": "carved"})  # type: ignore[arg-type]
+    old = replace(logon("08:00:00", 900), origin="carved")
     found = [*logons.RULE.answer(case(logon(number=9), old))]
     assert [finding.id for finding in found] == ["logon.last_console", "logon.recovered"]
 

@@ -26,8 +26,8 @@ from fanfold.evidence.disk import shadow
 from fanfold.evidence.references import named
 from fanfold.evidence.report.case import CLOCK
 from fanfold.evidence.report.exports import timesketch
-from fanfold.evidence.report.load import load, machines
-from fanfold.evidence.report.report import QUESTIONS, made
+from fanfold.evidence.report.load import Machines, load, machines
+from fanfold.evidence.report.report import QUESTIONS, all_made
 from fanfold.evidence.units import OLDER, ONLY, nothing_in, quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
@@ -334,15 +334,16 @@ def report(
 
     For example: `fanfold evidence report db --html report.html`
     """
-    names = [image] if image else machines(database)
+    there = Machines(database)
+    names = [image] if image else there.names
     if not names:
         raise UsageError(nothing_in(database))
     if len(names) > 1 and (html or md):
         raise UsageError(f"A page is on one machine. Name one of: {', '.join(names)}.")
-    for number, name in enumerate(names):
+    for number, made in enumerate(all_made(there, names, zone, question or ())):
         if number and not json:
             shown.out.print()
-        show.reported(made(database, name, zone, question or ()), json, html, md)
+        show.reported(made, json, html, md)
     return 0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -123,52 +124,54 @@ def in_time(database: str, where: str) -> Iterator[pa.RecordBatch]:
     yield from every.sort_by(order).to_batches(4096)
 
 
-def container(database: str, image: str) -> dict[str, Any]:
-    """The row of a disk image; empty for loose logs."""
-    for row in table_of(database, CONTAINERS).to_table(filter=f"key = {quoted(image)}").to_pylist():
+def disks(database: str, images: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The rows of those machines that are disk images, with `sidecar` as an object."""
+    for row in table_of(database, CONTAINERS).to_table(filter=f"key IN ({', '.join(map(quoted, images))})").to_pylist():
         if row["segments"]:
-            return dict(row) | {"sidecar": msgspec.json.decode(row["sidecar"] or "{}")}
-    return {}
+            yield row | {"sidecar": msgspec.json.decode(row["sidecar"] or "{}")}
 
 
-def facts(database: str, image: str) -> list[dict[str, Any]]:
-    """What is known of an image besides its records, with `value` as an object."""
+def facts(database: str, *images: str) -> list[dict[str, Any]]:
+    """What is known of some machines besides their records, with `value` as an object."""
     try:
         table = fanfold.open_table(database, FACTS)
     except UsageError:  # no unit has any
         return []
-    found = table.to_table(filter=f"image = {quoted(image)}")
+    found = table.to_table(filter=f"image IN ({', '.join(map(quoted, images))})")
     current = found.filter(pc.is_in(_named(found), _done(database)))
     return [row | {"value": msgspec.json.decode(row["value"])} for row in current.to_pylist()]
 
 
-def unread(database: str, image: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The paths of an image's units that are listed and have no row, and those that failed, each with its reason.
+def unread(database: str, images: Iterable[str]) -> dict[str, tuple[list[str], list[tuple[str, str]]]]:
+    """For each machine, the paths of its units that are listed and have no row, and those that failed, with reasons.
 
     Units of shadow copies are there only if they failed: see `copies`.
     """
     failed = _failures(database)
     keys = {one["key"] for one in failed}
     left = {**_left(database, CONTENTS, ("live", "deleted")), **_left(database, COPIES_CONTENTS, ("shadow", OLDER))}
-    mine = {
-        unit: place["path"] or unit
-        for unit, place in left.items()
-        if place["image"] == image and (unit in keys or not place["copy"])
-    }
-    reasons = [(mine[one["key"]], one["message"]) for one in failed if one["key"] in mine]
-    loose = [] if _is_in_a_file(database, image) else failed
-    for one in loose:  # files of which not even the beginning could be read have no unit
-        machine, path = machine_and_path(one["key"], image)
-        if one["table"] == CONTAINERS and machine == image:
-            mine[one["key"]] = path
-            reasons.append((path, one["message"]))
-    return list(dict.fromkeys(mine.values())), reasons
+    found: dict[str, dict[str, str]] = {image: {} for image in images}  # the paths, by unit
+    for unit, place in left.items():
+        if place["image"] in found and (unit in keys or not place["copy"]):
+            found[place["image"]][unit] = place["path"] or unit
+    in_files = _in_files(database, found)
+    for one in failed:  # files of which not even the beginning could be read have no unit
+        machine, path = machine_and_path(one["key"], "")
+        for image in ([machine] if machine else [*found]) if one["table"] == CONTAINERS else ():
+            if image in found and image not in in_files:
+                found[image][one["key"]] = path
+    return {
+        image: (list(dict.fromkeys(paths.values())),
+                [(paths[one["key"]], one["message"]) for one in failed if one["key"] in paths])
+        for image, paths in found.items()
+    }  # fmt: skip
 
 
-def _is_in_a_file(database: str, image: str) -> bool:
-    """Whether an image is a disk image, or a machine in an archive, and not one of loose files."""
+def _in_files(database: str, images: Iterable[str]) -> set[str]:
+    """Those that are disk images, or machines in an archive, and not of loose files."""
     files = table_of(database, CONTAINERS).to_table(["key"], filter="kind NOT IN ('log', 'facts', 'other')")
-    return any(f"{image}/".startswith(f"{key}/") for key in files["key"].to_pylist())
+    keys = set(files["key"].to_pylist())
+    return {image for image in images if any(folder in keys for folder in accumulate(image.split("/"), "{}/{}".format))}
 
 
 def _left(database: str, contents: str, stages: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,9 @@
-"""Reads a machine from the tables."""
+"""Reads machines from the tables."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ _COLUMNS = (
     "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
     "computer", "data", "image", "user_sid", "volume", "key",
 )  # fmt: skip
+_TOGETHER = 250_000  # records of machines that are read together; a part of them is held in memory
+_T = TypeVar("_T")
 
 
 def machines(database: str) -> list[str]:
@@ -28,38 +31,101 @@ def machines(database: str) -> list[str]:
 
 def load(database: str, image: str, event_ids: Sequence[int], zone: str | None = None) -> Case:
     """A machine's records with one of these ids. Raises UsageError for a machine that the database does not have."""
-    units = list(tables.units(database, where=f"image = {quoted(image)}"))
-    if not units:
-        raise UsageError(f"{database} has no machine '{image}'. It has: {', '.join(machines(database)) or 'none'}.")
-    references = References(tables.units(database, References.COLUMNS))
-    logs = [log | {"name": references.log(log)} for log in coverage.logs(units)]
-    earlier = _earlier(logs)
-    chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
-    rows = (row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist())
-    found = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
-    records, others = own(sorted(found, key=_order))
-    unread, failures = tables.unread(database, image)
-    return Case(
-        image,
-        records,
-        logs,
-        tables.container(database, image),
-        tables.facts(database, image),
-        zone,
-        others,
-        unread,
-        failures,
-        tables.copies(database, image),
-        [problem for key, problem in tables.problems_of_copies(database) if key == image],
-        _steady_times(database, image),
-    )
+    return next(Machines(database).cases([image], event_ids, zone))
 
 
-def _steady_times(database: str, image: str) -> npt.NDArray[np.int64]:
-    channels = ", ".join(quoted(name.capitalize()) for name in STEADY)
-    where = f"image = {quoted(image)} AND origin = 'live' AND channel IN ({channels}) AND time IS NOT NULL"
-    times = [batch["time"].cast(pa.int64()).to_numpy() for batch in tables.events(database, where, ["time"])]
-    return np.concatenate(times)
+class Machines:
+    """Reads the machines of a database: each table once for many of them, of which not all are held in memory."""
+
+    def __init__(self, database: str) -> None:
+        """Raises UsageError if the database has no evidence."""
+        self.database = database
+        self._records: Counter[str] = Counter()
+        self._references = References(self._counted(tables.units(database, References.COLUMNS)))
+
+    def _counted(self, units: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for unit in units:
+            if unit["image"]:
+                self._records[unit["image"]] += unit["records"] or 0
+            yield unit
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, sorted."""
+        return sorted(self._records)
+
+    def cases(self, names: Sequence[str], event_ids: Sequence[int], zone: str | None = None) -> Iterator[Case]:
+        """Machines, each with its records that have one of these ids. Raises UsageError for one that is not there."""
+        if unknown := [name for name in names if name not in self._records]:
+            known = ", ".join(self.names) or "none"
+            raise UsageError(f"{self.database} has no machine '{unknown[0]}'. It has: {known}.")
+        unread = tables.unread(self.database, names)
+        copies = _by_image((copy.image, copy) for copy in tables.copies(self.database))
+        problems = _by_image(tables.problems_of_copies(self.database))
+        for some in self._groups(names):
+            for name, read in self._read(some, event_ids).items():
+                records, others = own(sorted(read.records, key=_order))
+                yield Case(name, records, read.logs, read.container, read.facts, zone, others, *unread[name],
+                           copies.get(name, ()), problems.get(name, ()), read.times)  # fmt: skip
+
+    def _groups(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """The machines that are read together: one, or as many as have few records."""
+        group: list[str] = []
+        for name in names:
+            if group and sum(self._records[one] for one in (*group, name)) > _TOGETHER:
+                yield group
+                group = []
+            group.append(name)
+        if group:
+            yield group
+
+    def _read(self, names: Sequence[str], event_ids: Sequence[int]) -> "dict[str, _Read]":
+        found = {name: _Read() for name in names}
+        mine = f"image IN ({', '.join(map(quoted, names))})"
+        units = _by_image((unit["image"], unit) for unit in tables.units(self.database, where=mine))
+        earlier = {}
+        for name, read in found.items():
+            read.logs = [log | {"name": self._references.log(log)} for log in coverage.logs(units[name])]
+            earlier[name] = _earlier(read.logs)
+        chosen = f"{mine} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
+        for batch in tables.events(self.database, chosen, _COLUMNS):
+            for row in batch.to_pylist():
+                folder = earlier[row["image"]].get((row["volume"], row["path"]), "")
+                found[row["image"]].records.append(record_of(row, self._references.name(row), folder))
+        for name, times in self._steady_times(mine):
+            found[name].times = np.append(found[name].times, times)
+        for row in tables.disks(self.database, names):
+            found[row["key"]].container = row
+        for fact in tables.facts(self.database, *names):
+            found[fact["image"]].facts.append(fact)
+        return found
+
+    def _steady_times(self, where: str) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+        channels = ", ".join(quoted(name.capitalize()) for name in STEADY)
+        steady = f"{where} AND origin = 'live' AND channel IN ({channels}) AND time IS NOT NULL"
+        for batch in tables.events(self.database, steady, ["image", "time"]):
+            times = batch["time"].cast(pa.int64()).to_numpy()
+            images = batch["image"].to_numpy(zero_copy_only=False)
+            for name in np.unique(images):
+                yield name, times[images == name]
+
+
+@dataclass
+class _Read:
+    """What was read of a machine."""
+
+    records: list[Record] = field(default_factory=list)
+    logs: list[dict[str, Any]] = field(default_factory=list)
+    facts: list[dict[str, Any]] = field(default_factory=list)
+    container: dict[str, Any] = field(default_factory=dict)
+    times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def _by_image(found: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
+    by_image: dict[str, list[_T]] = {}
+    for image, one in found:
+        by_image.setdefault(image, []).append(one)
+    return by_image
 
 
 def _order(record: Record) -> tuple[int, bool, str, int]:

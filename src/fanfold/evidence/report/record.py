@@ -1,8 +1,10 @@
 """A record of an event log, as rules look at it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -13,9 +15,54 @@ ORIGINS = ("live", "shadow", "deleted", "carved")
 """How a record was found: the best way first."""
 FORWARDED = "forwardedevents"
 """The log with the records of other machines."""
+_LONG = 100  # characters of a value that records rarely share
 
 
-@dataclass(frozen=True)
+class Values(Mapping[str, Any]):
+    """The values of a record by their names, of a text of JSON that is decoded when the first of them is asked for.
+
+    A machine may have a million logons: records of one kind share the names, and texts that many have are kept once.
+    """
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, text: str) -> None:
+        self._places: Mapping[str, int] | None = None
+        self._values: Sequence[Any] = text
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A value; `default` if it is not there."""
+        at = self._decoded().get(name)
+        return default if at is None else self._values[at]
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[self._decoded()[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+    def _decoded(self) -> Mapping[str, int]:
+        if self._places is None:
+            found = flattened(msgspec.json.decode(str(self._values))) if self._values else {}
+            self._places = _places(tuple(found))
+            self._values = tuple(map(_kept_once, found.values()))
+        return self._places
+
+
+@lru_cache(4096)  # kinds of records; an attacker may have made up more
+def _places(names: Sequence[str]) -> Mapping[str, int]:
+    return {name: at for at, name in enumerate(names)}
+
+
+def _kept_once(value: Any) -> Any:
+    """A value, which is the same object wherever it is short and equal."""
+    return intern(value) if type(value) is str and len(value) < _LONG else value
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A record of an event log."""
 
@@ -88,27 +135,31 @@ def of_best_logs(records: Sequence[Record]) -> list[Record]:
 
 def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") -> Record:
     """A record with this name, of a row of the table of events."""
-    log = short_log(row["path"]) if row["path"] else (row["channel"] or "carved").removeprefix("Microsoft-Windows-")
     return Record(
-        log,
+        _short_log(row["path"], row["channel"]),
         row["record_id"],
         row["time"],
         row["event_id"],
-        row["provider"] or "",
-        row["computer"] or "",
+        intern(row["provider"] or ""),
+        intern(row["computer"] or ""),
         data_of(row),
-        row["origin"],
+        intern(row["origin"]),
         bool(row["chunk_ok"]) and not row["damaged"],
-        row["channel"] or "",
-        row["user_sid"] or "",
+        intern(row["channel"] or ""),
+        intern(row["user_sid"] or ""),
         name,
         installation,
     )
 
 
-def data_of(row: Mapping[str, Any]) -> dict[str, Any]:
+@lru_cache(4096)
+def _short_log(path: str | None, channel: str | None) -> str:
+    return short_log(path) if path else short_provider(channel or "carved")
+
+
+def data_of(row: Mapping[str, Any]) -> Values:
     """The values of a record, of a row of the table of events; none if it could not be decoded."""
-    return flattened(msgspec.json.decode(row["data"])) if row["data"] else {}
+    return Values(row["data"] or "")
 
 
 def values_in_line(data: Mapping[str, Any]) -> str:
