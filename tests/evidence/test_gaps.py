@@ -10,7 +10,7 @@ from made_up import case, log, record, texts
 
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.record import Record
-from fanfold.evidence.report.rules import clearing, power
+from fanfold.evidence.report.rules import clearing, power, remote
 from fanfold.evidence.report.silence import silences
 
 HOUR = 3_600_000_000  # microseconds
@@ -49,10 +49,48 @@ def test_hours_that_need_no_reason(times: Any, explained: list[Any]) -> None:
 
 def test_silence_in_the_report() -> None:
     """Hours without a record are possible grounds for more, never shown to be a deletion."""
-    given = Case("host", [], [], {}, steady_times=hourly(10, (100, 120)))
-    ((text, status),) = [one for one in texts(clearing.RULE, given) if one[0].startswith("No record for")]
-    assert text == "No record for 21 h 0 min, Thu 27 May 2021, 15:00:00 UTC to Fri 28 May 2021, 12:00:00 UTC."
-    assert status == "possible"
+    logs = [log("System", first_time=mesa.at("00:00:00")), log("Application", first_time=mesa.at("18:00:00", 30)),
+            log("Security", origin="deleted", first_time=mesa.at("00:00:00"))]  # fmt: skip
+    times = hourly(10, (100, 120))
+    given = Case("host", [], logs, {}, steady_times=times)
+    (found,) = [one for one in clearing.RULE.answer(given) if one.id == "cleared.silent"]
+    assert found.text == "No record for 21 h 0 min, Thu 27 May 2021, 15:00:00 UTC to Fri 28 May 2021, 12:00:00 UTC."
+    assert found.status == "possible"
+    assert found.reason.startswith("in the log System, whose longest pause on a usual day is 1 h 0 min;")
+    assert not found.details
+
+
+@pytest.mark.parametrize(("hours", "said"), [
+    ((99, 101, 119, 120), ["2 recovered records are of this time."]),
+    ((50, 110), ["1 recovered record is of this time."]),
+    ((99, 120, 130), []),
+])  # fmt: skip
+def test_recovered_records_in_a_silence(hours: tuple[int, ...], said: list[str]) -> None:
+    """Records of deleted logs and of shadow copies may be of a time of which the logs have none any more."""
+    times = hourly(10, (100, 120))
+    recovered = np.array([hour * HOUR for hour in hours], np.int64) + times[0]
+    given = Case("host", [], [log("System", first_time=mesa.at("00:00:00"))], {}, steady_times=times,
+                 recovered_times=recovered)  # fmt: skip
+    (found,) = [one for one in clearing.RULE.answer(given) if one.id == "cleared.silent"]
+    assert [(one.text, one.status) for one in found.details] == [(text, "likely") for text in said]
+
+
+def test_how_far_recovered_records_reach() -> None:
+    """Where nothing is recorded, the sentence names what was looked at, with the records that were recovered."""
+    old = log("Security", origin="shadow", records=7, last_record_id=8, first_time=mesa.at("10:00:00", 4),
+              last_time=mesa.at("10:00:00", 6))  # fmt: skip
+    there = log("Security", first_record_id=20, last_record_id=28)
+
+    def reason(*logs: dict[str, Any]) -> tuple[str, str]:
+        (found,) = [one for one in remote.RULE.answer(case(logs=logs)) if one.id == "logon.remote_none"]
+        return found.status, found.reason
+
+    recovered = "7 recovered records are there (1 to 8, 4 May 2021 to 6 May 2021)"
+    assert reason(there) == ("shown", "by the log Security in its records 20 to 28")
+    assert reason(there, old) == ("shown", f"by the log Security in its records 20 to 28, and {recovered}")
+    assert reason(old) == ("not recorded", f"of the log Security, only {recovered}")
+    empty = log("Security", records=0, first_record_id=None, last_record_id=None, newest_time=None)
+    assert reason(empty, old) == ("not recorded", f"the log Security has no record, but {recovered}")
 
 
 def test_records_that_are_missing_inside_a_log() -> None:

@@ -558,7 +558,7 @@ def test_a_machine_whose_log_system_was_deleted() -> None:
     last, unknown = answers(given, taking.RULE)
     assert last.text.startswith("The copy was not made before Sun 23 May 2021, 12:00:00 MDT (18:00:00 UTC)")
     assert (last.status, unknown.id) == ("likely", "taking.unknown")
-    assert unknown.reason == "of the log System, only 9 recovered records are there"
+    assert unknown.reason == "of the log System, only 9 recovered records are there (1 to 9)"
     assert [one.id for one in taking.RULE.answer(case())] == ["taking.none", "taking.unknown"]
 
 
@@ -595,7 +595,9 @@ def test_a_session_and_its_recovered_logon_are_told_once() -> None:
     (found,) = logons.RULE.answer(given)
     assert (found.id, found.status, [one.id for one in found.details]) == (
         "logon.session", "shown", ["logon.recovered"])  # fmt: skip
-    assert found.reason == "by the manager of sessions: of the log Security, only 9 recovered records are there"
+    assert (
+        found.reason == "by the manager of sessions: of the log Security, only 9 recovered records are there (1 to 9)"
+    )
     other = replace(session, data={**session.data, "User": r"HOST\another"})
     assert [one.id for one in logons.RULE.answer(case(other, *_deleted(logon("11:59:58"))))] == [
         "logon.recovered", "logon.session"]  # fmt: skip

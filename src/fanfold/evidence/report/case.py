@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,37 @@ CLOCK = (1, 12, 13, 24, 4616, 6013)
 STEADY = ("system", "security", "application")
 """The logs that Windows always writes to."""
 _AUDIT = "Security-Auditing"
+
+
+class Recovered(NamedTuple):
+    """What was recovered of a log."""
+
+    records: int
+    first_id: int
+    last_id: int
+    first: datetime | None
+    last: datetime | None
+
+    @classmethod
+    def of(cls, logs: Sequence[Mapping[str, Any]]) -> "Recovered":
+        """The records of several logs, by their coverage."""
+        some = [log for log in logs if log["records"]]
+        times = [log[end] for log in some for end in ("first_time", "last_time") if log.get(end)]
+        return cls(
+            sum(log["records"] for log in some),
+            min((log["first_record_id"] for log in some), default=0),
+            max((log["last_record_id"] for log in some), default=0),
+            min(times, default=None),
+            max(times, default=None),
+        )
+
+    def in_words(self, clock: Clock) -> str:
+        """How many there are, and how far they reach: 12 recovered records are there (1 to 12, 4 May 2021)."""
+        ids = f"{self.first_id:,} to {self.last_id:,}" if self.last_id > self.first_id else f"{self.first_id:,}"
+        local = [clock.local(time) for time in (self.first, self.last) if time]
+        days = " to ".join(dict.fromkeys(f"{time.day} {time:%b %Y}" for time in local))
+        are = "s are" if self.records > 1 else " is"
+        return f"{self.records:,} recovered record{are} there ({', '.join(filter(None, (ids, days)))})"
 
 
 @dataclass
@@ -46,6 +77,8 @@ class Case:
     """What of them could not be read."""
     steady_times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """The times of the records of the logs that are always written to: microseconds since 1970."""
+    recovered_times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Those of records of these logs that were recovered."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -73,8 +106,17 @@ class Case:
 
     def log(self, name: str) -> Mapping[str, Any] | None:
         """The coverage of a log that is there, by its short name; of two, the one that was used last."""
-        found = [log for log in self.logs if log["origin"] == "live" and _is_called(log, name)]
+        found = [log for log in self._called.get(name.lower(), ()) if log["origin"] == "live"]
         return max(found, key=lambda log: (bool(log["newest_time"]), log["newest_time"]), default=None)
+
+    @cached_property
+    def _called(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """The logs by their short names, in lower case."""
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for log in self.logs:
+            for name in _names(log):
+                found.setdefault(name, []).append(log)
+        return found
 
     def record_at(self, log: Mapping[str, Any], record_id: int, time: datetime | None = None) -> Record:
         """A record of which only its place is known."""
@@ -83,7 +125,7 @@ class Case:
 
     def is_unread(self, name: str) -> bool:
         """Whether a log of this short name is listed, and was not read."""
-        return any(_is_called({"path": path}, name) for path in self.unread)
+        return any(name.lower() in _names({"path": path}) for path in self.unread)
 
     def why_none(self, name: str) -> str:
         """Why a log has no record: it is not there, could not be read, or is empty. Empty if it has some."""
@@ -91,16 +133,27 @@ class Case:
             return f"the log {name} is there, but was not read"
         log = self.log(name)
         if log is None:
-            count = self.recovered(name)
-            if not count and self.is_carved(name):
+            recovered = self.recovered(name)
+            if not recovered.records and self.is_carved(name):
                 return f"of the log {name}, only records in free space are there"
-            recovered = f"of the log {name}, only {count:,} recovered record{'s are' if count > 1 else ' is'} there"
-            return recovered if count else f"the {name} log was not found"
-        return "" if log["records"] else f"the log {name} has no record"
+            found = f"of the log {name}, only {recovered.in_words(self.clock)}"
+            return found if recovered.records else f"the {name} log was not found"
+        if log["records"]:
+            return ""
+        recovered = self.recovered(name)
+        return f"the log {name} has no record" + f", but {recovered.in_words(self.clock)}" * bool(recovered.records)
 
-    def recovered(self, name: str) -> int:
-        """How many records of a log of this short name were found where it was deleted, and in shadow copies."""
-        return sum(log["records"] for log in self.logs if log["origin"] != "live" and _is_called(log, name))
+    def recovered(self, name: str) -> Recovered:
+        """The records of a log of this short name that were found where it was deleted, and in shadow copies."""
+        return Recovered.of([log for log in self._called.get(name.lower(), ()) if log["origin"] != "live"])
+
+    def reach(self, name: str) -> str:
+        """How far a log reaches that is there, and what was recovered of it: its records 31,002 to 51,235."""
+        log, recovered = self.log(name), self.recovered(name)
+        if log is None or not log["records"]:
+            return ""
+        more = f", and {recovered.in_words(self.clock)}" if recovered.records else ""
+        return f"its records {log['first_record_id']:,} to {log['last_record_id']:,}{more}"
 
     def is_carved(self, name: str) -> bool:
         """Whether records of a log of this short name were found in free space."""
@@ -131,7 +184,7 @@ class Case:
     @cached_property
     def _reached(self) -> datetime | None:
         """The last time in the logs that Windows always writes to; None if all of them are missing."""
-        steady = (log["newest_time"] for log in self._timed if any(_is_called(log, name) for name in STEADY))
+        steady = (log["newest_time"] for log in self._timed if not _names(log).isdisjoint(STEADY))
         return max(steady, default=None)
 
     @property
@@ -139,6 +192,6 @@ class Case:
         return [log for log in self.logs if log["newest_time"] and log["origin"] == "live"]
 
 
-def _is_called(log: Mapping[str, Any], name: str) -> bool:
-    """Whether a log has this short name."""
-    return name.lower() in names_of(short_log(log["path"] or ""), log.get("channel") or "")
+def _names(log: Mapping[str, Any]) -> set[str]:
+    """The short names of a log, in lower case."""
+    return names_of(short_log(log["path"] or ""), log.get("channel") or "")

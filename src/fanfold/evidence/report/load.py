@@ -22,6 +22,7 @@ _COLUMNS = (
 )  # fmt: skip
 _TOGETHER = 250_000  # records of machines that are read together; a part of them is held in memory
 _T = TypeVar("_T")
+_Times = npt.NDArray[np.int64]
 
 
 def machines(database: str) -> list[str]:
@@ -66,7 +67,7 @@ class Machines:
             for name, read in self._read(some, event_ids).items():
                 records, others = own(sorted(read.records, key=_order))
                 yield Case(name, records, read.logs, read.container, read.facts, zone, others, *unread[name],
-                           copies.get(name, ()), problems.get(name, ()), read.times)  # fmt: skip
+                           copies.get(name, ()), problems.get(name, ()), read.times, read.recovered_times)  # fmt: skip
 
     def _groups(self, names: Sequence[str]) -> Iterator[list[str]]:
         """The machines that are read together: one, or as many as have few records."""
@@ -92,22 +93,25 @@ class Machines:
             for row in batch.to_pylist():
                 folder = earlier[row["image"]].get((row["volume"], row["path"]), "")
                 found[row["image"]].records.append(record_of(row, self._references.name(row), folder))
-        for name, times in self._steady_times(mine):
+        for name, times, recovered in self._steady_times(mine):
             found[name].times = np.append(found[name].times, times)
+            found[name].recovered_times = np.append(found[name].recovered_times, recovered)
         for row in tables.disks(self.database, names):
             found[row["key"]].container = row
         for fact in tables.facts(self.database, *names):
             found[fact["image"]].facts.append(fact)
         return found
 
-    def _steady_times(self, where: str) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    def _steady_times(self, where: str) -> Iterator[tuple[str, _Times, _Times]]:
+        """The times of the records in the logs that are always written to, and those of recovered ones."""
         channels = ", ".join(quoted(name.capitalize()) for name in STEADY)
-        steady = f"{where} AND origin = 'live' AND channel IN ({channels}) AND time IS NOT NULL"
-        for batch in tables.events(self.database, steady, ["image", "time"]):
+        steady = f"{where} AND channel IN ({channels}) AND time IS NOT NULL"
+        for batch in tables.events(self.database, steady, ["image", "origin", "time"]):
             times = batch["time"].cast(pa.int64()).to_numpy()
-            images = batch["image"].to_numpy(zero_copy_only=False)
+            images, origins = (batch[name].to_numpy(zero_copy_only=False) for name in ("image", "origin"))
             for name in np.unique(images):
-                yield name, times[images == name]
+                of_image, is_live = images == name, origins == ORIGINS[0]
+                yield name, times[of_image & is_live], times[of_image & ~is_live]
 
 
 @dataclass
@@ -118,7 +122,8 @@ class _Read:
     logs: list[dict[str, Any]] = field(default_factory=list)
     facts: list[dict[str, Any]] = field(default_factory=list)
     container: dict[str, Any] = field(default_factory=dict)
-    times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    times: _Times = field(default_factory=lambda: np.empty(0, np.int64))
+    recovered_times: _Times = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def _by_image(found: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:

@@ -46,7 +46,7 @@ def _answer(case: Case) -> Iterator[Finding]:
     if not reported:
         text = "No change of an account is recorded, but for those of the set-up."
         why = case.why_none("Security")
-        reason = "events 4720 to 4781 of the log Security, as far as it reaches"
+        reason = f"by the events 4720 to 4781 of the log Security in {case.reach('Security')}"
         yield Finding("account.none", text, "not recorded" if why else "shown", reason=why or reason)
     yield from _known(case)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
-from fanfold.evidence.report.silence import silences
+from fanfold.evidence.report.silence import Silence, silences
 from fanfold.evidence.tables import short_log
 
 _ALWAYS = ("Security", "System", "Application")
@@ -102,10 +102,27 @@ def _silent(case: Case) -> Iterator[Finding]:
         text = f"No record for {span}, {case.clock.full(silence.begin)} to {case.clock.full(silence.end)}."
         usual = seconds(silence.usual.total_seconds())
         reason = (
-            f"in the logs {', '.join(_ALWAYS)}, whose longest pause on a usual day is {usual}; a virtual machine that "
+            f"in {_reaching(case, silence)}, whose longest pause on a usual day is {usual}; a virtual machine that "
+            "was paused looks alike, and so do records that were removed"
         )
-        reason += "was paused looks alike, and so do records that were removed"
-        yield Finding("cleared.silent", text, "possible", silence.begin, reason=reason)
+        yield Finding("cleared.silent", text, "possible", silence.begin, reason=reason,
+                      details=_recovered_within(case, silence))  # fmt: skip
+
+
+def _reaching(case: Case, silence: Silence) -> str:
+    """The logs that are there and begin before a stretch."""
+    logs = [(name, case.log(name)) for name in _ALWAYS]
+    found = [name for name, log in logs if log and log.get("first_time") and log["first_time"] <= silence.begin]
+    return f"the log{'s' * (len(found) > 1)} {', '.join(found)}"
+
+
+def _recovered_within(case: Case, silence: Silence) -> list[Finding]:
+    """That recovered records fill a stretch which the logs that are there have no longer."""
+    if not (count := silence.count(case.recovered_times)):
+        return []
+    text = f"{count:,} recovered record{'s are' if count > 1 else ' is'} of this time."
+    reason = "by their own times, in logs of this kind that were deleted, copied or carved"
+    return [Finding("cleared.silent_recovered", text, "likely", silence.begin, reason=reason)]
 
 
 RULE = Rule(

@@ -73,7 +73,10 @@ def _none(case: Case) -> Iterator[Finding]:
     if why := case.why_none("System"):
         yield Finding("clock.none", text, "not recorded", reason=why)
     else:
-        reason = "by event 1 of Kernel-General and event 4616, in the logs System and Security, as far as they reach"
+        reason = f"by event 1 of Kernel-General in the log System, {case.reach('System')}"
+        lacking = case.why_none("Security")
+        other = f"; {lacking}" if lacking else f"; and event 4616 in the log Security, {case.reach('Security')}"
+        reason += other
         yield Finding("clock.none", text, "shown", reason=reason)
 
 

@@ -278,12 +278,11 @@ def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
     text = "No record tells when a USB disk was connected." if in_registry else "No USB disk is recorded."
     hive = any((fact["path"] or "").upper().endswith("/SYSTEM") for fact in case.facts)
     also = ", and the registry knows none" if hive and not in_registry else ""
-    log = case.log("Partition/Diagnostic")
     if why := case.why_none("Partition/Diagnostic"):
         yield Finding("usb.none", text, "not recorded", reason=f"{why}{also}")
-    elif log:
-        ids = f"{log['first_record_id']:,} to {log['last_record_id']:,}"
-        reason = f"the log Partition/Diagnostic has its records {ids}, none of a disk on USB{also}"
+    else:
+        reach = case.reach("Partition/Diagnostic")
+        reason = f"the log Partition/Diagnostic has {reach}, none of a disk on USB{also}"
         yield Finding("usb.none", text, "shown", reason=reason)
 
 

@@ -1,8 +1,7 @@
 """Who sat down at the machine, and when."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
 
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, more, reason_of, seconds, status_of
@@ -281,14 +280,8 @@ def _unlocked(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Findin
 
 
 def _none(case: Case) -> Finding:
-    log = case.log("Security")
-    why = case.why_none("Security") or (log and f"the log Security has none in its {ids_in_words(log)}") or ""
+    why = case.why_none("Security") or f"the log Security has none in {case.reach('Security')}"
     return Finding("logon.none", "No logon at the console is recorded.", "not recorded", reason=why)
-
-
-def ids_in_words(log: Mapping[str, Any]) -> str:
-    """The records that a log has, by their ids."""
-    return f"records {log['first_record_id']:,} to {log['last_record_id']:,}"
 
 
 def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, more, reason_of, status_of
 from fanfold.evidence.report.record import Record
-from fanfold.evidence.report.rules.logons import BY_DESKTOP, NETWORK, PEOPLE, account, ids_in_words
+from fanfold.evidence.report.rules.logons import BY_DESKTOP, NETWORK, PEOPLE, account
 
 _NEW_SESSION = 21
 _AT_ONCE = timedelta(seconds=5)
@@ -29,8 +29,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     text = "No logon by Remote Desktop is recorded."
     if why := case.why_none("Security"):
         yield Finding("logon.remote_none", text, "not recorded", reason=why)
-    elif log := case.log("Security"):
-        reason = f"by the log Security in its {ids_in_words(log)}"
+    else:
+        reason = f"by the log Security in {case.reach('Security')}"
         yield Finding("logon.remote_none", text, "shown", reason=reason)
 
 

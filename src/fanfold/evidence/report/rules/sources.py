@@ -62,8 +62,8 @@ def sources(case: Case, question: str) -> Iterator[Source]:
         if case.is_unread(name):
             yield Source(name, "not read")
         elif log is None:
-            count = case.recovered(name)
-            yield Source(name, "recovered" if count or case.is_carved(name) else "not there", count)
+            count, _, _, first, last = case.recovered(name)
+            yield Source(name, "recovered" if count or case.is_carved(name) else "not there", count, first, last)
         elif not log["records"]:
             yield Source(name, "without records")
         else:
