@@ -166,3 +166,19 @@ def test_what_is_no_address_of_a_socket(text: str) -> None:
     """Bytes that hold no address give none."""
     found = neighbours.hosts(case(of("SMBClient", 30804, ServerName="\\FILES", Address=text)))
     assert [host.addresses for host in found] == [set()]
+
+
+def test_names_that_were_asked_for() -> None:
+    """Each name with how often it was asked for; a question and its answer count once."""
+
+    def asked(number: int, event_id: int, name: str) -> Record:
+        return record(event_id, f"12:00:{number:02}", "DNS-Client/Operational", number, "DNS-Client", QueryName=name)
+
+    names = [(3006, "B.example."), (3008, "b.example"), (3006, "b.example"), (3008, "a.example"), (3006, "")]
+    given = case(*(asked(number, *one) for number, one in enumerate(names)))
+    assert texts(neighbours.RULE, given)[0] == (
+        "Names that the machine asked for, with how often: b.example (2), a.example (1), "
+        "Sun 23 May 2021, 12:00:00 UTC to Sun 23 May 2021, 12:00:03 UTC.", "shown",
+    )  # fmt: skip
+    many = case(*(asked(number, 3006, f"host{number:02}") for number in range(25)))
+    assert "host19 (1); and 5 more, " in texts(neighbours.RULE, many)[0][0]

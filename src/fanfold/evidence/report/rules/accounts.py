@@ -6,6 +6,7 @@ from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.facts import file_of, moment
 from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, more, status_of
 from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules import auditing
 from fanfold.evidence.report.rules.logons import PEOPLE
 
 _VERBS = {
@@ -47,7 +48,9 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = "No change of an account is recorded, but for those of the set-up."
         why = case.why_none("Security")
         reason = f"by the events 4720 to 4781 of the log Security in {case.reach('Security')}"
-        yield Finding("account.none", text, "not recorded" if why else "shown", reason=why or reason)
+        audit, records = auditing.last_change(case, auditing.ACCOUNTS)
+        reason = "; ".join(filter(None, [why or reason, audit]))
+        yield Finding("account.none", text, "not recorded" if why else "shown", reason=reason, records=records)
     yield from _known(case)
 
 

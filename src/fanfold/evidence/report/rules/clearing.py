@@ -6,6 +6,7 @@ from typing import Any
 
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
+from fanfold.evidence.report.rules import auditing
 from fanfold.evidence.report.silence import Silence, silences
 from fanfold.evidence.tables import short_log
 
@@ -41,6 +42,7 @@ def _answer(case: Case) -> Iterator[Finding]:
     if carved:
         text = f"{carved:,} records that no log has were found in the bytes of the disk."
         yield Finding("cleared.carved", text, "likely", reason="what was written over a log may look like a record")
+    yield from auditing.changes(case)
     yield from _begins(case)
     yield from _born(case)
     yield from _silent(case)
@@ -126,5 +128,8 @@ def _recovered_within(case: Case, silence: Silence) -> list[Finding]:
 
 
 RULE = Rule(
-    "cleared", "What was cleared, and what is missing", (1, 12, 13, 104, 1102, 6005, 6006, 6008, *_SLEEP), _answer
+    "cleared",
+    "What was cleared, and what is missing",
+    (1, 12, 13, 104, 1102, 6005, 6006, 6008, *_SLEEP, *auditing.EVENTS),
+    _answer,
 )

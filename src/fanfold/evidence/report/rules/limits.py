@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fanfold.evidence.disk.shadow import not_searched
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule
+from fanfold.evidence.report.rules import auditing
 from fanfold.evidence.report.rules.devices import connections
 from fanfold.evidence.report.rules.programs import starts
 
@@ -32,7 +33,9 @@ def _answer(case: Case) -> Iterator[Finding]:
     reason = "access to files was not recorded (no event 4656 or 4663)"
     if accesses:
         reason = f"an access to a file (events 4656 and 4663, {accesses:,} records) is not a copy"
-    yield Finding("limit.files", f"Which files were copied{where}.", "cannot be shown", reason=reason)
+    audit, records = auditing.last_change(case, auditing.FILES)
+    reason = "; ".join(filter(None, [reason, audit]))
+    yield Finding("limit.files", f"Which files were copied{where}.", "cannot be shown", reason=reason, records=records)
     if count := sum(not copy.is_searched for copy in case.copies):
         yield Finding("limit.copies", "What the logs in all shadow copies held.", "cannot be shown",
                       reason=not_searched(count).rstrip("."))  # fmt: skip

@@ -6,6 +6,7 @@ from datetime import timedelta
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, more, reason_of, seconds, status_of
 from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules import auditing
 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
 _NEW_SESSION = 21
@@ -281,7 +282,9 @@ def _unlocked(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Findin
 
 def _none(case: Case) -> Finding:
     why = case.why_none("Security") or f"the log Security has none in {case.reach('Security')}"
-    return Finding("logon.none", "No logon at the console is recorded.", "not recorded", reason=why)
+    audit, records = auditing.last_change(case, auditing.LOGONS)
+    reason = "; ".join(filter(None, [why, audit]))
+    return Finding("logon.none", "No logon at the console is recorded.", "not recorded", reason=reason, records=records)
 
 
 def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]:

@@ -20,7 +20,8 @@ _ROLES = (
     ("Security-Auditing", "domain controller", (4768,)),  # only one that gives out Kerberos tickets records this
 )
 _CATEGORIES = {0: "public", 1: "private", 2: "of a domain"}
-_SHOWN = 40
+_SHOWN, _NAMES_SHOWN = 40, 20
+_NAME = 100  # characters of a name
 _PEOPLE_SHOWN = 3  # accounts of a machine
 _IP = re.compile(r"[0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:.%]*")
 _NETBIOS = 15  # characters of the old kind of name, at most
@@ -28,6 +29,8 @@ _NETWORK, _BY_DESKTOP = 3, 10
 _SMB = (30803, 30804, 30805, 30806, 30807, 30808, 31001, 31010)
 _REGISTRATION = (8003, 8004, 8005, 8006, 8007, 8008, 8009, 8015, 8016, 8017, 8018, 8019, 8020)
 """A name that could not be registered: the record has the machine's addresses, and its DNS servers."""
+_ASKED, _ANSWERED = 3006, 3008
+"""A program asks for a name, and what comes of it."""
 _OWN_ADDRESS = (1000, 1002, 1007, 50010, 50013, 50028)
 _WITH_SERVER = (1002, 50010, 50013)
 _GATEWAY, _WIRELESS = (50055, 50062), (50065, 50066, 50067)
@@ -217,10 +220,29 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield _host(case, host)
     if hidden := found[_SHOWN:]:
         yield more("host.more", hidden, "machine", ", seen less often", hidden[0].records[:1])
+    yield from _asked_for(case)
     if not found:
         text = "No other machine is recorded: in logons, uses of shares, print jobs."
         reason = case.why_none("Security") or "those that there are were from this machine"
         yield Finding("host.none", text, "not recorded", reason=reason)
+
+
+def _asked_for(case: Case) -> Iterator[Finding]:
+    """The names whose addresses the machine asked for, those that it asked for most often first."""
+    found: dict[str, dict[int, list[Record]]] = {}
+    for record in case.of("DNS-Client", _ASKED, _ANSWERED):
+        name = record.text("QueryName").rstrip(".").lower()[:_NAME]
+        found.setdefault(name, {}).setdefault(record.event_id, []).append(record)
+    found.pop("", None)
+    if not found:
+        return
+    asked = {name: max(some.values(), key=len) for name, some in found.items()}  # a question has a record of each
+    order = sorted(asked.items(), key=lambda one: (-len(one[1]), one[0]))
+    names = ", ".join(f"{name} ({len(records):,})" for name, records in order[:_NAMES_SHOWN])
+    more_names = f"; and {len(order) - _NAMES_SHOWN:,} more" if len(order) > _NAMES_SHOWN else ""
+    every = sorted((record for records in asked.values() for record in records), key=lambda one: one.record_id)
+    text = f"Names that the machine asked for, with how often: {names}{more_names}{_from_to(case, every)}."
+    yield Finding("host.names", text, status_of(*every), None, [every[0], every[-1]])
 
 
 def _own(case: Case) -> Iterator[Finding]:
@@ -270,6 +292,7 @@ RULE = Rule(
         *(2, 4, 21, 25, 300, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 5308, 10000),
         *(5719, 5722, 5723, 5783, 5805),
         *_SMB,
+        *(_ASKED, _ANSWERED),
         *_REGISTRATION,
         *_OWN_ADDRESS,
         *_GATEWAY,

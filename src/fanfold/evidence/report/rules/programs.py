@@ -10,6 +10,7 @@ from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.facts import file_of, moment, user_of
 from fanfold.evidence.report.findings import Finding, Rule, Status, more, reason_of, status_of
 from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules import auditing
 from fanfold.evidence.report.rules.devices import Connection, at_that_moment, built_in, connections, name_of
 
 _TOOLS = (
@@ -275,6 +276,8 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
             reasons.append(f"{log} has event {event} of Windows' own start only: starts were not recorded")
         else:
             reasons.append(case.why_none(log) or f"{log} has no event {event}")
+    audit, records = auditing.last_change(case, auditing.PROGRAMS)
+    reasons += [f"{audit} (event 4719)"] if audit else []
     number = sum(1 for _ in case.of("Application-Experience", 500, 505))
     reasons.append(f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only")
     if prefetch := len(case.facts_of("prefetch")):
@@ -282,7 +285,7 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
     drives = sorted({start.letter for start in started if start.letter})
     seen = f" Those recorded ran from {', '.join(drives)}." if drives else ""
     text = f"No program is recorded that ran from a USB disk, and none for imaging.{seen}"
-    return Finding("program.none", text, "not recorded", reason="; ".join(reasons))
+    return Finding("program.none", text, "not recorded", reason="; ".join(reasons), records=records)
 
 
 RULE = Rule(

@@ -22,7 +22,8 @@ LOGS: Mapping[str, Sequence[str]] = {
     "taking": ("System", "Security"),
     "host": (
         "Security", "System", "SmbClient/Connectivity", "SmbClient/Security", "Dhcp-Client/Operational",
-        "Dhcp-Client/Admin", "GroupPolicy/Operational", "NetworkProfile/Operational", "PrintService/Operational",
+        "Dhcp-Client/Admin", "DNS-Client/Operational", "GroupPolicy/Operational", "NetworkProfile/Operational",
+        "PrintService/Operational",
         "DNS Server", "Dhcp-Server/Operational",
     ),
     "account": ("Security",),
