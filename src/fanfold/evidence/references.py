@@ -4,7 +4,7 @@ Security#51234                                   the only log Security that is t
 host1/Security#51234                             of one machine of several
 Windows.old/.../winevt/Logs/Security.evtx#51234  of two logs Security on one disk (in full, without the dots)
 deleted/Security#51234                           of a log that was deleted
-carved/Security#51234@1073741824                 found in the bytes of a disk, with the offset where it lies
+carved/Partition/Diagnostic#23@1073741824        found in the bytes of a disk, with the offset where it lies
 """
 
 import re
@@ -30,13 +30,13 @@ class Log(NamedTuple):
     place: str
     """The key of its units, without the part of the log that each is."""
     path: str
-    """On its machine; the name of the channel for what was carved."""
+    """On its machine; for what was carved, the name that Windows would give a log of this channel."""
     origin: str
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Log":
         """The log of a unit, or of a record."""
-        path = row["path"] or f"{row.get('channel') or _CARVED}.evtx"
+        path = row["path"] or f"{(row.get('channel') or _CARVED).replace('/', '%4')}.evtx"
         place = row["key"].rpartition("#")[0] or row["key"]
         return cls(row["image"] or "", row["volume"] or "", place, path, row["origin"] or _LIVE)
 
@@ -52,7 +52,8 @@ class Log(NamedTuple):
     def called(self) -> set[str]:
         """All names of it, in lower case."""
         found = {name.lower() for name in self._short_names()}
-        for place in (f"{self.image}/{self.path}", f"{self.image}/{self.volume}/{self.path}", self.place):
+        folders = (self.image, f"{self.image}/{self.volume}", f"{self.image}/{self.origin}")
+        for place in (*(f"{folder}/{self.path}" for folder in folders), self.place):
             parts = place.lower().split("/")
             found.update("/".join(parts[start:]) for start in range(len(parts)))
         return found | {name.removesuffix(".evtx") for name in found}
