@@ -1,5 +1,6 @@
 """Reports: what the records of a machine show, each sentence with its records, and what they cannot show."""
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -7,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import lance
 import mesa
@@ -22,6 +24,7 @@ from fanfold.evidence.containers import Containers
 from fanfold.evidence.given import Files
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.clock import Clock
+from fanfold.evidence.report.exports import l2tcsv
 from fanfold.evidence.report.findings import more, seconds
 from fanfold.evidence.report.html import page
 from fanfold.evidence.report.load import own
@@ -270,6 +273,49 @@ def test_markdown(server: str) -> None:
     assert found[0] == "# mesa.E01"
     assert [line[3:] for line in found if line.startswith("## ")] == [rule.title for rule in RULES]
     assert "- The machine was a DNS server. *shown \\[DNS Server\\#2, DNS Server\\#3\\]*" in found
+
+
+@pytest.mark.parametrize("zone", ["", "UTC", "America/New_York", "Asia/Kathmandu"])
+def test_every_timeline_tells_the_same_times(zone: str, server: str, tmp_path: Path) -> None:
+    """All forms have the same records, each at the same instant and in the same zone."""
+    asked = ["--zone", zone] if zone else []
+    found = {}
+    for form in ("jsonl", "csv", "l2tcsv"):
+        file = tmp_path / form
+        command("evidence", "timeline", server, "--format", form, "--out", file, *asked)
+        with file.open(newline="") as lines_of:
+            found[form] = [json.loads(line) for line in lines_of] if form == "jsonl" else [*csv.DictReader(lines_of)]
+    assert {form: len(rows) for form, rows in found.items()} == {"jsonl": 80, "csv": 80, "l2tcsv": 80}
+    assert ",".join(found["l2tcsv"][0]) == (
+        "date,time,timezone,MACB,source,sourcetype,type,user,host,short,desc,version,filename,inode,notes,format,extra"
+    )
+    for one, other, third in zip(*found.values(), strict=True):
+        assert (one["datetime"], str(one["timestamp"])) == (other["datetime"], other["timestamp"])
+        local = datetime.fromisoformat(one["datetime"])
+        assert round(local.timestamp() * 1_000_000) == one["timestamp"]
+        named = datetime.strptime(f"{third['date']} {third['time']}", "%m/%d/%Y %H:%M:%S")
+        named = named.replace(tzinfo=ZoneInfo(third["timezone"]))
+        assert (named, named.utcoffset()) == (local.replace(microsecond=0), local.utcoffset())
+        assert f"datetime: {one['datetime']}; event_identifier: {one['event_identifier']};" in third["extra"]
+        assert third["timezone"] == (zone or "America/Denver")
+        assert (third["desc"], third["user"], third["inode"]) == (one["message"], one["user_sid"] or "-", "-")
+
+
+@pytest.mark.parametrize(
+    ("utc", "date", "time", "zone"),
+    [
+        ("2021-11-07T05:30:00", "11/06/2021", "23:30:00", "America/Denver"),
+        ("2021-11-07T07:30:00", "11/07/2021", "01:30:00", "UTC-06:00"),
+        ("2021-11-07T08:30:00", "11/07/2021", "01:30:00", "UTC-07:00"),
+        ("2021-11-07T09:30:00", "11/07/2021", "02:30:00", "America/Denver"),
+    ],
+)
+def test_an_hour_that_comes_twice_in_l2tcsv(utc: str, date: str, time: str, zone: str) -> None:
+    """When summer time ends, an hour comes twice: the offset in the place of the zone's name tells which is meant."""
+    names = ("channel", "event_id", "image", "path", "provider", "computer", "user_sid", "data", "error")
+    row = dict.fromkeys(names) | {"time": datetime.fromisoformat(f"{utc}+00:00"), "record_id": 1, "origin": "carved"}
+    (found,) = l2tcsv([row, row | {"time": None}], Clock.of([], "America/Denver"))
+    assert (found["date"], found["time"], found["timezone"], found["notes"]) == (date, time, zone, "origin: carved")
 
 
 def test_a_timeline_as_timesketch_takes_it(server: str) -> None:

@@ -25,7 +25,7 @@ from fanfold.evidence.coverage import logs
 from fanfold.evidence.disk import shadow
 from fanfold.evidence.references import named
 from fanfold.evidence.report.case import CLOCK
-from fanfold.evidence.report.exports import timesketch
+from fanfold.evidence.report.exports import l2tcsv, timesketch
 from fanfold.evidence.report.load import Machines, load, machines
 from fanfold.evidence.report.report import QUESTIONS, all_made
 from fanfold.evidence.units import OLDER, ONLY, nothing_in, quoted
@@ -354,11 +354,14 @@ def timeline(
     /,
     *,
     where: Annotated[str | None, Parameter(help=_CONDITION)] = None,
-    format: Annotated[Literal["jsonl", "csv"], Parameter(help="Both as Timesketch imports them.")] = "jsonl",
+    format: Annotated[
+        Literal["jsonl", "csv", "l2tcsv"],
+        Parameter(help="jsonl and csv are as Timesketch imports them; l2tcsv is log2timeline's."),
+    ] = "jsonl",
     out: Annotated[Path | None, Parameter(help="The file to write, instead of printing.")] = None,
     zone: Annotated[str | None, Parameter(help="The time zone to use, such as America/Denver.")] = None,
 ) -> int:
-    """Write the records of a machine in the order of time, with the names that Timesketch imports.
+    """Write the records of a machine in the order of time, for Timesketch and other tools.
 
     For example: `fanfold evidence timeline db --format csv --out timeline.csv`
     """
@@ -369,5 +372,5 @@ def timeline(
     clock = load(database, name, CLOCK, zone).clock
     chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")
     rows = (row for batch in tables.in_time(database, chosen) for row in batch.to_pylist())
-    show.timeline(timesketch(rows, clock), format, out)
+    show.timeline((l2tcsv if format == "l2tcsv" else timesketch)(rows, clock), format, out)
     return 0
