@@ -196,7 +196,7 @@ def test_accounts_of_the_set_up(event_id: int, data: dict[str, str]) -> None:
 def test_the_first_account_that_the_set_up_makes() -> None:
     """An account that the set-up makes for a person is told, though the machine itself made it."""
     found = texts(accounts.RULE, case(record(4720, TargetUserName="eve", SubjectUserName="HOST$")))
-    assert found == [(f"{START}the account eve was made by HOST$.", "shown")]
+    assert found == [(f"{START}the account eve was made by HOST$ (the machine itself).", "shown")]
 
 
 def test_a_service_that_was_installed_again_and_again() -> None:

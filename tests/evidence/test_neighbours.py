@@ -140,10 +140,10 @@ def test_a_client_is_no_server(given: Record) -> None:
         (of("Dhcp-Client", 50028, Address=LEASE), "Its address was 192.168.100.10, Sun 23 May 2021, 12:00:00 UTC."),
         (of("Dhcp-Client", 1002, Address1=LEASE, Address2=1), "Its address was 192.168.100.10, Sun 23 May 2021, "
          "12:00:00 UTC."),
-        (of("Dhcp-Client", 50067, NetworkHintString="cafe", HWAddress="00"), "It was connected to the network cafe, "
+        (of("Dhcp-Client", 50067, NetworkHintString="cafe", HWAddress="00"), 'It was connected to the network "cafe", '
          "wireless, Sun 23 May 2021, 12:00:00 UTC."),
-        (of("NetworkProfile", 10000, Name="corp.example", Category=2), "It was connected to the network corp.example, "
-         "of a domain, Sun 23 May 2021, 12:00:00 UTC."),
+        (of("NetworkProfile", 10000, Name="corp.example", Category=2),
+         'It was connected to the network "corp.example", of a domain, Sun 23 May 2021, 12:00:00 UTC.'),
         (of("PrintService", 300, Param1="Laser"), "Printer: Laser."),
         (netlogon(5719, "CORP"), "Sun 23 May 2021, 12:00:00 UTC: it found no domain controller of CORP."),
     ],

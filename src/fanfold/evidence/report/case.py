@@ -169,6 +169,12 @@ class Case:
         """The time of a record, for the beginning of a sentence; empty if it has none."""
         return f"{self.clock.full(record.time, record)}: " if record.time else ""
 
+    def span(self, records: Sequence[Record]) -> str:
+        """When something was seen, after a comma: the first time and the last. Empty if no record has a time."""
+        timed = sorted((record.time, number) for number, record in enumerate(records) if record.time)
+        seen = dict.fromkeys(self.clock.full(time, records[number]) for time, number in (*timed[:1], *timed[-1:]))
+        return f", {' to '.join(seen)}" if seen else ""
+
     @cached_property
     def last(self) -> Mapping[str, Any] | None:
         """The log whose newest record is the latest.

@@ -78,8 +78,8 @@ def reason_of(*records: Record) -> str:
 def more(
     identity: str, hidden: Sequence[Any], what: str, where: str = "", records: Sequence[Record] = (), **others: Any
 ) -> Finding:
-    """How many more there are than a rule lists: 12 more logons before these. `what`: one of them, in words."""
-    text = f"{len(hidden):,} more {what}{'s' * (len(hidden) > 1)}{where}."
+    """How many more there are than a rule lists: 12 more logons before these. `what`: a word for one; may be empty."""
+    text = f"{len(hidden):,} more{f' {what}' if what else ''}{'s' * (bool(what) and len(hidden) > 1)}{where}."
     return Finding(identity, text, others.pop("status", "shown"), records=records, **others)
 
 

@@ -31,6 +31,7 @@ _POWERFUL_IN_DOMAIN = ("-512", "-518", "-519")
 _TIMES = (("last_logon", "last logon"), ("last_failure", "last failed attempt"), ("password_set", "password set"))
 _STATES = (("disabled", "disabled"), ("needs_no_password", "it needs no password"))
 _SHOWN = 30
+_NETBIOS = 15  # characters of a machine's name in its account, at most
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -81,7 +82,7 @@ def _known(case: Case) -> Iterator[Finding]:
 def _text(record: Record, people: Mapping[str, str]) -> str:
     """What happened to an account; empty for what the set-up of Windows does itself."""
     who = record.text("SubjectUserName")
-    by = record.account("SubjectDomainName", "SubjectUserName")
+    by = record.account("SubjectDomainName", "SubjectUserName") + " (the machine itself)" * _is_itself(record)
     name = record.text("TargetUserName", "OldTargetUserName")
     if record.event_id in _VERBS:
         is_set_up = who.endswith("$") and record.event_id in _QUIET
@@ -97,6 +98,12 @@ def _text(record: Record, people: Mapping[str, str]) -> str:
         return ""
     done = "made a member of" if record.event_id in _INTO else "removed from"
     return f"{member} was {done} {name} by {by}."
+
+
+def _is_itself(record: Record) -> bool:
+    """Whether the machine's own account did it, as its set-up and its policies do."""
+    name, host = record.text("SubjectUserName").lower(), record.computer.partition(".")[0].lower()
+    return name.endswith("$") and name[:-1] == host[:_NETBIOS]
 
 
 RULE = Rule("account", "Which accounts were changed", (*_VERBS, *_INTO, *_OUT_OF), _answer)

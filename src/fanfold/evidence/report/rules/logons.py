@@ -314,8 +314,8 @@ def _by_others(case: Case) -> Iterator[Finding]:
         records = [record for some in found.values() for record in some]
         what = ", ".join(f"{len(some):,} {by}" for by, some in [*found.items()][:_SHOWN])
         what = f": {what}" if len(found) > 1 else f" {next(iter(found))}"
-        more = f", and {sum(map(len, [*found.values()][_SHOWN:])):,} in other ways" if len(found) > _SHOWN else ""
-        text = f"{len(records):,} other failed attempt{'s' * (len(records) > 1)}{what}{more}."
+        more_ways = f", and {sum(map(len, [*found.values()][_SHOWN:])):,} in other ways" if len(found) > _SHOWN else ""
+        text = f"{len(records):,} other failed attempt{'s' * (len(records) > 1)}{what}{more_ways}{case.span(records)}."
         yield Finding("logon.failed_elsewhere", text, status_of(*records), None, records)
 
 

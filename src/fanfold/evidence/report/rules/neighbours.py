@@ -4,7 +4,7 @@ The names of values are those of the providers' manifests, as github.com/nasbenc
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address
@@ -223,7 +223,7 @@ def _answer(case: Case) -> Iterator[Finding]:
     yield from _asked_for(case)
     if not found:
         text = "No other machine is recorded: in logons, uses of shares, print jobs."
-        reason = case.why_none("Security") or "those that there are were from this machine"
+        reason = case.why_none("Security") or "those that are recorded were from this machine itself"
         yield Finding("host.none", text, "not recorded", reason=reason)
 
 
@@ -241,7 +241,7 @@ def _asked_for(case: Case) -> Iterator[Finding]:
     names = ", ".join(f"{name} ({len(records):,})" for name, records in order[:_NAMES_SHOWN])
     more_names = f"; and {len(order) - _NAMES_SHOWN:,} more" if len(order) > _NAMES_SHOWN else ""
     every = sorted((record for records in asked.values() for record in records), key=lambda one: one.record_id)
-    text = f"Names that the machine asked for, with how often: {names}{more_names}{_from_to(case, every)}."
+    text = f"Names that the machine asked for, with how often: {names}{more_names}{case.span(every)}."
     yield Finding("host.names", text, status_of(*every), None, [every[0], every[-1]])
 
 
@@ -252,7 +252,7 @@ def _own(case: Case) -> Iterator[Finding]:
         if address := _address(record, "Address1", "Address"):
             addresses.setdefault(address, []).append(record)
     for address, records in addresses.items():
-        text = f"Its address was {address}{_from_to(case, records)}."
+        text = f"Its address was {address}{case.span(records)}."
         yield Finding("host.address", text, status_of(records[-1]), None, [records[0], records[-1]])
     for record in [*case.of("NETLOGON", 5719)][-1:]:
         text = f"{case.when(record)}it found no domain controller of {record.text('1')}."
@@ -261,11 +261,11 @@ def _own(case: Case) -> Iterator[Finding]:
     for record in case.of("NetworkProfile", 10000):
         if not record.text("Name").startswith(("Identifying", "Unidentified")):  # Windows does not know which it is
             category = _CATEGORIES.get(record.number("Category"), "of an unknown kind")  # type: ignore[arg-type]
-            networks.setdefault(f"{record.text('Name')}, {category}", []).append(record)
+            networks.setdefault(f'"{record.text("Name")}", {category}', []).append(record)
     for record in case.of("Dhcp-Client", *_WIRELESS):
-        networks.setdefault(f"{record.text('NetworkHintString')}, wireless", []).append(record)
+        networks.setdefault(f'"{record.text("NetworkHintString")}", wireless', []).append(record)
     for network, records in networks.items():
-        text = f"It was connected to the network {network}{_from_to(case, records)}."
+        text = f"It was connected to the network {network}{case.span(records)}."
         yield Finding("host.network", text, status_of(records[-1]), None, [records[0], records[-1]])
 
 
@@ -274,15 +274,8 @@ def _host(case: Case, host: Host) -> Finding:
     more = f" and {len(host.people) - _PEOPLE_SHOWN} more" if len(host.people) > _PEOPLE_SHOWN else ""
     people = f", by {', '.join([*host.people][:_PEOPLE_SHOWN])}{more}" if host.people else ""
     count = f"{len(host.records):,} record{'s' * (len(host.records) > 1)}"
-    text = f"{host.name}{where}: {', '.join(host.what)}{people}; {count}{_from_to(case, host.records)}."
+    text = f"{host.name}{where}: {', '.join(host.what)}{people}; {count}{case.span(host.records)}."
     return Finding("host.seen", text, status_of(host.records[0]), None, [host.records[0], host.records[-1]])
-
-
-def _from_to(case: Case, records: Sequence[Record]) -> str:
-    """When something was seen, after a comma: the first time and the last."""
-    timed = sorted((record for record in records if record.time), key=lambda record: record.time)  # type: ignore[arg-type, return-value]
-    seen = dict.fromkeys(case.clock.full(one.time, one) for one in (*timed[:1], *timed[-1:]) if one.time)
-    return f", {' to '.join(seen)}" if seen else ""
 
 
 RULE = Rule(

@@ -35,7 +35,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         for values, records in latest[-_SHOWN:][::-1]:
             yield _finding(case, f"{words}: {values}", records)
         if hidden := latest[:-_SHOWN]:
-            yield more("note.more", hidden, "case", f" before these: {words}", hidden[0][1][:1])
+            yield more("note.more", hidden, "", f" before these: {words}", hidden[0][1][:1])
     scripts = [*_scripts(case)]
     yield from scripts
     if not reported and not scripts:

@@ -273,13 +273,14 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
         if number:
             reasons.append(f"{log} has {number:,} starts of programs (event {event})")
         elif any(True for _ in case.of(provider, event)):
-            reasons.append(f"{log} has event {event} of Windows' own start only: starts were not recorded")
+            reasons.append(f"{log} has event {event} of Windows' own start only: other starts were not recorded")
         else:
             reasons.append(case.why_none(log) or f"{log} has no event {event}")
     audit, records = auditing.last_change(case, auditing.PROGRAMS)
     reasons += [f"{audit} (event 4719)"] if audit else []
     number = sum(1 for _ in case.of("Application-Experience", 500, 505))
-    reasons.append(f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only")
+    fixes = f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only"
+    reasons.append((not number and case.why_none("Application-Experience/Program-Telemetry")) or fixes)
     if prefetch := len(case.facts_of("prefetch")):
         reasons.append(f"Prefetch has {prefetch:,} programs, all from the volume of Windows")
     drives = sorted({start.letter for start in started if start.letter})
