@@ -217,7 +217,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
-        if tag != "meta":
+        if tag not in ("meta", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -238,6 +238,26 @@ def test_a_page_needs_nothing_else(server: str, tmp_path: Path) -> None:
     assert "16:14:49 MDT</text>" in content  # the zone is beside the times of a timeline
     assert "url(" not in content
     assert "EMSSERVER\\emsadmin logged on at the console." in content
+
+
+def test_the_timelines_and_the_records_of_a_page(tmp_path: Path, database: str) -> None:
+    """The second timeline ends at the last record, though the clock had shown later times; ids are in order."""
+    known = [(2, 12, "10:00:00"), (10, 1, "13:00:00"), (100, 7036, "13:05:00")]
+    back = {"OldTime": "2021-05-23T18:00:00Z", "NewTime": "2021-05-23T13:00:00Z"}
+    events = [
+        Event(number, event_id, mesa.at(time), mesa.KERNEL, "System", "HOST", data=back if event_id == 1 else {})
+        for number, event_id, time in known
+    ]
+    ahead = Event(9, 12, mesa.at("17:59:00"), mesa.KERNEL, "System", "HOST")
+    write_log(tmp_path / "given" / "host1" / "System.evtx", sorted([*events, ahead], key=lambda one: one.record_id))
+    scan(tmp_path / "given", database)
+    content = page(made(database, "host1"))
+    first, second = re.findall(r"<svg.*?</svg>", content, re.DOTALL)
+    assert ("17:59:00 UTC</text>" in first, "17:59:00 UTC</text>" in second) == (True, False)
+    assert "2021-05-23 12:50:00 UTC</text>" in second
+    assert "2021-05-23 13:05:00 UTC</text>" in second
+    ids = [int(found) for found in re.findall(r"<tr id=[^>]*><td>System#(\d+)</td>", content)]
+    assert ids == sorted(ids) == [2, 9, 10, 100]
 
 
 def hostile(folder: Path) -> str:
