@@ -14,8 +14,12 @@ _SHOWN = 20  # disks that are listed
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
 _AT_ONCE = timedelta(seconds=10)
 """A volume that is mounted so soon after a disk was connected is taken for one of it."""
-
-
+_SET_UP = (
+    ("Kernel-PnP", (400, 410, 420, 430)),
+    ("UserPnp", (20001, 20003)),
+    ("Security-Auditing", (6416,)),
+)
+"""The events of devices that are set up, each with the instance of the device."""
 _TIMES = (
     ("first_installed", "first set up"),
     ("last_connected", "last connected"),
@@ -161,6 +165,21 @@ def _plugged(case: Case, connection: Connection) -> list[Record]:
     ]
 
 
+def _set_up_alone(case: Case, found: Sequence[Connection]) -> dict[str, list[Record]]:
+    """The USB disks that Windows set up, by their instances, of which Partition/Diagnostic has no record then."""
+    times = [connection.since for connection in found]
+    numbers = [connection.record.text("ParentId").rpartition("\\")[2].upper() for connection in found]
+    alone: dict[str, list[Record]] = {}
+    for provider, ids in _SET_UP:
+        for record in case.of(provider, *ids):
+            instance = record.text("DeviceInstanceId", "DeviceInstanceID", "DeviceId").upper()
+            if not instance.startswith("USBSTOR\\") or any(number and number in instance for number in numbers):
+                continue
+            if record.time is None or not any(abs(record.time - time) <= _AT_ONCE for time in times):
+                alone.setdefault(instance, []).append(record)
+    return alone
+
+
 def _answer(case: Case) -> Iterator[Finding]:
     found = connections(case)
     for connection in found[-_SHOWN:][::-1]:
@@ -181,9 +200,14 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{case.when(record)}a USB disk {name_of(record)}, {serials(record)}, was taken out."
         text = f"{text} When it was connected is not recorded."
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
+    alone = _set_up_alone(case, found)
+    for instance, records in [*alone.items()][:_SHOWN]:
+        text = f"Windows set up the USB disk {instance}{case.span(records)}."
+        yield Finding("usb.set_up", text, status_of(*records), records[-1].time, records,
+                      "of its size and its volumes, nothing is recorded then")  # fmt: skip
     known = [*_known(case), *_listed(case)]
     yield from known
-    if not found and not others:
+    if not found and not others and not alone:
         yield from _none(case, bool(known))
 
 
@@ -291,4 +315,9 @@ def at_that_moment(found: Sequence[Connection], letter: str, time: datetime) -> 
     return next((one for one in reversed(found) if one.held(letter.upper(), time)), None)
 
 
-RULE = Rule("usb", "Which USB disks were connected", (1, 2, 4, 9, 10, 142, 12, 400, 410, 1006), _answer)
+RULE = Rule(
+    "usb",
+    "Which USB disks were connected",
+    (1, 2, 4, 9, 10, 142, 12, 1006, *(event_id for _, ids in _SET_UP for event_id in ids)),
+    _answer,
+)

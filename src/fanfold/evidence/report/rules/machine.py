@@ -177,7 +177,8 @@ def _zone(case: Case) -> Iterator[Finding]:
         return
     *before, last = clock.names
     text = f"Time zone: {last}." + (f" Before: {', '.join(before)}." if before else "")
-    reported = [record for record in case.records if record.ref in clock.refs]
+    refs = {*clock.refs}
+    reported = [record for record in case.records if record.ref in refs]
     if reported:
         yield Finding("machine.zone", text, status_of(*reported), None, reported)
     else:
