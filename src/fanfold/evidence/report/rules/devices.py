@@ -15,7 +15,7 @@ _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
 _AT_ONCE = timedelta(seconds=10)
 """A volume that is mounted so soon after a disk was connected is taken for one of it."""
 _SET_UP = (
-    ("Kernel-PnP", (400, 410, 420, 430)),
+    ("Kernel-PnP", (400, 410, 430)),
     ("UserPnp", (20001, 20003)),
     ("Security-Auditing", (6416,)),
 )
@@ -62,11 +62,17 @@ def name_of(record: Record) -> str:
 def serials(record: Record) -> str:
     """A disk's serial numbers: the one that the disk gives, and the one of the USB device."""
     disk = record.text("SerialNumber")
-    device = record.text("ParentId").rpartition("\\")[2]
+    device = _usb_serial(record)
     found = [f"serial (SCSI) {disk}"] if disk else []
-    if device and device[1:2] != "&" and device != disk:  # with one, Windows has made it up
+    if device and device != disk:
         found.append(f"serial (USB) {device}")
     return ", ".join(found) or "no serial"
+
+
+def _usb_serial(record: Record) -> str:
+    """The serial number of the USB device that a disk is in; empty if it has none, and Windows has made one up."""
+    number = record.text("ParentId").rpartition("\\")[2]
+    return "" if number[1:2] == "&" else number
 
 
 def connections(case: Case) -> list[Connection]:
@@ -167,13 +173,13 @@ def _plugged(case: Case, connection: Connection) -> list[Record]:
 
 def _set_up_alone(case: Case, found: Sequence[Connection]) -> dict[str, list[Record]]:
     """The USB disks that Windows set up, by their instances, of which Partition/Diagnostic has no record then."""
-    times = [connection.since for connection in found]
-    numbers = [connection.record.text("ParentId").rpartition("\\")[2].upper() for connection in found]
+    numbers = {number.upper() for connection in found if (number := _usb_serial(connection.record))}
+    times = [connection.since for connection in found if not _usb_serial(connection.record)]
     alone: dict[str, list[Record]] = {}
     for provider, ids in _SET_UP:
         for record in case.of(provider, *ids):
             instance = record.text("DeviceInstanceId", "DeviceInstanceID", "DeviceId").upper()
-            if not instance.startswith("USBSTOR\\") or any(number and number in instance for number in numbers):
+            if not instance.startswith("USBSTOR\\") or any(number in instance for number in numbers):
                 continue
             if record.time is None or not any(abs(record.time - time) <= _AT_ONCE for time in times):
                 alone.setdefault(instance, []).append(record)
@@ -202,7 +208,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
     alone = _set_up_alone(case, found)
     for instance, records in [*alone.items()][:_SHOWN]:
-        text = f"Windows set up the USB disk {instance}{case.span(records)}."
+        text = f"Windows recognized the USB disk {instance}{case.span(records)}."
         yield Finding("usb.set_up", text, status_of(*records), records[-1].time, records,
                       "of its size and its volumes, nothing is recorded then")  # fmt: skip
     known = [*_known(case), *_listed(case)]
