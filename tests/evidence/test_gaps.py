@@ -107,6 +107,30 @@ def test_records_that_are_missing_inside_a_log() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("first", "recovered", "before", "reason"),
+    [
+        (5, None, "what came before is gone, as in a full log.", ""),
+        (5, (1, 4), "of what came before, 4 recovered records are there (1 to 4).", ""),
+        (5, (7, 25), "besides, 19 recovered records are there (7 to 25).",
+         "some of them may be among the recovered records"),
+        (1, (1, 400), "besides, 400 recovered records are there (1 to 400).",
+         "some of them may be among the recovered records"),
+    ],
+)  # fmt: skip
+def test_what_was_recovered_of_what_is_missing(
+    first: int, recovered: tuple[int, int] | None, before: str, reason: str
+) -> None:
+    """What came before a log's first record, or is missing inside it, may have been recovered."""
+    logs = [log("Security", first_record_id=first, last_record_id=50, gaps=[{"after": 20, "before": 31}])]
+    if recovered:
+        low, high = recovered
+        logs.append(log("Security", origin="shadow", first_record_id=low, last_record_id=high, records=high - low + 1))
+    (found,) = [one for one in clearing.RULE.answer(case(logs=logs)) if one.id == "cleared.begins"]
+    assert found.text == f"Security has records {first} to 50, with 1 gap; {before}"
+    assert [(one.text, one.reason) for one in found.details] == [("The records 21 to 30 are missing.", reason)]
+
+
 @pytest.mark.parametrize("damage", [{"bad_chunks": 1}, {"undecoded": 3}])
 def test_a_gap_where_the_log_is_damaged(damage: dict[str, int]) -> None:
     """Damage in a log is the reason that is told for its gaps."""

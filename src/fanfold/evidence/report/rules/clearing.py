@@ -57,20 +57,36 @@ def _begins(case: Case) -> Iterator[Finding]:
         first, last, gaps = log["first_record_id"], log["last_record_id"], log["gaps"]
         text = f"{name} has records {first:,} to {last:,}, "
         text += f"with {len(gaps):,} gap{'s' * (len(gaps) > 1)}" if gaps else "without a gap"
-        text += "." if first == 1 else "; what came before is gone, as in a full log."
+        text += _before(case, name, first)
         ends = [case.record_at(log, number) for number in (first, last)]
         reason = _GAP if gaps else ""
         if gaps and (log.get("bad_chunks") or log.get("undecoded")):
             reason = "a part of the log is damaged, and what was there is missing"
-        details = [_gap(case, log, gap) for gap in sorted(gaps, key=lambda gap: gap["after"] - gap["before"])[:_SHOWN]]
+        details = [
+            _gap(case, name, log, gap) for gap in sorted(gaps, key=lambda gap: gap["after"] - gap["before"])[:_SHOWN]
+        ]
         yield Finding("cleared.begins", text, "shown", None, ends, reason, details)
 
 
-def _gap(case: Case, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
-    """Records that are missing inside a log."""
+def _before(case: Case, name: str, first: int) -> str:
+    """What is known of the records before the first one of a log, to end a sentence."""
+    recovered = case.recovered(name)
+    if recovered.records and recovered.first_id < first:
+        return f"; of what came before, {recovered.in_words(case.clock)}."
+    if recovered.records:
+        return f"; besides, {recovered.in_words(case.clock)}."
+    return "." if first == 1 else "; what came before is gone, as in a full log."
+
+
+def _gap(case: Case, name: str, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
+    """Records that are missing inside a log; those that were recovered may be some of them."""
     first, last = gap["after"] + 1, gap["before"] - 1
     text = f"The records {first:,} to {last:,} are missing." if last > first else f"The record {first:,} is missing."
-    return Finding("cleared.gap", text, "shown", None, [case.record_at(log, gap[side]) for side in ("after", "before")])
+    recovered = case.recovered(name)
+    is_within = recovered.records and recovered.first_id <= last and first <= recovered.last_id
+    reason = "some of them may be among the recovered records" if is_within else ""
+    ends = [case.record_at(log, gap[side]) for side in ("after", "before")]
+    return Finding("cleared.gap", text, "shown", None, ends, reason)
 
 
 def _born(case: Case) -> Iterator[Finding]:
