@@ -10,7 +10,7 @@ from made_up import case, log, record, texts
 
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.record import Record
-from fanfold.evidence.report.rules import clearing, power, remote
+from fanfold.evidence.report.rules import clearing, power, remote, taking
 from fanfold.evidence.report.silence import silences
 
 HOUR = 3_600_000_000  # microseconds
@@ -198,3 +198,21 @@ def test_updates_of_apps_are_counted() -> None:
     """Updates without a number of Windows' own are not listed."""
     apps = [record(19, log="System", number=n, provider="WindowsUpdateClient", updateTitle=f"App {n}") for n in (1, 2)]
     assert ("2 more updates of Windows, its drivers and its apps.", "shown") in texts(power.RULE, case(*apps))
+
+
+@pytest.mark.parametrize(
+    ("records", "dirty", "identity", "reason"),
+    [
+        ([record(12, log="System")], True, "taking.running", "no shutdown is recorded after its last start; logs that"),
+        ([], True, "taking.running", "no start and no shutdown is recorded; logs that were open: 1; a snapshot"),
+        ([record(12, log="System")], False, "taking.unknown",
+         "no shutdown is recorded after its last start, and no log was open"),
+        ([], False, "taking.unknown", "no start and no shutdown is recorded, and no log was open"),
+        ([record(12, log="System"), record(13, log="System", number=2)], True, "taking.off", ""),
+    ],
+)  # fmt: skip
+def test_whether_the_machine_was_running(records: list[Record], dirty: bool, identity: str, reason: str) -> None:
+    """Without a log that was open, that no shutdown is recorded tells nothing."""
+    found = [*taking.RULE.answer(case(*records, logs=[log("System", dirty=dirty)]))][-1]
+    assert found.id == identity
+    assert found.reason.startswith(reason)

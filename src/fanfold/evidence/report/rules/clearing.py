@@ -41,7 +41,7 @@ def _answer(case: Case) -> Iterator[Finding]:
     carved = sum(log["records"] for log in case.logs if log["origin"] == "carved")
     if carved:
         text = f"{carved:,} records that no log has were found in the bytes of the disk."
-        yield Finding("cleared.carved", text, "likely", reason="what was written over a log may look like a record")
+        yield Finding("cleared.carved", text, "likely", reason="other data on the disk may look like a record")
     yield from auditing.changes(case)
     yield from _begins(case)
     yield from _born(case)

@@ -138,10 +138,14 @@ def _running(case: Case) -> Finding:
         text = "The machine was off when the copy was made: it was shut down, and no later start is recorded."
         return Finding("taking.off", text, status_of(last_end), last_end.time, [last_end])
     dirty = sum(bool(log["dirty"]) and log["origin"] == "live" for log in case.logs)
+    records = [last_start] if last_start else []
+    ended = "no shutdown is recorded after its last start" if last_start else "no start and no shutdown is recorded"
+    if not dirty:
+        reason = f"{ended}, and no log was open"
+        return Finding("taking.unknown", asked, "not recorded", None, records, reason)
     text = "The machine was running when the copy was made, as far as its logs tell."
-    reason = f"no shutdown is recorded after its last start; logs that were open: {dirty:,}"
-    return Finding("taking.running", text, "likely", None, [last_start] if last_start else [],
-                   f"{reason}; a snapshot of a virtual machine or a power cut looks alike")  # fmt: skip
+    reason = f"{ended}; logs that were open: {dirty:,}; a snapshot of a virtual machine or a power cut looks alike"
+    return Finding("taking.running", text, "likely", None, records, reason)
 
 
 def _is_own(record: Record) -> bool:
