@@ -208,7 +208,7 @@ def test_updates_of_apps_are_counted() -> None:
         ([record(12, log="System")], False, "taking.unknown",
          "no shutdown is recorded after its last start, and no log was open"),
         ([], False, "taking.unknown", "no start and no shutdown is recorded, and no log was open"),
-        ([record(12, log="System"), record(13, log="System", number=2)], True, "taking.off", ""),
+        ([record(12, log="System"), record(13, log="System", number=2)], True, "taking.off", "by its last"),
     ],
 )  # fmt: skip
 def test_whether_the_machine_was_running(records: list[Record], dirty: bool, identity: str, reason: str) -> None:

@@ -136,7 +136,7 @@ def _running(case: Case) -> Finding:
     last_start = max(starts, key=lambda record: record.record_id, default=None)
     if last_end and (last_start is None or last_end.record_id > last_start.record_id):
         text = "The machine was off when the copy was made: it was shut down, and no later start is recorded."
-        return Finding("taking.off", text, status_of(last_end), last_end.time, [last_end])
+        return Finding("taking.off", text, "likely", last_end.time, [last_end], "by its last shutdown")
     dirty = sum(bool(log["dirty"]) and log["origin"] == "live" for log in case.logs)
     records = [last_start] if last_start else []
     ended = "no shutdown is recorded after its last start" if last_start else "no start and no shutdown is recorded"
