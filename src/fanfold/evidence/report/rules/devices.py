@@ -14,12 +14,8 @@ _SHOWN = 20  # disks that are listed
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
 _AT_ONCE = timedelta(seconds=10)
 """A volume that is mounted so soon after a disk was connected is taken for one of it."""
-_SET_UP = (
-    ("Kernel-PnP", (400, 410, 430)),
-    ("UserPnp", (20001, 20003)),
-    ("Security-Auditing", (6416,)),
-)
-"""The events of devices that are set up, each with the instance of the device."""
+
+
 _TIMES = (
     ("first_installed", "first set up"),
     ("last_connected", "last connected"),
@@ -62,17 +58,11 @@ def name_of(record: Record) -> str:
 def serials(record: Record) -> str:
     """A disk's serial numbers: the one that the disk gives, and the one of the USB device."""
     disk = record.text("SerialNumber")
-    device = _usb_serial(record)
+    device = record.text("ParentId").rpartition("\\")[2]
     found = [f"serial (SCSI) {disk}"] if disk else []
-    if device and device != disk:
+    if device and device[1:2] != "&" and device != disk:  # with one, Windows has made it up
         found.append(f"serial (USB) {device}")
     return ", ".join(found) or "no serial"
-
-
-def _usb_serial(record: Record) -> str:
-    """The serial number of the USB device that a disk is in; empty if it has none, and Windows has made one up."""
-    number = record.text("ParentId").rpartition("\\")[2]
-    return "" if number[1:2] == "&" else number
 
 
 def connections(case: Case) -> list[Connection]:
@@ -171,21 +161,6 @@ def _plugged(case: Case, connection: Connection) -> list[Record]:
     ]
 
 
-def _set_up_alone(case: Case, found: Sequence[Connection]) -> dict[str, list[Record]]:
-    """The USB disks that Windows set up, by their instances, of which Partition/Diagnostic has no record then."""
-    numbers = {number.upper() for connection in found if (number := _usb_serial(connection.record))}
-    times = [connection.since for connection in found if not _usb_serial(connection.record)]
-    alone: dict[str, list[Record]] = {}
-    for provider, ids in _SET_UP:
-        for record in case.of(provider, *ids):
-            instance = record.text("DeviceInstanceId", "DeviceInstanceID", "DeviceId").upper()
-            if not instance.startswith("USBSTOR\\") or any(number in instance for number in numbers):
-                continue
-            if record.time is None or not any(abs(record.time - time) <= _AT_ONCE for time in times):
-                alone.setdefault(instance, []).append(record)
-    return alone
-
-
 def _answer(case: Case) -> Iterator[Finding]:
     found = connections(case)
     for connection in found[-_SHOWN:][::-1]:
@@ -206,14 +181,9 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{case.when(record)}a USB disk {name_of(record)}, {serials(record)}, was taken out."
         text = f"{text} When it was connected is not recorded."
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
-    alone = _set_up_alone(case, found)
-    for instance, records in [*alone.items()][:_SHOWN]:
-        text = f"Windows recognized the USB disk {instance}{case.span(records)}."
-        yield Finding("usb.set_up", text, status_of(*records), records[-1].time, records,
-                      "of its size and its volumes, nothing is recorded then")  # fmt: skip
     known = [*_known(case), *_listed(case)]
     yield from known
-    if not found and not others and not alone:
+    if not found and not others:
         yield from _none(case, bool(known))
 
 
@@ -321,9 +291,4 @@ def at_that_moment(found: Sequence[Connection], letter: str, time: datetime) -> 
     return next((one for one in reversed(found) if one.held(letter.upper(), time)), None)
 
 
-RULE = Rule(
-    "usb",
-    "Which USB disks were connected",
-    (1, 2, 4, 9, 10, 142, 12, 1006, *(event_id for _, ids in _SET_UP for event_id in ids)),
-    _answer,
-)
+RULE = Rule("usb", "Which USB disks were connected", (1, 2, 4, 9, 10, 142, 12, 400, 410, 1006), _answer)

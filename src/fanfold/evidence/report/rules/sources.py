@@ -17,10 +17,7 @@ LOGS: Mapping[str, Sequence[str]] = {
         "Security", "TerminalServices-LocalSessionManager/Operational",
         "TerminalServices-RemoteConnectionManager/Operational",
     ),
-    "usb": (
-        "Partition/Diagnostic", "Kernel-PnP/Configuration", "Ntfs/Operational", "Kernel-IO/Operational", "System",
-        "Security",
-    ),
+    "usb": ("Partition/Diagnostic", "Kernel-PnP/Configuration", "Ntfs/Operational", "Kernel-IO/Operational"),
     "program": ("Security", "Sysmon/Operational", "Application-Experience/Program-Telemetry", "System"),
     "taking": ("System", "Security"),
     "host": (
