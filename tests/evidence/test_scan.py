@@ -469,6 +469,8 @@ def test_events_as_parquet(case: str, tmp_path: Path) -> None:
     [
         (["events", "CASE", "--where", "nonsense ="], "--where does not accept 'nonsense ='"),
         (["events", "CASE", "--where", "absent = 1"], "--where does not accept"),
+        (["events", "CASE", "--where", "foo(1)"], "? Write times as: timestamp '2021-05-23 22:00:00', and texts in"),
+        (["events", "CASE", "--where", "data = '?' AND event_id = ?"], ": a ? is only allowed in a text. Write times"),
         (["events", "CASE", "--columns", "absent"], "'absent' is not a column. The columns are: key, version"),
         (["events", "CASE", "--limit", "0"], "--limit takes a whole number of at least 1, not 0."),
         (["events", "CASE", "--format", "parquet"], "--format parquet needs a file to write"),

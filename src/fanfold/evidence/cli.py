@@ -24,9 +24,10 @@ from fanfold.evidence.copies import ShadowCopies
 from fanfold.evidence.coverage import logs
 from fanfold.evidence.disk import shadow
 from fanfold.evidence.references import named
-from fanfold.evidence.report.case import CLOCK, load, machines
-from fanfold.evidence.report.exports import timesketch
-from fanfold.evidence.report.report import QUESTIONS, made
+from fanfold.evidence.report.case import CLOCK
+from fanfold.evidence.report.exports import l2tcsv, timesketch
+from fanfold.evidence.report.load import Machines, load, machines
+from fanfold.evidence.report.report import QUESTIONS, all_made
 from fanfold.evidence.units import OLDER, ONLY, Units, nothing_in, place_of, quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
@@ -357,15 +358,16 @@ def report(
 
     For example: `fanfold evidence report db --html report.html`
     """
-    names = [image] if image else machines(database)
+    there = Machines(database)
+    names = [image] if image else there.names
     if not names:
         raise UsageError(nothing_in(database))
     if len(names) > 1 and (html or md):
         raise UsageError(f"A page is on one machine. Name one of: {', '.join(names)}.")
-    for number, name in enumerate(names):
+    for number, made in enumerate(all_made(there, names, zone, question or ())):
         if number and not json:
             shown.out.print()
-        show.reported(made(database, name, zone, question or ()), json, html, md)
+        show.reported(made, json, html, md)
     return 0
 
 
@@ -376,11 +378,14 @@ def timeline(
     /,
     *,
     where: Annotated[str | None, Parameter(help=_CONDITION)] = None,
-    format: Annotated[Literal["jsonl", "csv"], Parameter(help="Both as Timesketch imports them.")] = "jsonl",
+    format: Annotated[
+        Literal["jsonl", "csv", "l2tcsv"],
+        Parameter(help="jsonl and csv are as Timesketch imports them; l2tcsv is log2timeline's."),
+    ] = "jsonl",
     out: Annotated[Path | None, Parameter(help="The file to write, instead of printing.")] = None,
     zone: Annotated[str | None, Parameter(help="The time zone to use, such as America/Denver.")] = None,
 ) -> int:
-    """Write the records of a machine in the order of time, with the names that Timesketch imports.
+    """Write the records of a machine in the order of time, for Timesketch and other tools.
 
     For example: `fanfold evidence timeline db --format csv --out timeline.csv`
     """
@@ -391,5 +396,5 @@ def timeline(
     clock = load(database, name, CLOCK, zone).clock
     chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")
     rows = (row for batch in tables.in_time(database, chosen) for row in batch.to_pylist())
-    show.timeline(timesketch(rows, clock), format, out)
+    show.timeline((l2tcsv if format == "l2tcsv" else timesketch)(rows, clock), format, out)
     return 0

@@ -20,7 +20,7 @@ from rich.text import Text
 from fanfold.cli import show
 from fanfold.errors import UsageError
 from fanfold.evidence.extract import Extracted
-from fanfold.evidence.report.exports import TIMELINE
+from fanfold.evidence.report.exports import L2TCSV, TIMELINE
 from fanfold.evidence.report.html import page
 from fanfold.evidence.report.report import Report
 from fanfold.evidence.report.text import lines, markdown
@@ -111,7 +111,7 @@ def _safe(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _without_formulas(texts: Any) -> Any:
-    quoted = pc.replace_substring_regex(texts, "^([=+@-])", r"'\1")
+    quoted = pc.replace_substring_regex(texts, "(?s)^([=+@]|-.)", r"'\1")  # a hyphen alone is no formula
     if not pc.any(pc.invert(pc.utf8_is_printable(quoted))).as_py():
         return quoted
     return pa.array([text and show.harmless(text).replace("\n", "\\n") for text in quoted.to_pylist()], pa.string())
@@ -291,7 +291,8 @@ def reported(report: Report, as_json: bool, html: Path | None, md: Path | None) 
 
 
 def timeline(rows: Iterable[Mapping[str, Any]], kind: str, out: Path | None) -> None:
-    """Records as Timesketch imports them, to a file or to stdout."""
-    batches = (pa.RecordBatch.from_pylist([dict(row) for row in some], schema=TIMELINE) for some in chunked(rows, 4096))
-    heads = pa.RecordBatch.from_pylist([], schema=TIMELINE)  # for a file without records
-    export(chain([heads], batches), kind, out)
+    """Records as other tools import them, to a file or to stdout."""
+    schema = L2TCSV if kind == "l2tcsv" else TIMELINE
+    batches = (pa.RecordBatch.from_pylist([dict(row) for row in some], schema=schema) for some in chunked(rows, 4096))
+    heads = pa.RecordBatch.from_pylist([], schema=schema)  # for a file without records
+    export(chain([heads], batches), kind.removeprefix("l2t"), out)

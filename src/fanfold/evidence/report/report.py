@@ -6,8 +6,10 @@ from typing import Any
 
 from fanfold.errors import UsageError
 from fanfold.evidence.disk.verify import DIGESTS
-from fanfold.evidence.report.case import Case, load, short_file
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import short_file
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, seconds, size_in_words, status_of
+from fanfold.evidence.report.load import Machines
 from fanfold.evidence.report.rules import RULES, clock_changes
 from fanfold.evidence.report.rules.sources import Source, sources
 from fanfold.evidence.tables import ShadowCopy, by_reason
@@ -16,7 +18,7 @@ from fanfold.evidence.times import iso
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
 _DATES = 12  # of shadow copies that are listed
-VERSION = "3"
+VERSION = "4"
 """Of the rules: it changes when the same records would give other sentences."""
 _REASONS = 3  # for which something was not read, that are named
 
@@ -110,12 +112,18 @@ def finding_json(case: Case, finding: Finding) -> dict[str, Any]:
 
 def made(database: str, image: str, zone: str | None = None, questions: Sequence[str] = ()) -> Report:
     """The report on a machine. Raises UsageError for an unknown machine, time zone or question."""
+    return next(all_made(Machines(database), [image], zone, questions))
+
+
+def all_made(
+    machines: Machines, names: Sequence[str], zone: str | None = None, questions: Sequence[str] = ()
+) -> Iterator[Report]:
+    """The reports on several machines, in their order. Raises UsageError as `made` does."""
     rules = chosen(questions)
     event_ids = {event_id for rule in RULES for event_id in rule.event_ids}
-    case = load(database, image, sorted(event_ids), zone)
-    return Report(
-        case, [Section(rule.id, rule.title, [*answers(case, rule)], [*sources(case, rule.id)]) for rule in rules]
-    )
+    for case in machines.cases(names, sorted(event_ids), zone):
+        sections = [Section(rule.id, rule.title, [*answers(case, rule)], [*sources(case, rule.id)]) for rule in rules]
+        yield Report(case, sections)
 
 
 def answers(case: Case, rule: Rule) -> Iterator[Finding]:
