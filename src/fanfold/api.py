@@ -13,7 +13,7 @@ from fanfold.core.progress import Tally
 from fanfold.core.run import Run, begin
 from fanfold.estimate.preview import Preview, previewed
 from fanfold.executors.local import Local
-from fanfold.job import Job
+from fanfold.job import Job, worker_cpus_of
 from fanfold.source import Source
 
 
@@ -38,7 +38,8 @@ def run(
             addresses for the job's own `source`; or a `Source` object that workers can make again from its addresses.
         database: A folder or a URL; created if it does not exist.
         table: The table's name. By default the job's name; on AWS Batch, the deployment's choice.
-        workers: Number of worker processes of the default executor; by default one per core.
+        workers: Number of worker processes of the default executor; by default one per core, or fewer
+            if a worker of this job keeps several busy.
         executor: Where to run; by default on this machine.
         options: See `Options`.
 
@@ -49,7 +50,7 @@ def run(
         UsageError: The source does not exist, or the table holds items of another recipe or another source.
         StorageError: The source or the database cannot be used.
     """
-    return begin(job, source, database, table, Options(**options), executor or Local(workers))
+    return begin(job, source, database, table, Options(**options), executor or Local(workers, worker_cpus_of(job)))
 
 
 def preview(
@@ -76,7 +77,7 @@ def preview(
     Raises:
         UsageError: As for `run`, or the prices cannot be read.
     """
-    options_, here = Options(**options), Local(workers)
+    options_, here = Options(**options), Local(workers, worker_cpus_of(job))
     return previewed(job, source, database, table, options_, here, prices, tally or Tally(), before)
 
 

@@ -141,6 +141,8 @@ class Job(Protocol):
 
         suffixes: ClassVar[frozenset[str]]
             Lower-case file endings, with the dot, that a listing of files keeps. Empty or absent: all files.
+        worker_cpus: int
+            Cores that one worker keeps busy, if more than one: so fewer workers are started by default.
         def source(self, addresses: Sequence[str]) -> Source
             The collection at these addresses, if it is not files. Called on the driver and again on every worker.
         def details(self) -> Mapping[str, pa.Schema]
@@ -178,6 +180,12 @@ def key_field() -> "pa.Field[Any]":
 def suffixes_of(job: Job) -> frozenset[str]:
     """The file endings that a listing for this job keeps; none for all."""
     found: frozenset[str] = getattr(job, "suffixes", frozenset())
+    return found
+
+
+def worker_cpus_of(job: Job) -> int:
+    """The cores that a worker of this job keeps busy."""
+    found: int = getattr(job, "worker_cpus", 1)
     return found
 
 

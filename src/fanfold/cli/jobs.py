@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from fanfold.core.progress import Tally
 from fanfold.core.report import account
 from fanfold.errors import UsageError
 from fanfold.executors import open_executor
-from fanfold.job import Job, job_class
+from fanfold.job import Job, job_class, worker_cpus_of
 from fanfold.source import Ids
 
 Sources = Annotated[
@@ -109,8 +109,8 @@ class Preparation:
 NONE = Preparation()
 
 
-def verbs(cls: type[Job], preparation: Preparation = NONE) -> tuple[Verb, Verb]:
-    """`run` and `plan` of a job, as commands.
+def verbs(cls: type[Job], preparation: Preparation = NONE, task_size: int = 0) -> tuple[Verb, Verb]:
+    """`run` and `plan` of a job, as commands; with another default of `--task-size`, if one is given.
 
     The function is long because Cyclopts takes the flags of a command from its signature.
     """
@@ -127,7 +127,8 @@ def verbs(cls: type[Job], preparation: Preparation = NONE) -> tuple[Verb, Verb]:
         preparation: Any = preparation,
         json: Json = False,
     ) -> int:
-        executor, chosen = open_executor(options.on, size), options.options(options.mirror)
+        executor = open_executor(options.on, _sized(size, options.on, job))
+        chosen = options.options(options.mirror)
         asked = Asked(_one_or_several(source), database, options.table or job.name, executor)
         with preparation.prepared(job, asked) as job:
             begun = fanfold.run(
@@ -169,12 +170,22 @@ def verbs(cls: type[Job], preparation: Preparation = NONE) -> tuple[Verb, Verb]:
         return 0
 
     more = Parameter(name="*") if fields(preparation) else Parameter(parse=False)
-    for verb in (run, plan):  # Cyclopts reads the flags from these classes
+    for verb, kind in ((run, RunOptions), (plan, PlanOptions)):  # Cyclopts reads the flags from these classes
+        if task_size:
+            kind = _with_task_size(kind, task_size)
+            verb.__annotations__["options"] = Annotated[kind, Parameter(name="*")]
+            verb.__kwdefaults__ = {**(verb.__kwdefaults__ or {}), "options": kind()}
         verb.__annotations__["job"] = Annotated[cls, Parameter(name="*")]
         verb.__annotations__["preparation"] = Annotated[type(preparation), more]
         if default is None and verb.__kwdefaults__:
             del verb.__kwdefaults__["job"]
     return run, plan
+
+
+def _sized(size: Size, on: str, job: Job) -> Size:
+    """The size, of workers that have as many cores as the job keeps busy. Containers have theirs already."""
+    elsewhere = on.startswith("aws-batch")
+    return size if elsewhere else replace(size, worker_cpus=max(size.worker_cpus, worker_cpus_of(job)))
 
 
 def driven(run: fanfold.Run, as_json: bool) -> int:
@@ -191,6 +202,14 @@ def performed(run: fanfold.Run) -> tuple[fanfold.Report, str]:
             if outcome.error:
                 show.error(f"task {outcome.task} failed after {outcome.attempt} tries: {outcome.error}")
     return account(run.directory)
+
+
+def _with_task_size(kind: type[PlanOptions], size: int) -> type[PlanOptions]:
+    """The flags of a verb, with another default of `--task-size`."""
+    mine = field(default=size, metadata=kind.__dataclass_fields__["task_size"].metadata)
+    # Cyclopts looks the types up in the class's module, which `make_dataclass` does not set before Python 3.12.
+    content = {"__module__": __name__, "__annotations__": {"task_size": int}, "task_size": mine}
+    return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), content))
 
 
 def _one_or_several(sources: list[str]) -> str | list[str]:

@@ -10,18 +10,19 @@ job, and `work.py` does its cells.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from fanfold.errors import UsageError
-from fanfold.job import key_field
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from fanfold.tls.grid import Grid
-    from fanfold.tls.work import Measuring
+    from fanfold.tls.work import Emulating, Simulating
 
 __all__ = ["Tls"]
+
+Backend = Literal["auto", "emulate", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ class Tls:
 
     name: ClassVar[str] = "tls"
 
-    backend: Literal["simulate"] = field(
-        default="simulate", metadata={"help": "How handshakes are made: simulate computes them, and sends nothing."}
+    backend: Backend = field(
+        default="auto",
+        metadata={
+            "help": "How handshakes are made: emulate does real ones over an emulated network (Linux); simulate "
+            "computes them, and sends nothing; auto is emulate, and never simulates instead."
+        },
     )
     zoo: str | None = field(
         default=None, metadata={"help": "A TOML file of signature schemes beside fanfold's own, or instead of them."}
@@ -43,21 +48,43 @@ class Tls:
 
         if len(addresses) != 1:
             raise UsageError("The source of the job 'tls' is one file, which describes a grid: first.grid.toml")
-        return Grid.open(Path(addresses[0]), self.zoo, self.backend)
+        return Grid.open(Path(addresses[0]), self.zoo, self.chosen)
 
-    def schema(self) -> pa.Schema:
+    def schema(self) -> "pa.Schema":
         """A row for each cell: what was asked, the bytes, the times of its handshakes and of their controls."""
+        import pyarrow as pa
+
+        from fanfold.job import key_field
         from fanfold.tls.work import FIELDS
 
         return pa.schema([key_field(), pa.field("version", pa.string(), nullable=False), *FIELDS])
 
-    def recipe(self) -> Mapping[str, str]:
-        """Changes when the same cells would give other rows."""
-        return {"backend": self.backend, "rows": "1"}
+    @property
+    def chosen(self) -> Backend:
+        """The back end: `auto` stands for the one that measures."""
+        return "emulate" if self.backend == "auto" else self.backend
 
-    def open(self) -> "Measuring":
-        """Nothing needs to be set up to simulate."""
-        from fanfold.tls.work import Measuring
+    def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise UsageError(f"There is no back end '{self.backend}'. Use one of: {', '.join(get_args(Backend))}.")
+
+    @property
+    def worker_cpus(self) -> int:
+        """A relay, a server and a client each want a core, or they would wait for each other."""
+        return 1 if self.chosen == "simulate" else 3
+
+    def recipe(self) -> Mapping[str, str]:
+        """Changes when the same cells would give other rows. Raises MissingExtra."""
+        from fanfold.tls.lab import stack
+
+        made = {"backend": self.chosen, "rows": "1"}
+        return made if self.chosen == "simulate" else made | {"server": stack(), "client": stack()}
+
+    def open(self) -> "Simulating | Emulating":
+        """What does cells. Raises UsageError where links cannot be emulated, MissingExtra."""
+        from fanfold.tls.work import Emulating, Simulating
         from fanfold.tls.zoo import load
 
-        return Measuring(self.schema(), self.backend, load(self.zoo))
+        if self.chosen == "simulate":
+            return Simulating(self.schema(), load(self.zoo))
+        return Emulating(self.schema(), load(self.zoo), self.zoo)

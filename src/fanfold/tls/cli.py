@@ -1,20 +1,45 @@
 """`fanfold tls ...`: the verbs of the job, and its `run` and `plan`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fanfold.cli import Database, Json, described
-from fanfold.cli.jobs import verbs
-from fanfold.tls import Tls, show
+from fanfold.cli.jobs import Asked, Preparation, verbs
+from fanfold.executors.local import Local
+from fanfold.machine import cores
+from fanfold.tls import Tls, lab, show
 from fanfold.tls import model as models
 from fanfold.tls import sizes as counting
 from fanfold.tls.analysis.cli import analyze
 from fanfold.tls.report import write as reports
 
+TASK_SIZE = 32
+"""Cells of a task, at most: each takes seconds where it is measured."""
+
+
+@dataclass(frozen=True)
+class Bench(Preparation):
+    """Sees that handshakes can be measured here, before a run is made."""
+
+    @contextmanager
+    def prepared(self, job: Tls, asked: Asked) -> Iterator[Tls]:
+        """The job with its back end. Raises UsageError where that is not possible, MissingExtra."""
+        chosen = replace(job, backend=job.chosen)
+        if chosen.backend == "emulate" and (asked.executor is None or isinstance(asked.executor, Local)):
+            lab.stack()
+            lab.check()
+            workers = asked.executor.workers if asked.executor else 1
+            show.back_end(workers, max(1, cores() // job.worker_cpus))
+        yield chosen
+
+
 app = App(name="tls")
-run, plan = verbs(Tls)
+run, plan = verbs(Tls, Bench(), TASK_SIZE)
 app.command(
     run,
     name="measure",

@@ -123,6 +123,8 @@ class Grid:
         """Why a cell cannot be measured in this way; empty if it can."""
         if cell.tls == "1.2" and self._scheme(cell).level:
             return "post-quantum certificates need TLS 1.3"
+        if self.backend != "simulate" and cell.tls == "1.2" and cell.kex != "x25519":
+            return f'TLS 1.2 has no {cell.kex} (write kex = "x25519")'
         if self.backend == "simulate" and (cell.loss or cell.queue_kb):
             return "loss and queues cannot be simulated"
         return ""

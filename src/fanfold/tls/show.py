@@ -22,6 +22,16 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def back_end(workers: int, most: int) -> None:
+    """How handshakes are made, and whether there are too many workers."""
+    show.note("Back end: emulate (namespaces of the network, veth, our relay).")
+    if workers > most:
+        show.note(
+            f"{workers} workers on this machine will disturb each other's times: a relay, a server and a client each "
+            f"want a core. Use --workers {most}."
+        )
+
+
 def sizes(found: Sizes, slots: bool, as_json: bool) -> None:
     """A line for each handshake, the smallest first; what a planner must know of it below."""
     if as_json:

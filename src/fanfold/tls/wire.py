@@ -1,0 +1,131 @@
+"""A TLS handshake over a socket, with its bytes, its times, and what TCP says of the connection.
+
+Server and client do the same: they read, let OpenSSL go on, and write what it gives in one piece, so that a flight is
+sent at once.
+"""
+
+import socket
+import struct
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import OpenSSL
+from OpenSSL import SSL
+
+_TCP_INFO = 11
+_FIRST = struct.Struct("<8B24I")  # of struct tcp_info in linux/tcp.h: flags, and 24 numbers
+_MSS, _WINDOW, _RETRANSMITTED = 8 + 2, 8 + 18, 8 + 23
+_MOST = 1 << 18
+
+
+class Broken(Exception):
+    """A handshake that did not come to its end. `args`: the error's class, what it says."""
+
+
+@dataclass
+class Seen:
+    """What one side saw of a handshake."""
+
+    ms: float = 0.0
+    """A server's begin with the first byte of the hello, a client's when it is connected."""
+    cpu_ms: float = 0.0
+    """In OpenSSL."""
+    sent: list[int] = field(default_factory=list)
+    """Bytes of each flight."""
+    received: int = 0
+    first_bytes: int = 0
+    """Bytes that came before it sent anything: a server's hello."""
+    first_reads: int = 0
+
+
+def handshake(tls: SSL.Connection, peer: socket.socket, seen: Seen, begins: bool) -> None:
+    """Do a handshake; a client begins it. `seen` is filled on the way. Raises Broken."""
+    try:
+        _handshake(tls, peer, seen, begins)
+    except SSL.Error as error:
+        with suppress(OSError):  # the other side may have gone; else it learns why
+            if alert := _output(tls):
+                peer.sendall(alert)
+        raise Broken("SSLError", _reasons(error)) from error
+    except OSError as error:
+        raise Broken(type(error).__name__, str(error)) from error
+
+
+def _handshake(tls: SSL.Connection, peer: socket.socket, seen: Seen, begins: bool) -> None:
+    start = time.perf_counter()
+    done = begins and _step(tls, peer, seen)[0]
+    while not done:
+        data = peer.recv(_MOST)
+        if not seen.received and not begins:
+            start = time.perf_counter()
+        if not data:
+            raise ConnectionError("the other side closed the connection")
+        seen.received += len(data)
+        if not seen.sent:
+            seen.first_bytes += len(data)
+            seen.first_reads += 1
+        tls.bio_write(data)
+        done, end = _step(tls, peer, seen)
+        seen.ms = (end - start) * 1000
+
+
+def _step(tls: SSL.Connection, peer: socket.socket, seen: Seen) -> tuple[bool, float]:
+    """Let OpenSSL go on, and send what it gives. Returns whether the handshake is done, and when that was."""
+    before, done = time.thread_time(), True
+    try:
+        tls.do_handshake()
+    except SSL.WantReadError:
+        done = False
+    end = time.perf_counter()
+    output = _output(tls)
+    seen.cpu_ms += (time.thread_time() - before) * 1000
+    if output:
+        peer.sendall(output)
+        seen.sent.append(len(output))
+    return done, end
+
+
+def _output(tls: SSL.Connection) -> bytes:
+    """All that OpenSSL has to send."""
+    found = []
+    with suppress(SSL.WantReadError):
+        while True:
+            found.append(tls.bio_read(_MOST))
+    return b"".join(found)
+
+
+def _reasons(error: SSL.Error) -> str:
+    """What OpenSSL says, as it says it."""
+    listed = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return "; ".join(one[-1] for one in listed) or "the connection ended"
+
+
+@dataclass(frozen=True)
+class Tcp:
+    """What TCP says of a connection."""
+
+    mss: int
+    """Bytes of data in a full segment that is sent."""
+    window: int
+    """Segments that may be on the way."""
+    retransmitted: int
+    """Segments, so far."""
+
+    @classmethod
+    def of(cls, connected: socket.socket) -> "Tcp":
+        """What it says now."""
+        values = _FIRST.unpack_from(connected.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 232))
+        return cls(values[_MSS], values[_WINDOW], values[_RETRANSMITTED])
+
+
+def prepare(connected: socket.socket, seconds: float) -> None:
+    """Have a socket send at once, and wait for so long at most."""
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.settimeout(seconds)
+
+
+def stack() -> str:
+    """What does the handshakes here, with its versions."""
+    library = " ".join(SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode().split()[:2])
+    return f"pyOpenSSL {OpenSSL.__version__} / {library}"
