@@ -111,7 +111,7 @@ def _safe(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _without_formulas(texts: Any) -> Any:
-    quoted = pc.replace_substring_regex(texts, "(?s)^([=+@]|-.)", r"'\1")  # a hyphen alone is no formula
+    quoted = pc.replace_substring_regex(texts, "(?s)^([=+@]|-.)", r"'\1")  # a hyphen alone is not a formula
     if not pc.any(pc.invert(pc.utf8_is_printable(quoted))).as_py():
         return quoted
     return pa.array([text and show.harmless(text).replace("\n", "\\n") for text in quoted.to_pylist()], pa.string())

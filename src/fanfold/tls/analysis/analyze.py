@@ -65,8 +65,8 @@ def analyze(
     :param out: a folder for plots and a page. This needs matplotlib, from the extra `tls`.
     :param progress: is called with the fraction that is done.
 
-    Raises UsageError for a file that is no table of handshakes, StorageError for one that cannot be read, MissingExtra
-    if plots are asked for and matplotlib is not installed.
+    Raises UsageError for a file that is not a table of handshakes, StorageError for one that cannot be read,
+    MissingExtra if plots are asked for and matplotlib is not installed.
     """
     settings = Settings(
         by=by,
