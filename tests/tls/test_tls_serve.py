@@ -38,7 +38,7 @@ from serving import (
     waited,
 )
 
-from commands import on_terminal
+from commands import objects, on_terminal
 from fanfold.tls.cells import cell_of
 from fanfold.tls.flights import added
 from fanfold.tls.serve.lab import hosts
@@ -309,6 +309,28 @@ def test_pairs_are_drawn_from_all_sizes(tmp_path: Path) -> None:
         assert min(drawn.values()) > 25  # less once in a million times
         assert len(server.rows("issued")) == 150
         assert ask(server, CONTROL, f"/s?k={KEY}&n=4")[0] == 400
+
+
+def test_analyze_reads_the_store(tmp_path: Path) -> None:
+    """While the server runs, `analyze` finds the pairs, a live handshake that is missing, and a pair without both."""
+    with serving(tmp_path / "s", *FREE) as server:
+        context = trusting(server)
+        for number in range(12):
+            _, text = ask(server, PAGE, "/pair", context=context)
+            pair = json.loads(text.partition(b"\r\n\r\n")[2])
+            for host in () if number == 0 else (CONTROL,) if number == 1 else (CONTROL, f"{pair['n']}.{LIVE}"):
+                assert ask(server, host, f"/s?k={pair['key']}&n={pair['n']}", f"127.0.{number}.1", context)[0] == 204
+        (found,) = objects("tls", "analyze", server.store, "--bins", "1-59", "--draws", 99)
+        assert (found["rows"], found["keys"], found["both"], found["prefixes"], found["dropped"]) == (
+            21,
+            11,
+            10,
+            11,
+            {},
+        )
+        assert (found["missing"]["live"]["lost"], found["missing"]["live"]["of"]) == (1, 11)
+        assert (found["missing"]["both"]["lost"], found["missing"]["both"]["of"]) == (1, 12)
+        server.stop()
 
 
 def test_replays_count_once(tmp_path: Path) -> None:

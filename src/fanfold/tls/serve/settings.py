@@ -42,7 +42,26 @@ def settings(
     asn: Path | None = None,
     lab: bool = False,
 ) -> Settings:
-    """The settings that options say. For a lab, its files are made. Raises UsageError, StorageError."""
+    """The settings that options say; for a lab, its files are made.
+
+    Args:
+        store: The SQLite file to write to.
+        control: The name without dummy certificates, such as 0.c.example.
+        live: What follows the number of dummies in the other names, such as 1.example for 17.1.example.
+        page: The name of the page; by default the live domain.
+        cert: A file with certificates in PEM, the server's own first.
+        key: A file with its private key in PEM.
+        most: The largest number of dummies.
+        port: Where to listen; 0 for any.
+        hosts: Addresses to listen at; by default all of the machine, and for a lab those of localhost.
+        per_minute: Connections a minute that a network may make; 0 for any number.
+        asn: A table of networks, to store their numbers.
+        lab: With an authority of its own, and names of localhost.
+
+    Raises:
+        UsageError: An option is wrong, or one is missing.
+        StorageError: The files of a lab cannot be written.
+    """
     if not 0 <= port <= 65535:
         raise UsageError(f"--port takes a number from 0 to 65535, not {port}.")
     if per_minute < 0:
