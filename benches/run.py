@@ -19,6 +19,7 @@ STEPS = (
     "duplicates.py --rows 1000000",
     "estimate.py",
     "dynamodb.py",
+    "tls_serve.py",
     "results.py",
 )
 
