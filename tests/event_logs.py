@@ -29,6 +29,8 @@ class Event:
     computer: str = "HOST"
     level: int = 4
     data: Mapping[str, str] = field(default_factory=dict)
+    written_id: int | None = None
+    """Its id where it was written, if that is another: an export numbers its records again."""
 
     @property
     def filetime(self) -> int:
@@ -137,7 +139,7 @@ class _Xml:
         self.element("Opcode", "0", {})
         self.element("Keywords", "0x8020000000000000", {})
         self.element("TimeCreated", "", {"SystemTime": time})
-        self.element("EventRecordID", str(event.record_id), {})
+        self.element("EventRecordID", str(event.written_id or event.record_id), {})
         self.element("Execution", "", {"ProcessID": "4", "ThreadID": "8"})
         self.element("Channel", event.channel, {})
         self.element("Computer", event.computer, {})

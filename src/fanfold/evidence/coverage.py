@@ -6,7 +6,7 @@ from typing import Any
 
 from fanfold.evidence.eventlog.coverage import merged
 
-_SUMS = ("records", "known", "undecoded", "chunks", "bad_chunks", "empty_chunks", "backwards")
+_SUMS = ("records", "known", "undecoded", "chunks", "bad_chunks", "empty_chunks", "renumbered", "backwards")
 NAMES = ("image", "volume", "path", "origin")
 """The columns that identify a log."""
 
@@ -37,10 +37,17 @@ def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
         "channel": channels.pop() if len(channels) == 1 else None,
         "first_record_id": ranges[0][0] if ranges else None,
         "last_record_id": ranges[-1][1] if ranges else None,
-        "newest_time": max(units, key=lambda unit: unit["last_record_id"] or 0)["newest_time"],
+        "newest_time": max(units, key=_newest)["newest_time"],
+        "written_first": min((unit["written_first"] for unit in units if unit["renumbered"]), default=None),
+        "written_last": max((unit["written_last"] for unit in units if unit["renumbered"]), default=None),
         "first_time": min(times, default=None),
         "last_time": max(times, default=None),
         "gaps": gaps,
         "header_stale": log["header_chunks"] not in (None, log["chunks"] - log["empty_chunks"]),
         "problem": next((unit["problem"] for unit in units if unit["problem"]), None),
     }
+
+
+def _newest(unit: dict[str, Any]) -> tuple[bool, int]:
+    """Orders units by the ids of their newest records; those without a time come first."""
+    return bool(unit["newest_time"]), unit["last_record_id"] or 0

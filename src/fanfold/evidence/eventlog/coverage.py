@@ -20,10 +20,13 @@ COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("empty_chunks", pa.int64()),  # those of them without a record
     pa.field("first_record_id", pa.uint64()),  # lowest, not first in the file: a full log begins again at its start
     pa.field("last_record_id", pa.uint64()),
-    pa.field("newest_time", pa.timestamp("us", "UTC")),  # of the record with the highest id
+    pa.field("newest_time", pa.timestamp("us", "UTC")),  # of the record with the highest id that has a time
     pa.field("first_time", pa.timestamp("us", "UTC")),  # earliest and latest; clocks jump
     pa.field("last_time", pa.timestamp("us", "UTC")),
     pa.field("id_ranges", pa.list_(pa.struct([("first", pa.uint64()), ("last", pa.uint64())]))),  # in order
+    pa.field("renumbered", pa.int64()),  # records that had another id where they were written: of an export, say
+    pa.field("written_first", pa.uint64()),  # the lowest and the highest id that those had
+    pa.field("written_last", pa.uint64()),
     pa.field("backwards", pa.int64()),  # times that the clock went back by more than 2 s from a record to the next
     pa.field("dirty", pa.bool_()),  # the log was in use: its header is not up to date
     pa.field("channel", pa.string()),  # of its records, if all have the same: a file may have been renamed
@@ -62,8 +65,11 @@ class Coverage:
     times: tuple[int, int] | None = None
     """The earliest and the latest FILETIME."""
     newest: tuple[int, int] = (0, 0)
-    """The highest id, and its record's FILETIME."""
+    """The highest id of a record that has a FILETIME, and that time."""
     channels: set[str] = field(default_factory=set)
+    renumbered: int = 0
+    written: tuple[int, int] | None = None
+    """The lowest and the highest id that renumbered records had where they were written."""
     _before: int = 0
 
     def add(self, chunk: Chunk, records: list[Decoded], known: int = 0) -> None:
@@ -76,14 +82,22 @@ class Coverage:
         self.undecoded += sum(1 for decoded in records if decoded.error)
         self.channels.update(filter(None, (decoded.values[_CHANNEL] for decoded in records)))
         self._add_ids([decoded.record.record_id for decoded in records])
+        self._add_written([written for one in records if (written := one.written_id) is not None])
         self._add_times([decoded.record.filetime for decoded in records])
-        self.newest = max([self.newest, *((one.record.record_id, one.record.filetime) for one in records)])
+        timed = ((one.record.record_id, one.record.filetime) for one in records if 0 < one.record.filetime < BEYOND)
+        self.newest = max([self.newest, *timed])
 
     def _add_ids(self, ids: list[int]) -> None:
         if ids and ids == list(range(ids[0], ids[0] + len(ids))):  # as a rule
             self.ids.append((ids[0], ids[-1]))
         else:
             self.ids += merged((record_id, record_id) for record_id in ids)
+
+    def _add_written(self, ids: list[int]) -> None:
+        if ids:
+            first, last = self.written or (ids[0], ids[0])
+            self.written = min(first, *ids), max(last, *ids)
+            self.renumbered += len(ids)
 
     def _add_times(self, filetimes: list[int]) -> None:
         times = [time for time in filetimes if 0 < time < BEYOND]
@@ -98,6 +112,7 @@ class Coverage:
         """The values of `COVERAGE_FIELDS`, of a log with this header."""
         ranges = merged(self.ids)
         first, last = self.times or (0, 0)
+        written_first, written_last = self.written or (None, None)
         return {
             "records": self.records,
             "known": self.known,
@@ -111,6 +126,9 @@ class Coverage:
             "first_time": moment(first),
             "last_time": moment(last),
             "id_ranges": [{"first": first_id, "last": last_id} for first_id, last_id in ranges],
+            "renumbered": self.renumbered,
+            "written_first": written_first,
+            "written_last": written_last,
             "backwards": self.backwards,
             "dirty": header.dirty if header else None,
             "channel": next(iter(self.channels)) if len(self.channels) == 1 else None,

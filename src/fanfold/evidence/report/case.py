@@ -157,7 +157,10 @@ class Case:
         return any(_is_called({"path": path}, name) for path in self.unread)
 
     def why_none(self, name: str) -> str:
-        """Why a log has no record: it is not there, could not be read, or is empty. Empty if it has some."""
+        """Why a log does not tell what did not happen: it is not there, was not read, is empty, or only a part of one.
+
+        Empty if it tells.
+        """
         if self.is_unread(name):
             return f"the log {name} is there, but was not read"
         log = self.log(name)
@@ -167,7 +170,9 @@ class Case:
                 return f"of the log {name}, only records in free space are there"
             recovered = f"of the log {name}, only {count:,} recovered record{'s are' if count > 1 else ' is'} there"
             return recovered if count else f"the {name} log was not found"
-        return "" if log["records"] else f"the log {name} has no record"
+        if not log["records"]:
+            return f"the log {name} has no record"
+        return f"the log {name} is a part of another one: its records were chosen from that" if is_part(log) else ""
 
     def recovered(self, name: str) -> int:
         """How many records of a log of this short name were found where it was deleted, and in shadow copies."""
@@ -213,6 +218,18 @@ class Case:
 def _is_called(log: Mapping[str, Any], name: str) -> bool:
     """Whether a log has this short name."""
     return name.lower() in _names(short_log(log["path"] or ""), log.get("channel") or "")
+
+
+def is_renumbered(log: Mapping[str, Any]) -> bool:
+    """Whether the records of a log had other ids where they were written, as those of an export."""
+    return bool(log.get("renumbered"))
+
+
+def is_part(log: Mapping[str, Any]) -> bool:
+    """Whether a log has only some records of another one: it was exported with a filter, or forwarded."""
+    if not is_renumbered(log):
+        return False
+    return bool(log["renumbered"] < log["records"] or log["written_last"] - log["written_first"] >= log["records"])
 
 
 def _names(file: str, channel: str) -> set[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.case import Case, is_part, is_renumbered
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
 from fanfold.evidence.report.silence import silences
 from fanfold.evidence.tables import short_log
@@ -52,6 +52,9 @@ def _begins(case: Case) -> Iterator[Finding]:
         log = case.log(name)
         if log is None or not log["records"]:
             continue
+        if is_renumbered(log):
+            yield _renumbered(case, name, log)
+            continue
         first, last, gaps = log["first_record_id"], log["last_record_id"], log["gaps"]
         text = f"{name} has records {first:,} to {last:,}, "
         text += f"with {len(gaps):,} gap{'s' * (len(gaps) > 1)}" if gaps else "without a gap"
@@ -64,6 +67,21 @@ def _begins(case: Case) -> Iterator[Finding]:
         yield Finding("cleared.begins", text, "shown", None, ends, reason, details)
 
 
+def _renumbered(case: Case, name: str, log: Mapping[str, Any]) -> Finding:
+    """A log whose records had other ids before: those tell how much of it is there."""
+    first, last = log["written_first"], log["written_last"]
+    if last == first:
+        text = f"{name} is a copy of 1 record, numbered again: before, it was {first:,}."
+    else:
+        text = (
+            f"{name} is a copy of {log['records']:,} records, numbered again: before, they were {first:,} to {last:,}"
+        )
+        text += ", and others between were left out." if is_part(log) else ", and none between is missing."
+    ends = [case.record_at(log, log[side]) for side in ("first_record_id", "last_record_id")]
+    reason = "an export of a log is so, and a log of forwarded events; what else was recorded is not there"
+    return Finding("cleared.copy", text, "shown", None, ends, reason)
+
+
 def _gap(case: Case, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
     """Records that are missing inside a log."""
     first, last = gap["after"] + 1, gap["before"] - 1
@@ -73,7 +91,8 @@ def _gap(case: Case, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
 
 def _born(case: Case) -> Iterator[Finding]:
     """Logs that begin with record 1, though the machine was in use before: new logs in the place of others."""
-    logs = {name: log for name in _ALWAYS if (log := case.log(name)) and log.get("first_time")}
+    found = ((name, case.log(name)) for name in _ALWAYS)
+    logs = {name: log for name, log in found if log and log.get("first_time") and not is_renumbered(log)}
     if len(logs) < 2 or any(jump.is_back and jump.before - jump.after >= _LATER for jump in case.changes.jumps):
         return  # the clock went back by days, so the times of the logs' beginnings tell nothing
     oldest = min(logs, key=lambda name: logs[name]["first_time"])
@@ -88,6 +107,9 @@ def _born(case: Case) -> Iterator[Finding]:
 
 def _silent(case: Case) -> Iterator[Finding]:
     """Long stretches without a record, while the machine was running."""
+    logs = {name: log for name in _ALWAYS if (log := case.log(name)) and log["records"]}
+    if any(map(is_part, logs.values())):
+        return  # what is missing was left out, as a rule
     power = [
         *case.of("Kernel-General", 1, 12, 13),
         *case.of("EventLog", 6005, 6006, 6008),
@@ -101,10 +123,8 @@ def _silent(case: Case) -> Iterator[Finding]:
         span = seconds((silence.end - silence.begin).total_seconds())
         text = f"No record for {span}, {case.clock.full(silence.begin)} to {case.clock.full(silence.end)}."
         usual = seconds(silence.usual.total_seconds())
-        reason = (
-            f"in the logs {', '.join(_ALWAYS)}, whose longest pause on a usual day is {usual}; a virtual machine that "
-        )
-        reason += "was paused looks alike, and so do records that were removed"
+        reason = f"in the logs {', '.join(logs or _ALWAYS)}, whose longest pause on a usual day is {usual}; "
+        reason += "a virtual machine that was paused looks alike, and so do records that were removed"
         yield Finding("cleared.silent", text, "possible", silence.begin, reason=reason)
 
 

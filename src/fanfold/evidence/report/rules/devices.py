@@ -7,6 +7,7 @@ from typing import Any
 
 from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
+from fanfold.evidence.report.rules.logons import ids_in_words
 
 _SHOWN = 20  # disks that are listed
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
@@ -281,8 +282,7 @@ def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
     if why := case.why_none("Partition/Diagnostic"):
         yield Finding("usb.none", text, "not recorded", reason=f"{why}{also}")
     elif log:
-        ids = f"{log['first_record_id']:,} to {log['last_record_id']:,}"
-        reason = f"the log Partition/Diagnostic has its records {ids}, none of a disk on USB{also}"
+        reason = f"the log Partition/Diagnostic has its {ids_in_words(log)}, none of a disk on USB{also}"
         yield Finding("usb.none", text, "shown", reason=reason)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case, Record, is_part
 from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, status_of
 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
@@ -201,6 +201,10 @@ def _locked(case: Case, logon: Sequence[Record]) -> Iterator[Finding]:
 
 def _end(case: Case, logon: Record, end: Record | None) -> Finding:
     """When a session ended, as far as it is known."""
+    log = case.log("Security")
+    if end is None and log and is_part(log):
+        return Finding("logon.unknown_end", "No record tells the end of the session.", "not recorded",
+                       reason=case.why_none("Security"))  # fmt: skip
     if end is None:
         return Finding("logon.open", "No record tells the end of the session: it was open when the log ends.", "likely",
                        reason="a power cut leaves no record either")  # fmt: skip
@@ -289,7 +293,8 @@ def _none(case: Case) -> Finding:
 
 def ids_in_words(log: Mapping[str, Any]) -> str:
     """The records that a log has, by their ids."""
-    return f"records {log['first_record_id']:,} to {log['last_record_id']:,}"
+    first, last = log["first_record_id"], log["last_record_id"]
+    return f"records {first:,} to {last:,}" if last > first else f"record {first:,}"
 
 
 def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]:
