@@ -29,6 +29,8 @@ class Event:
     computer: str = "HOST"
     level: int = 4
     data: Mapping[str, str] = field(default_factory=dict)
+    keywords: str = "0x8020000000000000"
+    """That of a success, if it is of auditing."""
     written_id: int | None = None
     """Its id where it was written, if that is another: an export numbers its records again."""
 
@@ -137,7 +139,7 @@ class _Xml:
         for name, value in (("EventID", event.event_id), ("Version", 0), ("Level", event.level), ("Task", 0)):
             self.element(name, str(value), {})
         self.element("Opcode", "0", {})
-        self.element("Keywords", "0x8020000000000000", {})
+        self.element("Keywords", event.keywords, {})
         self.element("TimeCreated", "", {"SystemTime": time})
         self.element("EventRecordID", str(event.written_id or event.record_id), {})
         self.element("Execution", "", {"ProcessID": "4", "ThreadID": "8"})

@@ -172,7 +172,7 @@ def test_guessing_without_an_address() -> None:
     where = {"LogonType": "3", "IpAddress": "-", "WorkstationName": "<b>\x1b[2J", "TargetUserName": "admin"}
     attempts = [record(4625, f"12:00:{n:02}", number=n, **where) for n in range(1, 7)]
     text = texts(remote.RULE, case(*attempts))[0][0]
-    assert text.startswith("6 failed attempts over the network from (<b>\x1b[2J), Sun 23 May 2021")
+    assert text.startswith("6 failed attempts over the network from (<b>\x1b[2J), as admin, Sun 23 May 2021")
 
 
 @pytest.mark.parametrize(

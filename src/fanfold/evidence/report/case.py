@@ -22,7 +22,7 @@ from fanfold.evidence.units import quoted
 
 _COLUMNS = (
     "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
-    "computer", "data", "image", "user_sid", "volume", "key",
+    "computer", "data", "image", "user_sid", "volume", "key", "keywords",
 )  # fmt: skip
 CLOCK = (1, 12, 13, 24, 4616, 6013)
 """The events that tell the time zone, and changes of the clock."""
@@ -30,6 +30,7 @@ _ORIGINS = ("live", "shadow", "deleted", "carved")
 _FORWARDED = "forwardedevents"
 _AUDIT = "Security-Auditing"
 _OF_USER = "ntuser.dat"
+_FAILURE = 0x10000000000000  # the keyword "Audit Failure"; see learn.microsoft.com, "Event Keywords"
 _STEADY = ("system", "security", "application")
 
 
@@ -56,6 +57,8 @@ class Record:
     """What it is called where LOG#ID would name others, too."""
     installation: str = ""
     """The folder of its Windows, if that is not the one that was used last."""
+    is_failure: bool = False
+    """Whether it is of something that was tried and failed: some events of auditing have both."""
 
     @property
     def stream(self) -> str:
@@ -355,6 +358,7 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         row["user_sid"] or "",
         name,
         installation,
+        bool((row["keywords"] or 0) & _FAILURE),
     )
 
 

@@ -16,7 +16,7 @@ from fanfold.evidence.times import iso
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
 _DATES = 12  # of shadow copies that are listed
-VERSION = "3"
+VERSION = "4"
 """Of the rules: it changes when the same records would give other sentences."""
 _REASONS = 3  # for which something was not read, that are named
 

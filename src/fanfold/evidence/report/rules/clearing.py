@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case, is_part, is_renumbered
+from fanfold.evidence.report.case import Case, Record, is_part, is_renumbered
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
+from fanfold.evidence.report.rules.logons import PEOPLE
 from fanfold.evidence.report.silence import silences
 from fanfold.evidence.tables import short_log
 
@@ -13,6 +14,31 @@ _ALWAYS = ("Security", "System", "Application")
 _GAP = "a gap is not a deletion: crashes leave gaps, too"
 _LATER = timedelta(days=1)
 _SLEEP = (41, 42, 105, 107, 109, 506, 507)
+_CHANGES_SHOWN = 12  # of what is recorded
+_TAKEN = (("%%8448", "successes"), ("%%8450", "failures"))
+"""What event 4719 says was taken out: see learn.microsoft.com, "4719(S): System audit policy was changed"."""
+_CATEGORIES = {
+    "0CCE9210-69AE-11D9-BED3-505054503030": "Security State Change",
+    "0CCE9211-69AE-11D9-BED3-505054503030": "Security System Extension",
+    "0CCE9215-69AE-11D9-BED3-505054503030": "Logon",
+    "0CCE9216-69AE-11D9-BED3-505054503030": "Logoff",
+    "0CCE9217-69AE-11D9-BED3-505054503030": "Account Lockout",
+    "0CCE921B-69AE-11D9-BED3-505054503030": "Special Logon",
+    "0CCE921C-69AE-11D9-BED3-505054503030": "Other Logon/Logoff Events",
+    "0CCE921D-69AE-11D9-BED3-505054503030": "File System",
+    "0CCE921E-69AE-11D9-BED3-505054503030": "Registry",
+    "0CCE9224-69AE-11D9-BED3-505054503030": "File Share",
+    "0CCE9227-69AE-11D9-BED3-505054503030": "Other Object Access Events",
+    "0CCE922B-69AE-11D9-BED3-505054503030": "Process Creation",
+    "0CCE922F-69AE-11D9-BED3-505054503030": "Audit Policy Change",
+    "0CCE9235-69AE-11D9-BED3-505054503030": "User Account Management",
+    "0CCE9237-69AE-11D9-BED3-505054503030": "Security Group Management",
+    "0CCE923F-69AE-11D9-BED3-505054503030": "Credential Validation",
+    "0CCE9240-69AE-11D9-BED3-505054503030": "Kerberos Service Ticket Operations",
+    "0CCE9242-69AE-11D9-BED3-505054503030": "Kerberos Authentication Service",
+    "0CCE9248-69AE-11D9-BED3-505054503030": "Plug and Play Events",
+}
+"""The kinds of events that tell of what this report asks, by their GUIDs in [MS-GPAC] section 2.2.1.2."""
 _SHOWN = 3  # gaps of a log, and stretches without a record
 
 
@@ -41,9 +67,27 @@ def _answer(case: Case) -> Iterator[Finding]:
     if carved:
         text = f"{carved:,} records that no log has were found in the bytes of the disk."
         yield Finding("cleared.carved", text, "likely", reason="what was written over a log may look like a record")
+    yield from _unwatched(case)
     yield from _begins(case)
     yield from _born(case)
     yield from _silent(case)
+
+
+def _unwatched(case: Case) -> Iterator[Finding]:
+    """Changes of what is recorded at all, where somebody took something out."""
+    found: list[tuple[Record, str]] = []
+    for record in case.of("Security-Auditing", 4719):
+        taken = [what for code, what in _TAKEN if code in record.text("AuditPolicyChanges")]
+        if taken and record.text("SubjectUserSid").startswith(PEOPLE):
+            which = _CATEGORIES.get(record.text("SubcategoryGuid").strip("{}").upper(), "")
+            which = f"'{which}'" if which else f"the kind {record.text('SubcategoryGuid') or 'that is not named'}"
+            by = record.account("SubjectDomainName", "SubjectUserName")
+            found.append((record, f"{by} turned off the recording of {' and '.join(taken)} of {which}."))
+    for record, text in found[-_CHANGES_SHOWN:][::-1]:
+        yield Finding("cleared.unwatched", f"{case.when(record)}{text}", status_of(record), record.time, [record])
+    if len(found) > _CHANGES_SHOWN:
+        text = f"{len(found) - _CHANGES_SHOWN:,} more such changes of what is recorded before these."
+        yield Finding("cleared.unwatched_more", text, "shown", records=[found[0][0]])
 
 
 def _begins(case: Case) -> Iterator[Finding]:
@@ -115,7 +159,7 @@ def _silent(case: Case) -> Iterator[Finding]:
         *case.of("EventLog", 6005, 6006, 6008),
         *case.of("Kernel-Power", *_SLEEP),
     ]
-    power += case.of("Power-Troubleshooter", 1)
+    power += [*case.of("Power-Troubleshooter", 1), *case.of("Security-Auditing", 4608), *case.of("Eventlog", 1100)]
     explained = [record.time for record in power if record.time]
     explained += [time for change in case.changes.every for time in (change.before, change.after)]
     found = silences(case.steady_times, explained)
@@ -129,5 +173,8 @@ def _silent(case: Case) -> Iterator[Finding]:
 
 
 RULE = Rule(
-    "cleared", "What was cleared, and what is missing", (1, 12, 13, 104, 1102, 6005, 6006, 6008, *_SLEEP), _answer
+    "cleared",
+    "What was cleared, and what is missing",
+    (1, 12, 13, 104, 1100, 1102, 4608, 4719, 6005, 6006, 6008, *_SLEEP),
+    _answer,
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 
 from fanfold.evidence.report.case import Case, Record, is_part
@@ -21,13 +22,17 @@ _STARTED, _BY_USER = 4608, 4647
 PEOPLE = ("S-1-5-21-", "S-1-12-1-")
 """What begins the SIDs of people: accounts of the machine or its domain, and of Entra ID."""
 _WHY = {
+    0xC000005E: "no domain controller answered",
     0xC0000064: "no such user",
     0xC000006A: "wrong password",
     0xC000006D: "wrong name or password",
     0xC000006E: "account restriction",
+    0xC000006F: "not at this time of day",
     0xC0000070: "not from this workstation",
     0xC0000071: "password expired",
     0xC0000072: "account disabled",
+    0xC0000133: "clocks too far apart",
+    0xC000015B: "not allowed to log on in this way",
     0xC0000193: "account expired",
     0xC0000224: "password must be changed",
     0xC0000234: "account locked",
@@ -36,6 +41,15 @@ _WHY = {
 NETWORK = 3
 BY_DESKTOP = (10, 12)  # with the password checked here or against a cached one
 """Types of logons."""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address. For the machine itself, Windows writes a word of its language: LOCAL, LOKAL."""
+    try:
+        ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def account(record: Record) -> str:
@@ -228,7 +242,8 @@ def _sessions(case: Case, logons: Sequence[Sequence[Record]], recovered: Sequenc
         record
         for record in case.of("TerminalServices-LocalSessionManager", _NEW_SESSION)
         if record.time
-        and record.text("Address").upper() == "LOCAL"
+        and record.text("Address")
+        and not is_address(record.text("Address"))
         and record.text("User").rpartition("\\")[2].lower() != "defaultuser0"
         and not any(abs(record.time - one.time) <= _WITH_SESSION for one in known if one.time)
     ]
@@ -256,7 +271,7 @@ def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
     A logon with a cached password is followed by an unlock, and an administrator's unlock has two records.
     """
     returns = [record for record in case.of("TerminalServices-LocalSessionManager", 25) if record.time]
-    returns = [record for record in returns if record.text("Address").upper() != "LOCAL"]
+    returns = [record for record in returns if is_address(record.text("Address"))]
     reported = [record for logon in logons for record in logon]
     found: list[Record] = []
     for record in case.of("Security-Auditing", 4624):

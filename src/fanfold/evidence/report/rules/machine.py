@@ -1,5 +1,6 @@
 """Which machine this is: its names, its system, its time zone."""
 
+import re
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -55,10 +56,11 @@ def _system(case: Case) -> Iterator[Finding]:
     for record in reversed([*case.of("EventLog", 6013)]):
         if product := product_of(record):
             yield Finding("machine.system", f"{product}.", status_of(record), None, [record])
+            yield from _installed(case)
             return
     for fact in case.facts_of("system"):
         value = fact["value"]
-        parts = [fact["name"], value["version"], f"build {value['build']}"]
+        parts = [fact["name"], value["version"], f"build {value['build']}" if value["build"] else ""]
         installed = moment(fact, "installed")
         since = f", installed {case.clock.full(installed)}" if installed else ""
         text = f"{' '.join(filter(None, parts))}{since}."
@@ -68,6 +70,14 @@ def _system(case: Case) -> Iterator[Finding]:
     if boots and (build := boots[-1].number("BuildVersion")):
         named = f" ({_BUILDS[build]})" if build in _BUILDS else ""
         yield Finding("machine.system", f"Windows build {build}{named}.", status_of(boots[-1]), None, boots[-1:])
+
+
+def _installed(case: Case) -> Iterator[Finding]:
+    """When Windows was installed, where a record has told its version already."""
+    for fact in case.facts_of("system"):
+        if time := moment(fact, "installed"):
+            text = f"{fact['name']} was installed {case.clock.full(time)}."
+            yield Finding("machine.installed", text, "shown", time, reason=BY_REGISTRY, files=[file_of(fact)])
 
 
 def product_of(record: Record) -> str:
@@ -81,7 +91,8 @@ def product_of(record: Record) -> str:
         return ""
     if len(texts) < 4 or "Windows" not in texts[2]:
         return ""
-    build = texts[3].strip().rpartition(" ")[2]
+    found = re.search(r"Build (\d+)", texts[3])  # 6.1.7601 Build 7601 Service Pack 1; 10.0.19043 Build 19043
+    build = found[1] if found else texts[3].strip()
     if build.isdigit() and int(build) >= _WINDOWS_11 and "Windows 10" in texts[2]:
         return f"{texts[2].replace('Windows 10', 'Windows 11')}, build {build} (the record says {texts[2]})"
     return f"{texts[2]}, build {build}"

@@ -11,6 +11,7 @@ from ipaddress import IPv6Address, ip_address
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.rules.logons import is_address
 
 _LOCAL = ("127.0.0.1", "::1", "0.0.0.0", "::", "-", "")
 _ROLES = (
@@ -19,6 +20,7 @@ _ROLES = (
     ("Security-Auditing", "domain controller", (4768,)),  # only one that gives out Kerberos tickets records this
 )
 _CATEGORIES = {0: "public", 1: "private", 2: "of a domain"}
+_ANONYMOUS = "S-1-5-7"  # whose name is in the language of the machine
 _SHOWN = 40
 _PEOPLE_SHOWN = 3  # accounts of a machine
 _IP = re.compile(r"[0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:.%]*")
@@ -62,7 +64,7 @@ class _Sight:
     @property
     def person(self) -> str:
         """The account that came from there; empty if it is a machine's, or if none is recorded."""
-        if self.record.event_id not in (4624, 4625, 4776, 4768):
+        if self.record.event_id not in (4624, 4625, 4776, 4768) or self.record.text("TargetUserSid") == _ANONYMOUS:
             return ""
         name = self.record.text("TargetUserName").partition("@")[0]
         return "" if name.endswith("$") or name.upper() == "ANONYMOUS LOGON" else name
@@ -130,11 +132,16 @@ def _raw(case: Case) -> Iterator[tuple[Record, str, str, str]]:
         yield record, _machine(record), record.text("IpAddress"), "asked for Kerberos tickets"
     for record in case.of("Security-Auditing", 5140):
         share = record.text("ShareName").rpartition("\\")[2]
-        yield record, "", record.text("IpAddress"), f"used the share {share}"
+        yield (
+            record,
+            "",
+            record.text("IpAddress"),
+            f"{'was refused' if record.is_failure else 'used'} the share {share}",
+        )
     for record in case.of("PrintService", 307):
         yield record, record.text("Param4", "4"), "", "printed"
     for record in case.of("TerminalServices-LocalSessionManager", 21, 25):
-        if record.text("Address").upper() != "LOCAL":
+        if is_address(record.text("Address")):
             yield record, "", record.text("Address"), "logged on by Remote Desktop"
     for record in case.of("SMBClient", *_SMB):
         server = record.text("ServerName").lstrip("\\")
@@ -219,7 +226,8 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("host.more", text, "shown", records=found[_SHOWN].records[:1])
     if not found:
         text = "No other machine is recorded: in logons, uses of shares, print jobs."
-        reason = case.why_none("Security") or "those that there are were from this machine"
+        own = "those that there are were from this machine"
+        reason = case.why_none("Security") or (own if any(_seen(case)) else "the logs have none of them")
         yield Finding("host.none", text, "not recorded", reason=reason)
 
 

@@ -20,6 +20,7 @@ _TOOLS = (
     (r"g?kape\.exe", "a collection program"),
     (r"(velociraptor|cylr|cdir.*|brimorlabs.*|redline.*)\.exe", "a collection program"),
     (r"(winpmem|dumpit|ramcapture.*|comae.*|mdd|fastdump.*)(64)?\.exe", "a program that copies memory"),
+    (r"f-?response.*\.exe", "a program that opens a disk to another machine"),
 )
 """Programs by the names of their files."""
 _DRIVERS = (
@@ -27,8 +28,9 @@ _DRIVERS = (
     (r"winpmem|pmem", "WinPmem"),
     (r"dumpit", "DumpIt"),
     (r"ramcapture", "Belkasoft RAM Capturer"),
+    (r"f-?response", "F-Response"),
 )
-"""Drivers that such programs install when they start, by the names of their files."""
+"""Drivers and services that such programs install when they start, by the names of their files."""
 _OF_WINDOWS = frozenset({
     "registry", "smss.exe", "csrss.exe", "wininit.exe", "winlogon.exe", "services.exe", "lsass.exe", "lsaiso.exe",
     "autochk.exe", "setupcl.exe", "fontdrvhost.exe", "memcompression",
@@ -260,7 +262,8 @@ def _drivers(case: Case) -> Iterator[Finding]:
         path = record.text("ImagePath", "ServiceFileName")
         tool = next((tool for pattern, tool in _DRIVERS if re.search(pattern, path, re.IGNORECASE)), None)
         if tool:
-            text = f"{_when(case, record.time)}the driver {path} was installed, as {tool} does when it starts."
+            what = "driver" if path.lower().endswith(".sys") else "service"
+            text = f"{_when(case, record.time)}the {what} {path} was installed, as {tool} does when it starts."
             reason = "the record does not tell where the program was"
             yield Finding("program.driver", text, "likely", record.time, [record], reason)
 
@@ -270,13 +273,16 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
     for log, event, provider in (("Security", 4688, "Security-Auditing"), ("Sysmon/Operational", 1, "Sysmon")):
         number = sum(start.record.provider.endswith(provider) for start in started)
         if number:
-            reasons.append(f"{log} has {number:,} starts of programs (event {event})")
+            reasons.append(f"{log} has {number:,} start{'s' * (number > 1)} of programs (event {event})")
         elif any(True for _ in case.of(provider, event)):
             reasons.append(f"{log} has event {event} of Windows' own start only: starts were not recorded")
         else:
             reasons.append(case.why_none(log) or f"{log} has no event {event}")
     number = sum(1 for _ in case.of("Application-Experience", 500, 505))
-    reasons.append(f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only")
+    counted = (
+        f"Program-Telemetry has {number:,} record{'s' * (number != 1)}, of programs that need a compatibility fix only"
+    )
+    reasons.append(counted if number else case.why_none("Application-Experience/Program-Telemetry") or counted)
     if prefetch := len(case.facts_of("prefetch")):
         reasons.append(f"Prefetch has {prefetch:,} programs, all from the volume of Windows")
     drives = sorted({start.letter for start in started if start.letter})

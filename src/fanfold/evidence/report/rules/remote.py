@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, reason_of, status_of
-from fanfold.evidence.report.rules.logons import BY_DESKTOP, NETWORK, PEOPLE, account, ids_in_words
+from fanfold.evidence.report.rules.logons import BY_DESKTOP, NETWORK, PEOPLE, account, ids_in_words, is_address
 
 _NEW_SESSION = 21
 _AT_ONCE = timedelta(seconds=5)
@@ -13,6 +13,8 @@ _SOON = timedelta(minutes=2)
 _PAUSE = timedelta(minutes=10)  # between two attempts that belong together
 _SHOWN = 10  # of each kind
 _GUESSES = 5  # failed attempts in a row that are worth a sentence
+_NAMES = 3  # of accounts or machines that are told
+_REMOTE = (NETWORK, *BY_DESKTOP)
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -43,12 +45,12 @@ def _remote_sessions(case: Case) -> list[tuple[Record, str]]:
             found.append((record, text))
     for record in case.of("Security-Auditing", 4778):
         address = record.text("ClientAddress")
-        if record.time and address.upper() not in ("", "LOCAL", "UNKNOWN"):
+        if record.time and is_address(address):
             who = record.account("AccountDomain", "AccountName")
             found.append((record, f"{who} connected again by Remote Desktop {_from(address)}."))
     for record in case.of("TerminalServices-LocalSessionManager", 21, 25):
         address = record.text("Address")
-        if record.time and address and address.upper() != "LOCAL":
+        if record.time and is_address(address):
             verb = "logged on" if record.event_id == _NEW_SESSION else "connected again"
             found.append((record, f"{record.text('User')} {verb} by Remote Desktop {_from(address)}."))
     kept: list[tuple[Record, str]] = []
@@ -74,16 +76,17 @@ def _knocked(case: Case, kept: Sequence[tuple[Record, str]]) -> Iterator[Finding
 
 
 def _from(address: str) -> str:
-    return "from an address that is not recorded" if address in ("", "0.0.0.0", "::") else f"from {address}"
+    known, _, _ = address.partition("%")  # ::%16777216 is none, either
+    return "from an address that is not recorded" if known in ("", "0.0.0.0", "::") else f"from {address}"
 
 
 def _guessing(case: Case) -> Iterator[Finding]:
-    """Runs of failed attempts over the network from one place, and whether a logon followed."""
+    """Runs of failed attempts from one place, and whether a logon followed."""
     runs: list[list[Record]] = []
-    latest: dict[tuple[str, str], list[Record]] = {}
+    latest: dict[tuple[bool, str], list[Record]] = {}
     for record in case.of("Security-Auditing", 4625):
-        place = record.text("IpAddress"), record.text("WorkstationName")
-        if record.number("LogonType") != NETWORK or not record.time or place == ("", ""):
+        place = _by_desktop(record), _place(record)
+        if record.number("LogonType") not in _REMOTE or not record.time or not place[1]:
             continue
         run = latest.get(place)
         if run is None or abs(record.time - run[-1].time) > _PAUSE:  # type: ignore[operator]
@@ -91,31 +94,67 @@ def _guessing(case: Case) -> Iterator[Finding]:
             runs.append(run)
         run.append(record)
     runs = [run for run in runs if len(run) >= _GUESSES]
-    logons = [one for one in case.of("Security-Auditing", 4624) if one.number("LogonType") == NETWORK] if runs else []
     for attempts in sorted(runs, key=len)[-_SHOWN:]:
-        first, last = attempts[0], attempts[-1]
-        assert first.time and last.time  # noqa: PT018
-        where = " ".join(filter(None, [first.text("IpAddress"), _bracketed(first.text("WorkstationName"))]))
-        span = f"{case.clock.full(first.time, first)} to {case.clock.full(last.time, last)}"
-        followed = next((one for one in logons if _follows(one, last)), None)
-        details = []
-        if followed and followed.time:
-            text = f"Then {account(followed)} logged on from there, {case.clock.full(followed.time, followed)}."
-            details.append(Finding("logon.guessed", text, status_of(followed), followed.time, [followed]))
-        text = f"{len(attempts):,} failed attempts over the network from {where}, {span}."
-        yield Finding("logon.guessing", text, status_of(first, last), first.time, [first, last], details=details)
+        yield _guesses(case, attempts)
+
+
+def _guesses(case: Case, attempts: Sequence[Record]) -> Finding:
+    first, last = attempts[0], attempts[-1]
+    assert first.time and last.time  # noqa: PT018
+    names = [record.text("WorkstationName") for record in attempts if not _by_desktop(record)]  # else this machine's
+    where = " ".join(filter(None, [first.text("IpAddress"), _bracketed(_some(names))]))
+    span = f"{case.clock.full(first.time, first)} to {case.clock.full(last.time, last)}"
+    people = _some([record.text("TargetUserName") for record in attempts])
+    details = []
+    if (followed := _followed(case, attempts)) and followed.time:
+        text = f"Then {account(followed)} logged on from there, {case.clock.full(followed.time, followed)}."
+        details.append(Finding("logon.guessed", text, status_of(followed), followed.time, [followed]))
+    how = "by Remote Desktop" if _by_desktop(first) else "over the network"
+    as_whom = f", as {people}" if people else ""
+    text = f"{len(attempts):,} failed attempts {how} from {where}{as_whom}, {span}."
+    return Finding("logon.guessing", text, status_of(first, last), first.time, [first, last], details=details)
+
+
+def _by_desktop(record: Record) -> bool:
+    return record.number("LogonType") in BY_DESKTOP
+
+
+def _place(record: Record) -> str:
+    """Where an attempt came from: its address, or the name that the other machine gave itself, if there is none."""
+    return record.text("IpAddress") or record.text("WorkstationName")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of some names, each once, and how many more there are."""
+    every = [*dict.fromkeys(filter(None, names))]
+    more = f" and {len(every) - _NAMES:,} more" if len(every) > _NAMES else ""
+    return ", ".join(every[:_NAMES]) + more
 
 
 def _bracketed(text: str) -> str:
     return f"({text})" if text else ""
 
 
+def _followed(case: Case, attempts: Sequence[Record]) -> Record | None:
+    """The logon of a person that came soon after some attempts: of one of their accounts, if there is one."""
+    last = attempts[-1]
+    tried = {record.text("TargetUserName").lower() for record in attempts}
+    found = [
+        one
+        for one in case.of("Security-Auditing", 4624)
+        if one.number("LogonType") in _REMOTE
+        and one.text("TargetUserSid").startswith(PEOPLE)
+        and not one.text("TargetUserName").endswith("$")
+        and _follows(one, last)
+    ]
+    return next((one for one in found if one.text("TargetUserName").lower() in tried), next(iter(found), None))
+
+
 def _follows(logon: Record, attempt: Record) -> bool:
     """Whether a logon from the same place came soon after an attempt."""
-    if not logon.time or not attempt.time:
+    if not logon.time or not attempt.time or _place(logon) != _place(attempt):
         return False
-    same = all(logon.text(name) == attempt.text(name) for name in ("IpAddress", "WorkstationName"))
-    return same and attempt.time <= logon.time <= attempt.time + _PAUSE
+    return attempt.time <= logon.time <= attempt.time + _PAUSE
 
 
 RULE = Rule("remote", "Who came over the network", (21, 25, 1149, 4624, 4625, 4778), _answer)

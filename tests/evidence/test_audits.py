@@ -1,0 +1,117 @@
+"""What auditing records: things that were tried and failed, and what somebody took out of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_up import case, log, record, texts
+from scans import scan
+
+from event_logs import Event, events, write_log
+from fanfold.evidence.report.report import made
+from fanfold.evidence.report.rules import accounts, clearing, neighbours, programs, remote
+
+WHO = {"SubjectUserName": "eve", "SubjectDomainName": "CORP", "SubjectUserSid": "S-1-5-21-1-2-3-1105"}
+FROM = {"LogonType": "3", "TargetUserSid": "S-1-0-0"}
+
+
+@pytest.mark.parametrize(
+    ("event_id", "data", "text"),
+    [
+        (4740, {"TargetUserName": "boss", "TargetDomainName": "KIOSK"},
+         "the account boss was locked out, after attempts from KIOSK."),
+        (4741, {"TargetUserName": "EVIL$"}, "the account of a machine EVIL$ was made by CORP\\eve."),
+        (4743, {"TargetUserName": "PC9$"}, "the account of a machine PC9$ was deleted by CORP\\eve."),
+        (4767, {"TargetUserName": "boss"}, "the account boss was unlocked by CORP\\eve."),
+    ],
+)  # fmt: skip
+def test_more_changes_of_accounts(event_id: int, data: dict[str, str], text: str) -> None:
+    """Accounts that are locked out, and accounts of machines, are told."""
+    assert texts(accounts.RULE, case(record(event_id, **data, **WHO)))[0][0].endswith(text)
+
+
+def test_a_new_password_that_was_refused() -> None:
+    """An attempt that failed has the same event as one that did not, and is told as what it is."""
+    given = replace(record(4724, TargetUserName="boss", **WHO), is_failure=True)
+    text = "an attempt of CORP\\eve to give the account boss a new password failed."
+    assert texts(accounts.RULE, case(given))[0][0].endswith(text)
+
+
+def test_a_share_that_was_refused() -> None:
+    """A machine that was refused a share has not used it."""
+    given = replace(record(5140, ShareName="\\\\*\\C$", IpAddress="10.0.0.9"), is_failure=True)
+    assert texts(neighbours.RULE, case(given))[0][0].startswith("10.0.0.9: was refused the share C$")
+
+
+def test_failures_are_known_by_their_keyword(tmp_path: Path, database: str) -> None:
+    """The keyword of a record tells whether something failed."""
+    data = {"TargetUserName": "boss", **WHO}
+    failed = Event(1, 4724, events(1)[0].time, data=data, keywords="0x8010000000000000")
+    done = Event(2, 4724, events(1)[0].time, data=data)
+    write_log(tmp_path / "given" / "host1" / "Security.evtx", [failed, done])
+    scan(tmp_path / "given", database)
+    found = [one.text for one in made(database, "host1").findings if one.id == "account.changed"]
+    assert [" failed." in text for text in found] == [False, True]
+
+
+def test_auditing_that_was_turned_off() -> None:
+    """What somebody took out of what is recorded is told, and what was added is not."""
+    logon = "{0CCE9215-69AE-11D9-BED3-505054503030}"
+    off = record(4719, SubcategoryGuid=logon, AuditPolicyChanges="%%8448, %%8450", **WHO)
+    on = record(4719, number=2, SubcategoryGuid=logon, AuditPolicyChanges="%%8449", **WHO)
+    found = [text for text, _ in texts(clearing.RULE, case(off, on)) if "recording" in text]
+    text = "CORP\\eve turned off the recording of successes and failures of 'Logon'."
+    assert found == [f"Sun 23 May 2021, 12:00:00 UTC: {text}"]
+
+
+def test_guessing_by_remote_desktop() -> None:
+    """Attempts by Remote Desktop, which old servers check at the desktop, are a run like those over the network."""
+    data = {"LogonType": "10", "IpAddress": "23.94.153.202", "WorkstationName": "HOST", "TargetUserName": "admin"}
+    attempts = [record(4625, f"12:00:{n:02}", number=n, **data) for n in range(1, 7)]
+    text = texts(remote.RULE, case(*attempts))[0][0]
+    assert text.startswith("6 failed attempts by Remote Desktop from 23.94.153.202, as admin, Sun 23 May 2021")
+
+
+def test_guessing_under_many_names() -> None:
+    """A machine that gives itself another name each time is known by its address, and some of the names are told."""
+    attempts = [
+        record(
+            4625,
+            f"12:00:{n:02}",
+            number=n,
+            IpAddress="10.0.0.9",
+            WorkstationName=f"W{n}",
+            TargetUserName=f"u{n}",
+            **FROM,
+        )
+        for n in range(1, 7)
+    ]
+    text = texts(remote.RULE, case(*attempts))[0][0]
+    assert text.startswith(
+        "6 failed attempts over the network from 10.0.0.9 (W1, W2, W3 and 3 more), as u1, u2, u3 and 3 more,"
+    )
+
+
+def test_a_logon_that_followed_is_that_of_a_person() -> None:
+    """After attempts, neither the anonymous account nor a machine's own account counts as a logon that followed."""
+    attempts = [
+        record(4625, f"12:00:{n:02}", number=n, IpAddress="10.0.0.9", TargetUserName="admin", **FROM)
+        for n in range(1, 7)
+    ]
+    sid = "S-1-5-21-1-2-3-1104"
+    others = [("ANONYMOUS LOGON", "S-1-5-7"), ("PC2$", sid), ("eve", sid), ("admin", sid)]
+    for count, follows in ((2, None), (3, "eve"), (4, "admin")):
+        after = [
+            record(4624, f"12:01:{n:02}", number=10 + n, LogonType="3", IpAddress="10.0.0.9", TargetUserName=name,
+                   TargetUserSid=one)
+            for n, (name, one) in enumerate(others[:count])
+        ]  # fmt: skip
+        found = [text for text, _ in texts(remote.RULE, case(*attempts, *after)) if text.startswith("Then ")]
+        assert [text.split()[1] for text in found] == ([follows] if follows else [])
+
+
+def test_programs_that_open_a_disk_to_other_machines() -> None:
+    """The service of such a program is told as one that it installs."""
+    given = record(7045, log="System", ServiceName="FResponse Service", ImagePath="f-response-ent.exe")
+    found = texts(programs.RULE, case(replace(given, provider="Service Control Manager"), logs=[log("System")]))
+    assert found[0][0].endswith("the service f-response-ent.exe was installed, as F-Response does when it starts.")
