@@ -20,7 +20,7 @@ from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.given import Files
-from fanfold.evidence.report.case import Case, Record, flattened, own
+from fanfold.evidence.report.case import Case, Record, own
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds
 from fanfold.evidence.report.html import page
@@ -42,6 +42,7 @@ from fanfold.evidence.report.rules import (
     taking,
 )
 from fanfold.evidence.report.text import lines, markdown
+from fanfold.evidence.report.values import flattened
 from fanfold.job import Item
 from helpers import Here
 

@@ -1,6 +1,6 @@
 """Coverage of whole logs, from the rows of their units."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -51,3 +51,15 @@ def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
 def _newest(unit: dict[str, Any]) -> tuple[bool, int]:
     """Orders units by the ids of their newest records; those without a time come first."""
     return bool(unit["newest_time"]), unit["last_record_id"] or 0
+
+
+def is_renumbered(log: Mapping[str, Any]) -> bool:
+    """Whether the records of a log had other ids where they were written, as those of an export."""
+    return bool(log.get("renumbered"))
+
+
+def is_part(log: Mapping[str, Any]) -> bool:
+    """Whether a log has only some records of another one: it was exported with a filter, or forwarded."""
+    if not is_renumbered(log):
+        return False
+    return bool(log["renumbered"] < log["records"] or log["written_last"] - log["written_first"] >= log["records"])

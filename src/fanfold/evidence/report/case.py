@@ -7,16 +7,17 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from fanfold.errors import UsageError
 from fanfold.evidence import coverage, tables
+from fanfold.evidence.coverage import is_part
 from fanfold.evidence.references import References
 from fanfold.evidence.report.changes import Changes
 from fanfold.evidence.report.clock import Clock
+from fanfold.evidence.report.values import data_of
 from fanfold.evidence.tables import ShadowCopy, short_log
 from fanfold.evidence.units import quoted
 
@@ -223,18 +224,6 @@ def _is_called(log: Mapping[str, Any], name: str) -> bool:
     return name.lower() in _names(short_log(log["path"] or ""), log.get("channel") or "")
 
 
-def is_renumbered(log: Mapping[str, Any]) -> bool:
-    """Whether the records of a log had other ids where they were written, as those of an export."""
-    return bool(log.get("renumbered"))
-
-
-def is_part(log: Mapping[str, Any]) -> bool:
-    """Whether a log has only some records of another one: it was exported with a filter, or forwarded."""
-    if not is_renumbered(log):
-        return False
-    return bool(log["renumbered"] < log["records"] or log["written_last"] - log["written_first"] >= log["records"])
-
-
 def _names(file: str, channel: str) -> set[str]:
     """What a log is called: by its file, which may be renamed, and by the channel of its records.
 
@@ -360,36 +349,6 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         installation,
         bool((row["keywords"] or 0) & _FAILURE),
     )
-
-
-def data_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a record, of a row of the table of events; none if it could not be decoded."""
-    return flattened(msgspec.json.decode(row["data"])) if row["data"] else {}
-
-
-def values_in_line(data: Mapping[str, Any]) -> str:
-    """The values of a record in one line, without empty ones: TargetUserName=emsadmin LogonType=2."""
-    return " ".join(f"{name}={value}" for name, value in data.items() if value not in (None, "", "-"))
-
-
-def flattened(data: Any) -> dict[str, Any]:
-    """The values of a record by their names, those of a nested element too; unnamed ones are called 1, 2 and so on."""
-    if isinstance(data, list):
-        return {str(number): value for number, value in enumerate(data, 1)}
-    if not isinstance(data, dict):
-        return {"1": data}
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        if name == "#attributes":
-            continue
-        if name == "Data" and isinstance(value, dict):
-            text = value.get("#text")
-            found |= flattened(text if isinstance(text, list) else [text])
-        elif isinstance(value, dict):
-            found |= flattened(value)
-        else:
-            found[name] = value
-    return found
 
 
 def file_of(fact: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from fanfold.evidence.report.case import Record, data_of, short_provider, values_in_line
+from fanfold.evidence.report.case import Record, short_provider
 from fanfold.evidence.report.clock import Clock
+from fanfold.evidence.report.values import data_of, values_in_line
 
 _TEXT: pa.DataType = pa.string()
 _NUMBER: pa.DataType = pa.uint64()

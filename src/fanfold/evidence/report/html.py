@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 
 import fanfold
-from fanfold.evidence.report.case import Case, short_provider, values_in_line
+from fanfold.evidence.report.case import Case, short_provider
 from fanfold.evidence.report.findings import Finding
 from fanfold.evidence.report.report import VERSION, Report, Section
 from fanfold.evidence.report.rules.sources import in_words
 from fanfold.evidence.report.text import printable
+from fanfold.evidence.report.values import values_in_line
 from fanfold.evidence.tables import short_log
 
 _STYLE = """

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, is_part, is_renumbered
+from fanfold.evidence.coverage import is_part, is_renumbered
+from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
 from fanfold.evidence.report.rules.logons import PEOPLE
 from fanfold.evidence.report.silence import silences

@@ -5,7 +5,8 @@ from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, is_part
+from fanfold.evidence.coverage import is_part
+from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, status_of
 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
