@@ -113,7 +113,8 @@ def test_each_question_has_its_logs(server: str) -> None:
     assert states["Kernel-IO/Operational"] == ("not there", 0)
     assert usb["coverage"][0]["first_time"] == "2021-05-20T10:00:01+00:00"
     told = (
-        "Looked at: Partition/Diagnostic, Kernel-PnP/Configuration, Ntfs/Operational. Not there: Kernel-IO/Operational."
+        "Looked at: Partition/Diagnostic, Kernel-PnP/Configuration, Ntfs/Operational, System. Not there: "
+        "Kernel-IO/Operational, DriverFrameworks-UserMode/Operational."
     )
     assert told in " ".join(" ".join(lines(report)).split())
     assert told in page(report)

@@ -25,8 +25,6 @@ def flattened(data: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in data.items():
         if name == "#attributes":
-            if isinstance(value, dict):  # such as the instance of a device, and the language of the XML, which is none
-                found |= {key: text for key, text in value.items() if not key.startswith("xmlns")}
             continue
         if name == "Data" and isinstance(value, dict):
             text = value.get("#text")

@@ -8,6 +8,7 @@ from typing import Any
 from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
 from fanfold.evidence.report.rules.logons import ids_in_words
+from fanfold.evidence.report.rules.recognized import IDS, recognized
 
 _SHOWN = 20  # disks that are listed
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
@@ -181,9 +182,11 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{case.when(record)}a USB disk {name_of(record)}, {serials(record)}, was taken out."
         text = f"{text} When it was connected is not recorded."
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
+    recognized_too = [*recognized(case, [connection.since for connection in found])]
+    yield from recognized_too
     known = [*_known(case), *_listed(case)]
     yield from known
-    if not found and not others:
+    if not found and not others and not recognized_too:
         yield from _none(case, bool(known))
 
 
@@ -291,4 +294,4 @@ def at_that_moment(found: Sequence[Connection], letter: str, time: datetime) -> 
     return next((one for one in reversed(found) if one.held(letter.upper(), time)), None)
 
 
-RULE = Rule("usb", "Which USB disks were connected", (1, 2, 4, 9, 10, 142, 12, 400, 410, 1006), _answer)
+RULE = Rule("usb", "Which USB disks were connected", (1, 2, 4, 9, 10, 142, 12, 1006, *IDS), _answer)

@@ -17,7 +17,10 @@ LOGS: Mapping[str, Sequence[str]] = {
         "Security", "TerminalServices-LocalSessionManager/Operational",
         "TerminalServices-RemoteConnectionManager/Operational",
     ),
-    "usb": ("Partition/Diagnostic", "Kernel-PnP/Configuration", "Ntfs/Operational", "Kernel-IO/Operational"),
+    "usb": (
+        "Partition/Diagnostic", "Kernel-PnP/Configuration", "Ntfs/Operational", "Kernel-IO/Operational",
+        "DriverFrameworks-UserMode/Operational", "System",
+    ),
     "program": ("Security", "Sysmon/Operational", "Application-Experience/Program-Telemetry", "System"),
     "taking": ("System", "Security"),
     "host": (
