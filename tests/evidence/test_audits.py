@@ -115,3 +115,36 @@ def test_programs_that_open_a_disk_to_other_machines() -> None:
     given = record(7045, log="System", ServiceName="FResponse Service", ImagePath="f-response-ent.exe")
     found = texts(programs.RULE, case(replace(given, provider="Service Control Manager"), logs=[log("System")]))
     assert found[0][0].endswith("the service f-response-ent.exe was installed, as F-Response does when it starts.")
+
+
+def test_guessing_that_a_domain_controller_sees() -> None:
+    """It checks passwords for other machines, and gives out tickets: what it refused is a run of attempts, too."""
+    tickets = [
+        record(4771, f"12:00:{n:02}", number=n, IpAddress="::ffff:10.0.0.9", TargetUserName="boss", Status="0x18")
+        for n in range(1, 7)
+    ]
+    checks = [
+        record(4776, f"12:10:{n:02}", number=n, Workstation="KALI", TargetUserName="boss", Status="0xc000006a")
+        for n in range(11, 17)
+    ]
+    found = [text for text, _ in texts(remote.RULE, case(*tickets, *checks))]
+    assert found[0].startswith("6 failed attempts to get a Kerberos ticket from 10.0.0.9, as boss, Sun")
+    assert found[1].startswith("6 failed attempts to have a password checked from (KALI), as boss, Sun")
+
+
+def test_checks_of_a_domain_controller_that_did_not_fail() -> None:
+    """Passwords that were right, and machines whose own password is out of date, are not attempts."""
+    right = [record(4776, number=n, Workstation="PC2", TargetUserName="boss", Status="0x0") for n in range(6)]
+    machines = [
+        record(4771, number=9 + n, IpAddress="10.0.0.9", TargetUserName="PC9$", Status="0x18") for n in range(6)
+    ]
+    assert not any("failed attempts" in text for text, _ in texts(remote.RULE, case(*right, *machines)))
+
+
+@pytest.mark.parametrize("name", ["velociraptor-v0.7.1-windows-amd64.exe", "winpmem_mini_x64_rc2.exe",
+                                  "Exterro_FTK_Imager_(x64)-4.7.1.exe", "MRCv120.exe", "AXIOMProcess.exe",
+                                  "MagnetRESPONSE.exe"])  # fmt: skip
+def test_programs_whose_files_have_a_version(name: str) -> None:
+    """Programs are known by their names, also where a version is a part of them."""
+    found = texts(programs.RULE, case(record(4688, NewProcessName=f"C:\\Temp\\{name}"), logs=[log("Security")]))
+    assert found[0][0].endswith(", by its name.")

@@ -222,3 +222,20 @@ def test_what_defender_did() -> None:
         (f"{START}malware found by Defender: Trojan:X, file:_C:\\x.exe.", "shown"),
         ("Defender put it into quarantine.", "shown"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["7", "13"])
+def test_unlocks_of_each_kind(kind: str) -> None:
+    """An unlock may be checked against a cached password, and one that failed is told as an attempt to unlock."""
+    given = logon("13:00:00", 3, LogonType=kind)
+    assert texts(logons.RULE, case(given))[-1][0].endswith("unlocked the console.")
+    failed = logon("13:00:00", 3, 4625, LogonType=kind, SubStatus="0xc000006a")
+    text = "1 other failed attempt at the locked console as EMSSERVER\\emsadmin."
+    assert texts(logons.RULE, case(failed))[-1][0] == text
+
+
+@pytest.mark.parametrize(("address", "is_remote"), [("10.0.0.9", True), ("127.0.0.1", False), ("-", False)])
+def test_an_unlock_from_another_machine(address: str, is_remote: bool) -> None:
+    """A session that is taken up again by Remote Desktop is an unlock with the other machine's address."""
+    found = texts(remote.RULE, case(logon(LogonType="7", IpAddress=address)))
+    assert any("connected again by Remote Desktop from 10.0.0.9." in text for text, _ in found) == is_remote

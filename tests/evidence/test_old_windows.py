@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import mesa
 import pytest
 from made_up import case, log, logon, record, texts
 
-from fanfold.evidence.report.rules import clock_changes, logons, machine, neighbours, power, remote
+from fanfold.evidence.report.rules import clock_changes, logons, machine, neighbours, power, remote, taking
 
 SESSIONS = {
     "log": "TerminalServices-LocalSessionManager/Operational",
@@ -77,3 +78,27 @@ def test_the_anonymous_account_in_any_language() -> None:
     who = {"TargetUserName": "ANONYMOUS-ANMELDUNG", "TargetUserSid": "S-1-5-7", "WorkstationName": "PC2"}
     given = record(4624, LogonType="3", IpAddress="10.0.0.2", **who)
     assert texts(neighbours.RULE, case(given))[0][0].startswith("PC2 (10.0.0.2): logged on over the network; 1 record")
+
+
+def test_a_time_zone_in_another_language() -> None:
+    """A name that is not English is told, and what to do about it."""
+    given = record(6013, log="System", **{"7": "-60 Mitteleuropäische Zeit"})
+    (zone,) = [one for one in machine.RULE.answer(case(given, logs=[log("System")])) if one.id == "machine.zone"]
+    assert zone.reason.startswith("event 6013 calls it 'Mitteleuropäische Zeit', which is not a name that is known")
+
+
+@pytest.mark.parametrize(
+    ("after", "newest", "what"),
+    [
+        ([], "12:00:30", "taking.asleep"),
+        ([(107, "Kernel-Power")], "12:00:30", "taking.running"),  # it woke up
+        ([(12, "Kernel-General")], "12:00:30", "taking.running"),  # it was started
+        ([], "15:00:00", "taking.running"),  # it wrote on, so it did not sleep
+    ],
+)
+def test_a_machine_that_was_asleep(after: list[tuple[int, str]], newest: str, what: str) -> None:
+    """A laptop that sleeps, or was shut down for a fast start, is not told to be running."""
+    given = [record(12, "08:00:00", "System", 1), record(42, "12:00:00", "System", 2, provider="Kernel-Power")]
+    given += [record(event_id, "12:00:10", "System", 3, provider=provider) for event_id, provider in after]
+    found = taking.RULE.answer(case(*given, logs=[log("System", newest_time=mesa.at(newest))]))
+    assert [one.id for one in found if one.id in ("taking.asleep", "taking.running")] == [what]

@@ -11,7 +11,7 @@ from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, 
 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
 _NEW_SESSION = 21
-_UNLOCK = 7
+UNLOCK = (7, 13)  # with the password checked here or against a cached one
 _LOCKED = 4800
 _HERE = ("", "127.0.0.1", "::1")  # the addresses of somebody at the console
 _WINDOW = timedelta(minutes=30)
@@ -277,7 +277,7 @@ def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
     found: list[Record] = []
     for record in case.of("Security-Auditing", 4624):
         if (
-            record.number("LogonType") != _UNLOCK
+            record.number("LogonType") not in UNLOCK
             or not record.time
             or record.origin != "live"
             or not record.text("TargetUserSid").startswith(PEOPLE)
@@ -349,6 +349,8 @@ def _by_what(record: Record) -> str:
     kind = record.number("LogonType")
     if kind == NETWORK or kind in BY_DESKTOP:
         return "over the network" if kind == NETWORK else "by Remote Desktop"
+    if kind in UNLOCK:
+        return f"at the locked console as {account(record)}"
     program = record.text("ProcessName").rpartition("\\")[2]
     return f"by {program} as {account(record)}" if program else f"of the logon type {kind}"
 

@@ -176,7 +176,12 @@ def _zone(case: Case) -> Iterator[Finding]:
     """The time zone, and those before it."""
     clock = case.clock
     if not clock.zones:
+        called = next(
+            (name for record in case.of("EventLog", 6013) if (name := record.text("7").partition(" ")[2])), ""
+        )
         reason = "no event 24 of Kernel-General and no event 6013 of EventLog tells it"
+        if called:  # in the language of the machine
+            reason = f"event 6013 calls it '{called}', which is not a name that is known; choose one with --zone"
         yield Finding(
             "machine.zone", "The time zone is not known: all times are in UTC.", "not recorded", reason=reason
         )

@@ -11,15 +11,16 @@ from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, s
 from fanfold.evidence.report.rules.devices import Connection, at_that_moment, built_in, connections, name_of
 
 _TOOLS = (
-    (r"ftk ?imager.*\.exe", "an imaging program"),
+    (r".*ftk[ _-]?imager.*\.exe", "an imaging program"),
     (r"encase( ?imager| ?forensic|[678])?(64)?\.exe", "an imaging program"),
     (r"(xways|x-ways|xwforensics|winhex).*\.exe", "an imaging program"),
     (r"(dd|dcfldd|dc3dd|ewfacquire)\.exe", "an imaging program"),
-    (r"magnet ?(acquire|axiom|process|ram ?capture).*\.exe", "an imaging program"),
+    (r"magnet ?(acquire|axiom|process).*\.exe|axiomprocess\.exe", "an imaging program"),
     (r"(disk2vhd|osfclone|osforensics|belkasoft.*|arsenal.*)(64)?\.exe", "an imaging program"),
     (r"g?kape\.exe", "a collection program"),
-    (r"(velociraptor|cylr|cdir.*|brimorlabs.*|redline.*)\.exe", "a collection program"),
-    (r"(winpmem|dumpit|ramcapture.*|comae.*|mdd|fastdump.*)(64)?\.exe", "a program that copies memory"),
+    (r"(velociraptor.*|cylr|cdir.*|brimorlabs.*|redline.*|magnet ?response.*)\.exe", "a collection program"),
+    (r"(winpmem.*|dumpit|ramcapture.*|comae.*|mdd|fastdump.*)(64)?\.exe", "a program that copies memory"),
+    (r"magnet ?ram ?capture.*\.exe|mrcv[0-9]+\.exe", "a program that copies memory"),
     (r"f-?response.*\.exe", "a program that opens a disk to another machine"),
 )
 """Programs by the names of their files."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from ipaddress import ip_address
 
 from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, reason_of, status_of
-from fanfold.evidence.report.rules.logons import BY_DESKTOP, NETWORK, PEOPLE, account, ids_in_words, is_address
+from fanfold.evidence.report.rules.logons import BY_DESKTOP, NETWORK, PEOPLE, UNLOCK, account, ids_in_words, is_address
 
 _NEW_SESSION = 21
 _AT_ONCE = timedelta(seconds=5)
@@ -15,6 +16,13 @@ _SHOWN = 10  # of each kind
 _GUESSES = 5  # failed attempts in a row that are worth a sentence
 _NAMES = 3  # of accounts or machines that are told
 _REMOTE = (NETWORK, *BY_DESKTOP)
+_NO_TICKET = 4771
+_CHECKS = {
+    4768: "to get a Kerberos ticket",
+    _NO_TICKET: "to get a Kerberos ticket",
+    4776: "to have a password checked",
+}
+"""What a domain controller is asked for. The first and the last are of successes, too: `Status` tells."""
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -42,6 +50,9 @@ def _remote_sessions(case: Case) -> list[tuple[Record, str]]:
     for record in case.of("Security-Auditing", 4624):
         if record.number("LogonType") in BY_DESKTOP and record.time and record.text("TargetUserSid").startswith(PEOPLE):
             text = f"{account(record)} logged on by Remote Desktop {_from(record.text('IpAddress'))}."
+            found.append((record, text))
+        elif record.number("LogonType") in UNLOCK and record.time and _is_elsewhere(record.text("IpAddress")):
+            text = f"{account(record)} connected again by Remote Desktop {_from(record.text('IpAddress'))}."
             found.append((record, text))
     for record in case.of("Security-Auditing", 4778):
         address = record.text("ClientAddress")
@@ -75,18 +86,31 @@ def _knocked(case: Case, kept: Sequence[tuple[Record, str]]) -> Iterator[Finding
         yield Finding("logon.connection", text, "possible", record.time, [record], reason)
 
 
+def _is_elsewhere(address: str) -> bool:
+    """Whether a text is the address of another machine, as far as it tells."""
+    if not is_address(address):
+        return False
+    known = ip_address(address.partition("%")[0])
+    return not (known.is_loopback or known.is_unspecified)
+
+
 def _from(address: str) -> str:
     known, _, _ = address.partition("%")  # ::%16777216 is none, either
-    return "from an address that is not recorded" if known in ("", "0.0.0.0", "::") else f"from {address}"
+    return "from an address that is not recorded" if known in ("", "0.0.0.0", "::") else f"from {_plain(address)}"
+
+
+def _plain(address: str) -> str:
+    """An address as people write it: domain controllers put IPv4 addresses into those of IPv6."""
+    return address.removeprefix("::ffff:")
 
 
 def _guessing(case: Case) -> Iterator[Finding]:
     """Runs of failed attempts from one place, and whether a logon followed."""
     runs: list[list[Record]] = []
-    latest: dict[tuple[bool, str], list[Record]] = {}
-    for record in case.of("Security-Auditing", 4625):
-        place = _by_desktop(record), _place(record)
-        if record.number("LogonType") not in _REMOTE or not record.time or not place[1]:
+    latest: dict[tuple[str, str], list[Record]] = {}
+    for record in case.of("Security-Auditing", 4625, *_CHECKS):
+        place = _how(record), _place(record)
+        if not record.time or not all(place):
             continue
         run = latest.get(place)
         if run is None or abs(record.time - run[-1].time) > _PAUSE:  # type: ignore[operator]
@@ -101,18 +125,29 @@ def _guessing(case: Case) -> Iterator[Finding]:
 def _guesses(case: Case, attempts: Sequence[Record]) -> Finding:
     first, last = attempts[0], attempts[-1]
     assert first.time and last.time  # noqa: PT018
-    names = [record.text("WorkstationName") for record in attempts if not _by_desktop(record)]  # else this machine's
-    where = " ".join(filter(None, [first.text("IpAddress"), _bracketed(_some(names))]))
+    # By Remote Desktop, its name is this machine's.
+    names = [record.text("WorkstationName", "Workstation") for record in attempts if not _by_desktop(record)]
+    where = " ".join(filter(None, [_plain(first.text("IpAddress")), _bracketed(_some(names))]))
     span = f"{case.clock.full(first.time, first)} to {case.clock.full(last.time, last)}"
     people = _some([record.text("TargetUserName") for record in attempts])
     details = []
-    if (followed := _followed(case, attempts)) and followed.time:
+    is_here = first.event_id not in _CHECKS  # else the domain controller checks passwords for other machines
+    if is_here and (followed := _followed(case, attempts)) and followed.time:
         text = f"Then {account(followed)} logged on from there, {case.clock.full(followed.time, followed)}."
         details.append(Finding("logon.guessed", text, status_of(followed), followed.time, [followed]))
-    how = "by Remote Desktop" if _by_desktop(first) else "over the network"
     as_whom = f", as {people}" if people else ""
-    text = f"{len(attempts):,} failed attempts {how} from {where}{as_whom}, {span}."
+    text = f"{len(attempts):,} failed attempts {_how(first)} from {where}{as_whom}, {span}."
     return Finding("logon.guessing", text, status_of(first, last), first.time, [first, last], details=details)
+
+
+def _how(record: Record) -> str:
+    """How an attempt was made, that failed and came from another machine; empty for other records."""
+    if record.event_id in _CHECKS:
+        failed = record.event_id == _NO_TICKET or record.number("Status")
+        return _CHECKS[record.event_id] if failed and not record.text("TargetUserName").endswith("$") else ""
+    if _by_desktop(record):
+        return "by Remote Desktop"
+    return "over the network" if record.number("LogonType") == NETWORK else ""
 
 
 def _by_desktop(record: Record) -> bool:
@@ -121,7 +156,7 @@ def _by_desktop(record: Record) -> bool:
 
 def _place(record: Record) -> str:
     """Where an attempt came from: its address, or the name that the other machine gave itself, if there is none."""
-    return record.text("IpAddress") or record.text("WorkstationName")
+    return record.text("IpAddress") or record.text("WorkstationName", "Workstation")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -157,4 +192,4 @@ def _follows(logon: Record, attempt: Record) -> bool:
     return attempt.time <= logon.time <= attempt.time + _PAUSE
 
 
-RULE = Rule("remote", "Who came over the network", (21, 25, 1149, 4624, 4625, 4778), _answer)
+RULE = Rule("remote", "Who came over the network", (21, 25, 1149, 4624, 4625, 4778, *_CHECKS), _answer)
