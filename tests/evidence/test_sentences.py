@@ -737,7 +737,7 @@ def test_records_of_other_machines_are_set_aside() -> None:
                    {**mesa.LOGON, "TargetUserSid": "S-1-5-21-9"}, channel="Security")  # fmt: skip
     records, others = own([here, there])
     assert (records, others) == ([here], {"DC1.corp": 1})
-    text = "1 records are of DC1.corp, from where they were forwarded. No sentence here rests on them."
+    text = "1 record is of DC1.corp. No sentence here rests on it."
     assert (text, "shown") in texts(machine.RULE, case(here, others=others))
 
 

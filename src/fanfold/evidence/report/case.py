@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from fanfold.evidence.coverage import is_part
 from fanfold.evidence.references import References
 from fanfold.evidence.report.changes import Changes
 from fanfold.evidence.report.clock import Clock
+from fanfold.evidence.report.machines import FORWARDED, STEADY, are_loose, are_of_several, host
 from fanfold.evidence.report.values import data_of
 from fanfold.evidence.tables import ShadowCopy, short_log
 from fanfold.evidence.units import quoted
@@ -28,11 +29,9 @@ _COLUMNS = (
 CLOCK = (1, 12, 13, 24, 4616, 6013)
 """The events that tell the time zone, and changes of the clock."""
 _ORIGINS = ("live", "shadow", "deleted", "carved")
-_FORWARDED = "forwardedevents"
 _AUDIT = "Security-Auditing"
 _OF_USER = "ntuser.dat"
 _FAILURE = 0x10000000000000  # the keyword "Audit Failure"; see learn.microsoft.com, "Event Keywords"
-_STEADY = ("system", "security", "application")
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ class Record:
     """What it is called where LOG#ID would name others, too."""
     installation: str = ""
     """The folder of its Windows, if that is not the one that was used last."""
+    machine: str = ""
+    """The computer that it names, if the logs are of several machines."""
     is_failure: bool = False
     """Whether it is of something that was tried and failed: some events of auditing have both."""
 
@@ -65,7 +66,7 @@ class Record:
     def stream(self) -> str:
         """Records of one stream are numbered in the order in which they were written."""
         stream = (self.channel or self.log).lower()
-        return f"{self.installation}: {stream}" if self.installation else stream
+        return ": ".join(filter(None, (self.machine, self.installation, stream)))
 
     def is_of(self, log: str) -> bool:
         """Whether it is of a log of this short name, also if the log's file is called otherwise."""
@@ -136,8 +137,15 @@ class Case:
         return found
 
     @cached_property
+    def is_mixed(self) -> bool:
+        """Whether the logs are of several machines."""
+        return are_loose(self.logs) and are_of_several(self.records)
+
+    @cached_property
     def clock(self) -> Clock:
         """The machine's time zone, over time. The registry's, which is the last one, if no record tells."""
+        if self.is_mixed:  # each machine may be in another zone
+            return Clock.of([], self.zone)
         records = of_best_logs([*self.of("Kernel-General", 24), *self.of("EventLog", 6013)])
         registry = next((fact["name"] for fact in self.facts_of("zone")), "")
         return Clock.of(records, self.zone, registry, self.changes)
@@ -165,6 +173,8 @@ class Case:
 
         Empty if it tells.
         """
+        if self.is_mixed:
+            return "the logs are of several machines"
         if self.is_unread(name):
             return f"the log {name} is there, but was not read"
         log = self.log(name)
@@ -211,7 +221,7 @@ class Case:
     @cached_property
     def _reached(self) -> datetime | None:
         """The last time in the logs that Windows always writes to; None if all of them are missing."""
-        steady = (log["newest_time"] for log in self._timed if any(_is_called(log, name) for name in _STEADY))
+        steady = (log["newest_time"] for log in self._timed if any(_is_called(log, name) for name in STEADY))
         return max(steady, default=None)
 
     @property
@@ -230,7 +240,7 @@ def _names(file: str, channel: str) -> set[str]:
     Forwarded records have the channels of other machines.
     """
     called = file.lower()
-    return ({called} if called == _FORWARDED else {called, short_provider(channel).lower()}) - {""}
+    return ({called} if called == FORWARDED else {called, short_provider(channel).lower()}) - {""}
 
 
 def short_provider(name: str) -> str:
@@ -249,7 +259,9 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
     rows = (row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist())
     found = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
-    records, others = own(sorted(found, key=_order))
+    ordered = sorted(found, key=_order)
+    is_mixed = are_loose(logs) and are_of_several(ordered)
+    records, others = own([replace(one, machine=host(one)) for one in ordered] if is_mixed else ordered, is_mixed)
     unread, failures = tables.unread(database, image)
     return Case(
         image,
@@ -268,7 +280,7 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
 
 
 def _steady_times(database: str, image: str) -> npt.NDArray[np.int64]:
-    channels = ", ".join(quoted(name.capitalize()) for name in _STEADY)
+    channels = ", ".join(quoted(name.capitalize()) for name in STEADY)
     where = f"image = {quoted(image)} AND origin = 'live' AND channel IN ({channels}) AND time IS NOT NULL"
     times = [batch["time"].cast(pa.int64()).to_numpy() for batch in tables.events(database, where, ["time"])]
     return np.concatenate(times)
@@ -309,20 +321,18 @@ def of_best_logs(records: Sequence[Record]) -> list[Record]:
     return [record for some in best for record in some]
 
 
-def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
+def own(records: Sequence[Record], is_mixed: bool = False) -> tuple[list[Record], dict[str, int]]:
     """The records that are this machine's own, and how many there are of others, by their names.
 
     The log System has a machine's own records only, whatever the machine was called; events are forwarded to others.
+    Of several machines (`is_mixed`), all are own but those of a log of forwarded events.
     """
-    names = {_host(record) for record in records if record.is_of("System") and record.origin == "live"}
-    names = names or {_host(record) for record in records if record.log.lower() != _FORWARDED}
+    names = {host(record) for record in records if record.is_of("System") and record.origin == "live"}
+    if is_mixed or not names:
+        names = {host(record) for record in records if record.log.lower() != FORWARDED}
     names.add("")
-    others = Counter(record.computer for record in records if _host(record) not in names)
-    return [record for record in records if _host(record) in names], dict(others)
-
-
-def _host(record: Record) -> str:
-    return record.computer.partition(".")[0].lower()
+    others = Counter(record.computer for record in records if host(record) not in names)
+    return [record for record in records if host(record) in names], dict(others)
 
 
 def machines(database: str) -> list[str]:
@@ -347,7 +357,7 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         row["user_sid"] or "",
         name,
         installation,
-        bool((row["keywords"] or 0) & _FAILURE),
+        is_failure=bool((row["keywords"] or 0) & _FAILURE),
     )
 
 

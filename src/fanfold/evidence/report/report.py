@@ -18,6 +18,7 @@ QUESTIONS = ", ".join(rule.id for rule in RULES)
 _DATES = 12  # of shadow copies that are listed
 VERSION = "4"
 """Of the rules: it changes when the same records would give other sentences."""
+_MACHINES = 3  # that a sentence names
 _REASONS = 3  # for which something was not read, that are named
 
 
@@ -124,7 +125,10 @@ def answers(case: Case, rule: Rule) -> Iterator[Finding]:
     No answer that rests on a recovered or damaged record is `shown`, and each says why.
     """
     for finding in map(_as_sound_as_its_records, rule.answer(case)):
-        yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
+        if case.is_mixed:
+            yield _with_machine(finding)
+        else:
+            yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
 
 
 def _as_sound_as_its_records(finding: Finding) -> Finding:
@@ -134,6 +138,17 @@ def _as_sound_as_its_records(finding: Finding) -> Finding:
     why = reason_of(*finding.records)
     reason = finding.reason if why in finding.reason else "; ".join(filter(None, [finding.reason, why]))
     return replace(finding, status="likely", reason=reason, details=details)
+
+
+def _with_machine(finding: Finding) -> Finding:
+    """A sentence with the machines that its records name, where logs of several lie in one folder."""
+    names = [*dict.fromkeys(record.computer for record in finding.records if record.computer)]
+    details = [_with_machine(detail) for detail in finding.details]
+    if not names or finding.id == "machine.several":  # which names them all
+        return replace(finding, details=details)
+    more = f" and {len(names) - _MACHINES:,} more" if len(names) > _MACHINES else ""
+    text = f"{finding.text.removesuffix('.')} (on {', '.join(names[:_MACHINES])}{more})."
+    return replace(finding, text=text, details=details)
 
 
 def _with_doubts(case: Case, finding: Finding) -> Finding:

@@ -93,6 +93,10 @@ def _unwatched(case: Case) -> Iterator[Finding]:
 
 def _begins(case: Case) -> Iterator[Finding]:
     """How far the logs reach that are always written to."""
+    if case.is_mixed:
+        text = "The logs are of several machines; how far each reaches, `fanfold evidence coverage` shows."
+        yield Finding("cleared.begins", text, "not recorded")
+        return
     for name in _ALWAYS:
         log = case.log(name)
         if log is None or not log["records"]:
@@ -138,7 +142,11 @@ def _born(case: Case) -> Iterator[Finding]:
     """Logs that begin with record 1, though the machine was in use before: new logs in the place of others."""
     found = ((name, case.log(name)) for name in _ALWAYS)
     logs = {name: log for name, log in found if log and log.get("first_time") and not is_renumbered(log)}
-    if len(logs) < 2 or any(jump.is_back and jump.before - jump.after >= _LATER for jump in case.changes.jumps):
+    if (
+        case.is_mixed
+        or len(logs) < 2
+        or any(jump.is_back and jump.before - jump.after >= _LATER for jump in case.changes.jumps)
+    ):
         return  # the clock went back by days, so the times of the logs' beginnings tell nothing
     oldest = min(logs, key=lambda name: logs[name]["first_time"])
     for name, log in logs.items():
@@ -153,7 +161,7 @@ def _born(case: Case) -> Iterator[Finding]:
 def _silent(case: Case) -> Iterator[Finding]:
     """Long stretches without a record, while the machine was running."""
     logs = {name: log for name in _ALWAYS if (log := case.log(name)) and log["records"]}
-    if any(map(is_part, logs.values())):
+    if case.is_mixed or any(map(is_part, logs.values())):
         return  # what is missing was left out, as a rule
     power = [
         *case.of("Kernel-General", 1, 12, 13),

@@ -217,7 +217,7 @@ def _locked(case: Case, logon: Sequence[Record]) -> Iterator[Finding]:
 def _end(case: Case, logon: Record, end: Record | None) -> Finding:
     """When a session ended, as far as it is known."""
     log = case.log("Security")
-    if end is None and log and is_part(log):
+    if end is None and (case.is_mixed or (log and is_part(log))):
         return Finding("logon.unknown_end", "No record tells the end of the session.", "not recorded",
                        reason=case.why_none("Security"))  # fmt: skip
     if end is None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import combinations
 
 from fanfold.evidence.report.case import Case, Record, file_of, moment, of_best_logs, short_file
 from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
@@ -26,6 +25,7 @@ See learn.microsoft.com, "Windows release information".
 """
 
 
+_NAMES = 20  # of machines that are told
 _WINDOWS_11 = 22000  # its first build
 
 
@@ -141,8 +141,10 @@ def _answer(case: Case) -> Iterator[Finding]:
     yield from _system(case)
     yield from _zone(case)
     for computer, count in case.others.items():
-        text = f"{count:,} records are of {computer}, from where they were forwarded. No sentence here rests on them."
-        yield Finding("machine.forwarded", text, "shown", reason="their computer is another one")
+        are = "records are" if count > 1 else "record is"
+        text = f"{count:,} {are} of {computer}. No sentence here rests on {'them' if count > 1 else 'it'}."
+        reason = "by the computer that is named; forwarded from there, or written when this machine was called so"
+        yield Finding("machine.forwarded", text, "shown", reason=reason)
     earlier = {record.installation: record for record in case.records if record.installation}
     for folder, record in earlier.items():
         text = f"There are also logs of another Windows, in {folder}: before an update, or on another volume."
@@ -153,23 +155,21 @@ def _answer(case: Case) -> Iterator[Finding]:
 
 
 def _several(case: Case) -> Iterator[Finding]:
-    """Logs of which each has other names than the others: those of several machines may lie in one folder."""
-    live = [record for record in case.records if record.origin == "live" and record.computer]
-    own = [record for record in live if record.is_of("System")] or live
-    logs: dict[str, dict[str, Record]] = {}
-    for record in own:
-        if not record.installation:
-            logs.setdefault(record.ref.rpartition("#")[0], {}).setdefault(_short(record), record)
-    if all(one.keys() & other.keys() for one, other in combinations(logs.values(), 2)):
+    """That the logs are of several machines, and which."""
+    if not case.is_mixed:
         return
-    reported = [record for names in logs.values() for record in names.values()]
-    text = (
-        f"The logs name {', '.join(sorted({record.computer for record in reported}))}. They may be of several machines."
-    )
+    first: dict[str, Record] = {}
+    for record in case.records:
+        if record.origin == "live" and record.computer and not record.installation:
+            first.setdefault(_short(record), record)
+    names = sorted(record.computer for record in first.values())
+    more = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
+    text = f"The logs name {', '.join(names[:_NAMES])}{more}. They may be of several machines."
     reason = (
-        "or of one that was renamed. Sentences do not tell them apart: scan each machine's logs in a folder of its own"
+        "or of one that was renamed. Sentences have the names that are in their records, and times are in UTC; "
+        "to answer a question for one machine, scan its logs in a folder of its own"
     )
-    yield Finding("machine.several", text, "possible", None, reported, reason)
+    yield Finding("machine.several", text, "possible", None, [*first.values()], reason)
 
 
 def _zone(case: Case) -> Iterator[Finding]:
@@ -180,7 +180,9 @@ def _zone(case: Case) -> Iterator[Finding]:
             (name for record in case.of("EventLog", 6013) if (name := record.text("7").partition(" ")[2])), ""
         )
         reason = "no event 24 of Kernel-General and no event 6013 of EventLog tells it"
-        if called:  # in the language of the machine
+        if case.is_mixed:
+            reason = "the logs are of several machines"
+        elif called:  # in the language of the machine
             reason = f"event 6013 calls it '{called}', which is not a name that is known; choose one with --zone"
         yield Finding(
             "machine.zone", "The time zone is not known: all times are in UTC.", "not recorded", reason=reason

@@ -106,7 +106,7 @@ def _plain(stored: str) -> str:
 def _span(case: Case, last: Record) -> Iterator[Finding]:
     """How long it took from the first attempt to log on to the last record, if that was one sitting."""
     logons = console_logons(case)
-    if not logons or not last.time:
+    if not logons or not last.time or case.is_mixed:
         return
     logon = logons[-1][0]
     attempts = failed_before(case, logon, logons[-2][-1] if len(logons) > 1 else None)
