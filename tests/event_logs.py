@@ -29,6 +29,8 @@ class Event:
     computer: str = "HOST"
     level: int = 4
     data: Mapping[str, str] = field(default_factory=dict)
+    frame_time: datetime | None = None
+    """The time in its frame, if that is not the event's."""
     keywords: str = "0x8020000000000000"
     """That of a success, if it is of auditing."""
     written_id: int | None = None
@@ -37,7 +39,7 @@ class Event:
     @property
     def filetime(self) -> int:
         """Units of 100 ns since 1601."""
-        return (self.time - EPOCH) // timedelta(microseconds=1) * 10
+        return ((self.frame_time or self.time) - EPOCH) // timedelta(microseconds=1) * 10
 
 
 def write_log(file: Path, events: Iterable[Event], *, dirty: bool = False, spare: int = 0) -> Path:

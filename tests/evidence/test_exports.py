@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_the_id_of_a_record_where_it_was_written(tmp_path: Path, database: str) 
 
 
 def test_a_last_record_without_a_time(tmp_path: Path, database: str) -> None:
-    """The newest time of a log is that of the last record whose frame has one."""
+    """Where the frame of the last record has no time, its event has."""
     data = bytearray(log_bytes(events(3)))
     at = data.rfind(b"**\0\0")
     struct.pack_into("<Q", data, at + 16, 0)
@@ -72,4 +73,22 @@ def test_a_last_record_without_a_time(tmp_path: Path, database: str) -> None:
     log.parent.mkdir(parents=True)
     log.write_bytes(data)
     scan(tmp_path / "given", database)
-    assert log_of(database)["newest_time"] == events(3)[1].time
+    assert log_of(database)["newest_time"] == events(3)[2].time
+
+
+def test_frames_with_the_times_of_other_records(tmp_path: Path, database: str) -> None:
+    """The frames of exported records have the times of those that followed them; a log's times are its events' own."""
+    late = [replace(event, frame_time=event.time + timedelta(days=21)) for event in events(3)]
+    write_log(tmp_path / "given" / "host1" / "Security.evtx", late)
+    scan(tmp_path / "given", database)
+    log = log_of(database)
+    assert (log["first_time"], log["last_time"], log["newest_time"]) == (late[0].time, late[2].time, late[2].time)
+    assert log["backwards"] == 0
+
+
+def test_records_that_are_written_a_moment_later(tmp_path: Path, database: str) -> None:
+    """Where frames have nearly the times of their events, those are the times of the log."""
+    soon = [replace(event, frame_time=event.time + timedelta(milliseconds=200)) for event in events(3)]
+    write_log(tmp_path / "given" / "host1" / "Security.evtx", soon)
+    scan(tmp_path / "given", database)
+    assert log_of(database)["newest_time"] == soon[2].frame_time

@@ -24,7 +24,7 @@ def logs(units: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
     """A log, from all of its units."""
     log: dict[str, Any] = {name: units[0][name] for name in (*NAMES, "dirty", "header_chunks")}
-    log |= {name: sum(unit[name] for unit in units) for name in _SUMS}
+    log |= {name: sum(unit.get(name) or 0 for unit in units) for name in _SUMS}
     log["kind"] = units[0]["kind"]
     # A full log starts again at its beginning, so a gap in one unit may be filled by another.
     ranges = merged((one["first"], one["last"]) for unit in units for one in unit["id_ranges"])
@@ -38,8 +38,8 @@ def _whole(units: list[dict[str, Any]]) -> dict[str, Any]:
         "first_record_id": ranges[0][0] if ranges else None,
         "last_record_id": ranges[-1][1] if ranges else None,
         "newest_time": max(units, key=_newest)["newest_time"],
-        "written_first": min((unit["written_first"] for unit in units if unit["renumbered"]), default=None),
-        "written_last": max((unit["written_last"] for unit in units if unit["renumbered"]), default=None),
+        "written_first": min((unit["written_first"] for unit in units if unit.get("renumbered")), default=None),
+        "written_last": max((unit["written_last"] for unit in units if unit.get("renumbered")), default=None),
         "first_time": min(times, default=None),
         "last_time": max(times, default=None),
         "gaps": gaps,

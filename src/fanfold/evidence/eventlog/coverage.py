@@ -1,7 +1,8 @@
 """Counts what was read of a log: records, chunks, checksums that are wrong, and the ranges of record ids."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from fanfold.evidence.eventlog.chunks import Chunk, Header
 from fanfold.evidence.eventlog.records import NAMES, Decoded
-from fanfold.evidence.times import BEYOND, moment
+from fanfold.evidence.times import BEYOND, filetime, moment
 
 COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("records", pa.int64()),  # found, decoded or not
@@ -35,6 +36,8 @@ COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
 """The columns of a unit that is a log, or a part of one."""
 
 _CHANNEL = NAMES.index("channel")
+_TIME = NAMES.index("time")
+_LATE = 10_000_000  # 1 s: records are written some milliseconds after the event
 _JITTER = 20_000_000  # 2 s: records of several threads are written out of order, and clocks are set a little
 
 
@@ -47,6 +50,28 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((first, last))
     return found
+
+
+def _timed(records: Sequence[Decoded]) -> Iterator[tuple[int, int]]:
+    """The id of each record that has a time, and its FILETIME.
+
+    That is the one of its frame, which is soon read, unless the first or the last record has happened at another time:
+    in an export, frames have the times of the records that followed them in the log before.
+    """
+    ends = (one for one in (*records[:1], *records[-1:]))
+    by_content = any(abs((_happened(one) or one.record.filetime) - one.record.filetime) > _LATE for one in ends)
+    for one in records:
+        time = (by_content and _happened(one)) or one.record.filetime
+        if 0 < time < BEYOND:
+            yield one.record.record_id, time
+
+
+def _happened(record: Decoded) -> int | None:
+    """The FILETIME at which an event happened, as the record says; None if it does not."""
+    try:
+        return filetime(datetime.fromisoformat(record.values[_TIME]))
+    except (TypeError, ValueError):  # none, or one that is no date
+        return None
 
 
 @dataclass
@@ -83,9 +108,7 @@ class Coverage:
         self.channels.update(filter(None, (decoded.values[_CHANNEL] for decoded in records)))
         self._add_ids([decoded.record.record_id for decoded in records])
         self._add_written([written for one in records if (written := one.written_id) is not None])
-        self._add_times([decoded.record.filetime for decoded in records])
-        timed = ((one.record.record_id, one.record.filetime) for one in records if 0 < one.record.filetime < BEYOND)
-        self.newest = max([self.newest, *timed])
+        self._add_times(records)
 
     def _add_ids(self, ids: list[int]) -> None:
         if ids and ids == list(range(ids[0], ids[0] + len(ids))):  # as a rule
@@ -99,14 +122,17 @@ class Coverage:
             self.written = min(first, *ids), max(last, *ids)
             self.renumbered += len(ids)
 
-    def _add_times(self, filetimes: list[int]) -> None:
-        times = [time for time in filetimes if 0 < time < BEYOND]
-        if not times:
-            return
-        self.backwards += sum(later < time - _JITTER for time, later in pairwise([self._before, *times]))
-        self._before = times[-1]
-        first, last = self.times or (times[0], times[0])
-        self.times = min(first, *times), max(last, *times)
+    def _add_times(self, records: Sequence[Decoded]) -> None:
+        written = [time for one in records if 0 < (time := one.record.filetime) < BEYOND]
+        if written:  # the order of writing, which times of events need not have
+            self.backwards += sum(later < time - _JITTER for time, later in pairwise([self._before, *written]))
+            self._before = written[-1]
+        timed = [*_timed(records)]
+        if timed:
+            times = [time for _, time in timed]
+            first, last = self.times or (times[0], times[0])
+            self.times = min(first, *times), max(last, *times)
+            self.newest = max(self.newest, *timed)
 
     def row(self, header: Header | None) -> dict[str, Any]:
         """The values of `COVERAGE_FIELDS`, of a log with this header."""
