@@ -8,7 +8,7 @@ from typing import Any
 from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
 from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
 from fanfold.evidence.report.rules.logons import ids_in_words
-from fanfold.evidence.report.rules.recognized import IDS, recognized
+from fanfold.evidence.report.rules.recognized import IDS, recognized, words
 
 _SHOWN = 20  # disks that are listed
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
@@ -184,7 +184,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
     recognized_too = [*recognized(case, [connection.since for connection in found])]
     yield from recognized_too
-    known = [*_known(case), *_listed(case)]
+    known = [*_known(case), *_listed(case), *_set_up_only(case)]
     yield from known
     if not found and not others and not recognized_too:
         yield from _none(case, bool(known))
@@ -205,11 +205,25 @@ def _known(case: Case) -> Iterator[Finding]:
                       files=[file_of(fact)])  # fmt: skip
 
 
+def _set_up_only(case: Case) -> Iterator[Finding]:
+    """The disks that only the log of set-ups has: the registry is not there, or has them no longer."""
+    reason = "the registry does not have it" if _has_registry(case) else ""
+    known = {fact["name"].lower() for fact in case.facts_of("usb")}
+    for fact in case.facts_of("setup"):
+        if fact["name"].rpartition("\\")[2].lower() not in known:
+            text = f"The USB disk {words(fact['name'])}, was first set up {_by_clock(fact)}."
+            yield Finding("usb.set_up", text, "shown", reason=reason, files=[file_of(fact)])
+
+
+def _by_clock(fact: Mapping[str, Any]) -> str:
+    return f"{fact['value']['first_local'].replace('T', ' ')[:19]}, by the machine's clock"
+
+
 def _set_up(case: Case, disk: Mapping[str, Any]) -> Iterator[Finding]:
     """When a disk was first set up, by the log of set-ups, which is in the time of the machine."""
     for fact in case.facts_of("setup"):
         if fact["name"].rpartition("\\")[2].lower() == disk["name"].lower():
-            text = f"It was first set up {fact['value']['first_local'].replace('T', ' ')[:19]}, by the machine's clock."
+            text = f"It was first set up {_by_clock(fact)}."
             yield Finding("usb.setup", text, "shown", files=[file_of(fact)])
 
 
@@ -277,10 +291,13 @@ def _letters(connection: Connection) -> Iterator[Finding]:
                       reason="no record of Ntfs or Kernel-IO names a volume within 10 s")  # fmt: skip
 
 
+def _has_registry(case: Case) -> bool:
+    return any((fact["path"] or "").upper().endswith("/SYSTEM") for fact in case.facts)
+
+
 def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
     text = "No record tells when a USB disk was connected." if in_registry else "No USB disk is recorded."
-    hive = any((fact["path"] or "").upper().endswith("/SYSTEM") for fact in case.facts)
-    also = ", and the registry knows none" if hive and not in_registry else ""
+    also = ", and the registry knows none" if _has_registry(case) and not in_registry else ""
     log = case.log("Partition/Diagnostic")
     if why := case.why_none("Partition/Diagnostic"):
         yield Finding("usb.none", text, "not recorded", reason=f"{why}{also}")

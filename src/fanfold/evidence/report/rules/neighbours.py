@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.case import Case, Record, file_of
+from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
 from fanfold.evidence.report.rules.logons import is_address
 
 _LOCAL = ("127.0.0.1", "::1", "0.0.0.0", "::", "-", "")
@@ -214,6 +214,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         ends = [records[0], records[-1]]
         yield Finding("host.role", f"The machine was a {role}.", status_of(records[-1]), None, ends)
     yield from _own(case)
+    yield from _known_networks(case)
     printers = {record.text("Param5", "5"): record for record in case.of("PrintService", 307)}
     printers = {record.text("Param1", "1"): record for record in case.of("PrintService", 300)} | printers
     for printer, record in printers.items():
@@ -253,6 +254,16 @@ def _own(case: Case) -> Iterator[Finding]:
     for network, records in networks.items():
         text = f"It was connected to the network {network}{_from_to(case, records)}."
         yield Finding("host.network", text, status_of(records[-1]), None, [records[0], records[-1]])
+
+
+def _known_networks(case: Case) -> Iterator[Finding]:
+    """The networks that the registry knows. It has their times as the clock of the machine showed them."""
+    for fact in case.facts_of("network"):
+        first, last = (fact["value"].get(name) for name in ("first_local", "last_local"))
+        times = [f"{word} {time.replace('T', ' ')[:19]}" for word, time in (("first", first), ("last", last)) if time]
+        when = f": {', '.join(times)}, by the machine's clock" if times else ""
+        text = f"The registry knows the network {fact['name']}{when}."
+        yield Finding("host.network_registry", text, "shown", reason=BY_REGISTRY, files=[file_of(fact)])
 
 
 def _host(case: Case, host: Host) -> Finding:

@@ -37,7 +37,7 @@ def recognized(case: Case, known: Sequence[datetime]) -> Iterator[Finding]:
                 continue
             key = instance[3].upper()
             found.setdefault(key, []).append(record)
-            names.setdefault(key, _words(*instance.groups()))
+            names.setdefault(key, words(instance[0]))
     latest = sorted(found.items(), key=lambda one: max(record.time for record in one[1] if record.time))
     for key, records in latest[-_SHOWN:][::-1]:
         yield _finding(case, names[key], records)
@@ -54,14 +54,18 @@ def _finding(case: Case, name: str, records: Sequence[Record]) -> Finding:
             times.append(record)
     last = times[-1]
     often = f"; {len(times):,} times, the first {case.when(times[0]).removesuffix(': ')}" if len(times) > 1 else ""
-    text = f"{case.when(last)}the USB disk {name} was there{often}."
+    text = f"{case.when(last)}the USB disk {name}, was there{often}."
     reason = "Windows set it up then: it had just been connected, or was there when the machine started"
     ordered = [last, *(record for record in by_time if record is not last)]
     return Finding("usb.recognized", text, status_of(last), last.time, ordered, reason)
 
 
-def _words(maker: str, model: str, instance: str) -> str:
-    """A disk in words: SanDisk "Cruzer", serial (USB) 200608767007B7C08A6A."""
+def words(device: str) -> str:
+    """A disk in words, by the instance of its device: SanDisk "Cruzer", serial (USB) 200608767007B7C08A6A."""
+    found = _INSTANCE.search(device)
+    if not found:
+        return device
+    maker, model, instance = found.groups()
     name = " ".join(filter(None, [maker.strip("_"), f'"{model.strip("_")}"' if model.strip("_") else ""]))
     serial = instance.rpartition("&")[0] or instance
     made_up = instance[1:2] == "&"  # by Windows, for a device that has none
