@@ -8,7 +8,7 @@ from typing import Any
 
 from scans import records, scan
 
-from event_logs import CHUNK_HEADER, FILE_HEADER, events, log_bytes, sealed, write_log
+from event_logs import CHUNK_HEADER, FILE_HEADER, START, Event, events, log_bytes, sealed, write_log
 from fanfold.evidence import coverage, tables
 from fanfold.evidence.report.report import made
 
@@ -92,3 +92,19 @@ def test_records_that_are_written_a_moment_later(tmp_path: Path, database: str) 
     write_log(tmp_path / "given" / "host1" / "Security.evtx", soon)
     scan(tmp_path / "given", database)
     assert log_of(database)["newest_time"] == soon[2].frame_time
+
+
+def test_records_that_two_exports_have_count_once(tmp_path: Path, database: str) -> None:
+    """What several parts of one log have is one record, and their order is that of the log."""
+    wrong = {"TargetUserName": "eve", "LogonType": "3", "IpAddress": "10.0.0.9"}
+    attempts = [
+        Event(number, 4625, START + timedelta(seconds=number), computer="HOST", data=wrong) for number in range(1, 9)
+    ]
+    first, later = (
+        [replace(event, record_id=number, written_id=event.record_id) for number, event in enumerate(some, 1)]
+        for some in (attempts[:6], attempts[3:])
+    )
+    for name, some in (("first", first), ("later", later), ("later - Copy", later)):
+        write_log(tmp_path / "given" / "host1" / f"{name}.evtx", some)
+    scan(tmp_path / "given", database)
+    assert any(text.startswith("8 failed attempts over the network from 10.0.0.9") for text in told(database))

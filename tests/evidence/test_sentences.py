@@ -20,10 +20,11 @@ from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.given import Files
-from fanfold.evidence.report.case import Case, Record, own
+from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.clock import Clock
 from fanfold.evidence.report.findings import seconds
 from fanfold.evidence.report.html import page
+from fanfold.evidence.report.machines import own
 from fanfold.evidence.report.report import Report, Section, answers, made
 from fanfold.evidence.report.rules import (
     RULES,

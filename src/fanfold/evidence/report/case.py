@@ -1,7 +1,6 @@
 """The records of one machine that the rules look at."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -17,14 +16,14 @@ from fanfold.evidence.coverage import is_part
 from fanfold.evidence.references import References
 from fanfold.evidence.report.changes import Changes
 from fanfold.evidence.report.clock import Clock
-from fanfold.evidence.report.machines import FORWARDED, STEADY, are_loose, are_of_several, host
+from fanfold.evidence.report.machines import FORWARDED, STEADY, are_loose, are_of_several, host, own
 from fanfold.evidence.report.values import data_of
 from fanfold.evidence.tables import ShadowCopy, short_log
 from fanfold.evidence.units import quoted
 
 _COLUMNS = (
     "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
-    "computer", "data", "image", "user_sid", "volume", "key", "keywords",
+    "computer", "data", "image", "user_sid", "volume", "key", "keywords", "written_id",
 )  # fmt: skip
 CLOCK = (1, 12, 13, 24, 4616, 6013)
 """The events that tell the time zone, and changes of the clock."""
@@ -41,6 +40,7 @@ class Record:
     log: str
     """The short name of its log: Security, Partition/Diagnostic."""
     record_id: int
+    """Where it was written, which tells its place in its stream."""
     time: datetime | None
     event_id: int
     provider: str
@@ -59,6 +59,8 @@ class Record:
     """The folder of its Windows, if that is not the one that was used last."""
     machine: str = ""
     """The computer that it names, if the logs are of several machines."""
+    is_copy: bool = False
+    """Whether it had another id where it was written: it is of an export."""
     is_failure: bool = False
     """Whether it is of something that was tried and failed: some events of auditing have both."""
 
@@ -259,7 +261,7 @@ def load(database: str, image: str, event_ids: Sequence[int], zone: str | None =
     chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
     rows = (row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist())
     found = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
-    ordered = sorted(found, key=_order)
+    ordered = [*_each_once(sorted(found, key=_order))]
     is_mixed = are_loose(logs) and are_of_several(ordered)
     records, others = own([replace(one, machine=host(one)) for one in ordered] if is_mixed else ordered, is_mixed)
     unread, failures = tables.unread(database, image)
@@ -286,12 +288,23 @@ def _steady_times(database: str, image: str) -> npt.NDArray[np.int64]:
     return np.concatenate(times)
 
 
-def _order(record: Record) -> tuple[int, bool, str, int]:
+def _order(record: Record) -> tuple[int, bool, str, int, bool]:
     """Records of logs that are there come first, and of them those of earlier installations.
 
     Those of one stream are in the order in which they were written.
     """
-    return _ORIGINS.index(record.origin), not record.installation, record.stream, record.record_id
+    origin = _ORIGINS.index(record.origin)
+    return origin, not record.installation, record.stream, record.record_id, record.is_copy
+
+
+def _each_once(records: Iterable[Record]) -> Iterator[Record]:
+    """Records, each from the first log that has it: a log may lie there twice, or parts of it as exports."""
+    known: set[tuple[Any, ...]] = set()
+    for record in records:
+        what = (record.stream, record.record_id, record.time, record.event_id, record.computer)
+        if what not in known:
+            known.add(what)
+            yield record
 
 
 def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], str]:
@@ -321,20 +334,6 @@ def of_best_logs(records: Sequence[Record]) -> list[Record]:
     return [record for some in best for record in some]
 
 
-def own(records: Sequence[Record], is_mixed: bool = False) -> tuple[list[Record], dict[str, int]]:
-    """The records that are this machine's own, and how many there are of others, by their names.
-
-    The log System has a machine's own records only, whatever the machine was called; events are forwarded to others.
-    Of several machines (`is_mixed`), all are own but those of a log of forwarded events.
-    """
-    names = {host(record) for record in records if record.is_of("System") and record.origin == "live"}
-    if is_mixed or not names:
-        names = {host(record) for record in records if record.log.lower() != FORWARDED}
-    names.add("")
-    others = Counter(record.computer for record in records if host(record) not in names)
-    return [record for record in records if host(record) in names], dict(others)
-
-
 def machines(database: str) -> list[str]:
     """The machines of a database, sorted by name."""
     return sorted({unit["image"] for unit in tables.units(database, ["image"], "image IS NOT NULL")})
@@ -345,7 +344,7 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
     log = short_log(row["path"]) if row["path"] else (row["channel"] or "carved").removeprefix("Microsoft-Windows-")
     return Record(
         log,
-        row["record_id"],
+        row["record_id"] if row["written_id"] is None else row["written_id"],
         row["time"],
         row["event_id"],
         row["provider"] or "",
@@ -357,6 +356,7 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         row["user_sid"] or "",
         name,
         installation,
+        is_copy=row["written_id"] is not None,
         is_failure=bool((row["keywords"] or 0) & _FAILURE),
     )
 

@@ -1,9 +1,10 @@
-"""Whether the logs of one folder are of several machines, by the computers that their records name.
+"""Which machines the logs of one folder are of, by the computers that their records name.
 
 A machine that was renamed has its old name in logs that are seldom written to, so these alone tell nothing. Logs that
 Windows always writes to, or two of one channel, are of one machine only if records of one log link their names.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,20 @@ def are_of_several(records: Sequence["Record"]) -> bool:
     telling = {log for stream, some in streams.items() if stream in STEADY or len(some) > 1 for log in some}
     machines = _linked(names.values())
     return len({next(n for n, one in enumerate(machines) if one & names[log]) for log in telling}) > 1
+
+
+def own(records: "Sequence[Record]", is_mixed: bool = False) -> "tuple[list[Record], dict[str, int]]":
+    """The records that are this machine's own, and how many there are of others, by their names.
+
+    The log System has a machine's own records only, whatever the machine was called; events are forwarded to others.
+    Of several machines (`is_mixed`), all are own but those of a log of forwarded events.
+    """
+    names = {host(record) for record in records if record.is_of("System") and record.origin == "live"}
+    if is_mixed or not names:
+        names = {host(record) for record in records if record.log.lower() != FORWARDED}
+    names.add("")
+    others = Counter(record.computer for record in records if host(record) not in names)
+    return [record for record in records if host(record) in names], dict(others)
 
 
 def _linked(groups: Iterable[set[str]]) -> list[set[str]]:
