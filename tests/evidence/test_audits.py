@@ -148,3 +148,27 @@ def test_programs_whose_files_have_a_version(name: str) -> None:
     """Programs are known by their names, also where a version is a part of them."""
     found = texts(programs.RULE, case(record(4688, NewProcessName=f"C:\\Temp\\{name}"), logs=[log("Security")]))
     assert found[0][0].endswith(", by its name.")
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        ("%REMOVABLE%\\SECRET.EXE", "That is a removable medium; which one is not recorded."),
+        ("%HOT%\\SECRET.EXE", "That is a removable medium; which one is not recorded."),
+        ("\\\\srv\\share\\a.exe", "That is another machine's share."),
+        ("\\Device\\Mup\\srv\\share\\a.exe", "That is another machine's share."),
+        ("\\Device\\HarddiskVolume5\\a.exe", "On which disk this volume was is not recorded."),
+        ("F:\\a.exe", "Which disk F: was then is not recorded."),
+    ],
+)
+def test_starts_that_applocker_allowed(path: str, where: str) -> None:
+    """AppLocker records what it lets run, with its own words for removable media."""
+    given = record(8002, log="AppLocker/EXE and DLL", provider="AppLocker", FilePath=path)
+    assert texts(programs.RULE, case(given))[0][0].endswith(f": {path}. {where}")
+
+
+@pytest.mark.parametrize("path", ["%OSDRIVE%\\USERS\\A.EXE", "\\Device\\HarddiskVolume3\\Windows\\a.exe", "F:\\a.dll"])
+def test_starts_of_no_interest(path: str) -> None:
+    """What ran from the volume of Windows is not told, nor is a library."""
+    given = record(8002, log="AppLocker/EXE and DLL", provider="AppLocker", FilePath=path)
+    assert texts(programs.RULE, case(given))[0][0].startswith("No program is recorded that ran from a USB disk")

@@ -7,10 +7,19 @@ from fanfold.evidence.report.case import Case, Record, file_of, moment, of_best_
 from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
 
 _BUILDS = {
+    6002: "Windows Vista or Server 2008",
+    7600: "Windows 7 or Server 2008 R2",
     7601: "Windows 7 or Server 2008 R2",
+    9200: "Windows 8 or Server 2012",
     9600: "Windows 8.1 or Server 2012 R2",
+    10240: "Windows 10 1507",
+    10586: "Windows 10 1511",
     14393: "Windows 10 1607 or Server 2016",
+    15063: "Windows 10 1703",
+    16299: "Windows 10 1709",
+    17134: "Windows 10 1803",
     17763: "Windows 10 1809 or Server 2019",
+    18362: "Windows 10 1903",
     18363: "Windows 10 1909",
     19041: "Windows 10 2004 to 22H2",
     20348: "Windows Server 2022",

@@ -37,6 +37,13 @@ _OF_WINDOWS = frozenset({
     "autochk.exe", "setupcl.exe", "fontdrvhost.exe", "memcompression",
 })  # fmt: skip
 """What starts with Windows, and is recorded (event 4688) even where nothing else is."""
+_PLACES = (
+    (r"\\\\|\\Device\\(Mup|LanmanRedirector)\\", "That is another machine's share."),
+    (r"%(REMOVABLE|HOT)%", "That is a removable medium; which one is not recorded."),  # as AppLocker writes paths
+    (r"\\Device\\HarddiskVolume\d+\\(?!Windows\\)", "On which disk this volume was is not recorded."),
+)
+"""Paths without a letter, and what they tell."""
+_ALLOWED = (8002, 8003)  # by AppLocker; the latter where it only watches
 _AT_ONCE = timedelta(seconds=2)  # between two records of one start
 _SHOWN = 30  # starts that are listed
 
@@ -75,6 +82,8 @@ def starts(case: Case) -> list[Start]:
         found.append(Start(record, record.text("Image"), record.text("FileVersion"), record.text("OriginalFileName")))
     for record in case.of("Application-Experience", 500, 505):
         found.append(Start(record, record.text("ExePath"), record.text("ExeVersion", "FileVersion")))
+    found += [Start(record, path) for record in case.of("AppLocker", *_ALLOWED)
+              if not (path := record.text("FullFilePath", "FilePath")).lower().endswith(".dll")]  # fmt: skip
     kept: list[Start] = []
     latest: dict[str, Start] = {}
     for start in sorted(found, key=lambda start: (start.record.time is None, start.record.time, -len(start.version))):
@@ -101,7 +110,7 @@ def _answer(case: Case) -> Iterator[Finding]:
             reported.append(_from_disk(case, start, disk))
         elif start.kind:
             reported.append(_tool(case, start))
-        elif start.letter not in ("", *own) or start.path.startswith("\\\\"):
+        elif start.letter not in ("", *own) or _place_of(start):
             reported.append(_elsewhere(case, start))
     yield from reported[-_SHOWN:]
     if len(reported) > _SHOWN:
@@ -244,10 +253,15 @@ def _tool(case: Case, start: Start) -> Finding:
 
 
 def _elsewhere(case: Case, start: Start) -> Finding:
-    where = _unknown(case, start) if start.letter else " That is another machine's share."
+    where = _unknown(case, start) if start.letter else f" {_place_of(start)}"
     text = f"{_when(case, start.record.time)}{_words(start)}.{where}"
     return Finding("program.other_drive", text, status_of(start.record), start.record.time, [start.record],
                    reason_of(start.record))  # fmt: skip
+
+
+def _place_of(start: Start) -> str:
+    """What is known of a path without a letter, if it is not on the volume of Windows; empty for other paths."""
+    return next((words for pattern, words in _PLACES if re.match(pattern, start.path, re.IGNORECASE)), "")
 
 
 def _unknown(case: Case, start: Start) -> str:
@@ -284,6 +298,8 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
         f"Program-Telemetry has {number:,} record{'s' * (number != 1)}, of programs that need a compatibility fix only"
     )
     reasons.append(counted if number else case.why_none("Application-Experience/Program-Telemetry") or counted)
+    if allowed := sum(start.record.event_id in _ALLOWED for start in started):
+        reasons.append(f"AppLocker has {allowed:,} start{'s' * (allowed > 1)} of programs")
     if prefetch := len(case.facts_of("prefetch")):
         reasons.append(f"Prefetch has {prefetch:,} programs, all from the volume of Windows")
     drives = sorted({start.letter for start in started if start.letter})
@@ -293,5 +309,8 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
 
 
 RULE = Rule(
-    "program", "Programs from USB disks, and programs for imaging", (1, 4, 9, 10, 500, 505, 4688, 4697, 7045), _answer
+    "program",
+    "Programs from USB disks, and programs for imaging",
+    (1, 4, 9, 10, 500, 505, 4688, 4697, 7045, *_ALLOWED),
+    _answer,
 )

@@ -21,7 +21,9 @@ LOGS: Mapping[str, Sequence[str]] = {
         "Partition/Diagnostic", "Kernel-PnP/Configuration", "Ntfs/Operational", "Kernel-IO/Operational",
         "DriverFrameworks-UserMode/Operational", "System",
     ),
-    "program": ("Security", "Sysmon/Operational", "Application-Experience/Program-Telemetry", "System"),
+    "program": (
+        "Security", "Sysmon/Operational", "Application-Experience/Program-Telemetry", "AppLocker/EXE and DLL", "System",
+    ),
     "taking": ("System", "Security"),
     "host": (
         "Security", "System", "SmbClient/Connectivity", "SmbClient/Security", "Dhcp-Client/Operational",
