@@ -102,3 +102,30 @@ def test_a_machine_that_was_asleep(after: list[tuple[int, str]], newest: str, wh
     given += [record(event_id, "12:00:10", "System", 3, provider=provider) for event_id, provider in after]
     found = taking.RULE.answer(case(*given, logs=[log("System", newest_time=mesa.at(newest))]))
     assert [one.id for one in found if one.id in ("taking.asleep", "taking.running")] == [what]
+
+
+@pytest.mark.parametrize("client", ["10.0.0.9:50123", "[10.0.0.9]:50123"])
+def test_who_reached_remote_desktop(client: str) -> None:
+    """A machine that opened a connection is listed, whether or not somebody logged on from there."""
+    given = record(131, log="RdpCoreTS", provider="RemoteDesktopServices-RdpCoreTS", ConnType="TCP", ClientIP=client)
+    assert texts(neighbours.RULE, case(given))[0][0].startswith("10.0.0.9: reached Remote Desktop; 1 record")
+
+
+@pytest.mark.parametrize(
+    ("after", "ends"),
+    [
+        ([(23, "1")], ["The session ended 13:00:00 UTC."]),
+        ([(23, "2"), (23, "1")], ["The session ended 13:00:00 UTC."]),
+        ([(21, "1"), (23, "1")], ["The session ended 13:00:00 UTC."]),  # of the second session with this number
+    ],
+)
+def test_the_end_of_a_session_by_its_manager(after: list[tuple[int, str]], ends: list[str]) -> None:
+    """Where the log Security has nothing, the manager of sessions tells when one ended."""
+    who = {"User": "PC\\eve", "Address": "LOCAL", **SESSIONS}
+    given = [record(21, "12:00:00", number=1, SessionID="1", **who)]
+    given += [
+        record(event_id, "13:00:00", number=number, SessionID=session, **who)
+        for number, (event_id, session) in enumerate(after, 2)
+    ]
+    found = [text for text, _ in texts(logons.RULE, case(*given)) if "ended" in text]
+    assert found == ends

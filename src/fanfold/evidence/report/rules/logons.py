@@ -10,7 +10,7 @@ from fanfold.evidence.report.case import Case, Record
 from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, status_of
 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
-_NEW_SESSION = 21
+_NEW_SESSION, _SESSION_ENDED = 21, 23
 UNLOCK = (7, 13)  # with the password checked here or against a cached one
 _LOCKED = 4800
 _HERE = ("", "127.0.0.1", "::1")  # the addresses of somebody at the console
@@ -251,9 +251,21 @@ def _sessions(case: Case, logons: Sequence[Sequence[Record]], recovered: Sequenc
     reason = f"by the manager of sessions: {case.why_none('Security') or 'the log Security has no such logon'}"
     return [
         Finding("logon.session", f"{case.when(record)}{record.text('User')} logged on at the console.",
-                status_of(record), record.time, [record], reason, [*_recovered_logon(record, recovered)])
+                status_of(record), record.time, [record], reason,
+                [*_recovered_logon(record, recovered), *_session_end(case, record)])
         for record in found[-_SHOWN:][::-1]
     ]  # fmt: skip
+
+
+def _session_end(case: Case, session: Record) -> Iterator[Finding]:
+    """The end of a session, by the manager of sessions. The number of a session is given again after a start."""
+    for record in case.of("TerminalServices-LocalSessionManager", _NEW_SESSION, _SESSION_ENDED):
+        is_later = record.stream == session.stream and record.record_id > session.record_id
+        if is_later and record.text("SessionID") == session.text("SessionID"):
+            if record.event_id == _SESSION_ENDED and record.time:
+                text = f"The session ended {case.clock.short(record.time, session.time, record)}."
+                yield Finding("logon.left", text, status_of(record), record.time, [record])
+            return
 
 
 def _recovered_logon(session: Record, recovered: Sequence[Sequence[Record]]) -> Iterator[Finding]:
@@ -355,4 +367,4 @@ def _by_what(record: Record) -> str:
     return f"by {program} as {account(record)}" if program else f"of the logon type {kind}"
 
 
-RULE = Rule("logon", "Who logged on at the console", (21, 25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)
+RULE = Rule("logon", "Who logged on at the console", (21, 23, 25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)

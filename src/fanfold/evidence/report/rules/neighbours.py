@@ -143,6 +143,10 @@ def _raw(case: Case) -> Iterator[tuple[Record, str, str, str]]:
     for record in case.of("TerminalServices-LocalSessionManager", 21, 25):
         if is_address(record.text("Address")):
             yield record, "", record.text("Address"), "logged on by Remote Desktop"
+    for record in case.of("RemoteDesktopServices-RdpCoreTS", 131):
+        address = record.text("ClientIP").rpartition(":")[0].strip("[]")
+        if is_address(address):
+            yield record, "", address, "reached Remote Desktop"
     for record in case.of("SMBClient", *_SMB):
         server = record.text("ServerName").lstrip("\\")
         if not server.lower().startswith("device\\"):  # else it is an adapter of this machine
@@ -286,7 +290,7 @@ RULE = Rule(
     "host",
     "What was around it",
     (
-        *(2, 4, 21, 25, 300, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 5308, 10000),
+        *(2, 4, 21, 25, 131, 300, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 5308, 10000),
         *(5719, 5722, 5723, 5783, 5805),
         *_SMB,
         *_REGISTRATION,

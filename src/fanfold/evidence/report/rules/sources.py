@@ -28,7 +28,7 @@ LOGS: Mapping[str, Sequence[str]] = {
     "host": (
         "Security", "System", "SmbClient/Connectivity", "SmbClient/Security", "Dhcp-Client/Operational",
         "Dhcp-Client/Admin", "GroupPolicy/Operational", "NetworkProfile/Operational", "PrintService/Operational",
-        "DNS Server", "Dhcp-Server/Operational",
+        "DNS Server", "Dhcp-Server/Operational", "RemoteDesktopServices-RdpCoreTS/Operational",
     ),
     "account": ("Security",),
     "note": ("System", "Security", "PowerShell/Operational", "Windows Defender/Operational"),
