@@ -22,7 +22,7 @@ FAULTS = ("500 before", "503 before", "reset before", "500 after", "503 after", 
 
 @dataclass
 class Plan:
-    """Which request gets which fault, by its first line and how often it was made, in any order of requests."""
+    """Which requests fail, by their first line and how often they were made, in any order; faults take turns."""
 
     seed: int
     rate: float = 0.1
@@ -41,7 +41,8 @@ class Plan:
         with self._lock:
             self._asked[request] += 1
             rng = random.Random(f"{self.seed} {request} {self._asked[request]}")
-            fault = rng.choice(self.faults) if self.faults and rng.random() < self.rate else ""
+            turn = (self.seed + self.met.total() - self.met[""]) % max(1, len(self.faults))
+            fault = self.faults[turn] if self.faults and rng.random() < self.rate else ""
             fault = next((fault for text, fault in self.always.items() if text in request), fault)
             self.met[fault] += 1
             return fault

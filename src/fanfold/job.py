@@ -31,6 +31,7 @@ class Known(NamedTuple):
 JOBS: dict[str, Known] = {
     "images": Known("fanfold.images:Images", "Embed pictures as vectors, and search them."),
     "evidence": Known("fanfold.evidence:Evidence", "Read the event logs of Windows machines into tables."),
+    "tls": Known("fanfold.tls:Tls", "Measure what signatures do to TLS handshakes."),
 }
 """Every job that comes with fanfold, by its name, which is also its extra."""
 

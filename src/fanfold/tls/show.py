@@ -1,0 +1,125 @@
+"""What the verbs of `tls` show."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fanfold.cli import show
+from fanfold.tls.article import claims as article_claims
+from fanfold.tls.model import Model
+from fanfold.tls.sizes import BUDGET, Row, Sizes, Timed
+
+_STEP = 5000  # bytes from one line of a curve to the next
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+def sizes(found: Sizes, slots: bool, as_json: bool) -> None:
+    """A line for each handshake, the smallest first; what a planner must know of it below."""
+    if as_json:
+        show.put_json(_sizes_as_json(found))
+        return
+    windows = [timed.initcwnd for timed in found.rows[0].times] if found.rows else []
+    table = _table(
+        "", "signatures + keys", "more", f"≤ {BUDGET // 1000} kB", "first flight", *map("iw{}".format, windows)
+    )
+    for row in found.rows:
+        fits = "yes" if row.fits else "no"
+        counts = (f"{row.handshake.size:,} B", f"{row.more:+,}", fits, f"{row.first_flight:,} B")
+        table.add_row(Text(row.handshake.name), *counts, *map(_time, row.times))
+        for part in row.handshake.parts if slots else ():
+            key = f" and the {part.whose}'s key" if part.keys else ""
+            table.add_row(Text(f"  {part.slot}: {part.signatures} x {part.scheme.name}{key}"), f"{part.size:,} B")
+        for name, size in row.handshake.extra.items() if slots else ():
+            table.add_row(Text(f"  {name}"), f"{size:,} B")
+    show.out.print(table)
+    _remarks(found)
+
+
+def _time(timed: Timed) -> str:
+    """51.2 ms +4% 1 RT: the time, the slowdown, and the extra round trips."""
+    slower = f"{timed.slowdown:+5.0%}" if abs(timed.slowdown) >= 0.005 else "     "
+    trips = f"{timed.extra_round_trips} RT" if timed.extra_round_trips else "    "
+    return f"{timed.ms:,.1f} ms {slower} {trips}"
+
+
+def _remarks(found: Sizes) -> None:
+    """What the numbers do not say."""
+    remarks = [(row.handshake.name, sentence) for row in found.rows for sentence in row.handshake.warnings()]
+    for name, sentence in remarks:
+        show.out.print(Text(sentence if sentence.startswith(name) else f"{name}: {sentence}"), soft_wrap=True)
+    windows = ", ".join(f"{room:,} B with a window of {window}" for window, room in found.room.items())
+    show.out.print(f"Room for signatures and keys before another round trip: {windows}.", soft_wrap=True)
+
+
+def _sizes_as_json(found: Sizes) -> dict[str, Any]:
+    return {
+        "profile": found.profile,
+        "link": asdict(found.network) if found.network else None,
+        "room_bytes": found.room,
+        "rows": [_row_as_json(row) for row in found.rows],
+    }
+
+
+def _row_as_json(row: Row) -> dict[str, Any]:
+    parts = [
+        {"slot": part.slot, "scheme": part.scheme.name, "signatures": part.signatures, "keys": part.keys,
+         "bytes": part.size, "key_of": part.whose or None}
+        for part in row.handshake.parts
+    ]  # fmt: skip
+    return {
+        "name": row.handshake.name,
+        "profile": row.handshake.profile,
+        "bytes": row.handshake.size,
+        "more_bytes": row.more,
+        "fits_9_kb": row.fits,
+        "first_flight_bytes": row.first_flight,
+        "times": [asdict(timed) for timed in row.times],
+        "slots": parts,
+        "extra": dict(row.handshake.extra),
+        "warnings": row.handshake.warnings(),
+    }
+
+
+def model(found: Model, curve: bool, walls: bool, as_json: bool) -> None:
+    """The walls, and the times by size."""
+    if as_json:
+        show.put_json(asdict(found) | {"curves": [asdict(one) for one in found.curves.values()]})
+        return
+    if walls:
+        show.out.print("Another round trip begins above a first flight of:")
+        for window, one in found.curves.items():
+            show.out.print(f"  iw{window}: {', '.join(f'{wall:,}' for wall in one.walls)} B")
+    if curve:
+        table = _table("signatures + keys", "first flight", *(f"iw{window}" for window in found.curves))
+        for number, size in enumerate(found.sizes):
+            if size % _STEP == 0:
+                times = (f"{one.ms[number]:,.1f} ms" for one in found.curves.values())
+                table.add_row(f"{size:,} B", f"{found.base + size:,} B", *times)
+        show.out.print(table)
+
+
+def claims(as_json: bool) -> None:
+    """The article's claims, each beside what is computed here."""
+    found = article_claims()
+    if as_json:
+        show.put_json({"claims": [asdict(claim) for claim in found]})
+        return
+    for claim in found:
+        show.out.print(Text(f"{claim.verdict}: {claim.says}"), soft_wrap=True)
+        show.out.print(Text(f"  {claim.ours}"), soft_wrap=True)
+
+
+def reported(cells: int, folder: Path) -> None:
+    """Where a report is."""
+    show.out.print(
+        Text(f"{cells:,} cells: {folder / 'index.html'}, table.csv, and each plot as SVG and PNG."), soft_wrap=True
+    )

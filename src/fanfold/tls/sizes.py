@@ -1,0 +1,207 @@
+"""What signatures and public keys add to a handshake, to the byte; and what that costs on a given link."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fanfold.errors import UsageError
+from fanfold.tls.network import Network
+from fanfold.tls.simulate import extra_round_trips, handshake, walls
+from fanfold.tls.zoo import Scheme, Zoo, found_in, load
+
+FIXED = 2133
+"""Bytes of a server's first flight that are neither signatures nor public keys nor a profile's extra bytes.
+
+Measured with TLS 1.3, X25519MLKEM768, and certificates with the names that our tests use.
+"""
+BUDGET = 9000
+"""Bytes of signatures and keys that the article would spend."""
+CONTROL = "ECDSA-P256"
+LARGEST_SIGNATURE = 16_384
+"""Bytes of a signature that OpenSSL takes at most in CertificateVerify (openssl/openssl#6433)."""
+CERTIFICATE_LISTS = {"OpenSSL": 102_400}
+"""Bytes of certificates that a client takes at most, by default."""
+_SLOW = 5.0  # ms to sign at every handshake
+_WHOSE = {"handshake": "leaf", "leaf": "intermediate"}
+"""Whose public key is sent for the signatures of a slot."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The signatures of a slot, and the keys that are sent for them."""
+
+    slot: str
+    scheme: Scheme
+    signatures: int
+    keys: int
+    online: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.signatures * self.scheme.sig + self.keys * self.scheme.pk
+
+    @property
+    def whose(self) -> str:
+        """Whose public key is sent."""
+        return _WHOSE.get(self.slot, self.slot) if self.keys else ""
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """What a handshake carries of signatures and keys."""
+
+    name: str
+    profile: str
+    parts: tuple[Part, ...]
+    extra: Mapping[str, int]
+    """Bytes of what is neither a signature nor a key."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of signatures, keys and extras."""
+        return sum(part.size for part in self.parts) + sum(self.extra.values())
+
+    @property
+    def certificates(self) -> int:
+        """Bytes of what the message with the certificates carries: all but the signatures made at every handshake."""
+        return self.size - sum(part.signatures * part.scheme.sig for part in self.parts if part.online)
+
+    @property
+    def schemes(self) -> list[Scheme]:
+        """Each of its schemes once."""
+        return [*{part.scheme.name: part.scheme for part in self.parts}.values()]
+
+    def warnings(self) -> list[str]:
+        """What a planner must be told: broken schemes, slow ones, and what clients do not take."""
+        found = [
+            f"{scheme.name} is {scheme.attack.verdict}: {scheme.attack.says} ({scheme.attack.source})"
+            for scheme in self.schemes
+            if scheme.attack
+        ]
+        for part in self.parts:
+            if part.scheme.sig > LARGEST_SIGNATURE and part.online:
+                found.append(f"OpenSSL refuses a handshake signature of more than {LARGEST_SIGNATURE:,} B")
+            if part.online and (part.scheme.slowest_signing or 0) > _SLOW:
+                found.append(f"{part.scheme.name} signs in {part.scheme.slowest_signing:,.0f} ms: for offline use only")
+        for client, most in CERTIFICATE_LISTS.items():
+            if self.certificates > most:
+                found.append(f"{client} refuses more than {most:,} B of certificates")
+        return found
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a handshake takes with one initial window."""
+
+    initcwnd: int
+    ms: float
+    slowdown: float
+    """0.02 for 2 % more than the control takes."""
+    extra_round_trips: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A handshake with its sizes and its times."""
+
+    handshake: Handshake
+    more: int
+    """Bytes beyond those of the control."""
+    first_flight: int
+    """Bytes of the server's first flight."""
+    times: tuple[Timed, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is within the article's budget."""
+        return self.handshake.size <= BUDGET
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The answer of `sizes`."""
+
+    profile: str
+    network: Network | None
+    rows: tuple[Row, ...]
+    room: Mapping[int, int]
+    """Bytes for signatures and keys before the first extra round trip, by the initial window."""
+
+
+def sizes(
+    schemes: Sequence[str] = (),
+    *,
+    profile: str = "2026",
+    mix: Sequence[str] = (),
+    link: str = "",
+    initcwnd: Sequence[int] = (10, 30),
+    base: int = FIXED,
+    zoo: str | None = None,
+) -> Sizes:
+    """Count the bytes of handshakes, and compute their times on a link.
+
+    Args:
+        schemes: Their names; without any, and without a mix, all that are not broken.
+        profile: Which signatures a handshake has; a named mix has its own.
+        mix: Mixes: each the name of one, or `handshake=ML-DSA-44,leaf=Falcon-512,...`.
+        link: A network such as `rtt=50ms,down=20Mbit`; without one, no times.
+        initcwnd: Initial windows, in segments.
+        base: Bytes of the first flight that are neither signatures nor keys.
+        zoo: A file of more schemes, profiles and mixes.
+
+    Returns:
+        A row for each handshake, the smallest first.
+
+    Raises:
+        UsageError: A name is not known, or a number is out of range.
+    """
+    if not 0 <= base <= 1 << 24:
+        raise UsageError(f"--base takes a number of bytes up to {1 << 24:,}, not {base}.")
+    known = load(zoo)
+    network = Network.parse(link) if link else None
+    counted = [of_scheme(known, name, profile) for name in schemes] + [of_mix(known, text, profile) for text in mix]
+    if not counted:
+        counted = [of_scheme(known, scheme.name, profile) for scheme in known.schemes.values() if not scheme.is_broken]
+    windows = [(network or Network()).of_window(window) for window in initcwnd]
+    rows = [_row(one, of_scheme(known, CONTROL, one.profile), base, windows if network else ()) for one in counted]
+    room = {window.initcwnd: walls(window, 1)[0] - base for window in windows}
+    return Sizes(profile, network, tuple(sorted(rows, key=lambda row: row.handshake.size)), room)
+
+
+def of_scheme(zoo: Zoo, name: str, profile: str) -> Handshake:
+    """A handshake whose signatures are all of one scheme. Raises UsageError."""
+    scheme = zoo.scheme(name)
+    return _counted(zoo, scheme.name, profile, {slot.name: scheme for slot in zoo.profile(profile).slots})
+
+
+def of_mix(zoo: Zoo, text: str, profile: str) -> Handshake:
+    """A handshake of several schemes: a mix's name, or its slots with their schemes. Raises UsageError."""
+    if "=" not in text:
+        mix = zoo.mix(text)
+        return _counted(zoo, text, mix.profile, {slot: zoo.scheme(name) for slot, name in mix.slots.items()})
+    names = {slot.name: None for slot in zoo.profile(profile).slots}
+    chosen: dict[str, Scheme] = {}
+    for part in text.split(","):
+        slot, _, scheme = (one.strip() for one in part.partition("="))
+        found_in(names, slot, f"slot of the profile {profile}")
+        chosen[slot] = zoo.scheme(scheme)
+    return _counted(zoo, text, profile, chosen)
+
+
+def _counted(zoo: Zoo, name: str, profile: str, schemes: Mapping[str, Scheme]) -> Handshake:
+    found = zoo.profile(profile)
+    if lacking := [slot.name for slot in found.slots if slot.name not in schemes]:
+        raise UsageError(f"The mix '{name}' has no scheme for {', '.join(lacking)}. Add: {lacking[0]}=SCHEME")
+    parts = [Part(slot.name, schemes[slot.name], slot.sigs, slot.pks, slot.online) for slot in found.slots]
+    return Handshake(name, profile, tuple(parts), found.extra)
+
+
+def _row(counted: Handshake, control: Handshake, base: int, networks: Sequence[Network]) -> Row:
+    """The sizes and the times of a handshake, beside those of a control."""
+    size, other = base + counted.size, base + control.size
+    times = []
+    for network in networks:
+        seconds, usual = handshake(size, network), handshake(other, network)
+        more = extra_round_trips(seconds, size, usual, other, network)
+        times.append(Timed(network.initcwnd, seconds * 1000, seconds / usual - 1, more))
+    return Row(counted, counted.size - control.size, size, tuple(times))

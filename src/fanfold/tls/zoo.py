@@ -1,0 +1,228 @@
+"""The zoo: signature schemes, with their sizes, their speeds, and what is known against them.
+
+zoo.toml        schemes                                         each size with who has seen it
+profiles.toml   profiles: which signatures a handshake has      mixes: which scheme makes which of them
+--zoo FILE      more of each, or others of the same names
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from fanfold.errors import UsageError
+from fanfold.tls.written import checked, content_of, line_of
+
+_CHECKED = ConfigDict(extra="forbid")
+_Text = Annotated[str, Field(min_length=1)]
+_Bytes = Annotated[int, Field(gt=0, le=1 << 24, strict=True)]
+_Count = Annotated[int, Field(ge=0, le=100, strict=True)]
+_Microseconds = Annotated[float, Field(gt=0, lt=1e12)]
+_Named = TypeVar("_Named")
+
+Status = Literal["standard", "draft", "onramp-3", "onramp-out", "historic", "classical"]
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Attack:
+    """The best attack on a scheme, as far as a planner must know it."""
+
+    verdict: Literal["broken", "weakened", "watch"]
+    """`broken`: below its level. `weakened`: its level is still met."""
+    source: _Text
+    says: _Text
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Speed:
+    """Microseconds per operation. Comparable with those of the same set only: one machine, one kind of code."""
+
+    set: _Text
+    by: Literal["measured", "published"]
+    sign: _Microseconds
+    verify: _Microseconds
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Scheme:
+    """A signature scheme with its parameters."""
+
+    name: _Text
+    level: Annotated[int, Field(ge=0, le=5, strict=True)]
+    """NIST's security category; 0 for schemes that a quantum computer breaks."""
+    status: Status
+    pk: _Bytes
+    """Bytes of a public key, raw."""
+    sig: _Bytes
+    """Bytes of a signature: the fixed length, or the largest that has to be planned for."""
+    sizes: Annotated[tuple[_Text, ...], Field(min_length=1)]
+    """Who has seen these sizes: `ran:` what code gave, `pub:` what is published, `formula:` what was computed."""
+    aliases: tuple[_Text, ...] = ()
+    standard: str = ""
+    version: str = ""
+    sig_varies: bool = False
+    single: bool = False
+    """Whether one witness of the sizes is known to be the only one."""
+    speed: tuple[Speed, ...] = ()
+    attack: Attack | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Scheme":
+        if len(self.sizes) < 2 and not self.single:
+            raise ValueError("`sizes` has one witness: give a second one, or `single = true`")
+        return self
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether an attack takes it below its level."""
+        return self.attack is not None and self.attack.verdict == "broken"
+
+    @property
+    def slowest_signing(self) -> float | None:
+        """Milliseconds to make a signature, in the slowest of the sets that have it."""
+        return max((speed.sign / 1000 for speed in self.speed), default=None)
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Slot:
+    """A place for signatures in a handshake, with the public keys that are sent for it."""
+
+    name: _Text
+    sigs: _Count
+    pks: _Count
+    online: bool = False
+    """Whether its signature is made at every handshake."""
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Profile:
+    """Which signatures and public keys a handshake carries."""
+
+    about: str
+    slots: tuple[Slot, ...] = ()
+    base: str = ""
+    """The profile that it differs from by `drop` and `drop_pks`."""
+    drop: tuple[_Text, ...] = ()
+    """Slots that are not there."""
+    drop_pks: tuple[_Text, ...] = ()
+    """Slots whose keys are not sent."""
+    extra: Mapping[str, _Bytes] = Field(default_factory=dict)
+    """Bytes of what is neither a signature nor a key."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Profile":
+        if bool(self.slots) == bool(self.base):
+            raise ValueError("it has either `slots` or a `base`")
+        return self
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class Mix:
+    """Which scheme makes the signatures of which slot."""
+
+    about: str
+    profile: _Text
+    slots: Mapping[str, _Text]
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class _File:
+    """What a file may have."""
+
+    format: Literal[1] = 1
+    updated: Any = None
+    sources: Mapping[str, str] = Field(default_factory=dict)
+    sets: Mapping[str, str] = Field(default_factory=dict)
+    scheme: tuple[Scheme, ...] = ()
+    profile: Mapping[str, Profile] = Field(default_factory=dict)
+    mix: Mapping[str, Mix] = Field(default_factory=dict)
+
+
+@plain_dataclass(frozen=True)
+class Zoo:
+    """Schemes, profiles and mixes by name."""
+
+    schemes: Mapping[str, Scheme]
+    profiles: Mapping[str, Profile]
+    mixes: Mapping[str, Mix]
+
+    def scheme(self, name: str) -> Scheme:
+        """The scheme of this name or alias, in upper or lower case. Raises UsageError."""
+        found = self._by_any_name.get(name.lower())
+        return found or found_in(self.schemes, name, "signature scheme")
+
+    @cached_property
+    def _by_any_name(self) -> dict[str, Scheme]:
+        names = {alias.lower(): scheme for scheme in self.schemes.values() for alias in scheme.aliases}
+        return names | {scheme.name.lower(): scheme for scheme in self.schemes.values()}
+
+    def profile(self, name: str) -> Profile:
+        """The profile of this name, with slots of its own. Raises UsageError."""
+        profile = found_in(self.profiles, name, "profile")
+        if not profile.base:
+            return profile
+        base = self.profile(profile.base)
+        slots = [slot for slot in base.slots if slot.name not in profile.drop]
+        sent = [replace(slot, pks=0) if slot.name in profile.drop_pks else slot for slot in slots]
+        return replace(profile, slots=tuple(sent), base="", extra={**base.extra, **profile.extra})
+
+    def mix(self, name: str) -> Mix:
+        """The mix of this name. Raises UsageError."""
+        return found_in(self.mixes, name, "mix")
+
+
+def found_in(things: Mapping[str, _Named], name: str, what: str) -> _Named:
+    """The thing of this name. Raises UsageError that names the nearest ones."""
+    if name in things:
+        return things[name]
+    lower = {one.lower(): one for one in things}
+    near = [lower[one] for one in get_close_matches(name.lower(), lower, 3, 0.5)]
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Use one of: {', '.join(things)}."
+    raise UsageError(f"There is no {what} '{name}'. {hint}")
+
+
+def load(file: str | None = None) -> Zoo:
+    """fanfold's own zoo; a file adds to it, or replaces things of the same names. Raises UsageError for a bad file."""
+    return _with(_own(), Path(file)) if file else _own()
+
+
+@cache
+def _own() -> Zoo:
+    here = Path(__file__)
+    return _with(_with(Zoo({}, {}, {}), here.with_name("zoo.toml")), here.with_name("profiles.toml"))
+
+
+def _with(zoo: Zoo, file: Path) -> Zoo:
+    """The zoo with what is in a file."""
+    content, text = content_of(file)
+    found = checked(_File, content, file, text)
+    schemes: dict[str, Scheme] = {}
+    for number, scheme in enumerate(found.scheme):
+        if scheme.name in schemes:
+            line = line_of(text, ("scheme", number, "name"))
+            raise UsageError(f"{file}, line {line}: the scheme '{scheme.name}' is in the file twice. Remove one.")
+        schemes[scheme.name] = scheme
+    more = Zoo({**zoo.schemes, **schemes}, {**zoo.profiles, **found.profile}, {**zoo.mixes, **found.mix})
+    for name, profile in found.profile.items():
+        _check_base(more, name, profile, file, text)
+    return more
+
+
+def _check_base(zoo: Zoo, name: str, profile: Profile, file: Path, text: str) -> None:
+    """Raise UsageError for a profile whose base is not there, or that is its own base."""
+    seen = {name}
+    while profile.base:
+        line = line_of(text, ("profile", name, "base"))
+        if profile.base in seen:
+            raise UsageError(f"{file}, line {line}: the profile '{name}' is its own base. Give it `slots`.")
+        if profile.base not in zoo.profiles:
+            raise UsageError(f"{file}, line {line}: there is no profile '{profile.base}'.")
+        seen.add(profile.base)
+        profile = zoo.profiles[profile.base]
