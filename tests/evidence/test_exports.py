@@ -53,6 +53,14 @@ def test_an_export_of_a_whole_stretch(tmp_path: Path, database: str) -> None:
     assert found["No logon by Remote Desktop is recorded."][0] == "shown"
 
 
+def test_an_export_of_one_record(tmp_path: Path, database: str) -> None:
+    """A record alone was chosen from a log, and tells nothing of what that did not have."""
+    scan(exported(tmp_path / "given", 14224).parent.parent, database)
+    found = told(database)
+    assert found["Security is a copy of 1 record, numbered again: before, it was 14,224."][0] == "shown"
+    assert found["No logon by Remote Desktop is recorded."][0] == "not recorded"
+
+
 def test_the_id_of_a_record_where_it_was_written(tmp_path: Path, database: str) -> None:
     """It is a column of the table of events, for records that have another one in their log."""
     some = [replace(event, written_id=number) for event, number in zip(events(3), (1, 900, 3), strict=True)]

@@ -62,4 +62,5 @@ def is_part(log: Mapping[str, Any]) -> bool:
     """Whether a log has only some records of another one: it was exported with a filter, or forwarded."""
     if not is_renumbered(log):
         return False
-    return bool(log["renumbered"] < log["records"] or log["written_last"] - log["written_first"] >= log["records"])
+    span = log["written_last"] - log["written_first"] + 1
+    return bool(log["renumbered"] < log["records"] or span > log["records"] or log["records"] == 1)
