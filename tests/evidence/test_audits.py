@@ -55,13 +55,15 @@ def test_failures_are_known_by_their_keyword(tmp_path: Path, database: str) -> N
 
 
 def test_auditing_that_was_turned_off() -> None:
-    """What somebody took out of what is recorded is told, and what was added is not."""
+    """What somebody took out of what is recorded is one sentence, and what was added later is another."""
     logon = "{0CCE9215-69AE-11D9-BED3-505054503030}"
     off = record(4719, SubcategoryGuid=logon, AuditPolicyChanges="%%8448, %%8450", **WHO)
-    on = record(4719, number=2, SubcategoryGuid=logon, AuditPolicyChanges="%%8449", **WHO)
-    found = [text for text, _ in texts(clearing.RULE, case(off, on)) if "recording" in text]
-    text = "CORP\\eve turned off the recording of successes and failures of 'Logon'."
-    assert found == [f"Sun 23 May 2021, 12:00:00 UTC: {text}"]
+    on = record(4719, "13:00:00", number=2, SubcategoryGuid=logon, AuditPolicyChanges="%%8449", **WHO)
+    found = [text.partition(": ")[2] for text, _ in texts(clearing.RULE, case(off, on)) if "audit policy" in text]
+    assert found == [
+        "the audit policy was changed by CORP\\eve: from then on recorded: successes of Logon.",
+        "the audit policy was changed by CORP\\eve: no longer recorded: successes and failures of Logon.",
+    ]
 
 
 def test_guessing_by_remote_desktop() -> None:

@@ -4,13 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import log, record
+from made_up import case, log, record
 from scans import scan
 
 from event_logs import START, Event, write_log
-from fanfold.evidence.report.case import Record
-from fanfold.evidence.report.machines import are_loose, are_of_several
-from fanfold.evidence.report.report import Report, made
+from fanfold.evidence.report.load import are_loose, are_of_several
+from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.report import Report, answers, made
+from fanfold.evidence.report.rules import accounts, logons
 
 
 def named(computer: str, file: str, channel: str = "") -> Record:
@@ -75,3 +76,23 @@ def test_nothing_is_told_not_to_have_happened(report: Report) -> None:
     assert told["The time zone is not known: all times are in UTC."].reason == "the logs are of several machines"
     assert told["The logs name PC1, PC2. They may be of several machines."].status == "possible"
     assert not any("forwarded" in one.reason for one in report.findings)
+
+
+def test_a_change_of_auditing_is_of_one_machine() -> None:
+    """What one of several machines was set to record tells nothing of what the others did not."""
+    guids = (f"{{0cce{number}-69ae-11d9-bed3-505054503030}}" for number in ("9215", "9235"))
+    changed = [record(4719, SubcategoryGuid=guid, AuditPolicyChanges="%%8448") for guid in guids]
+    for rule, text in (
+        (logons.RULE, "No logon at the console is recorded."),
+        (accounts.RULE, "No change of an account is recorded, but for those of the set-up."),
+    ):
+        found = {one.text: one for one in answers(case(*changed, is_mixed=True), rule)}
+        assert (found[text].reason, found[text].refs) == ("the logs are of several machines", [])
+
+
+def test_what_is_not_listed_is_of_all_machines() -> None:
+    """How many more there are is told of all machines together: its record is only the first of them."""
+    given = [record(4726, number=number, TargetUserName=f"u{number}", SubjectUserName="eve") for number in range(1, 33)]
+    found = [one.text for one in answers(case(*given, is_mixed=True), accounts.RULE)]
+    assert found[-1] == "2 more changes of accounts before these."
+    assert found[0].endswith(" (on HOST).")

@@ -100,7 +100,7 @@ def test_a_machine_that_was_asleep(after: list[tuple[int, str]], newest: str, wh
     """A laptop that sleeps, or was shut down for a fast start, is not told to be running."""
     given = [record(12, "08:00:00", "System", 1), record(42, "12:00:00", "System", 2, provider="Kernel-Power")]
     given += [record(event_id, "12:00:10", "System", 3, provider=provider) for event_id, provider in after]
-    found = taking.RULE.answer(case(*given, logs=[log("System", newest_time=mesa.at(newest))]))
+    found = taking.RULE.answer(case(*given, logs=[log("System", newest_time=mesa.at(newest), dirty=True)]))
     assert [one.id for one in found if one.id in ("taking.asleep", "taking.running")] == [what]
 
 

@@ -6,7 +6,7 @@ import pytest
 from made_up import case, log, record, texts
 from mesa import DISK
 
-from fanfold.evidence.report.case import Record
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules import devices, neighbours
 
 SERIAL = "200608767007B7C08A6A"
@@ -63,13 +63,17 @@ def test_other_devices_are_no_disks(instance: str) -> None:
     assert [text for text, _ in texts(devices.RULE, given)] == ["No USB disk is recorded."]
 
 
-def test_a_disk_of_the_log_partition_is_told_once() -> None:
-    """Where the log Partition has the connection, records of the device at that time are no second one."""
+@pytest.mark.parametrize(("number", "is_another"), [(SERIAL, False), ("6&1F2E3D", False), ("WX71D39L4F", True)])
+def test_a_disk_of_the_log_partition_is_told_once(number: str, is_another: bool) -> None:
+    """Where the log Partition has the connection, records of the device at that time are no second one.
+
+    Those of a device with another serial number are of another disk.
+    """
     given = [
-        record(1006, "12:00:05", log="Partition/Diagnostic", **DISK),
+        record(1006, "12:00:05", log="Partition/Diagnostic", **DISK | {"ParentId": f"USB\\VID_1\\{number}"}),
         seen("Kernel-PnP", 410, "12:00:06", 2, DeviceInstanceId=PLAIN),
     ]
-    assert not any("was there" in text for text, _ in texts(devices.RULE, case(*given)))
+    assert any("was there" in text for text, _ in texts(devices.RULE, case(*given))) == is_another
 
 
 def test_a_disk_that_only_the_log_of_set_ups_has() -> None:

@@ -5,41 +5,16 @@ from datetime import timedelta
 from typing import Any
 
 from fanfold.evidence.coverage import is_part, is_renumbered
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
-from fanfold.evidence.report.rules.logons import PEOPLE
-from fanfold.evidence.report.silence import silences
+from fanfold.evidence.report.rules import auditing
+from fanfold.evidence.report.silence import Silence, silences
 from fanfold.evidence.tables import short_log
 
 _ALWAYS = ("Security", "System", "Application")
 _GAP = "a gap is not a deletion: crashes leave gaps, too"
 _LATER = timedelta(days=1)
 _SLEEP = (41, 42, 105, 107, 109, 506, 507)
-_CHANGES_SHOWN = 12  # of what is recorded
-_TAKEN = (("%%8448", "successes"), ("%%8450", "failures"))
-"""What event 4719 says was taken out: see learn.microsoft.com, "4719(S): System audit policy was changed"."""
-_CATEGORIES = {
-    "0CCE9210-69AE-11D9-BED3-505054503030": "Security State Change",
-    "0CCE9211-69AE-11D9-BED3-505054503030": "Security System Extension",
-    "0CCE9215-69AE-11D9-BED3-505054503030": "Logon",
-    "0CCE9216-69AE-11D9-BED3-505054503030": "Logoff",
-    "0CCE9217-69AE-11D9-BED3-505054503030": "Account Lockout",
-    "0CCE921B-69AE-11D9-BED3-505054503030": "Special Logon",
-    "0CCE921C-69AE-11D9-BED3-505054503030": "Other Logon/Logoff Events",
-    "0CCE921D-69AE-11D9-BED3-505054503030": "File System",
-    "0CCE921E-69AE-11D9-BED3-505054503030": "Registry",
-    "0CCE9224-69AE-11D9-BED3-505054503030": "File Share",
-    "0CCE9227-69AE-11D9-BED3-505054503030": "Other Object Access Events",
-    "0CCE922B-69AE-11D9-BED3-505054503030": "Process Creation",
-    "0CCE922F-69AE-11D9-BED3-505054503030": "Audit Policy Change",
-    "0CCE9235-69AE-11D9-BED3-505054503030": "User Account Management",
-    "0CCE9237-69AE-11D9-BED3-505054503030": "Security Group Management",
-    "0CCE923F-69AE-11D9-BED3-505054503030": "Credential Validation",
-    "0CCE9240-69AE-11D9-BED3-505054503030": "Kerberos Service Ticket Operations",
-    "0CCE9242-69AE-11D9-BED3-505054503030": "Kerberos Authentication Service",
-    "0CCE9248-69AE-11D9-BED3-505054503030": "Plug and Play Events",
-}
-"""The kinds of events that tell of what this report asks, by their GUIDs in [MS-GPAC] section 2.2.1.2."""
 _SHOWN = 3  # gaps of a log, and stretches without a record
 
 
@@ -67,28 +42,11 @@ def _answer(case: Case) -> Iterator[Finding]:
     carved = sum(log["records"] for log in case.logs if log["origin"] == "carved")
     if carved:
         text = f"{carved:,} records that no log has were found in the bytes of the disk."
-        yield Finding("cleared.carved", text, "likely", reason="what was written over a log may look like a record")
-    yield from _unwatched(case)
+        yield Finding("cleared.carved", text, "likely", reason="other data on the disk may look like a record")
+    yield from auditing.changes(case)
     yield from _begins(case)
     yield from _born(case)
     yield from _silent(case)
-
-
-def _unwatched(case: Case) -> Iterator[Finding]:
-    """Changes of what is recorded at all, where somebody took something out."""
-    found: list[tuple[Record, str]] = []
-    for record in case.of("Security-Auditing", 4719):
-        taken = [what for code, what in _TAKEN if code in record.text("AuditPolicyChanges")]
-        if taken and record.text("SubjectUserSid").startswith(PEOPLE):
-            which = _CATEGORIES.get(record.text("SubcategoryGuid").strip("{}").upper(), "")
-            which = f"'{which}'" if which else f"the kind {record.text('SubcategoryGuid') or 'that is not named'}"
-            by = record.account("SubjectDomainName", "SubjectUserName")
-            found.append((record, f"{by} turned off the recording of {' and '.join(taken)} of {which}."))
-    for record, text in found[-_CHANGES_SHOWN:][::-1]:
-        yield Finding("cleared.unwatched", f"{case.when(record)}{text}", status_of(record), record.time, [record])
-    if len(found) > _CHANGES_SHOWN:
-        text = f"{len(found) - _CHANGES_SHOWN:,} more such changes of what is recorded before these."
-        yield Finding("cleared.unwatched_more", text, "shown", records=[found[0][0]])
 
 
 def _begins(case: Case) -> Iterator[Finding]:
@@ -107,12 +65,14 @@ def _begins(case: Case) -> Iterator[Finding]:
         first, last, gaps = log["first_record_id"], log["last_record_id"], log["gaps"]
         text = f"{name} has records {first:,} to {last:,}, "
         text += f"with {len(gaps):,} gap{'s' * (len(gaps) > 1)}" if gaps else "without a gap"
-        text += "." if first == 1 else "; what came before is gone, as in a full log."
+        text += _before(case, name, first)
         ends = [case.record_at(log, number) for number in (first, last)]
         reason = _GAP if gaps else ""
         if gaps and (log.get("bad_chunks") or log.get("undecoded")):
             reason = "a part of the log is damaged, and what was there is missing"
-        details = [_gap(case, log, gap) for gap in sorted(gaps, key=lambda gap: gap["after"] - gap["before"])[:_SHOWN]]
+        details = [
+            _gap(case, name, log, gap) for gap in sorted(gaps, key=lambda gap: gap["after"] - gap["before"])[:_SHOWN]
+        ]
         yield Finding("cleared.begins", text, "shown", None, ends, reason, details)
 
 
@@ -131,11 +91,25 @@ def _renumbered(case: Case, name: str, log: Mapping[str, Any]) -> Finding:
     return Finding("cleared.copy", text, "shown", None, ends, reason)
 
 
-def _gap(case: Case, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
-    """Records that are missing inside a log."""
+def _before(case: Case, name: str, first: int) -> str:
+    """What is known of the records before the first one of a log, to end a sentence."""
+    recovered = case.recovered(name)
+    if recovered.records and recovered.first_id < first:
+        return f"; of what came before, {recovered.in_words(case.clock)}."
+    if recovered.records:
+        return f"; besides, {recovered.in_words(case.clock)}."
+    return "." if first == 1 else "; what came before is gone, as in a full log."
+
+
+def _gap(case: Case, name: str, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
+    """Records that are missing inside a log; those that were recovered may be some of them."""
     first, last = gap["after"] + 1, gap["before"] - 1
     text = f"The records {first:,} to {last:,} are missing." if last > first else f"The record {first:,} is missing."
-    return Finding("cleared.gap", text, "shown", None, [case.record_at(log, gap[side]) for side in ("after", "before")])
+    recovered = case.recovered(name)
+    is_within = recovered.records and recovered.first_id <= last and first <= recovered.last_id
+    reason = "some of them may be among the recovered records" if is_within else ""
+    ends = [case.record_at(log, gap[side]) for side in ("after", "before")]
+    return Finding("cleared.gap", text, "shown", None, ends, reason)
 
 
 def _born(case: Case) -> Iterator[Finding]:
@@ -160,8 +134,7 @@ def _born(case: Case) -> Iterator[Finding]:
 
 def _silent(case: Case) -> Iterator[Finding]:
     """Long stretches without a record, while the machine was running."""
-    logs = {name: log for name in _ALWAYS if (log := case.log(name)) and log["records"]}
-    if case.is_mixed or any(map(is_part, logs.values())):
+    if case.is_mixed or any(is_part(log) for name in _ALWAYS if (log := case.log(name))):
         return  # what is missing was left out, as a rule
     power = [
         *case.of("Kernel-General", 1, 12, 13),
@@ -176,14 +149,33 @@ def _silent(case: Case) -> Iterator[Finding]:
         span = seconds((silence.end - silence.begin).total_seconds())
         text = f"No record for {span}, {case.clock.full(silence.begin)} to {case.clock.full(silence.end)}."
         usual = seconds(silence.usual.total_seconds())
-        reason = f"in the logs {', '.join(logs or _ALWAYS)}, whose longest pause on a usual day is {usual}; "
-        reason += "a virtual machine that was paused looks alike, and so do records that were removed"
-        yield Finding("cleared.silent", text, "possible", silence.begin, reason=reason)
+        reason = (
+            f"in {_reaching(case, silence)}, whose longest pause on a usual day is {usual}; a virtual machine that "
+            "was paused looks alike, and so do records that were removed"
+        )
+        yield Finding("cleared.silent", text, "possible", silence.begin, reason=reason,
+                      details=_recovered_within(case, silence))  # fmt: skip
+
+
+def _reaching(case: Case, silence: Silence) -> str:
+    """The logs that are there and begin before a stretch."""
+    logs = [(name, case.log(name)) for name in _ALWAYS]
+    found = [name for name, log in logs if log and log.get("first_time") and log["first_time"] <= silence.begin]
+    return f"the log{'s' * (len(found) > 1)} {', '.join(found)}"
+
+
+def _recovered_within(case: Case, silence: Silence) -> list[Finding]:
+    """That recovered records fill a stretch which the logs that are there have no longer."""
+    if not (count := silence.count(case.recovered_times)):
+        return []
+    text = f"{count:,} recovered record{'s are' if count > 1 else ' is'} of this time."
+    reason = "by their own times, in logs of this kind that were deleted, copied or carved"
+    return [Finding("cleared.silent_recovered", text, "likely", silence.begin, reason=reason)]
 
 
 RULE = Rule(
     "cleared",
     "What was cleared, and what is missing",
-    (1, 12, 13, 104, 1100, 1102, 4608, 4719, 6005, 6006, 6008, *_SLEEP),
+    (1, 12, 13, 104, 1100, 1102, 4608, 6005, 6006, 6008, *_SLEEP, *auditing.EVENTS),
     _answer,
 )

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
-from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
-from fanfold.evidence.report.rules.logons import ids_in_words
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of, moment, user_of
+from fanfold.evidence.report.findings import Finding, Rule, Status, more, reason_of, size_in_words, status_of
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules.recognized import IDS, recognized, words
 
 _SHOWN = 20  # disks that are listed
@@ -58,11 +59,17 @@ def name_of(record: Record) -> str:
 def serials(record: Record) -> str:
     """A disk's serial numbers: the one that the disk gives, and the one of the USB device."""
     disk = record.text("SerialNumber")
-    device = record.text("ParentId").rpartition("\\")[2]
+    device = _usb_serial(record)
     found = [f"serial (SCSI) {disk}"] if disk else []
-    if device and device[1:2] != "&" and device != disk:  # with one, Windows has made it up
+    if device and device != disk:
         found.append(f"serial (USB) {device}")
     return ", ".join(found) or "no serial"
+
+
+def _usb_serial(record: Record) -> str:
+    """The serial number of the USB device that a disk is in; empty if it has none, and Windows has made one up."""
+    number = record.text("ParentId").rpartition("\\")[2]
+    return "" if number[1:2] == "&" else number
 
 
 def connections(case: Case) -> list[Connection]:
@@ -174,15 +181,14 @@ def _answer(case: Case) -> Iterator[Finding]:
             details.append(Finding("usb.removed", text_of_end, status_of(connection.ended), connection.until,
                                    [connection.ended]))  # fmt: skip
         yield Finding("usb.connected", text, status_of(record), connection.since, records, reason_of(record), details)
-    if len(found) > _SHOWN:
-        text = f"{len(found) - _SHOWN:,} more connections of USB disks before these."
-        yield Finding("usb.more", text, "shown", records=[found[0].record])
+    if hidden := found[:-_SHOWN]:
+        yield more("usb.more", hidden, "connection", " of USB disks before these", [hidden[0].record])
     others = noted(case, found)
     for record in others[:_SHOWN]:
         text = f"{case.when(record)}a USB disk {name_of(record)}, {serials(record)}, was taken out."
         text = f"{text} When it was connected is not recorded."
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
-    recognized_too = [*recognized(case, [connection.since for connection in found])]
+    recognized_too = [*recognized(case, [(one.since, _usb_serial(one.record)) for one in found])]
     yield from recognized_too
     known = [*_known(case), *_listed(case), *_set_up_only(case)]
     yield from known
@@ -292,17 +298,20 @@ def _letters(connection: Connection) -> Iterator[Finding]:
 
 
 def _has_registry(case: Case) -> bool:
-    return any((fact["path"] or "").upper().endswith("/SYSTEM") for fact in case.facts)
+    """Whether the part of the registry that has the disks was read, and as a whole: the rest may have more."""
+    in_part = {path for path, _ in case.partial}
+    paths = {fact["path"] or "" for fact in case.facts} - in_part
+    return any(path.upper().endswith("/SYSTEM") for path in paths)
 
 
 def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
     text = "No record tells when a USB disk was connected." if in_registry else "No USB disk is recorded."
     also = ", and the registry knows none" if _has_registry(case) and not in_registry else ""
-    log = case.log("Partition/Diagnostic")
     if why := case.why_none("Partition/Diagnostic"):
         yield Finding("usb.none", text, "not recorded", reason=f"{why}{also}")
-    elif log:
-        reason = f"the log Partition/Diagnostic has its {ids_in_words(log)}, none of a disk on USB{also}"
+    else:
+        reach = case.reach("Partition/Diagnostic")
+        reason = f"the log Partition/Diagnostic has {reach}, none of a disk on USB{also}"
         yield Finding("usb.none", text, "shown", reason=reason)
 
 

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment, of_best_logs, short_file
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of, moment, short_file
 from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
+from fanfold.evidence.report.record import Record, of_best_logs
 
 _BUILDS = {
     6002: "Windows Vista or Server 2008",
@@ -45,19 +47,15 @@ def names(case: Case) -> list[Record]:
     """
     reported = of_best_logs([record for record in case.records if record.computer])
     system = [record for record in reported if record.is_of("System")]
-    if not system and len({_short(record) for record in reported}) == 1:
+    if not system and len({record.host for record in reported}) == 1:
         return reported[:1]
     first: dict[str, Record] = {}
     for record in system:
-        first.setdefault(_short(record), record)
+        first.setdefault(record.host, record)
     if system:  # a name that was given twice is the last one, too
-        last = _short(system[-1])
+        last = system[-1].host
         first[last] = first.pop(last)
     return [*first.values()]
-
-
-def _short(record: Record) -> str:
-    return record.computer.partition(".")[0].lower()
 
 
 def _system(case: Case) -> Iterator[Finding]:
@@ -146,7 +144,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         is_own = last.is_of("System")
         reason = "" if is_own else "by another log than System, which alone is limited to the machine's own records"
         yield Finding("machine.name", text, status_of(last) if is_own else "likely", last.time, known, reason)
-    yield from _noted(case, {record.computer.partition(".")[0].lower() for record in known})
+    yield from _noted(case, {record.host for record in known})
     yield from _system(case)
     yield from _zone(case)
     for computer, count in case.others.items():
@@ -170,7 +168,7 @@ def _several(case: Case) -> Iterator[Finding]:
     first: dict[str, Record] = {}
     for record in case.records:
         if record.origin == "live" and record.computer and not record.installation:
-            first.setdefault(_short(record), record)
+            first.setdefault(record.host, record)
     names = sorted(record.computer for record in first.values())
     more = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
     text = f"The logs name {', '.join(names[:_NAMES])}{more}. They may be of several machines."
@@ -202,7 +200,8 @@ def _zone(case: Case) -> Iterator[Finding]:
         return
     *before, last = clock.names
     text = f"Time zone: {last}." + (f" Before: {', '.join(before)}." if before else "")
-    reported = [record for record in case.records if record.ref in clock.refs]
+    refs = {*clock.refs}
+    reported = [record for record in case.records if record.ref in refs]
     if reported:
         yield Finding("machine.zone", text, status_of(*reported), None, reported)
     else:

@@ -4,13 +4,15 @@ The names of values are those of the providers' manifests, as github.com/nasbenc
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address
 
-from fanfold.evidence.report.case import Case, Record, file_of
-from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of
+from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, more, status_of
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules.logons import is_address
 
 _LOCAL = ("127.0.0.1", "::1", "0.0.0.0", "::", "-", "")
@@ -21,7 +23,8 @@ _ROLES = (
 )
 _CATEGORIES = {0: "public", 1: "private", 2: "of a domain"}
 _ANONYMOUS = "S-1-5-7"  # whose name is in the language of the machine
-_SHOWN = 40
+_SHOWN, _NAMES_SHOWN = 40, 20
+_NAME = 100  # characters of a name
 _PEOPLE_SHOWN = 3  # accounts of a machine
 _IP = re.compile(r"[0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:.%]*")
 _NETBIOS = 15  # characters of the old kind of name, at most
@@ -29,6 +32,8 @@ _NETWORK, _BY_DESKTOP = 3, 10
 _SMB = (30803, 30804, 30805, 30806, 30807, 30808, 31001, 31010)
 _REGISTRATION = (8003, 8004, 8005, 8006, 8007, 8008, 8009, 8015, 8016, 8017, 8018, 8019, 8020)
 """A name that could not be registered: the record has the machine's addresses, and its DNS servers."""
+_ASKED, _ANSWERED = 3006, 3008
+"""A program asks for a name, and what comes of it."""
 _OWN_ADDRESS = (1000, 1002, 1007, 50010, 50013, 50028)
 _WITH_SERVER = (1002, 50010, 50013)
 _GATEWAY, _WIRELESS = (50055, 50062), (50065, 50066, 50067)
@@ -75,7 +80,7 @@ def hosts(case: Case) -> list[Host]:
 
     A record with an address alone is of the machine that had it, by other records.
     """
-    own = {record.computer.partition(".")[0].lower() for record in case.records}
+    own = {record.host for record in case.records}
     own |= {name[:_NETBIOS] for name in own}
     sights = [*_seen(case)]
     mine = {one.address for one in sights if one.name.lower() in own} | own_addresses(case)
@@ -226,14 +231,32 @@ def _answer(case: Case) -> Iterator[Finding]:
     found = hosts(case)
     for host in found[:_SHOWN]:
         yield _host(case, host)
-    if len(found) > _SHOWN:
-        text = f"{len(found) - _SHOWN:,} more machines, seen less often."
-        yield Finding("host.more", text, "shown", records=found[_SHOWN].records[:1])
+    if hidden := found[_SHOWN:]:
+        yield more("host.more", hidden, "machine", ", seen less often", hidden[0].records[:1])
+    yield from _asked_for(case)
     if not found:
         text = "No other machine is recorded: in logons, uses of shares, print jobs."
-        own = "those that there are were from this machine"
+        own = "those that are recorded were from this machine itself"
         reason = case.why_none("Security") or (own if any(_seen(case)) else "the logs have none of them")
         yield Finding("host.none", text, "not recorded", reason=reason)
+
+
+def _asked_for(case: Case) -> Iterator[Finding]:
+    """The names whose addresses the machine asked for, those that it asked for most often first."""
+    found: dict[str, dict[int, list[Record]]] = {}
+    for record in case.of("DNS-Client", _ASKED, _ANSWERED):
+        name = record.text("QueryName").rstrip(".").lower()[:_NAME]
+        found.setdefault(name, {}).setdefault(record.event_id, []).append(record)
+    found.pop("", None)
+    if not found:
+        return
+    asked = {name: max(some.values(), key=len) for name, some in found.items()}  # a question has a record of each
+    order = sorted(asked.items(), key=lambda one: (-len(one[1]), one[0]))
+    names = ", ".join(f"{name} ({len(records):,})" for name, records in order[:_NAMES_SHOWN])
+    more_names = f"; and {len(order) - _NAMES_SHOWN:,} more" if len(order) > _NAMES_SHOWN else ""
+    every = sorted((record for records in asked.values() for record in records), key=lambda one: one.record_id)
+    text = f"Names that the machine asked for, with how often: {names}{more_names}{case.span(every)}."
+    yield Finding("host.names", text, status_of(*every), None, [every[0], every[-1]])
 
 
 def _own(case: Case) -> Iterator[Finding]:
@@ -243,7 +266,7 @@ def _own(case: Case) -> Iterator[Finding]:
         if address := _address(record, "Address1", "Address"):
             addresses.setdefault(address, []).append(record)
     for address, records in addresses.items():
-        text = f"Its address was {address}{_from_to(case, records)}."
+        text = f"Its address was {address}{case.span(records)}."
         yield Finding("host.address", text, status_of(records[-1]), None, [records[0], records[-1]])
     for record in [*case.of("NETLOGON", 5719)][-1:]:
         text = f"{case.when(record)}it found no domain controller of {record.text('1')}."
@@ -252,11 +275,11 @@ def _own(case: Case) -> Iterator[Finding]:
     for record in case.of("NetworkProfile", 10000):
         if not record.text("Name").startswith(("Identifying", "Unidentified")):  # Windows does not know which it is
             category = _CATEGORIES.get(record.number("Category"), "of an unknown kind")  # type: ignore[arg-type]
-            networks.setdefault(f"{record.text('Name')}, {category}", []).append(record)
+            networks.setdefault(f'"{record.text("Name")}", {category}', []).append(record)
     for record in case.of("Dhcp-Client", *_WIRELESS):
-        networks.setdefault(f"{record.text('NetworkHintString')}, wireless", []).append(record)
+        networks.setdefault(f'"{record.text("NetworkHintString")}", wireless', []).append(record)
     for network, records in networks.items():
-        text = f"It was connected to the network {network}{_from_to(case, records)}."
+        text = f"It was connected to the network {network}{case.span(records)}."
         yield Finding("host.network", text, status_of(records[-1]), None, [records[0], records[-1]])
 
 
@@ -275,15 +298,8 @@ def _host(case: Case, host: Host) -> Finding:
     more = f" and {len(host.people) - _PEOPLE_SHOWN} more" if len(host.people) > _PEOPLE_SHOWN else ""
     people = f", by {', '.join([*host.people][:_PEOPLE_SHOWN])}{more}" if host.people else ""
     count = f"{len(host.records):,} record{'s' * (len(host.records) > 1)}"
-    text = f"{host.name}{where}: {', '.join(host.what)}{people}; {count}{_from_to(case, host.records)}."
+    text = f"{host.name}{where}: {', '.join(host.what)}{people}; {count}{case.span(host.records)}."
     return Finding("host.seen", text, status_of(host.records[0]), None, [host.records[0], host.records[-1]])
-
-
-def _from_to(case: Case, records: Sequence[Record]) -> str:
-    """When something was seen, after a comma: the first time and the last."""
-    timed = sorted((record for record in records if record.time), key=lambda record: record.time)  # type: ignore[arg-type, return-value]
-    seen = dict.fromkeys(case.clock.full(one.time, one) for one in (*timed[:1], *timed[-1:]) if one.time)
-    return f", {' to '.join(seen)}" if seen else ""
 
 
 RULE = Rule(
@@ -293,6 +309,7 @@ RULE = Rule(
         *(2, 4, 21, 25, 131, 300, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 5308, 10000),
         *(5719, 5722, 5723, 5783, 5805),
         *_SMB,
+        *(_ASKED, _ANSWERED),
         *_REGISTRATION,
         *_OWN_ADDRESS,
         *_GATEWAY,

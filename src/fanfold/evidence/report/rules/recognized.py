@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.findings import Finding, more, status_of
+from fanfold.evidence.report.record import Record
 
 _INSTANCE = re.compile(r"USBSTOR[#\\]DISK&VEN_([^&#\\]*)&PROD_([^&#\\]*)[^#\\]*[#\\]([^#\\]+)", re.IGNORECASE)
 _TELLING = (
@@ -26,24 +27,28 @@ _TOGETHER = timedelta(minutes=1)  # records of one connection
 _SHOWN = 20  # disks that are listed
 
 
-def recognized(case: Case, known: Sequence[datetime]) -> Iterator[Finding]:
-    """The disks that were there, each with the last time. `known`: when disks were connected, by better records."""
+def recognized(case: Case, known: Sequence[tuple[datetime, str]]) -> Iterator[Finding]:
+    """The disks that were there, each with the last time.
+
+    `known`: when disks were connected, by better records, each with its serial number, which may be empty.
+    """
     found: dict[str, list[Record]] = {}
     names: dict[str, str] = {}
     for provider, ids, value in _TELLING:
         for record in case.of(provider, *ids):
             instance = _INSTANCE.search(record.text(value))
-            if not instance or not record.time or any(abs(record.time - time) <= _TOGETHER for time in known):
+            if not instance or not record.time:
                 continue
             key = instance[3].upper()
+            if any(abs(record.time - time) <= _TOGETHER and serial.upper() in key for time, serial in known):
+                continue
             found.setdefault(key, []).append(record)
             names.setdefault(key, words(instance[0]))
     latest = sorted(found.items(), key=lambda one: max(record.time for record in one[1] if record.time))
     for key, records in latest[-_SHOWN:][::-1]:
         yield _finding(case, names[key], records)
-    if len(latest) > _SHOWN:
-        yield Finding("usb.recognized_more", f"{len(latest) - _SHOWN:,} more USB disks that were there.", "shown",
-                      records=latest[0][1][:1])  # fmt: skip
+    if hidden := latest[:-_SHOWN]:
+        yield more("usb.recognized_more", hidden, "USB disk", " before these", hidden[0][1][:1])
 
 
 def _finding(case: Case, name: str, records: Sequence[Record]) -> Finding:
