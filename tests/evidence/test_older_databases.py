@@ -8,6 +8,7 @@ from scans import scan
 
 from commands import fanfold as command
 from event_logs import events, write_log
+from fanfold.evidence import Evidence
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,15 @@ def test_a_table_that_lacks_a_column(words: list[str], table: str, column: str, 
     assert done.returncode == 2
     assert says in " ".join(done.stderr.split())
     assert not done.stdout
+
+
+def test_a_scan_into_a_database_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan never mixes rows that were read otherwise: it ends before it reads, and says what to do."""
+    write_log(tmp_path / "given" / "Security.evtx", events(3))
+    scan(tmp_path / "given", str(tmp_path / "db"))
+    monkeypatch.setattr(Evidence, "recipe", lambda _: {"rows": "0", "parser": "evtx 0.1"})
+    done = command("evidence", "scan", "given", "db", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "db was made by another version of fanfold, which read evidence otherwise. Scan again" in " ".join(
+        done.stderr.split()
+    )
