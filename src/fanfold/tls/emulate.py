@@ -130,8 +130,9 @@ def _on_link(measured: list[_Measured], shown: Sequence[Credentials], alive: Cal
         with _or_fails(f"cannot use the congestion control {first.cc}"):
             listening = link.server_socket(first.cc)
         server = opened.enter_context(Server(listening, shown, seconds))
-        hand = _Hand(server, Client(link, seconds), alive)
+        hand = _Hand(server, Client(link, seconds), alive, first.seed)
         gc.freeze()  # what is there now need not be looked at between two handshakes
+        opened.callback(gc.unfreeze)
         for one in measured:
             hand.try_(one, hand.warm_up)
         for one in _order(measured):
@@ -157,9 +158,9 @@ def _order(measured: list[_Measured]) -> list[_Measured]:
 class _Hand:
     """Does handshakes."""
 
-    def __init__(self, server: Server, client: Client, alive: Callable[[], None]) -> None:
+    def __init__(self, server: Server, client: Client, alive: Callable[[], None], seed: int) -> None:
         self.server, self.client, self.alive = server, client, alive
-        self._coin = random.Random(0)
+        self._coin = random.Random(seed)
         self._warm: set[tuple[int, str]] = set()
 
     def try_(self, one: _Measured, what: Callable[[_Measured], None]) -> None:
@@ -191,6 +192,7 @@ class _Hand:
         try:
             done = self.client.handshake(shown.number, shown.credentials.root, cell.tls)
         except Broken as error:
+            self.client.link.check()  # if that is why, it is not the cell's fault
             if "connecting" in error.args[1]:  # the server saw nothing
                 raise Failed("handshake", error.args[0], f"client: {error.args[1]}") from error
             server = self.server.told()["broken"]

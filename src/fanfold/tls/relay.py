@@ -89,6 +89,12 @@ class Relay:
         """End it, and wait until it has ended."""
         stop(self._process)
 
+    def check(self) -> None:
+        """Raise RuntimeError if it has ended by itself."""
+        if self._process and os.waitpid(self._process, os.WNOHANG)[0]:
+            self._process = 0
+            raise RuntimeError("the relay's process has ended")
+
     def _run(self) -> None:
         ends, now = [*self._paths], time.monotonic_ns
         while True:
