@@ -186,7 +186,7 @@ def test_workers_are_as_many_as_have_three_cores() -> None:
     assert Local(None, Tls().worker_cpus).workers == max(1, cores() // 3)
 
 
-def test_too_many_workers_are_told(tmp_path: Path) -> None:
+def test_too_many_workers_are_warned_of(tmp_path: Path) -> None:
     """A warning, with the number that is right; the run goes on."""
     need_links()
     words = command(tmp_path, one(["ed25519"], reps=1), "--workers", str(cores()), "--json")

@@ -195,10 +195,10 @@ class _Hand:
             self.client.link.check()  # if that is why, it is not the cell's fault
             if "connecting" in error.args[1]:  # the server saw nothing
                 raise Failed("handshake", error.args[0], f"client: {error.args[1]}") from error
-            server = self.server.told()["broken"]
+            server = self.server.report()["broken"]
             says = f"client: {error.args[1]}" + (f"; server: {server[1]}" if server else "")
             raise Failed("handshake", error.args[0], says) from error
-        server = self.server.told()
+        server = self.server.report()
         if server["broken"]:
             raise Failed("handshake", server["broken"][0], f"server: {server['broken'][1]}")
         return _checked(cell, shown, _Both(done, server))
