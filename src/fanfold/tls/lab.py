@@ -112,7 +112,7 @@ def _refusal(why: str) -> str:
 def main(pipe: Connection, zoo_file: str | None) -> None:
     """Be the process: measure the cells whose keys come through the pipe, until it closes."""
     try:
-        from fanfold.tls import emulate, link
+        from fanfold.tls import emulate, link, relay
     except ModuleNotFoundError as error:
         _send(pipe, ["missing", error.name])
         return
@@ -123,6 +123,7 @@ def main(pipe: Connection, zoo_file: str | None) -> None:
     except OSError as error:
         _send(pipe, ["refused", f"{error.strerror or error}"])
         return
+    relay.come_first()
     _send(pipe, ["ready"])
     from fanfold.tls.cells import cell_of
     from fanfold.tls.zoo import load
