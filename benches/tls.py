@@ -58,7 +58,7 @@ def differences(rows: Sequence[dict[str, Any]]) -> list[float]:
 
 
 def ideal(rows: Sequence[dict[str, Any]]) -> float:
-    """The seconds of all handshakes on an ideal machine, with one and a half round trips to connect and to say hello."""
+    """The seconds of all handshakes on an ideal machine; connecting and the hello take one and a half round trips."""
     usual = [row["simulated_ms"] / (1 + row["simulated_slowdown"]) for row in rows]
     each = [row["simulated_ms"] + other + 3 * row["rtt_ms"] for row, other in zip(rows, usual, strict=True)]
     return sum(row["reps"] * ms for row, ms in zip(rows, each, strict=True)) / 1000

@@ -12,7 +12,7 @@ import pytest
 from emulated import measured, need_links, one
 
 import fanfold
-from fanfold.tls import Tls
+from fanfold.tls import Tls, lab
 from fanfold.tls.cells import Cell
 from fanfold.tls.flights import predicted
 from fanfold.tls.network import HEADERS
@@ -163,6 +163,17 @@ def test_what_differs_from_what_was_asked_is_a_failure() -> None:
 def _full(one_: "object") -> "object":
     one_.server |= {"first_bytes": 1, "first_reads": 1, "ms": 1.0, "cpu_ms": 1.0, "retransmitted": 0}  # type: ignore[attr-defined]
     return one_
+
+
+def test_a_scheme_that_is_smaller_than_its_stand_in(tmp_path: Path) -> None:
+    """Ed25519 stands for schemes that we cannot sign with, as far as they are not smaller."""
+    need_links()
+    scheme = 'name = "Tiny"\nlevel = 1\nstatus = "draft"\npk = 9\nsig = 9\nsizes = ["pub:none"]\nsingle = true'
+    (tmp_path / "zoo.toml").write_text(f"[[scheme]]\n{scheme}\n")
+    opened = lab.Lab(str(tmp_path / "zoo.toml"))
+    (facts,) = opened.measure(["rtt_ms=20,down_mbit=100,initcwnd=10,chain=tiny:2026,reps=1"])
+    opened.close()
+    assert (facts["stage"], facts["error"]) == ("chain", "TooSmall")
 
 
 def test_tls_1_2_needs_keys_that_it_knows(tmp_path: Path) -> None:
