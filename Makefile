@@ -29,7 +29,7 @@ docs/report.png: $(VENV)/demo
 
 # The picture of the tls job in the README.
 docs/tls.png: $(VENV)/demo
-	$(BIN)/fanfold tls measure examples/walls.grid.toml demo/walls --backend simulate
+	$(BIN)/fanfold tls measure examples/walls.grid.toml demo/walls
 	$(BIN)/fanfold tls report demo/walls --out demo/walls-report
 	cp demo/walls-report/curves.png $@
 

@@ -29,11 +29,17 @@ class Event:
     computer: str = "HOST"
     level: int = 4
     data: Mapping[str, str] = field(default_factory=dict)
+    frame_time: datetime | None = None
+    """The time in its frame, if that is not the event's."""
+    keywords: str = "0x8020000000000000"
+    """That of a success, if it is of auditing."""
+    written_id: int | None = None
+    """Its id where it was written, if that is another: an export numbers its records again."""
 
     @property
     def filetime(self) -> int:
         """Units of 100 ns since 1601."""
-        return (self.time - EPOCH) // timedelta(microseconds=1) * 10
+        return ((self.frame_time or self.time) - EPOCH) // timedelta(microseconds=1) * 10
 
 
 def write_log(file: Path, events: Iterable[Event], *, dirty: bool = False, spare: int = 0) -> Path:
@@ -135,9 +141,9 @@ class _Xml:
         for name, value in (("EventID", event.event_id), ("Version", 0), ("Level", event.level), ("Task", 0)):
             self.element(name, str(value), {})
         self.element("Opcode", "0", {})
-        self.element("Keywords", "0x8020000000000000", {})
+        self.element("Keywords", event.keywords, {})
         self.element("TimeCreated", "", {"SystemTime": time})
-        self.element("EventRecordID", str(event.record_id), {})
+        self.element("EventRecordID", str(event.written_id or event.record_id), {})
         self.element("Execution", "", {"ProcessID": "4", "ThreadID": "8"})
         self.element("Channel", event.channel, {})
         self.element("Computer", event.computer, {})

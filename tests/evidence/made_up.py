@@ -5,6 +5,7 @@ from typing import Any
 import mesa
 
 from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.load import are_loose, are_of_several
 from fanfold.evidence.report.record import Record
 
 
@@ -26,7 +27,9 @@ def record(
 
 def case(*records: Record, **more: Any) -> Case:
     """A machine with these records and no logs."""
-    return Case("host", records, more.pop("logs", []), more.pop("container", {}), **more)
+    logs = more.pop("logs", [])
+    more.setdefault("is_mixed", are_loose(logs) and are_of_several(records))
+    return Case("host", records, logs, more.pop("container", {}), **more)
 
 
 def texts(rule: Any, given: Case) -> list[tuple[str, str]]:

@@ -16,12 +16,12 @@ from commands import FANFOLD
 from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
 from event_logs import COUNTS, events, log_bytes, total, whole_chunks
-from fanfold.evidence.cli import units_of_a_task
 from fanfold.evidence.disk.mft import without_fixups
 from fanfold.evidence.disk.ntfs import _LOG, FileSystem
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.volumes import volumes
 from fanfold.evidence.report.report import made
+from fanfold.evidence.scan import units_of_a_task
 from fanfold.evidence.work import Parts
 
 DELETED = {"Setup": 40, "Old": 250}

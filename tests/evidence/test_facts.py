@@ -107,6 +107,24 @@ def test_the_hive_software() -> None:
     assert facts["network", "office"] == {"first_local": "2021-05-23T16:30:00", "last_local": None}
 
 
+@pytest.mark.parametrize("device", [
+    "SWD\\WPDBUSENUM\\_??_USBSTOR#Disk&Ven_WD&Prod_easystore&Rev_1#WX71&0#{53f56307-b6bf-11d0-94f2-00a0c91efb8b}",
+    "WpdBusEnumRoot\\UMB\\2&37c186b&0&STORAGE#VOLUME#_??_USBSTOR#Disk&Ven_WD&Prod_easystore&Rev_1#WX71&0#",
+    "USBSTOR\\Disk&Ven_WD&Prod_easystore&Rev_1\\WX71&0",
+])  # fmt: skip
+def test_set_ups_of_a_disk_by_its_volume(device: str) -> None:
+    """Windows may set up the volume alone, as a portable device; the first set-up of a disk counts."""
+    lines = [
+        line
+        for second in ("01", "02")
+        for line in (f">>>  [Device Install (x) - {device}]", f">>>  Section start 2021/05/21 09:00:{second}.000")
+    ]
+    (fact,) = facts_of("setupapi.dev.log", "\r\n".join(lines).encode())
+    assert (fact.name, fact.value) == (
+        "USBSTOR\\Disk&Ven_WD&Prod_easystore&Rev_1\\WX71&0", {"first_local": "2021-05-21T09:00:01"},
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 def test_texts_in_any_coding(coding: str) -> None:
     """Set-ups of USB disks and launches of programs, with the number of their line."""

@@ -173,7 +173,7 @@ def test_guessing_without_an_address() -> None:
     where = {"LogonType": "3", "IpAddress": "-", "WorkstationName": "<b>\x1b[2J", "TargetUserName": "admin"}
     attempts = [record(4625, f"12:00:{n:02}", number=n, **where) for n in range(1, 7)]
     text = texts(remote.RULE, case(*attempts))[0][0]
-    assert text.startswith("6 failed attempts over the network from (<b>\x1b[2J), Sun 23 May 2021")
+    assert text.startswith("6 failed attempts over the network from (<b>\x1b[2J), as admin, Sun 23 May 2021")
 
 
 @pytest.mark.parametrize(
@@ -223,3 +223,20 @@ def test_what_defender_did() -> None:
         (f"{START}malware found by Defender: Trojan:X, file:_C:\\x.exe.", "shown"),
         ("Defender put it into quarantine.", "shown"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["7", "13"])
+def test_unlocks_of_each_kind(kind: str) -> None:
+    """An unlock may be checked against a cached password, and one that failed is told as an attempt to unlock."""
+    given = logon("13:00:00", 3, LogonType=kind)
+    assert texts(logons.RULE, case(given))[-1][0].endswith("unlocked the console.")
+    failed = logon("13:00:00", 3, 4625, LogonType=kind, SubStatus="0xc000006a")
+    text = "1 other failed attempt at the locked console as EMSSERVER\\emsadmin, Sun 23 May 2021, 13:00:00 UTC."
+    assert texts(logons.RULE, case(failed))[-1][0] == text
+
+
+@pytest.mark.parametrize(("address", "is_remote"), [("10.0.0.9", True), ("127.0.0.1", False), ("-", False)])
+def test_an_unlock_from_another_machine(address: str, is_remote: bool) -> None:
+    """A session that is taken up again by Remote Desktop is an unlock with the other machine's address."""
+    found = texts(remote.RULE, case(logon(LogonType="7", IpAddress=address)))
+    assert any("connected again by Remote Desktop from 10.0.0.9." in text for text, _ in found) == is_remote

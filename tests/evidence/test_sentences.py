@@ -116,7 +116,10 @@ def test_each_question_has_its_logs(server: str) -> None:
     assert states["Partition/Diagnostic"] == ("there", 2)
     assert states["Kernel-IO/Operational"] == ("not there", 0)
     assert usb["coverage"][0]["first_time"] == "2021-05-20T10:00:01+00:00"
-    told = "Kernel-PnP/Configuration, Ntfs/Operational. Not there: Kernel-IO/Operational."
+    told = (
+        "Looked at: Partition/Diagnostic, Kernel-PnP/Configuration, Ntfs/Operational, System. Not there: "
+        "Kernel-IO/Operational, DriverFrameworks-UserMode/Operational."
+    )
     assert told in " ".join(" ".join(lines(report)).split())
     assert told in page(report)
     assert told in "\n".join(markdown(report)).replace("\\", "")
@@ -806,7 +809,7 @@ def test_records_of_other_machines_are_set_aside() -> None:
                    {**mesa.LOGON, "TargetUserSid": "S-1-5-21-9"}, channel="Security")  # fmt: skip
     records, others = own([here, there])
     assert (records, others) == ([here], {"DC1.corp": 1})
-    text = "1 records are of DC1.corp, from where they were forwarded. No sentence here rests on them."
+    text = "1 record is of DC1.corp. No sentence here rests on it."
     assert (text, "shown") in texts(machine.RULE, case(here, others=others))
 
 

@@ -226,7 +226,7 @@ def test_too_many_workers_are_warned_of(tmp_path: Path) -> None:
 
 def test_back_ends_that_there_are_not() -> None:
     """A name that is not a back end is refused, with those that are."""
-    with pytest.raises(UsageError, match=r"There is no back end 'netem'\. Use one of: auto, emulate, simulate\."):
+    with pytest.raises(UsageError, match=r"'netem' is not a back end\. Use one of: auto, emulate, simulate\."):
         Tls(backend="netem")  # type: ignore[arg-type]
 
 

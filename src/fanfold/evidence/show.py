@@ -111,7 +111,7 @@ def _safe(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _without_formulas(texts: Any) -> Any:
-    quoted = pc.replace_substring_regex(texts, "(?s)^([=+@]|-.)", r"'\1")  # a hyphen alone is no formula
+    quoted = pc.replace_substring_regex(texts, "(?s)^([=+@]|-.)", r"'\1")  # a hyphen alone is not a formula
     if not pc.any(pc.invert(pc.utf8_is_printable(quoted))).as_py():
         return quoted
     return pa.array([text and show.harmless(text).replace("\n", "\\n") for text in quoted.to_pylist()], pa.string())
@@ -213,12 +213,15 @@ def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
         yield f"{log['undecoded']:,} records could not be decoded"
     if log["bad_chunks"]:
         yield f"{log['bad_chunks']:,} of {log['chunks']:,} chunks have a wrong checksum"
+    if log["renumbered"]:
+        before = f"{log['written_first']:,} to {log['written_last']:,}"
+        yield f"numbered again: its records were {before} where they were written"
     if log["gaps"] and log["kind"] != "carve":  # what is carved is of several logs
         first = log["gaps"][0]
         more = f", and {len(log['gaps']) - 1:,} more gaps" if len(log["gaps"]) > 1 else ""
         yield f"no records between {first['after']:,} and {first['before']:,}{more}"
     if log["backwards"] and log["kind"] != "carve":
-        yield f"the clock goes back {log['backwards']:,} times"
+        yield f"the clock goes back {log['backwards']:,} time{'s' * (log['backwards'] > 1)}"
     if log["dirty"]:
         yield "was in use when it was copied"
 

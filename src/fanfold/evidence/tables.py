@@ -22,6 +22,8 @@ import pyarrow.compute as pc
 
 import fanfold
 from fanfold.errors import UsageError
+from fanfold.evidence import Evidence
+from fanfold.evidence.containers import SCHEMA
 from fanfold.evidence.disk.shadow import not_searched
 from fanfold.evidence.disk.volumes import SHADOW_COPY
 from fanfold.evidence.duplicates import copies as copies_in
@@ -43,13 +45,24 @@ from fanfold.storage import first_line, is_url
 
 
 def table_of(database: str, name: str) -> lance.LanceDataset:
-    """A table of evidence. Raises UsageError if there is none."""
+    """A table of evidence. Raises UsageError if there is none, or if an older version of fanfold has made it."""
     if not is_url(database) and Path(database).is_file():
         raise UsageError(f"{database} is a file, not a database. First: fanfold evidence scan {database} DATABASE")
     try:
-        return fanfold.open_table(database, name)
+        table = fanfold.open_table(database, name)
     except UsageError as error:
         raise UsageError(_why_none(database)) from error
+    if lacking := [column for column in _columns().get(name, ()) if column not in table.schema.names]:
+        raise UsageError(f"{database} was made by an older fanfold: its table {name} has no column '{lacking[0]}'. "
+                         "Scan again, into a new database: fanfold evidence scan SOURCE... DATABASE")  # fmt: skip
+    return table
+
+
+@lru_cache(1)
+def _columns() -> dict[str, list[str]]:
+    """The columns of each table, as this version writes them."""
+    schemas = {CONTAINERS: SCHEMA, UNITS: Evidence().schema(), EVENTS: Evidence().details()["events"]}
+    return {name: schema.names for name, schema in schemas.items()}
 
 
 def _why_none(database: str) -> str:

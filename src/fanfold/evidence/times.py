@@ -12,6 +12,11 @@ def moment(filetime: int) -> datetime | None:
     return _EPOCH + timedelta(microseconds=filetime // 10) if 0 < filetime < BEYOND else None
 
 
+def filetime(time: datetime) -> int:
+    """The FILETIME of a time, in units of 100 ns since 1601."""
+    return (time - _EPOCH) // timedelta(microseconds=1) * 10
+
+
 def iso(time: datetime | None) -> str | None:
     """A time as ISO 8601 has it; None for none."""
     return time.isoformat() if time else None

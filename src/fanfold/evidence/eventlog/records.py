@@ -21,10 +21,11 @@ _RECORD_ID = re.compile(r"Failed to parse record number (\d+): (.*)", re.DOTALL)
 
 NAMES = (
     "time", "event_id", "qualifiers", "level", "task", "opcode", "keywords", "event_version", "provider", "channel",
-    "computer", "user_sid", "process_id", "thread_id", "activity_id", "data",
+    "computer", "user_sid", "process_id", "thread_id", "activity_id", "written_id", "data",
 )  # fmt: skip
 """What is kept of an event: the values of its element `System`, and its payload."""
 _OUTSIDE = ("System", "#attributes")  # of the payload
+_WRITTEN = NAMES.index("written_id")
 NOTHING: tuple[Any, ...] = (None,) * len(NAMES)
 
 
@@ -35,6 +36,15 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     values: tuple[Any, ...]
     """In the order of `NAMES`, as the parser gives them; `NOTHING` if it could not be decoded."""
     error: str
+
+    @property
+    def written_id(self) -> int | None:
+        """The id that it had where it was written, if that was another one: an export numbers its records again."""
+        written = self.values[_WRITTEN]
+        if written == self.record.record_id:
+            return None
+        written = number(written, 64)
+        return None if written == self.record.record_id else written
 
 
 def decoded(chunk: Chunk, frames: Sequence[Record] | None = None) -> list[Decoded]:
@@ -112,6 +122,7 @@ class _System(msgspec.Struct, frozen=True, gc=False):
     Opcode: Any = None
     Keywords: Any = None
     TimeCreated: _Attributed = None
+    EventRecordID: Any = None
     Correlation: _Attributed = None
     Execution: _Attributed = None
     Channel: Any = None
@@ -178,6 +189,7 @@ def _values(system: _System, data: str) -> tuple[Any, ...]:
         execution.ProcessID,
         execution.ThreadID,
         _attributes(system.Correlation).ActivityID,
+        system.EventRecordID,
         data,
     )
 

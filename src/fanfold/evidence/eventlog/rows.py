@@ -52,6 +52,7 @@ EVENT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("process_id", pa.uint32()),
     pa.field("thread_id", pa.uint32()),
     pa.field("activity_id", pa.string()),
+    pa.field("written_id", pa.uint64()),  # its id where it was written, if that was another: an export numbers anew
     pa.field("data", pa.string(), metadata=_PACKED),  # EventData or UserData as JSON
     pa.field("error", pa.string()),  # why `data` is null
 ]
@@ -98,6 +99,7 @@ def _columns(found: Sequence[Found]) -> dict[str, Any]:
         "filetime": [record.filetime if record.filetime < 1 << 63 else None for record in records],
         "error": [one.error or None for one in decoded],
         **{name: _column(name, values) for name, values in zip(NAMES, contents, strict=True)},
+        "written_id": [one.written_id for one in decoded],
     }
 
 

@@ -11,7 +11,9 @@ from io import StringIO
 
 from fanfold.evidence.facts.fact import Fact
 
-_SETUP = re.compile(r">>>\s{1,8}\[Device Install \([^()]{0,80}\) - (USBSTOR\\[^\]\s]{1,300})\]", re.IGNORECASE)
+_SETUP = re.compile(r">>>\s{1,8}\[Device Install \([^()]{0,80}\) - ([^\]\s]{1,400})\]", re.IGNORECASE)
+# The disk itself, or its volume as a portable device, which may be all that is set up for a disk whose driver is known.
+_DISK = re.compile(r"(?:.*_\?\?_)?(USBSTOR)[\\#]([^\\#]+)[\\#]([^\\#]+)(?:#.*)?", re.IGNORECASE)
 _BEGUN = re.compile(r">>>\s{1,8}Section start (\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3})")
 _LAUNCH = re.compile(r"(.+)\|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?)")
 _LARGEST = 64 << 20  # bytes of a text that are looked at
@@ -34,13 +36,15 @@ def lines_of(data: bytes) -> Iterator[tuple[int, str]]:
 
 def setups(data: bytes) -> Iterator[Fact]:
     """When USB disks were first set up, in the time of the machine: setupapi.dev.log."""
-    device = ""
+    device, known = "", set()
     for number, line in lines_of(data):
         if found := _SETUP.match(line):
-            device = found[1]
-        elif device and (begun := _BEGUN.match(line)):
+            disk = _DISK.fullmatch(found[1])
+            device = "\\".join(disk.groups()) if disk else ""
+        elif device and device.lower() not in known and (begun := _BEGUN.match(line)):
             with suppress(ValueError):
                 when = datetime.strptime(begun[1], "%Y/%m/%d %H:%M:%S.%f")
+                known.add(device.lower())
                 yield Fact("setup", device, {"first_local": when.isoformat()}, f"line {number}")
             device = ""
 

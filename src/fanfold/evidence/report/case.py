@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fanfold.evidence.coverage import is_part
 from fanfold.evidence.report.changes import Changes
 from fanfold.evidence.report.clock import Clock
-from fanfold.evidence.report.record import Record, names_of, of_best_logs, short_provider
+from fanfold.evidence.report.record import STEADY, Record, names_of, of_best_logs, short_provider
 from fanfold.evidence.tables import ShadowCopy, short_log
 
 CLOCK = (1, 12, 13, 24, 4616, 6013)
 """The events that tell the time zone, and changes of the clock."""
-STEADY = ("system", "security", "application")
-"""The logs that Windows always writes to."""
 _AUDIT = "Security-Auditing"
 
 
@@ -81,6 +80,8 @@ class Case:
     """Those of records of these logs that were recovered."""
     partial: Sequence[tuple[str, str]] = ()
     """The paths of files that give facts and were read in part only, each with the reason."""
+    is_mixed: bool = False
+    """Whether the logs are of several machines."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -98,6 +99,8 @@ class Case:
     @cached_property
     def clock(self) -> Clock:
         """The machine's time zone, over time. The registry's, which is the last one, if no record tells."""
+        if self.is_mixed:  # each machine may be in another zone
+            return Clock.of([], self.zone)
         records = of_best_logs([*self.of("Kernel-General", 24), *self.of("EventLog", 6013)])
         registry = next((fact["name"] for fact in self.facts_of("zone")), "")
         return Clock.of(records, self.zone, registry, self.changes)
@@ -130,7 +133,12 @@ class Case:
         return any(name.lower() in _names({"path": path}) for path in self.unread)
 
     def why_none(self, name: str) -> str:
-        """Why a log has no record: it is not there, could not be read, or is empty. Empty if it has some."""
+        """Why a log does not tell what did not happen: it is not there, was not read, is empty, or only a part of one.
+
+        Empty if it tells.
+        """
+        if self.is_mixed:
+            return "the logs are of several machines"
         if self.is_unread(name):
             return f"the log {name} is there, but was not read"
         log = self.log(name)
@@ -140,6 +148,8 @@ class Case:
                 return f"of the log {name}, only records in free space are there"
             found = f"of the log {name}, only {recovered.in_words(self.clock)}"
             return found if recovered.records else f"the {name} log was not found"
+        if is_part(log):
+            return f"the log {name} is a part of another one: its records were chosen from that"
         if log["records"]:
             return ""
         recovered = self.recovered(name)
@@ -155,7 +165,8 @@ class Case:
         if log is None or not log["records"]:
             return ""
         more = f", and {recovered.in_words(self.clock)}" if recovered.records else ""
-        return f"its records {log['first_record_id']:,} to {log['last_record_id']:,}{more}"
+        first, last = log["first_record_id"], log["last_record_id"]
+        return (f"its records {first:,} to {last:,}" if last > first else f"its record {first:,}") + more
 
     def is_carved(self, name: str) -> bool:
         """Whether records of a log of this short name were found in free space."""

@@ -45,10 +45,14 @@ class Change:
         return next((path.rpartition("\\")[2] for path in paths if path), "")
 
     @property
+    def is_by_hardware(self) -> bool:
+        """Whether Windows took the time from the hardware. Windows 7 does not record where a time was from."""
+        return any(record.number("Reason") == _WOKEN for record in self.records)
+
+    @property
     def is_waking(self) -> bool:
         """Whether the machine went on after a sleep, or a virtual one after a pause: the clock had not been wrong."""
-        woken = any(record.number("Reason") == _WOKEN for record in self.records)
-        return not self.is_back and (woken or self.process.lower() in _VIRTUAL)
+        return not self.is_back and (self.is_by_hardware or self.process.lower() in _VIRTUAL)
 
     @property
     def is_jump(self) -> bool:

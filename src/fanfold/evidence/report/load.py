@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,13 +12,13 @@ import pyarrow as pa
 from fanfold.errors import UsageError
 from fanfold.evidence import coverage, tables
 from fanfold.evidence.references import References
-from fanfold.evidence.report.case import STEADY, Case
-from fanfold.evidence.report.record import FORWARDED, ORIGINS, Record, record_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.record import FORWARDED, ORIGINS, STEADY, Record, record_of
 from fanfold.evidence.units import quoted
 
 _COLUMNS = (
     "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
-    "computer", "data", "image", "user_sid", "volume", "key",
+    "computer", "data", "image", "user_sid", "volume", "key", "keywords", "written_id",
 )  # fmt: skip
 _TOGETHER = 250_000  # records of machines that are read together; a part of them is held in memory
 _T = TypeVar("_T")
@@ -65,10 +65,13 @@ class Machines:
         problems = _by_image(tables.problems_of_copies(self.database))
         for some in self._groups(names):
             for name, read in self._read(some, event_ids).items():
-                records, others = own(sorted(read.records, key=_order))
+                found = [*_each_once(sorted(read.records, key=_order))]
+                is_mixed = are_loose(read.logs) and are_of_several(found)
+                found = [replace(one, machine=one.host) for one in found] if is_mixed else found
+                records, others = own(found, is_mixed)
                 yield Case(name, records, read.logs, read.container, read.facts, zone, others, *unread[name],
                            copies.get(name, ()), problems.get(name, ()), read.times, read.recovered_times,
-                           read.partial)  # fmt: skip
+                           read.partial, is_mixed)  # fmt: skip
 
     def _groups(self, names: Sequence[str]) -> Iterator[list[str]]:
         """The machines that are read together: one, or as many as have few records."""
@@ -137,12 +140,23 @@ def _by_image(found: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
     return by_image
 
 
-def _order(record: Record) -> tuple[int, bool, str, int]:
+def _order(record: Record) -> tuple[int, bool, str, int, bool]:
     """Records of logs that are there come first, and of them those of earlier installations.
 
     Those of one stream are in the order in which they were written.
     """
-    return ORIGINS.index(record.origin), not record.installation, record.stream, record.record_id
+    origin = ORIGINS.index(record.origin)
+    return origin, not record.installation, record.stream, record.record_id, record.is_copy
+
+
+def _each_once(records: Iterable[Record]) -> Iterator[Record]:
+    """Records, each from the first log that has it: a log may lie there twice, or parts of it as exports."""
+    known: set[tuple[Any, ...]] = set()
+    for record in records:
+        what = (record.stream, record.record_id, record.time, record.event_id, record.computer)
+        if what not in known:
+            known.add(what)
+            yield record
 
 
 def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], str]:
@@ -160,17 +174,47 @@ def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], 
     return {(log["volume"], log["path"]): name for name, some in found.items() if name != last for log in some}
 
 
-def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
+def are_loose(logs: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether none of some logs lies where Windows keeps them: then they may have been gathered from anywhere."""
+    return not any("/winevt/" in (log["path"] or "").lower() for log in logs)
+
+
+def are_of_several(records: Sequence[Record]) -> bool:
+    """Whether the logs that have these records are of several machines, as far as the names in them tell.
+
+    A machine that was renamed has its old name in logs that are seldom written to, so these alone tell nothing. Logs
+    that Windows always writes to, or two of one channel, are of one machine only if records of a log link their names.
+    """
+    names: dict[str, set[str]] = {}
+    streams: dict[str, set[str]] = {}  # the logs of a channel
+    for record in records:
+        if record.origin == "live" and record.computer and record.log.lower() != FORWARDED:
+            log = record.ref.rpartition("#")[0]
+            names.setdefault(log, set()).add(record.host)
+            streams.setdefault((record.channel or record.log).lower(), set()).add(log)
+    telling = {log for stream, some in streams.items() if stream in STEADY or len(some) > 1 for log in some}
+    machines = _linked(names.values())
+    return len({next(n for n, one in enumerate(machines) if one & names[log]) for log in telling}) > 1
+
+
+def _linked(groups: Iterable[set[str]]) -> list[set[str]]:
+    """Sets of names, joined where they share one."""
+    found: list[set[str]] = []
+    for names in groups:
+        apart = [one for one in found if not one & names]
+        found = [*apart, names.union(*(one for one in found if one & names))]
+    return found
+
+
+def own(records: Sequence[Record], is_mixed: bool = False) -> tuple[list[Record], dict[str, int]]:
     """The records that are this machine's own, and how many there are of others, by their names.
 
     The log System has a machine's own records only, whatever the machine was called; events are forwarded to others.
+    Of several machines (`is_mixed`), all are own but those of a log of forwarded events.
     """
-    names = {_host(record) for record in records if record.is_of("System") and record.origin == "live"}
-    names = names or {_host(record) for record in records if record.log.lower() != FORWARDED}
+    names = {record.host for record in records if record.is_of("System") and record.origin == "live"}
+    if is_mixed or not names:
+        names = {record.host for record in records if record.log.lower() != FORWARDED}
     names.add("")
-    others = Counter(record.computer for record in records if _host(record) not in names)
-    return [record for record in records if _host(record) in names], dict(others)
-
-
-def _host(record: Record) -> str:
-    return record.computer.partition(".")[0].lower()
+    others = Counter(record.computer for record in records if record.host not in names)
+    return [record for record in records if record.host in names], dict(others)

@@ -15,6 +15,9 @@ ORIGINS = ("live", "shadow", "deleted", "carved")
 """How a record was found: the best way first."""
 FORWARDED = "forwardedevents"
 """The log with the records of other machines."""
+STEADY = ("system", "security", "application")
+"""The logs that Windows always writes to."""
+_FAILURE = 0x10000000000000  # the keyword "Audit Failure"; see learn.microsoft.com, "Event Keywords"
 _LONG = 100  # characters of a value that records rarely share
 
 
@@ -69,6 +72,7 @@ class Record:
     log: str
     """The short name of its log: Security, Partition/Diagnostic."""
     record_id: int
+    """Where it was written, which tells its place in its stream."""
     time: datetime | None
     event_id: int
     provider: str
@@ -85,12 +89,23 @@ class Record:
     """What it is called where LOG#ID would name others, too."""
     installation: str = ""
     """The folder of its Windows, if that is not the one that was used last."""
+    machine: str = ""
+    """The computer that it names, if the logs are of several machines."""
+    is_copy: bool = False
+    """Whether it had another id where it was written: it is of an export."""
+    is_failure: bool = False
+    """Whether it is of something that was tried and failed: some events of auditing have both."""
+
+    @property
+    def host(self) -> str:
+        """The machine that it names, without its domain, in lower case."""
+        return self.computer.partition(".")[0].lower()
 
     @property
     def stream(self) -> str:
         """Records of one stream are numbered in the order in which they were written."""
         stream = (self.channel or self.log).lower()
-        return f"{self.installation}: {stream}" if self.installation else stream
+        return ": ".join(filter(None, (self.machine, self.installation, stream)))
 
     def is_of(self, log: str) -> bool:
         """Whether it is of a log of this short name, also if the log's file is called otherwise."""
@@ -137,7 +152,7 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
     """A record with this name, of a row of the table of events."""
     return Record(
         _short_log(row["path"], row["channel"]),
-        row["record_id"],
+        row["record_id"] if row["written_id"] is None else row["written_id"],
         row["time"],
         row["event_id"],
         intern(row["provider"] or ""),
@@ -149,6 +164,8 @@ def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") ->
         intern(row["user_sid"] or ""),
         name,
         installation,
+        is_copy=row["written_id"] is not None,
+        is_failure=bool((row["keywords"] or 0) & _FAILURE),
     )
 
 

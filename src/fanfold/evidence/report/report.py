@@ -18,8 +18,9 @@ from fanfold.evidence.times import iso
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
 _DATES = 12  # of shadow copies that are listed
-VERSION = "4"
+VERSION = "5"
 """Of the rules: it changes when the same records would give other sentences."""
+_MACHINES = 3  # that a sentence names
 _REASONS = 3  # for which something was not read, that are named
 
 
@@ -133,7 +134,10 @@ def answers(case: Case, rule: Rule) -> Iterator[Finding]:
     """
     for finding in map(_as_sound_as_its_records, rule.answer(case)):
         finding = _as_sound_as_its_files(case, finding)
-        yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
+        if case.is_mixed:
+            yield _with_machine(finding)
+        else:
+            yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
 
 
 def _as_sound_as_its_records(finding: Finding) -> Finding:
@@ -153,6 +157,17 @@ def _as_sound_as_its_files(case: Case, finding: Finding) -> Finding:
     reason = "; ".join(filter(None, [finding.reason, "parts of the file could not be read"]))
     status: Status = "likely" if finding.status == "shown" else finding.status
     return replace(finding, status=status, reason=reason, details=details)
+
+
+def _with_machine(finding: Finding) -> Finding:
+    """A sentence with the machines that its records name, where logs of several lie in one folder."""
+    names = [*dict.fromkeys(record.computer for record in finding.records if record.computer)]
+    details = [_with_machine(detail) for detail in finding.details]
+    if not names or finding.id == "machine.several" or "more" in finding.id:  # these are of all of them, as a rule
+        return replace(finding, details=details)
+    more = f" and {len(names) - _MACHINES:,} more" if len(names) > _MACHINES else ""
+    text = f"{finding.text.removesuffix('.')} (on {', '.join(names[:_MACHINES])}{more})."
+    return replace(finding, text=text, details=details)
 
 
 def _with_doubts(case: Case, finding: Finding) -> Finding:

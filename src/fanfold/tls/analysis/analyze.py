@@ -50,23 +50,28 @@ def analyze(
 
     Memory is bounded: rows go through temporary files, so it depends on the largest bin, not on the number of rows.
 
-    :param source: a store of `serve`, a CSV or Parquet file, or a database with a table of these columns: `key`,
-        `role` (control or live), `n` (dummy certificates of the pair's live connection), `prefix` or `ip`,
-        `handshake_ms`. If there are `initcwnd` and `first_flight_bytes`, the walls are drawn from them.
-    :param by: what bins are given in, and tables are labelled with: certificates, or thousands of bytes.
-    :param bins: a width, or ranges; each n by default. See `bins.ranges`.
-    :param paired: the slowdown is the quantile of the pairs' ratios, instead of the ratio of the quantiles.
-    :param max_n: the largest n; a live connection with another one is dropped.
-    :param dummy_bytes: bytes of a dummy certificate.
-    :param initcwnd: the server's initial window in segments, where the data do not say it.
-    :param base_bytes: the first flight of a control, where the data do not say it.
-    :param mss: bytes of a segment.
-    :param draws: resamples of the prefixes, for intervals.
-    :param out: a folder for plots and a page. This needs matplotlib, from the extra `tls`.
-    :param progress: is called with the fraction that is done.
+    Args:
+        source: A store of `serve`, a CSV or Parquet file, or a database with a table of these columns: `key`, `role`
+            (control or live), `n` (dummy certificates of the pair's live connection), `prefix` or `ip`,
+            `handshake_ms`. If there are `initcwnd` and `first_flight_bytes`, the walls are drawn from them.
+        by: What bins are given in, and tables are labelled with: certificates, or thousands of bytes.
+        bins: A width, or ranges; each n by default. See `bins.ranges`.
+        quantiles: Those of the times that are estimated.
+        paired: The slowdown is the quantile of the pairs' ratios, instead of the ratio of the quantiles.
+        max_n: The largest n; a live connection with another one is dropped.
+        dummy_bytes: Bytes of a dummy certificate.
+        initcwnd: The server's initial window in segments, where the data do not say it.
+        base_bytes: The first flight of a control, where the data do not say it.
+        mss: Bytes of a segment.
+        draws: Resamples of the prefixes, for intervals.
+        seed: Where random numbers start.
+        out: A folder for plots and a page. This needs matplotlib, from the extra `tls`.
+        progress: Called with the fraction that is done.
 
-    Raises UsageError for a file that is no table of handshakes, StorageError for one that cannot be read, MissingExtra
-    if plots are asked for and matplotlib is not installed.
+    Raises:
+        UsageError: The file is not a table of handshakes.
+        StorageError: It cannot be read.
+        MissingExtra: Plots are asked for, and matplotlib is not installed.
     """
     settings = Settings(
         by=by,

@@ -36,14 +36,14 @@ _DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
 def batches(source: str, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
     """The rows of a source, with the columns that the analysis uses; rows without form are counted in `dropped`.
 
-    Raises UsageError for a file that is no table of handshakes, StorageError for one that cannot be read.
+    Raises UsageError for a file that is not a table of handshakes, StorageError for one that cannot be read.
     """
     path = Path(source)
     if is_url(source) or path.is_dir():
         yield from _database(source)
         return
     if not path.exists():
-        raise UsageError(f"There is no file {source}.")
+        raise UsageError(f"{source} does not exist.")
     if not path.is_file():
         raise UsageError(f"{source} is not a file. Write what it holds to a file first.")
     try:

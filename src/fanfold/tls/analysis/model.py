@@ -44,10 +44,11 @@ def walls(initcwnd: int, mss: int) -> tuple[int, ...]:
 def fit(extra: Sequence[float], factors: Sequence[float], base_bytes: int, at: Sequence[int]) -> Model | None:
     """Fit rate x RTT to measured slowdowns, by least squares. None without measurements.
 
-    :param extra: bytes of dummies, for each bin.
-    :param factors: the live median over that of the control.
-    :param base_bytes: the first flight of a control.
-    :param at: the walls.
+    Args:
+        extra: Bytes of dummies, for each bin.
+        factors: The live median over that of the control.
+        base_bytes: The first flight of a control.
+        at: The walls.
     """
     if not extra:
         return None

@@ -51,8 +51,10 @@ class Sample:
 def weighted_quantile(values: Sequence[float], prefixes: Sequence[Any], q: float) -> float | None:
     """The quantile of values in which every prefix counts the same. None without values.
 
-    :param prefixes: the prefix of each value.
-    :param q: from 0 to 1.
+    Args:
+        values: What was measured.
+        prefixes: The prefix of each value.
+        q: From 0 to 1.
     """
     numbers = np.unique(np.asarray(prefixes), return_inverse=True)[1].reshape(-1)
     return Sample.of(np.asarray(values, np.float64), numbers).quantile(q)

@@ -88,7 +88,7 @@ class Cleaner:
 
 
 def numbers(columns: Mapping[str, Any], name: str) -> Floats:
-    """A column as floats; NaN for what is no number. Raises UsageError for a column of another type."""
+    """A column as floats; NaN for what is not a number. Raises UsageError for a column of another type."""
     column = _plain(columns[name])
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):

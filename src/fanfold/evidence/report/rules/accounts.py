@@ -12,12 +12,18 @@ from fanfold.evidence.report.rules.logons import PEOPLE
 _VERBS = {
     4720: "was made",
     4722: "was enabled",
+    4723: "got a new password",
     4724: "got a new password",
     4725: "was disabled",
     4726: "was deleted",
     4738: "was changed",
+    4740: "was locked out",
+    4741: "was made",
+    4743: "was deleted",
+    4767: "was unlocked",
     4781: "was renamed",
 }
+_LOCKED_OUT, _OF_MACHINES, _PASSWORD = 4740, (4741, 4743), (4723, 4724)
 _INTO, _OUT_OF = (4728, 4732, 4756), (4729, 4733, 4757)
 _QUIET = (4722, 4724, 4725, 4738, 4781)
 """What the set-up of Windows does to accounts, too: not told if the machine itself did it."""
@@ -48,7 +54,9 @@ def _answer(case: Case) -> Iterator[Finding]:
     if not reported:
         text = "No change of an account is recorded, but for those of the set-up."
         why = case.why_none("Security")
-        reason = f"by the events 4720 to 4781 of the log Security in {case.reach('Security')}"
+        ids = ", ".join(map(str, _VERBS))
+        reason = f"by the events {ids}, and those of groups that have power, in the log Security, "
+        reason += case.reach("Security")
         audit, records = auditing.last_change(case, auditing.ACCOUNTS)
         reason = "; ".join(filter(None, [why or reason, audit]))
         yield Finding("account.none", text, "not recorded" if why else "shown", reason=reason, records=records)
@@ -89,7 +97,15 @@ def _text(record: Record, people: Mapping[str, str]) -> str:
         if name.lower() in _SET_UP or is_set_up:
             return ""
         new = f" to {record.text('NewTargetUserName')}" if record.text("NewTargetUserName") else ""
-        return f"the account {name} {_VERBS[record.event_id]}{new} by {by}."
+        what = "account of a machine" if record.event_id in _OF_MACHINES else "account"
+        if record.event_id == _LOCKED_OUT:  # the domain's value has the machine that the attempts came from
+            caller = record.text("TargetDomainName")
+            return f"the account {name} was locked out{f', after attempts from {caller}' if caller else ''}."
+        if record.is_failure:
+            is_password = record.event_id in _PASSWORD
+            what = f"to give the account {name} a new password" if is_password else f"to change the account {name}"
+            return f"an attempt of {by} {what} failed."
+        return f"the {what} {name} {_VERBS[record.event_id]}{new} by {by}."
     group, sid = record.text("TargetSid"), record.text("MemberSid")
     if not (group in _POWERFUL or group.endswith(_POWERFUL_IN_DOMAIN)) or not sid.startswith(PEOPLE):
         return ""
@@ -102,8 +118,8 @@ def _text(record: Record, people: Mapping[str, str]) -> str:
 
 def _is_itself(record: Record) -> bool:
     """Whether the machine's own account did it, as its set-up and its policies do."""
-    name, host = record.text("SubjectUserName").lower(), record.computer.partition(".")[0].lower()
-    return name.endswith("$") and name[:-1] == host[:_NETBIOS]
+    name = record.text("SubjectUserName").lower()
+    return name.endswith("$") and name[:-1] == record.host[:_NETBIOS]
 
 
 RULE = Rule("account", "Which accounts were changed", (*_VERBS, *_INTO, *_OUT_OF), _answer)

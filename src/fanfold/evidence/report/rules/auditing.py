@@ -67,7 +67,7 @@ def last_change(case: Case, subcategory: str) -> tuple[str, Sequence[Record]]:
     `subcategory`: its name in English, as the audit policy has it.
     """
     found = [record for record in case.of("Security-Auditing", EVENTS[0]) if _subcategory(record) == subcategory]
-    if not found:
+    if not found or case.is_mixed:  # then, the last one is of one machine only
         return "", ()
     last = found[-1]
     when = f" ({case.clock.full(last.time, last)})" if last.time else ""

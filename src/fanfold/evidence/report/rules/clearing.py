@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from fanfold.evidence.coverage import is_part, is_renumbered
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
 from fanfold.evidence.report.rules import auditing
@@ -50,9 +51,16 @@ def _answer(case: Case) -> Iterator[Finding]:
 
 def _begins(case: Case) -> Iterator[Finding]:
     """How far the logs reach that are always written to."""
+    if case.is_mixed:
+        text = "The logs are of several machines; how far each reaches, `fanfold evidence coverage` shows."
+        yield Finding("cleared.begins", text, "not recorded")
+        return
     for name in _ALWAYS:
         log = case.log(name)
         if log is None or not log["records"]:
+            continue
+        if is_renumbered(log):
+            yield _renumbered(case, name, log)
             continue
         first, last, gaps = log["first_record_id"], log["last_record_id"], log["gaps"]
         text = f"{name} has records {first:,} to {last:,}, "
@@ -66,6 +74,21 @@ def _begins(case: Case) -> Iterator[Finding]:
             _gap(case, name, log, gap) for gap in sorted(gaps, key=lambda gap: gap["after"] - gap["before"])[:_SHOWN]
         ]
         yield Finding("cleared.begins", text, "shown", None, ends, reason, details)
+
+
+def _renumbered(case: Case, name: str, log: Mapping[str, Any]) -> Finding:
+    """A log whose records had other ids before: those tell how much of it is there."""
+    first, last = log["written_first"], log["written_last"]
+    if last == first:
+        text = f"{name} is a copy of 1 record, numbered again: before, it was {first:,}."
+    else:
+        text = (
+            f"{name} is a copy of {log['records']:,} records, numbered again: before, they were {first:,} to {last:,}"
+        )
+        text += ", and others between were left out." if is_part(log) else ", and none between is missing."
+    ends = [case.record_at(log, log[side]) for side in ("first_record_id", "last_record_id")]
+    reason = "an export of a log is so, and a log of forwarded events; what else was recorded is not there"
+    return Finding("cleared.copy", text, "shown", None, ends, reason)
 
 
 def _before(case: Case, name: str, first: int) -> str:
@@ -91,8 +114,13 @@ def _gap(case: Case, name: str, log: Mapping[str, Any], gap: Mapping[str, int]) 
 
 def _born(case: Case) -> Iterator[Finding]:
     """Logs that begin with record 1, though the machine was in use before: new logs in the place of others."""
-    logs = {name: log for name in _ALWAYS if (log := case.log(name)) and log.get("first_time")}
-    if len(logs) < 2 or any(jump.is_back and jump.before - jump.after >= _LATER for jump in case.changes.jumps):
+    found = ((name, case.log(name)) for name in _ALWAYS)
+    logs = {name: log for name, log in found if log and log.get("first_time") and not is_renumbered(log)}
+    if (
+        case.is_mixed
+        or len(logs) < 2
+        or any(jump.is_back and jump.before - jump.after >= _LATER for jump in case.changes.jumps)
+    ):
         return  # the clock went back by days, so the times of the logs' beginnings tell nothing
     oldest = min(logs, key=lambda name: logs[name]["first_time"])
     for name, log in logs.items():
@@ -106,12 +134,14 @@ def _born(case: Case) -> Iterator[Finding]:
 
 def _silent(case: Case) -> Iterator[Finding]:
     """Long stretches without a record, while the machine was running."""
+    if case.is_mixed or any(is_part(log) for name in _ALWAYS if (log := case.log(name))):
+        return  # what is missing was left out, as a rule
     power = [
         *case.of("Kernel-General", 1, 12, 13),
         *case.of("EventLog", 6005, 6006, 6008),
         *case.of("Kernel-Power", *_SLEEP),
     ]
-    power += case.of("Power-Troubleshooter", 1)
+    power += [*case.of("Power-Troubleshooter", 1), *case.of("Security-Auditing", 4608), *case.of("Eventlog", 1100)]
     explained = [record.time for record in power if record.time]
     explained += [time for change in case.changes.every for time in (change.before, change.after)]
     found = silences(case.steady_times, explained)
@@ -146,6 +176,6 @@ def _recovered_within(case: Case, silence: Silence) -> list[Finding]:
 RULE = Rule(
     "cleared",
     "What was cleared, and what is missing",
-    (1, 12, 13, 104, 1102, 6005, 6006, 6008, *_SLEEP, *auditing.EVENTS),
+    (1, 12, 13, 104, 1100, 1102, 4608, 6005, 6006, 6008, *_SLEEP, *auditing.EVENTS),
     _answer,
 )

@@ -65,7 +65,11 @@ def _by(change: Change) -> str:
     who = _person(change) or known
     if change.process:
         return f"by {change.process}" + (f" as {who}" if who else "")
-    return f"by {who}" if who and who != "SYSTEM" else "by Windows, from the clock of the hardware"
+    if who and who != "SYSTEM":
+        return f"by {who}"
+    if change.is_by_hardware:
+        return "by Windows, from the clock of the hardware"
+    return "by Windows or a program that ran as SYSTEM; the record does not name it"
 
 
 def _none(case: Case) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.facts import file_of, moment, user_of
 from fanfold.evidence.report.findings import Finding, Rule, Status, more, reason_of, size_in_words, status_of
 from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules.recognized import IDS, recognized, words
 
 _SHOWN = 20  # disks that are listed
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
@@ -58,11 +59,17 @@ def name_of(record: Record) -> str:
 def serials(record: Record) -> str:
     """A disk's serial numbers: the one that the disk gives, and the one of the USB device."""
     disk = record.text("SerialNumber")
-    device = record.text("ParentId").rpartition("\\")[2]
+    device = _usb_serial(record)
     found = [f"serial (SCSI) {disk}"] if disk else []
-    if device and device[1:2] != "&" and device != disk:  # with one, Windows has made it up
+    if device and device != disk:
         found.append(f"serial (USB) {device}")
     return ", ".join(found) or "no serial"
+
+
+def _usb_serial(record: Record) -> str:
+    """The serial number of the USB device that a disk is in; empty if it has none, and Windows has made one up."""
+    number = record.text("ParentId").rpartition("\\")[2]
+    return "" if number[1:2] == "&" else number
 
 
 def connections(case: Case) -> list[Connection]:
@@ -181,9 +188,11 @@ def _answer(case: Case) -> Iterator[Finding]:
         text = f"{case.when(record)}a USB disk {name_of(record)}, {serials(record)}, was taken out."
         text = f"{text} When it was connected is not recorded."
         yield Finding("usb.noted", text, status_of(record), record.time, [record])
-    known = [*_known(case), *_listed(case)]
+    recognized_too = [*recognized(case, [(one.since, _usb_serial(one.record)) for one in found])]
+    yield from recognized_too
+    known = [*_known(case), *_listed(case), *_set_up_only(case)]
     yield from known
-    if not found and not others:
+    if not found and not others and not recognized_too:
         yield from _none(case, bool(known))
 
 
@@ -202,11 +211,25 @@ def _known(case: Case) -> Iterator[Finding]:
                       files=[file_of(fact)])  # fmt: skip
 
 
+def _set_up_only(case: Case) -> Iterator[Finding]:
+    """The disks that only the log of set-ups has: the registry is not there, or has them no longer."""
+    reason = "the registry does not have it" if _has_registry(case) else ""
+    known = {fact["name"].lower() for fact in case.facts_of("usb")}
+    for fact in case.facts_of("setup"):
+        if fact["name"].rpartition("\\")[2].lower() not in known:
+            text = f"The USB disk {words(fact['name'])}, was first set up {_by_clock(fact)}."
+            yield Finding("usb.set_up", text, "shown", reason=reason, files=[file_of(fact)])
+
+
+def _by_clock(fact: Mapping[str, Any]) -> str:
+    return f"{fact['value']['first_local'].replace('T', ' ')[:19]}, by the machine's clock"
+
+
 def _set_up(case: Case, disk: Mapping[str, Any]) -> Iterator[Finding]:
     """When a disk was first set up, by the log of set-ups, which is in the time of the machine."""
     for fact in case.facts_of("setup"):
         if fact["name"].rpartition("\\")[2].lower() == disk["name"].lower():
-            text = f"It was first set up {fact['value']['first_local'].replace('T', ' ')[:19]}, by the machine's clock."
+            text = f"It was first set up {_by_clock(fact)}."
             yield Finding("usb.setup", text, "shown", files=[file_of(fact)])
 
 
@@ -274,12 +297,16 @@ def _letters(connection: Connection) -> Iterator[Finding]:
                       reason="no record of Ntfs or Kernel-IO names a volume within 10 s")  # fmt: skip
 
 
+def _has_registry(case: Case) -> bool:
+    """Whether the part of the registry that has the disks was read, and as a whole: the rest may have more."""
+    in_part = {path for path, _ in case.partial}
+    paths = {fact["path"] or "" for fact in case.facts} - in_part
+    return any(path.upper().endswith("/SYSTEM") for path in paths)
+
+
 def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
     text = "No record tells when a USB disk was connected." if in_registry else "No USB disk is recorded."
-    in_part = {path for path, _ in case.partial}  # what they do not say may be in the rest of them
-    paths = {fact["path"] or "" for fact in case.facts} - in_part
-    hive = any(path.upper().endswith("/SYSTEM") for path in paths)
-    also = ", and the registry knows none" if hive and not in_registry else ""
+    also = ", and the registry knows none" if _has_registry(case) and not in_registry else ""
     if why := case.why_none("Partition/Diagnostic"):
         yield Finding("usb.none", text, "not recorded", reason=f"{why}{also}")
     else:
@@ -293,4 +320,4 @@ def at_that_moment(found: Sequence[Connection], letter: str, time: datetime) -> 
     return next((one for one in reversed(found) if one.held(letter.upper(), time)), None)
 
 
-RULE = Rule("usb", "Which USB disks were connected", (1, 2, 4, 9, 10, 142, 12, 400, 410, 1006), _answer)
+RULE = Rule("usb", "Which USB disks were connected", (1, 2, 4, 9, 10, 142, 12, 1006, *IDS), _answer)

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from ipaddress import ip_address
 
+from fanfold.evidence.coverage import is_part
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, more, reason_of, seconds, status_of
 from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules import auditing
 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
-_NEW_SESSION = 21
-_UNLOCK = 7
+_NEW_SESSION, _SESSION_ENDED = 21, 23
+UNLOCK = (7, 13)  # with the password checked here or against a cached one
 _LOCKED = 4800
 _HERE = ("", "127.0.0.1", "::1")  # the addresses of somebody at the console
 _WINDOW = timedelta(minutes=30)
@@ -22,13 +24,17 @@ _STARTED, _BY_USER = 4608, 4647
 PEOPLE = ("S-1-5-21-", "S-1-12-1-")
 """What begins the SIDs of people: accounts of the machine or its domain, and of Entra ID."""
 _WHY = {
+    0xC000005E: "no domain controller answered",
     0xC0000064: "no such user",
     0xC000006A: "wrong password",
     0xC000006D: "wrong name or password",
     0xC000006E: "account restriction",
+    0xC000006F: "not at this time of day",
     0xC0000070: "not from this workstation",
     0xC0000071: "password expired",
     0xC0000072: "account disabled",
+    0xC0000133: "clocks too far apart",
+    0xC000015B: "not allowed to log on in this way",
     0xC0000193: "account expired",
     0xC0000224: "password must be changed",
     0xC0000234: "account locked",
@@ -37,6 +43,15 @@ _WHY = {
 NETWORK = 3
 BY_DESKTOP = (10, 12)  # with the password checked here or against a cached one
 """Types of logons."""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address. For the machine itself, Windows writes a word of its language: LOCAL, LOKAL."""
+    try:
+        ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def account(record: Record) -> str:
@@ -201,6 +216,10 @@ def _locked(case: Case, logon: Sequence[Record]) -> Iterator[Finding]:
 
 def _end(case: Case, logon: Record, end: Record | None) -> Finding:
     """When a session ended, as far as it is known."""
+    log = case.log("Security")
+    if end is None and (case.is_mixed or (log and is_part(log))):
+        return Finding("logon.unknown_end", "No record tells the end of the session.", "not recorded",
+                       reason=case.why_none("Security"))  # fmt: skip
     if end is None:
         return Finding("logon.open", "No record tells the end of the session: it was open when the log ends.", "likely",
                        reason="a power cut leaves no record either")  # fmt: skip
@@ -224,16 +243,29 @@ def _sessions(case: Case, logons: Sequence[Sequence[Record]], recovered: Sequenc
         record
         for record in case.of("TerminalServices-LocalSessionManager", _NEW_SESSION)
         if record.time
-        and record.text("Address").upper() == "LOCAL"
+        and record.text("Address")
+        and not is_address(record.text("Address"))
         and record.text("User").rpartition("\\")[2].lower() != "defaultuser0"
         and not any(abs(record.time - one.time) <= _WITH_SESSION for one in known if one.time)
     ]
     reason = f"by the manager of sessions: {case.why_none('Security') or 'the log Security has no such logon'}"
     return [
         Finding("logon.session", f"{case.when(record)}{record.text('User')} logged on at the console.",
-                status_of(record), record.time, [record], reason, [*_recovered_logon(record, recovered)])
+                status_of(record), record.time, [record], reason,
+                [*_recovered_logon(record, recovered), *_session_end(case, record)])
         for record in found[-_SHOWN:][::-1]
     ]  # fmt: skip
+
+
+def _session_end(case: Case, session: Record) -> Iterator[Finding]:
+    """The end of a session, by the manager of sessions. The number of a session is given again after a start."""
+    for record in case.of("TerminalServices-LocalSessionManager", _NEW_SESSION, _SESSION_ENDED):
+        is_later = record.stream == session.stream and record.record_id > session.record_id
+        if is_later and record.text("SessionID") == session.text("SessionID"):
+            if record.event_id == _SESSION_ENDED and record.time:
+                text = f"The session ended {case.clock.short(record.time, session.time, record)}."
+                yield Finding("logon.left", text, status_of(record), record.time, [record])
+            return
 
 
 def _recovered_logon(session: Record, recovered: Sequence[Sequence[Record]]) -> Iterator[Finding]:
@@ -252,12 +284,12 @@ def unlocks(case: Case, logons: Sequence[Sequence[Record]]) -> list[Record]:
     A logon with a cached password is followed by an unlock, and an administrator's unlock has two records.
     """
     returns = [record for record in case.of("TerminalServices-LocalSessionManager", 25) if record.time]
-    returns = [record for record in returns if record.text("Address").upper() != "LOCAL"]
+    returns = [record for record in returns if is_address(record.text("Address"))]
     reported = [record for logon in logons for record in logon]
     found: list[Record] = []
     for record in case.of("Security-Auditing", 4624):
         if (
-            record.number("LogonType") != _UNLOCK
+            record.number("LogonType") not in UNLOCK
             or not record.time
             or record.origin != "live"
             or not record.text("TargetUserSid").startswith(PEOPLE)
@@ -323,8 +355,10 @@ def _by_what(record: Record) -> str:
     kind = record.number("LogonType")
     if kind == NETWORK or kind in BY_DESKTOP:
         return "over the network" if kind == NETWORK else "by Remote Desktop"
+    if kind in UNLOCK:
+        return f"at the locked console as {account(record)}"
     program = record.text("ProcessName").rpartition("\\")[2]
     return f"by {program} as {account(record)}" if program else f"of the logon type {kind}"
 
 
-RULE = Rule("logon", "Who logged on at the console", (21, 25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)
+RULE = Rule("logon", "Who logged on at the console", (21, 23, 25, 4608, 4624, 4625, 4634, 4647, 4800, 4801), _answer)

@@ -1,7 +1,7 @@
 """Which machine this is: its names, its system, its time zone."""
 
+import re
 from collections.abc import Iterator
-from itertools import combinations
 
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.facts import file_of, moment, short_file
@@ -9,10 +9,19 @@ from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_
 from fanfold.evidence.report.record import Record, of_best_logs
 
 _BUILDS = {
+    6002: "Windows Vista or Server 2008",
+    7600: "Windows 7 or Server 2008 R2",
     7601: "Windows 7 or Server 2008 R2",
+    9200: "Windows 8 or Server 2012",
     9600: "Windows 8.1 or Server 2012 R2",
+    10240: "Windows 10 1507",
+    10586: "Windows 10 1511",
     14393: "Windows 10 1607 or Server 2016",
+    15063: "Windows 10 1703",
+    16299: "Windows 10 1709",
+    17134: "Windows 10 1803",
     17763: "Windows 10 1809 or Server 2019",
+    18362: "Windows 10 1903",
     18363: "Windows 10 1909",
     19041: "Windows 10 2004 to 22H2",
     20348: "Windows Server 2022",
@@ -27,6 +36,7 @@ See learn.microsoft.com, "Windows release information".
 """
 
 
+_NAMES = 20  # of machines that are told
 _WINDOWS_11 = 22000  # its first build
 
 
@@ -37,19 +47,15 @@ def names(case: Case) -> list[Record]:
     """
     reported = of_best_logs([record for record in case.records if record.computer])
     system = [record for record in reported if record.is_of("System")]
-    if not system and len({_short(record) for record in reported}) == 1:
+    if not system and len({record.host for record in reported}) == 1:
         return reported[:1]
     first: dict[str, Record] = {}
     for record in system:
-        first.setdefault(_short(record), record)
+        first.setdefault(record.host, record)
     if system:  # a name that was given twice is the last one, too
-        last = _short(system[-1])
+        last = system[-1].host
         first[last] = first.pop(last)
     return [*first.values()]
-
-
-def _short(record: Record) -> str:
-    return record.computer.partition(".")[0].lower()
 
 
 def _system(case: Case) -> Iterator[Finding]:
@@ -57,10 +63,11 @@ def _system(case: Case) -> Iterator[Finding]:
     for record in reversed([*case.of("EventLog", 6013)]):
         if product := product_of(record):
             yield Finding("machine.system", f"{product}.", status_of(record), None, [record])
+            yield from _installed(case)
             return
     for fact in case.facts_of("system"):
         value = fact["value"]
-        parts = [fact["name"], value["version"], f"build {value['build']}"]
+        parts = [fact["name"], value["version"], f"build {value['build']}" if value["build"] else ""]
         installed = moment(fact, "installed")
         since = f", installed {case.clock.full(installed)}" if installed else ""
         text = f"{' '.join(filter(None, parts))}{since}."
@@ -70,6 +77,14 @@ def _system(case: Case) -> Iterator[Finding]:
     if boots and (build := boots[-1].number("BuildVersion")):
         named = f" ({_BUILDS[build]})" if build in _BUILDS else ""
         yield Finding("machine.system", f"Windows build {build}{named}.", status_of(boots[-1]), None, boots[-1:])
+
+
+def _installed(case: Case) -> Iterator[Finding]:
+    """When Windows was installed, where a record has told its version already."""
+    for fact in case.facts_of("system"):
+        if time := moment(fact, "installed"):
+            text = f"{fact['name']} was installed {case.clock.full(time)}."
+            yield Finding("machine.installed", text, "shown", time, reason=BY_REGISTRY, files=[file_of(fact)])
 
 
 def product_of(record: Record) -> str:
@@ -83,7 +98,8 @@ def product_of(record: Record) -> str:
         return ""
     if len(texts) < 4 or "Windows" not in texts[2]:
         return ""
-    build = texts[3].strip().rpartition(" ")[2]
+    found = re.search(r"Build (\d+)", texts[3])  # 6.1.7601 Build 7601 Service Pack 1; 10.0.19043 Build 19043
+    build = found[1] if found else texts[3].strip()
     if build.isdigit() and int(build) >= _WINDOWS_11 and "Windows 10" in texts[2]:
         return f"{texts[2].replace('Windows 10', 'Windows 11')}, build {build} (the record says {texts[2]})"
     return f"{texts[2]}, build {build}"
@@ -128,12 +144,14 @@ def _answer(case: Case) -> Iterator[Finding]:
         is_own = last.is_of("System")
         reason = "" if is_own else "by another log than System, which alone is limited to the machine's own records"
         yield Finding("machine.name", text, status_of(last) if is_own else "likely", last.time, known, reason)
-    yield from _noted(case, {record.computer.partition(".")[0].lower() for record in known})
+    yield from _noted(case, {record.host for record in known})
     yield from _system(case)
     yield from _zone(case)
     for computer, count in case.others.items():
-        text = f"{count:,} records are of {computer}, from where they were forwarded. No sentence here rests on them."
-        yield Finding("machine.forwarded", text, "shown", reason="their computer is another one")
+        are = "records are" if count > 1 else "record is"
+        text = f"{count:,} {are} of {computer}. No sentence here rests on {'them' if count > 1 else 'it'}."
+        reason = "by the computer that is named; forwarded from there, or written when this machine was called so"
+        yield Finding("machine.forwarded", text, "shown", reason=reason)
     earlier = {record.installation: record for record in case.records if record.installation}
     for folder, record in earlier.items():
         text = f"There are also logs of another Windows, in {folder}: before an update, or on another volume."
@@ -144,30 +162,35 @@ def _answer(case: Case) -> Iterator[Finding]:
 
 
 def _several(case: Case) -> Iterator[Finding]:
-    """Logs of which each has other names than the others: those of several machines may lie in one folder."""
-    live = [record for record in case.records if record.origin == "live" and record.computer]
-    own = [record for record in live if record.is_of("System")] or live
-    logs: dict[str, dict[str, Record]] = {}
-    for record in own:
-        if not record.installation:
-            logs.setdefault(record.ref.rpartition("#")[0], {}).setdefault(_short(record), record)
-    if all(one.keys() & other.keys() for one, other in combinations(logs.values(), 2)):
+    """That the logs are of several machines, and which."""
+    if not case.is_mixed:
         return
-    reported = [record for names in logs.values() for record in names.values()]
-    text = (
-        f"The logs name {', '.join(sorted({record.computer for record in reported}))}. They may be of several machines."
-    )
+    first: dict[str, Record] = {}
+    for record in case.records:
+        if record.origin == "live" and record.computer and not record.installation:
+            first.setdefault(record.host, record)
+    names = sorted(record.computer for record in first.values())
+    more = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
+    text = f"The logs name {', '.join(names[:_NAMES])}{more}. They may be of several machines."
     reason = (
-        "or of one that was renamed. Sentences do not tell them apart: scan each machine's logs in a folder of its own"
+        "or of one that was renamed. Sentences have the names that are in their records, and times are in UTC; "
+        "to answer a question for one machine, scan its logs in a folder of its own"
     )
-    yield Finding("machine.several", text, "possible", None, reported, reason)
+    yield Finding("machine.several", text, "possible", None, [*first.values()], reason)
 
 
 def _zone(case: Case) -> Iterator[Finding]:
     """The time zone, and those before it."""
     clock = case.clock
     if not clock.zones:
+        called = next(
+            (name for record in case.of("EventLog", 6013) if (name := record.text("7").partition(" ")[2])), ""
+        )
         reason = "no event 24 of Kernel-General and no event 6013 of EventLog tells it"
+        if case.is_mixed:
+            reason = "the logs are of several machines"
+        elif called:  # in the language of the machine
+            reason = f"event 6013 calls it '{called}', which is not a name that is known; choose one with --zone"
         yield Finding(
             "machine.zone", "The time zone is not known: all times are in UTC.", "not recorded", reason=reason
         )

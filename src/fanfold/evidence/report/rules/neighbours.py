@@ -10,8 +10,10 @@ from datetime import datetime
 from ipaddress import IPv6Address, ip_address
 
 from fanfold.evidence.report.case import Case
-from fanfold.evidence.report.findings import Finding, Rule, more, status_of
+from fanfold.evidence.report.facts import file_of
+from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, more, status_of
 from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules.logons import is_address
 
 _LOCAL = ("127.0.0.1", "::1", "0.0.0.0", "::", "-", "")
 _ROLES = (
@@ -20,6 +22,7 @@ _ROLES = (
     ("Security-Auditing", "domain controller", (4768,)),  # only one that gives out Kerberos tickets records this
 )
 _CATEGORIES = {0: "public", 1: "private", 2: "of a domain"}
+_ANONYMOUS = "S-1-5-7"  # whose name is in the language of the machine
 _SHOWN, _NAMES_SHOWN = 40, 20
 _NAME = 100  # characters of a name
 _PEOPLE_SHOWN = 3  # accounts of a machine
@@ -66,7 +69,7 @@ class _Sight:
     @property
     def person(self) -> str:
         """The account that came from there; empty if it is a machine's, or if none is recorded."""
-        if self.record.event_id not in (4624, 4625, 4776, 4768):
+        if self.record.event_id not in (4624, 4625, 4776, 4768) or self.record.text("TargetUserSid") == _ANONYMOUS:
             return ""
         name = self.record.text("TargetUserName").partition("@")[0]
         return "" if name.endswith("$") or name.upper() == "ANONYMOUS LOGON" else name
@@ -77,7 +80,7 @@ def hosts(case: Case) -> list[Host]:
 
     A record with an address alone is of the machine that had it, by other records.
     """
-    own = {record.computer.partition(".")[0].lower() for record in case.records}
+    own = {record.host for record in case.records}
     own |= {name[:_NETBIOS] for name in own}
     sights = [*_seen(case)]
     mine = {one.address for one in sights if one.name.lower() in own} | own_addresses(case)
@@ -134,12 +137,21 @@ def _raw(case: Case) -> Iterator[tuple[Record, str, str, str]]:
         yield record, _machine(record), record.text("IpAddress"), "asked for Kerberos tickets"
     for record in case.of("Security-Auditing", 5140):
         share = record.text("ShareName").rpartition("\\")[2]
-        yield record, "", record.text("IpAddress"), f"used the share {share}"
+        yield (
+            record,
+            "",
+            record.text("IpAddress"),
+            f"{'was refused' if record.is_failure else 'used'} the share {share}",
+        )
     for record in case.of("PrintService", 307):
         yield record, record.text("Param4", "4"), "", "printed"
     for record in case.of("TerminalServices-LocalSessionManager", 21, 25):
-        if record.text("Address").upper() != "LOCAL":
+        if is_address(record.text("Address")):
             yield record, "", record.text("Address"), "logged on by Remote Desktop"
+    for record in case.of("RemoteDesktopServices-RdpCoreTS", 131):
+        address = record.text("ClientIP").rpartition(":")[0].strip("[]")
+        if is_address(address):
+            yield record, "", address, "reached Remote Desktop"
     for record in case.of("SMBClient", *_SMB):
         server = record.text("ServerName").lstrip("\\")
         if not server.lower().startswith("device\\"):  # else it is an adapter of this machine
@@ -211,6 +223,7 @@ def _answer(case: Case) -> Iterator[Finding]:
         ends = [records[0], records[-1]]
         yield Finding("host.role", f"The machine was a {role}.", status_of(records[-1]), None, ends)
     yield from _own(case)
+    yield from _known_networks(case)
     printers = {record.text("Param5", "5"): record for record in case.of("PrintService", 307)}
     printers = {record.text("Param1", "1"): record for record in case.of("PrintService", 300)} | printers
     for printer, record in printers.items():
@@ -223,7 +236,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     yield from _asked_for(case)
     if not found:
         text = "No other machine is recorded: in logons, uses of shares, print jobs."
-        reason = case.why_none("Security") or "those that are recorded were from this machine itself"
+        own = "those that are recorded were from this machine itself"
+        reason = case.why_none("Security") or (own if any(_seen(case)) else "the logs have none of them")
         yield Finding("host.none", text, "not recorded", reason=reason)
 
 
@@ -269,6 +283,16 @@ def _own(case: Case) -> Iterator[Finding]:
         yield Finding("host.network", text, status_of(records[-1]), None, [records[0], records[-1]])
 
 
+def _known_networks(case: Case) -> Iterator[Finding]:
+    """The networks that the registry knows. It has their times as the clock of the machine showed them."""
+    for fact in case.facts_of("network"):
+        first, last = (fact["value"].get(name) for name in ("first_local", "last_local"))
+        times = [f"{word} {time.replace('T', ' ')[:19]}" for word, time in (("first", first), ("last", last)) if time]
+        when = f": {', '.join(times)}, by the machine's clock" if times else ""
+        text = f"The registry knows the network {fact['name']}{when}."
+        yield Finding("host.network_registry", text, "shown", reason=BY_REGISTRY, files=[file_of(fact)])
+
+
 def _host(case: Case, host: Host) -> Finding:
     where = f" ({', '.join(sorted(host.addresses))})" if host.addresses - {host.name} else ""
     more = f" and {len(host.people) - _PEOPLE_SHOWN} more" if len(host.people) > _PEOPLE_SHOWN else ""
@@ -282,7 +306,7 @@ RULE = Rule(
     "host",
     "What was around it",
     (
-        *(2, 4, 21, 25, 300, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 5308, 10000),
+        *(2, 4, 21, 25, 131, 300, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 5308, 10000),
         *(5719, 5722, 5723, 5783, 5805),
         *_SMB,
         *(_ASKED, _ANSWERED),

@@ -8,6 +8,8 @@ from fanfold.evidence.report.record import Record
 
 _SHOWN = 12
 _UPDATES_SHOWN = 5
+_ASKED = {"restart": "a restart", "shutdown": "a shutdown", "power off": "a shutdown"}
+"""What event 1074 says was asked for, where Windows speaks English."""
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -30,9 +32,10 @@ def _answer(case: Case) -> Iterator[Finding]:
 
 def _asked(record: Record) -> str:
     """Who asked for a shutdown or a restart, and with which program."""
-    what = "a restart" if "restart" in record.text("param5").lower() else "a shutdown"
-    account = f" for {record.text('param7')}" if record.text("param7") else ""
-    return f"{record.text('param1') or 'a program'} asked for {what}{account}"
+    word = record.text("param5", "5")  # in the language of the machine; Windows 7 gives the values no names
+    what = _ASKED.get(word.lower(), f"'{word}'" if word else "a shutdown or a restart")
+    account = f" for {who}" if (who := record.text("param7", "7")) else ""
+    return f"{record.text('param1', '1') or 'a program'} asked for {what}{account}"
 
 
 def _cut(record: Record) -> str:

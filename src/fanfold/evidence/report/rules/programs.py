@@ -14,15 +14,17 @@ from fanfold.evidence.report.rules import auditing
 from fanfold.evidence.report.rules.devices import Connection, at_that_moment, built_in, connections, name_of
 
 _TOOLS = (
-    (r"ftk ?imager.*\.exe", "an imaging program"),
+    (r".*ftk[ _-]?imager.*\.exe", "an imaging program"),
     (r"encase( ?imager| ?forensic|[678])?(64)?\.exe", "an imaging program"),
     (r"(xways|x-ways|xwforensics|winhex).*\.exe", "an imaging program"),
     (r"(dd|dcfldd|dc3dd|ewfacquire)\.exe", "an imaging program"),
-    (r"magnet ?(acquire|axiom|process|ram ?capture).*\.exe", "an imaging program"),
+    (r"magnet ?(acquire|axiom|process).*\.exe|axiomprocess\.exe", "an imaging program"),
     (r"(disk2vhd|osfclone|osforensics|belkasoft.*|arsenal.*)(64)?\.exe", "an imaging program"),
     (r"g?kape\.exe", "a collection program"),
-    (r"(velociraptor|cylr|cdir.*|brimorlabs.*|redline.*)\.exe", "a collection program"),
-    (r"(winpmem|dumpit|ramcapture.*|comae.*|mdd|fastdump.*)(64)?\.exe", "a program that copies memory"),
+    (r"(velociraptor.*|cylr|cdir.*|brimorlabs.*|redline.*|magnet ?response.*)\.exe", "a collection program"),
+    (r"(winpmem.*|dumpit|ramcapture.*|comae.*|mdd|fastdump.*)(64)?\.exe", "a program that copies memory"),
+    (r"magnet ?ram ?capture.*\.exe|mrcv[0-9]+\.exe", "a program that copies memory"),
+    (r"f-?response.*\.exe", "a program that opens a disk to another machine"),
 )
 """Programs by the names of their files."""
 _DRIVERS = (
@@ -30,13 +32,21 @@ _DRIVERS = (
     (r"winpmem|pmem", "WinPmem"),
     (r"dumpit", "DumpIt"),
     (r"ramcapture", "Belkasoft RAM Capturer"),
+    (r"f-?response", "F-Response"),
 )
-"""Drivers that such programs install when they start, by the names of their files."""
+"""Drivers and services that such programs install when they start, by the names of their files."""
 _OF_WINDOWS = frozenset({
     "registry", "smss.exe", "csrss.exe", "wininit.exe", "winlogon.exe", "services.exe", "lsass.exe", "lsaiso.exe",
     "autochk.exe", "setupcl.exe", "fontdrvhost.exe", "memcompression",
 })  # fmt: skip
 """What starts with Windows, and is recorded (event 4688) even where nothing else is."""
+_PLACES = (
+    (r"\\\\|\\Device\\(Mup|LanmanRedirector)\\", "That is another machine's share."),
+    (r"%(REMOVABLE|HOT)%", "That is a removable medium; which one is not recorded."),  # as AppLocker writes paths
+    (r"\\Device\\HarddiskVolume\d+\\(?!Windows\\)", "On which disk this volume was is not recorded."),
+)
+"""Paths without a letter, and what they tell."""
+_ALLOWED = (8002, 8003)  # by AppLocker; the latter where it only watches
 _AT_ONCE = timedelta(seconds=2)  # between two records of one start
 _SHOWN = 30  # starts that are listed
 
@@ -75,6 +85,8 @@ def starts(case: Case) -> list[Start]:
         found.append(Start(record, record.text("Image"), record.text("FileVersion"), record.text("OriginalFileName")))
     for record in case.of("Application-Experience", 500, 505):
         found.append(Start(record, record.text("ExePath"), record.text("ExeVersion", "FileVersion")))
+    found += [Start(record, path) for record in case.of("AppLocker", *_ALLOWED)
+              if not (path := record.text("FullFilePath", "FilePath")).lower().endswith(".dll")]  # fmt: skip
     kept: list[Start] = []
     latest: dict[str, Start] = {}
     for start in sorted(found, key=lambda start: (start.record.time is None, start.record.time, -len(start.version))):
@@ -101,7 +113,7 @@ def _answer(case: Case) -> Iterator[Finding]:
             reported.append(_from_disk(case, start, disk))
         elif start.kind:
             reported.append(_tool(case, start))
-        elif start.letter not in ("", *own) or start.path.startswith("\\\\"):
+        elif start.letter not in ("", *own) or _place_of(start):
             reported.append(_elsewhere(case, start))
     yield from reported[-_SHOWN:]
     if hidden := reported[:-_SHOWN]:
@@ -242,10 +254,15 @@ def _tool(case: Case, start: Start) -> Finding:
 
 
 def _elsewhere(case: Case, start: Start) -> Finding:
-    where = _unknown(case, start) if start.letter else " That is another machine's share."
+    where = _unknown(case, start) if start.letter else f" {_place_of(start)}"
     text = f"{_when(case, start.record.time)}{_words(start)}.{where}"
     return Finding("program.other_drive", text, status_of(start.record), start.record.time, [start.record],
                    reason_of(start.record))  # fmt: skip
+
+
+def _place_of(start: Start) -> str:
+    """What is known of a path without a letter, if it is not on the volume of Windows; empty for other paths."""
+    return next((words for pattern, words in _PLACES if re.match(pattern, start.path, re.IGNORECASE)), "")
 
 
 def _unknown(case: Case, start: Start) -> str:
@@ -261,7 +278,8 @@ def _drivers(case: Case) -> Iterator[Finding]:
         path = record.text("ImagePath", "ServiceFileName")
         tool = next((tool for pattern, tool in _DRIVERS if re.search(pattern, path, re.IGNORECASE)), None)
         if tool:
-            text = f"{_when(case, record.time)}the driver {path} was installed, as {tool} does when it starts."
+            what = "driver" if path.lower().endswith(".sys") else "service"
+            text = f"{_when(case, record.time)}the {what} {path} was installed, as {tool} does when it starts."
             reason = "the record does not tell where the program was"
             yield Finding("program.driver", text, "likely", record.time, [record], reason)
 
@@ -271,7 +289,7 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
     for log, event, provider in (("Security", 4688, "Security-Auditing"), ("Sysmon/Operational", 1, "Sysmon")):
         number = sum(start.record.provider.endswith(provider) for start in started)
         if number:
-            reasons.append(f"{log} has {number:,} starts of programs (event {event})")
+            reasons.append(f"{log} has {number:,} start{'s' * (number > 1)} of programs (event {event})")
         elif any(True for _ in case.of(provider, event)):
             reasons.append(f"{log} has event {event} of Windows' own start only: other starts were not recorded")
         else:
@@ -279,8 +297,11 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
     audit, records = auditing.last_change(case, auditing.PROGRAMS)
     reasons += [f"{audit} (event 4719)"] if audit else []
     number = sum(1 for _ in case.of("Application-Experience", 500, 505))
-    fixes = f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only"
+    counted = f"{number:,} record{'s' * (number != 1)}"
+    fixes = f"Program-Telemetry has {counted}, of programs that need a compatibility fix only"
     reasons.append((not number and case.why_none("Application-Experience/Program-Telemetry")) or fixes)
+    if allowed := sum(start.record.event_id in _ALLOWED for start in started):
+        reasons.append(f"AppLocker has {allowed:,} start{'s' * (allowed > 1)} of programs")
     if prefetch := len(case.facts_of("prefetch")):
         reasons.append(f"Prefetch has {prefetch:,} programs, all from the volume of Windows")
     drives = sorted({start.letter for start in started if start.letter})
@@ -290,5 +311,8 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
 
 
 RULE = Rule(
-    "program", "Programs from USB disks, and programs for imaging", (1, 4, 9, 10, 500, 505, 4688, 4697, 7045), _answer
+    "program",
+    "Programs from USB disks, and programs for imaging",
+    (1, 4, 9, 10, 500, 505, 4688, 4697, 7045, *_ALLOWED),
+    _answer,
 )

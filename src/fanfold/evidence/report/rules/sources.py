@@ -17,14 +17,19 @@ LOGS: Mapping[str, Sequence[str]] = {
         "Security", "TerminalServices-LocalSessionManager/Operational",
         "TerminalServices-RemoteConnectionManager/Operational",
     ),
-    "usb": ("Partition/Diagnostic", "Kernel-PnP/Configuration", "Ntfs/Operational", "Kernel-IO/Operational"),
-    "program": ("Security", "Sysmon/Operational", "Application-Experience/Program-Telemetry", "System"),
+    "usb": (
+        "Partition/Diagnostic", "Kernel-PnP/Configuration", "Ntfs/Operational", "Kernel-IO/Operational",
+        "DriverFrameworks-UserMode/Operational", "System",
+    ),
+    "program": (
+        "Security", "Sysmon/Operational", "Application-Experience/Program-Telemetry", "AppLocker/EXE and DLL", "System",
+    ),
     "taking": ("System", "Security"),
     "host": (
         "Security", "System", "SmbClient/Connectivity", "SmbClient/Security", "Dhcp-Client/Operational",
         "Dhcp-Client/Admin", "DNS-Client/Operational", "GroupPolicy/Operational", "NetworkProfile/Operational",
-        "PrintService/Operational",
-        "DNS Server", "Dhcp-Server/Operational",
+        "PrintService/Operational", "DNS Server", "Dhcp-Server/Operational",
+        "RemoteDesktopServices-RdpCoreTS/Operational",
     ),
     "account": ("Security",),
     "note": ("System", "Security", "PowerShell/Operational", "Windows Defender/Operational"),

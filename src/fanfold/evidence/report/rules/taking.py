@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
 from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules.logons import console_logons, failed_before
 
+_GOES_TO_SLEEP = timedelta(minutes=2)  # in which records are still written
 _NOTED = (("started", "began"), ("finished", "ended"))
 
 
@@ -106,7 +107,7 @@ def _plain(stored: str) -> str:
 def _span(case: Case, last: Record) -> Iterator[Finding]:
     """How long it took from the first attempt to log on to the last record, if that was one sitting."""
     logons = console_logons(case)
-    if not logons or not last.time:
+    if not logons or not last.time or case.is_mixed:
         return
     logon = logons[-1][0]
     attempts = failed_before(case, logon, logons[-2][-1] if len(logons) > 1 else None)
@@ -137,6 +138,13 @@ def _running(case: Case) -> Finding:
     if last_end and (last_start is None or last_end.record_id > last_start.record_id):
         text = "The machine was off when the copy was made: it was shut down, and no later start is recorded."
         return Finding("taking.off", text, "likely", last_end.time, [last_end], "by its last shutdown")
+    slept = max(
+        (one for one in case.of("Kernel-Power", 42) if _is_own(one)), key=lambda one: one.record_id, default=None
+    )
+    if slept and _is_last(case, slept, last_start):
+        text = "The machine was asleep, or shut down for a fast start, when the copy was made, as far as its logs tell."
+        reason = "it went to sleep, and neither a waking nor a start is recorded after that"
+        return Finding("taking.asleep", text, "likely", slept.time, [slept], reason)
     dirty = sum(bool(log["dirty"]) and log["origin"] == "live" for log in case.logs)
     records = [last_start] if last_start else []
     ended = "no shutdown is recorded after its last start" if last_start else "no start and no shutdown is recorded"
@@ -148,8 +156,17 @@ def _running(case: Case) -> Finding:
     return Finding("taking.running", text, "likely", None, records, reason)
 
 
+def _is_last(case: Case, slept: Record, started: Record | None) -> bool:
+    """Whether a machine that went to sleep did nothing after that."""
+    log = case.log("System")
+    woken = [one for one in (*case.of("Kernel-Power", 107), *case.of("Power-Troubleshooter", 1)) if _is_own(one)]
+    later = [one for one in (*woken, *filter(None, [started])) if one.record_id > slept.record_id]
+    newest = log["newest_time"] if log else None
+    return not later and bool(slept.time and newest and newest - slept.time <= _GOES_TO_SLEEP)
+
+
 def _is_own(record: Record) -> bool:
     return record.stream == "system" and record.origin == "live"
 
 
-RULE = Rule("taking", "When the copy was made", (1, 12, 13, 1074, 4624, 4625, 6005, 6006, 6008), _answer)
+RULE = Rule("taking", "When the copy was made", (1, 12, 13, 42, 107, 1074, 4624, 4625, 6005, 6006, 6008), _answer)
