@@ -130,13 +130,13 @@ def _on_link(measured: list[_Measured], shown: Sequence[Credentials], alive: Cal
         with _or_fails(f"cannot use the congestion control {first.cc}"):
             listening = link.server_socket(first.cc)
         server = opened.enter_context(Server(listening, shown, seconds))
-        hand = _Hand(server, Client(link, seconds), alive, first.seed)
+        measuring = _Measuring(server, Client(link, seconds), alive, first.seed)
         gc.freeze()  # what is there now need not be looked at between two handshakes
         opened.callback(gc.unfreeze)
         for one in measured:
-            hand.try_(one, hand.warm_up)
+            measuring.unless_failed(one, measuring.warm_up)
         for one in _order(measured):
-            hand.try_(one, hand.pair)
+            measuring.unless_failed(one, measuring.pair)
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _order(measured: list[_Measured]) -> list[_Measured]:
     return order
 
 
-class _Hand:
+class _Measuring:
     """Does handshakes."""
 
     def __init__(self, server: Server, client: Client, alive: Callable[[], None], seed: int) -> None:
@@ -163,7 +163,7 @@ class _Hand:
         self._coin = random.Random(seed)
         self._warm: set[tuple[int, str]] = set()
 
-    def try_(self, one: _Measured, what: Callable[[_Measured], None]) -> None:
+    def unless_failed(self, one: _Measured, what: Callable[[_Measured], None]) -> None:
         """Do something with a cell, unless it has failed."""
         if one.failed:
             return
