@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import psutil
 import pytest
 from emulated import ROOT, measured, need_links, one, ordinary, state_of_the_host
 
-from fanfold import MissingExtra, UsageError
+from fanfold import FanfoldError, MissingExtra, UsageError
 from fanfold.executors.local import Local
 from fanfold.machine import cores
 from fanfold.tls import Tls, lab
@@ -143,6 +144,34 @@ def test_a_user_namespace_serves_where_root_has_no_rights(tmp_path: Path) -> Non
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, 1), done.stderr
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["relay", "server"])
+def test_a_part_that_dies_is_no_failure_of_a_cell(number: int) -> None:
+    """When the relay or the server is killed, the lab ends with an error: the task is done again by another one."""
+    need_links()
+    opened = lab.Lab(None)
+    errors: list[str] = []
+
+    def work() -> None:
+        with pytest.raises(FanfoldError) as raised:
+            opened.measure(["rtt_ms=20,down_mbit=100,initcwnd=10,chain=ed25519,reps=5000"])
+        errors.append(str(raised.value))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for _ in range(300):
+        parts = sorted(psutil.Process(opened._process.pid).children(), key=lambda part: part.pid)
+        if len(parts) == 2:
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)
+    parts[number].kill()
+    thread.join(120)
+    name = ("relay", "server")[number]
+    assert [error.partition("code ")[2] for error in errors] == [f"1: RuntimeError: the {name}'s process has ended"]
+    assert psutil.wait_procs(parts, timeout=30)[1] == []
+    opened.close()
+
+
 def test_importing_and_simulating_need_no_extra() -> None:
     """`import fanfold.tls`, the schema and a simulation leave OpenSSL, cryptography and pyroute2 alone."""
     script = """if True:
@@ -186,7 +215,7 @@ def test_workers_are_as_many_as_have_three_cores() -> None:
     assert Local(None, Tls().worker_cpus).workers == max(1, cores() // 3)
 
 
-def test_too_many_workers_are_told(tmp_path: Path) -> None:
+def test_too_many_workers_are_warned_of(tmp_path: Path) -> None:
     """A warning, with the number that is right; the run goes on."""
     need_links()
     words = command(tmp_path, one(["ed25519"], reps=1), "--workers", str(cores()), "--json")

@@ -4,7 +4,9 @@
     grid ──Tls──▶ a row for each cell, with the times of its handshakes
 
 `zoo.py` holds the schemes, `sizes.py` counts, `simulate.py` computes; `cells.py` and `grid.py` are the source of the
-job, and `work.py` does its cells. `serve/` is a server for real clients, and `analysis/` says what their pairs show.
+job, and `work.py` does its cells. Real handshakes are made in a process of `lab.py`: `emulate.py` does the cells of a
+link, with `link.py`, `relay.py`, `server.py` and `client.py`, and with certificates of `pki.py` and `staple.py`.
+`serve/` is a server for real clients, and `analysis/` says what their pairs show.
 """
 
 from collections.abc import Mapping, Sequence

@@ -130,12 +130,13 @@ def _on_link(measured: list[_Measured], shown: Sequence[Credentials], alive: Cal
         with _or_fails(f"cannot use the congestion control {first.cc}"):
             listening = link.server_socket(first.cc)
         server = opened.enter_context(Server(listening, shown, seconds))
-        hand = _Hand(server, Client(link, seconds), alive)
+        measuring = _Measuring(server, Client(link, seconds), alive, first.seed)
         gc.freeze()  # what is there now need not be looked at between two handshakes
+        opened.callback(gc.unfreeze)
         for one in measured:
-            hand.try_(one, hand.warm_up)
+            measuring.unless_failed(one, measuring.warm_up)
         for one in _order(measured):
-            hand.try_(one, hand.pair)
+            measuring.unless_failed(one, measuring.pair)
 
 
 @contextmanager
@@ -154,15 +155,15 @@ def _order(measured: list[_Measured]) -> list[_Measured]:
     return order
 
 
-class _Hand:
+class _Measuring:
     """Does handshakes."""
 
-    def __init__(self, server: Server, client: Client, alive: Callable[[], None]) -> None:
+    def __init__(self, server: Server, client: Client, alive: Callable[[], None], seed: int) -> None:
         self.server, self.client, self.alive = server, client, alive
-        self._coin = random.Random(0)
+        self._coin = random.Random(seed)
         self._warm: set[tuple[int, str]] = set()
 
-    def try_(self, one: _Measured, what: Callable[[_Measured], None]) -> None:
+    def unless_failed(self, one: _Measured, what: Callable[[_Measured], None]) -> None:
         """Do something with a cell, unless it has failed."""
         if one.failed:
             return
@@ -191,12 +192,13 @@ class _Hand:
         try:
             done = self.client.handshake(shown.number, shown.credentials.root, cell.tls)
         except Broken as error:
+            self.client.link.check()  # if that is why, it is not the cell's fault
             if "connecting" in error.args[1]:  # the server saw nothing
                 raise Failed("handshake", error.args[0], f"client: {error.args[1]}") from error
-            server = self.server.told()["broken"]
+            server = self.server.report()["broken"]
             says = f"client: {error.args[1]}" + (f"; server: {server[1]}" if server else "")
             raise Failed("handshake", error.args[0], says) from error
-        server = self.server.told()
+        server = self.server.report()
         if server["broken"]:
             raise Failed("handshake", server["broken"][0], f"server: {server['broken'][1]}")
         return _checked(cell, shown, _Both(done, server))

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -51,11 +51,10 @@ class Lab:
             self.close()
             raise _missing(*content) if kind == "missing" else UsageError(_refusal(*content))
 
-    def measure(self, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def measure(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """Measure cells of one link; see `emulate.measure`. Raises FanfoldError when the process ends."""
         self._pipe.send_bytes(json.dumps(keys).encode())
-        for _ in keys:
-            yield self._receive()
+        return [self._receive() for _ in keys]
 
     def close(self) -> None:
         """End the process, with those below it."""
@@ -113,7 +112,7 @@ def _refusal(why: str) -> str:
 def main(pipe: Connection, zoo_file: str | None) -> None:
     """Be the process: measure the cells whose keys come through the pipe, until it closes."""
     try:
-        from fanfold.tls import emulate, link
+        from fanfold.tls import emulate, link, relay
     except ModuleNotFoundError as error:
         _send(pipe, ["missing", error.name])
         return
@@ -124,6 +123,7 @@ def main(pipe: Connection, zoo_file: str | None) -> None:
     except OSError as error:
         _send(pipe, ["refused", f"{error.strerror or error}"])
         return
+    relay.come_first()
     _send(pipe, ["ready"])
     from fanfold.tls.cells import cell_of
     from fanfold.tls.zoo import load

@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,6 @@ _PERMANENT = 0x80  # linux/neighbour.h
 _TCP_CONGESTION = 13
 _QUEUE = 10_000
 _SYSCTLS = {
-    "tcp_no_metrics_save": "1",  # a connection must not learn from the one before
     "tcp_tw_reuse": "1",  # there are more handshakes than ports
     "tcp_rmem": "4096 16777216 33554432",
     "tcp_wmem": "4096 16777216 33554432",  # a flight is written at once
@@ -160,9 +159,9 @@ class Link:
                 self._arrange(side, other)
         down = Direction(self.setting.down, self.setting.queue)
         ends = [self._open.enter_context(packets(f"far-{_NAMES[side]}")) for side in (SERVER, CLIENT)]
-        relay = Relay(ends[0], ends[1], down, Direction(self.setting.up), self.setting)
-        self._open.callback(relay.stop)
-        relay.start()
+        self._relay = Relay(ends[0], ends[1], down, Direction(self.setting.up), self.setting)
+        self._open.callback(self._relay.stop)
+        self._relay.start()
 
     def _connect(self, ip: IPRoute, side: str) -> None:
         """A pair of devices: the near one in a side's namespace, the far one here."""
@@ -176,8 +175,10 @@ class Link:
 
     def _arrange(self, side: str, other: str) -> None:
         """Addresses, routes and settings of one side, whose namespace is the current one."""
+        Path("/proc/sys/net/ipv4/tcp_no_metrics_save").write_text("1")  # a connection must not learn from earlier ones
         for name, value in _SYSCTLS.items():
-            Path("/proc/sys/net/ipv4", name).write_text(value)
+            with suppress(OSError):  # older kernels have them for the whole machine alone, and the defaults do as well
+                Path("/proc/sys/net/ipv4", name).write_text(value)
         near = f"near-{_NAMES[side]}"
         _without_offloads(near)
         window = self.setting.initcwnd if side == SERVER else 10
@@ -188,6 +189,10 @@ class Link:
             ip.addr("add", index=device, address=side, prefixlen=32)
             ip.route("add", dst=f"{other}/32", oif=device, metrics={"initcwnd": window, "initrwnd": _RECEIVE_WINDOW})
             ip.neigh("replace", dst=other, lladdr=_MACS[other], ifindex=device, state=_PERMANENT)
+
+    def check(self) -> None:
+        """Raise RuntimeError if it has ended by itself."""
+        self._relay.check()
 
     def server_socket(self, congestion: str) -> socket.socket:
         """A socket that listens on the server's side. Raises OSError for a congestion control that is not there."""

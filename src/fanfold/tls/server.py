@@ -1,4 +1,4 @@
-"""The server of an emulated link: a process that does one handshake after the other, and tells what it saw.
+"""The server of an emulated link: a process that does one handshake after the other, and reports what it saw.
 
 The name that a client asks for chooses the chain: 0.live.test, 1.live.test, ...
 """
@@ -67,37 +67,37 @@ class Server:
         if not self._process:
             try:
                 end_with(parent)
-                with os.fdopen(theirs, "w", buffering=1) as told:
-                    self._serve(told)
+                with os.fdopen(theirs, "w", buffering=1) as reports:
+                    self._serve(reports)
             except BaseException as error:
                 sys.stderr.write(f"server: {error!r}\n")
             finally:
                 os._exit(1)
         os.close(theirs)
         self.listening.close()
-        self._told = os.fdopen(ours)
+        self._reports = os.fdopen(ours)
         return self
 
     def __exit__(self, *_: object) -> None:
         stop(self._process)
-        self._told.close()
+        self._reports.close()
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """What the server saw of the next handshake; waits for it. Raises RuntimeError when the process has ended."""
-        line = self._told.readline()
+        line = self._reports.readline()
         if not line:
             raise RuntimeError("the server's process has ended")
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def _serve(self, told: TextIO) -> None:
+    def _serve(self, reports: TextIO) -> None:
         base = SSL.Context(SSL.TLS_SERVER_METHOD)
         base.set_tlsext_servername_callback(self._choose)
         base.set_ocsp_server_callback(lambda *_: b"")
         while True:
             connected, _ = self.listening.accept()
             with connected:
-                told.write(json.dumps(self._one(base, connected)) + "\n")
+                reports.write(json.dumps(self._one(base, connected)) + "\n")
 
     def _choose(self, tls: SSL.Connection) -> None:
         number = (tls.get_servername() or b"").split(b".")[0]

@@ -24,7 +24,8 @@ def _table(*columns: str) -> Table:
 
 def back_end(workers: int, most: int) -> None:
     """How handshakes are made, and whether there are too many workers."""
-    show.note("Back end: emulate (namespaces of the network, veth, our relay).")
+    count = "1 worker" if workers == 1 else f"{workers} workers"
+    show.note(f"Back end: emulate (network namespaces, veth, our relay), with {count}.")
     if workers > most:
         show.note(
             f"{workers} workers on this machine will disturb each other's times: a relay, a server and a client each "
