@@ -8,7 +8,7 @@ IMAGE ?=
 # Some containers set it. Every worker would then compile all of its modules again, which doubles the time of the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-evidence test slowest check lint docs bench lock clean
+.PHONY: demo demo-evidence demo-tls test slowest check lint docs bench lock clean
 
 # Real pictures in, nearest neighbours out: a table in the terminal and a contact sheet in demo/.
 demo: $(VENV)/demo
@@ -18,10 +18,20 @@ demo: $(VENV)/demo
 demo-evidence: $(VENV)/demo
 	$(BIN)/python examples/evidence.py $(if $(IMAGE),"$(IMAGE)")
 
+# A grid of signature schemes and links in, what they cost out: a table in the terminal, curves and a page in demo/.
+demo-tls: $(VENV)/demo
+	$(BIN)/python examples/tls.py
+
 # The picture of the report in the README; Chromium makes it.
 docs/report.png: $(VENV)/demo
 	$(BIN)/python examples/evidence.py
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=1000,1320 --screenshot=$@ file://$(CURDIR)/demo/mesa.E01.html
+
+# The picture of the tls job in the README.
+docs/tls.png: $(VENV)/demo
+	$(BIN)/fanfold tls measure examples/walls.grid.toml demo/walls
+	$(BIN)/fanfold tls report demo/walls --out demo/walls-report
+	cp demo/walls-report/curves.png $@
 
 # Tests at a time. More than cores, because a third of their time is waiting.
 JOBS ?= 3

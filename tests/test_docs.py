@@ -53,6 +53,9 @@ def playground(tmp_path: Path) -> Path:
     for number in range(3):  # more than INT8 needs for calibration
         shutil.copytree(tmp_path / "photos", tmp_path / "pictures" / str(number))
     shutil.copy(ROOT / "examples" / "checksums.py", tmp_path)
+    (tmp_path / "examples").mkdir()
+    for folder in (tmp_path, tmp_path / "examples"):
+        shutil.copy(ROOT / "examples" / "first.grid.toml", folder)
     write_ewf(tmp_path / "disk.E01", ewf(mbr(windows_volume("mesa"))))
     return tmp_path
 
@@ -116,6 +119,10 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "evidence timeline",
         "evidence verify",
         "evidence extract",
+        "tls sizes",
+        "tls model",
+        "tls measure",
+        "tls report",
     ):
         assert f"fanfold {verb}" in shown
     for verb in ("run", "plan", "runs", "report", "failures", "optimize", "repair", "mirror", "doctor"):

@@ -132,7 +132,7 @@ def test_help_of_a_job_of_ones_own(verb: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nope"], "There is no job 'nope'. Use one of: images, evidence; or your own job as module:Class."),
+        (["nope"], "There is no job 'nope'. Use one of: images, evidence, tls; or your own job as module:Class."),
         (["no_such_module:Loud"], "Cannot import the job 'no_such_module:Loud': ModuleNotFoundError"),
         (
             ["broken_jobs:Loud"],
@@ -262,6 +262,7 @@ def test_wrong_tables_are_refused_by_the_other_verbs(words: list[str], says: str
 WORDS = {
     "images": re.compile(r"\bimages\b|\bImages\b|pictures?\b|\bembed|onnx|pillow", re.IGNORECASE),
     "evidence": re.compile(r"\bevidence\b|\bevtx|event logs?\b", re.IGNORECASE),
+    "tls": re.compile(r"\btls\b|handshakes?\b|certificate chains?\b|pyopenssl", re.IGNORECASE),
 }
 """Words of each job."""
 

@@ -8,13 +8,14 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from fanfold.cli import Json, described
+from fanfold.cli import Database, Json, described
 from fanfold.cli.jobs import Asked, Preparation, verbs
 from fanfold.executors.local import Local
 from fanfold.machine import cores
 from fanfold.tls import Tls, lab, show
 from fanfold.tls import model as models
 from fanfold.tls import sizes as counting
+from fanfold.tls.report import write as reports
 
 TASK_SIZE = 32
 """Cells of a task, at most: each takes seconds where it is measured."""
@@ -53,6 +54,7 @@ Windows = Annotated[
     Parameter(negative="", help="An initial window in segments, 10 and 30 by default; repeat the flag for several."),
 ]
 Base = Annotated[int, Parameter(help="Bytes of the server's first flight that are neither signatures nor keys.")]
+Table = Annotated[str, Parameter(help="The table's name.")]
 ZooFile = Annotated[
     Path | None, Parameter(name="--zoo", help="A TOML file of schemes, profiles and mixes beside fanfold's own.")
 ]
@@ -82,7 +84,7 @@ def sizes(
 ) -> int:
     """Count the bytes of signatures and keys in a handshake, and compute what they cost on a link.
 
-    For example: `fanfold tls sizes ML-DSA-44 Falcon-512 --profile 2021 --link rtt=50ms,down=20Mbit`
+    For example: `fanfold tls sizes ML-DSA-44 --link rtt=50ms,down=20Mbit`
     """
     counted = counting.sizes(
         scheme or (),
@@ -120,4 +122,22 @@ def model(
         return 0
     found = models.model(link, over=over, initcwnd=initcwnd or _WINDOWS, base=base)
     show.model(found, curve or not walls, walls or not curve, json)
+    return 0
+
+
+@app.command
+def report(
+    database: Database,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="The folder to write to.")] = Path("report"),
+    article: Annotated[bool, Parameter(negative="", help="Add the claims of the article of 2021.")] = False,
+    table: Table = "tls",
+) -> int:
+    """Write curves with their walls, a table and one page on the cells of a table.
+
+    For example: `fanfold tls report db --out report`
+    """
+    rows = reports.report(database, out, table=table, article=article)
+    show.reported(len(rows), out)
     return 0

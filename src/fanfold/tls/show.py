@@ -1,6 +1,7 @@
 """What the verbs of `tls` show."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -125,3 +126,10 @@ def claims(as_json: bool) -> None:
     for claim in found:
         show.out.print(Text(f"{claim.verdict}: {claim.says}"), soft_wrap=True)
         show.out.print(Text(f"  {claim.ours}"), soft_wrap=True)
+
+
+def reported(cells: int, folder: Path) -> None:
+    """Where a report is."""
+    show.out.print(
+        Text(f"{cells:,} cells: {folder / 'index.html'}, table.csv, and each plot as SVG and PNG."), soft_wrap=True
+    )

@@ -116,7 +116,11 @@ def extra_round_trips(seconds: float, size: int, control: float, control_size: i
 
     The time to send the bytes that it has more is not counted.
     """
+    waited = seconds - control - sending(size, control_size, network)
+    return max(0, round(waited / network.rtt))
+
+
+def sending(size: int, control_size: int, network: Network) -> float:
+    """Seconds to send the bytes that a flight has more than that of a control."""
     more = max(0, size - control_size)
-    packets = -(-more // network.mss)
-    sending = (more + packets * HEADERS) * 8 / network.down
-    return max(0, round((seconds - control - sending) / network.rtt))
+    return (more + -(-more // network.mss) * HEADERS) * 8 / network.down

@@ -188,14 +188,15 @@ def found_in(things: Mapping[str, _Named], name: str, what: str) -> _Named:
     raise UsageError(f"There is no {what} '{name}'. {hint}")
 
 
-@cache
 def load(file: str | None = None) -> Zoo:
     """fanfold's own zoo; a file adds to it, or replaces things of the same names. Raises UsageError for a bad file."""
+    return _with(_own(), Path(file)) if file else _own()
+
+
+@cache
+def _own() -> Zoo:
     here = Path(__file__)
-    zoo = Zoo({}, {}, {})
-    for path in (here.with_name("zoo.toml"), here.with_name("profiles.toml"), *([Path(file)] if file else [])):
-        zoo = _with(zoo, path)
-    return zoo
+    return _with(_with(Zoo({}, {}, {}), here.with_name("zoo.toml")), here.with_name("profiles.toml"))
 
 
 def _with(zoo: Zoo, file: Path) -> Zoo:

@@ -1,0 +1,113 @@
+"""How plots of the job look. Drawn with matplotlib, which the extra `tls` brings.
+
+Colours are those of Okabe and Ito, which most colour-blind people can tell apart; each line has its name at its end.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from fanfold.errors import MissingExtra
+
+try:
+    from matplotlib import rc_context
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    if error.name != "matplotlib":
+        raise  # matplotlib is there, and lacks something
+    raise MissingExtra("tls", "Drawing plots") from error
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#007F5F", "#AA4499"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+FAINT = "#5c6670"
+_INK, _GRID = "#1c2024", "#e3e6ea"
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.titlepad": 22,  # points: room for the names of walls
+    "grid.color": _GRID,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "fanfold",  # the same data give the same file
+}
+_GAP = 0.065  # of the height, between two names
+_DPI = 150
+
+Name = tuple[float, str, str]
+"""Where a line ends, its name, and its colour."""
+
+
+@contextmanager
+def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of so many inches with its axes, row by row."""
+    with rc_context(_STYLE):
+        made = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        axes = made.subplots(rows, columns, squeeze=False)
+        yield made, [one for row in axes for one in row]
+
+
+def name_ends(axes: Axes, names: Sequence[Name]) -> None:
+    """Write the name of each line at its end, one above the other where they would overlap."""
+    right = axes.get_xlim()[1]
+    bottom, top = axes.get_ylim()
+    gap = _GAP * (top - bottom)
+    known = sorted(names, key=lambda name: name[0])
+    places: list[float] = []
+    for y, _, _ in known:
+        places.append(max(y, (places[-1] if places else -inf) + gap))
+    over = max(0.0, places[-1] - top) if places else 0.0
+    for (_, name, colour), place in zip(known, places, strict=True):
+        axes.annotate(
+            name, (right, place - over), (6, 0), textcoords="offset points", color=colour, va="center",
+            annotation_clip=False, fontweight="bold",
+        )  # fmt: skip
+
+
+def wall(axes: Axes, at: float, name: str, colour: str = FAINT) -> None:
+    """A thin line from bottom to top, with its name above."""
+    axes.axvline(at, color=colour, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.annotate(
+        name, (at, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", color=colour,
+        fontsize=9.5, ha="center", va="bottom", annotation_clip=False,
+    )  # fmt: skip
+
+
+def in_percent(axis: Any) -> None:
+    """The numbers of an axis are in percent."""
+    axis.set_major_formatter(lambda value, _: f"{value:g} %")
+
+
+def save(made: Figure, folder: Path, name: str, title: str) -> str:
+    """Write a figure as PNG and SVG. Returns the SVG. Raises OSError."""
+    text = StringIO()
+    with rc_context(_STYLE):  # what SVGs are made of is asked for when they are written
+        made.savefig(folder / f"{name}.png", dpi=_DPI)
+        made.savefig(text, format="svg", metadata={"Date": None, "Title": title})
+    (folder / f"{name}.svg").write_text(text.getvalue(), "utf-8")
+    return text.getvalue()
+
+
+def inline(drawn: Mapping[str, str]) -> dict[str, str]:
+    """SVGs, by their names, as parts of one page, on which each id must be used once."""
+    parts = {}
+    for name, svg in drawn.items():
+        inner = svg[svg.index("<svg") :]
+        for mark in ('id="', "url(#", 'href="#'):
+            inner = inner.replace(mark, f"{mark}{name}-")
+        parts[name] = inner
+    return parts

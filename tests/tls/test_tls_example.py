@@ -1,0 +1,23 @@
+"""`examples/tls.py`: a grid from a file, done and shown."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tls.py"
+
+
+def test_the_example_shows_slowdowns(tmp_path: Path) -> None:
+    """Its table has a line for each link; a second time nothing is left to do, and it shows the same."""
+    shown = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, EXAMPLE], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        shown.append(done)
+    assert sum(map(int, re.findall(r"(\d+) cells done", shown[0].stderr))) == 32
+    assert "cells done" not in shown[1].stderr
+    assert shown[0].stdout == shown[1].stdout
+    (line,) = re.findall(r"^100 ms, 100 Mbit/s, window of 10 .*", shown[1].stdout, re.M)
+    assert [int(number) for number in re.findall(r"([+-]\d+)%", line)] == [0, 100, 100, 102]
+    assert "<svg" in (tmp_path / "demo" / "tls-report" / "index.html").read_text()

@@ -1,0 +1,122 @@
+"""`fanfold tls report`: plots, a table and a page on the cells of a table."""
+
+import csv
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import fanfold
+from commands import fanfold as command
+from fanfold.errors import StorageError, UsageError
+from fanfold.tls import Tls
+from fanfold.tls.report.write import report
+
+GRID = """
+[grid]
+rtt_ms = [100]
+down_mbit = [100]
+initcwnd = [10, 30]
+chain = ["ed25519", "ed25519+1x9000", "ed25519+1x20000", "ed25519+1x50000", "ml-dsa-44:2021", "slh-dsa-128s:2021"]
+"""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "a.grid.toml").write_text(GRID)
+    for _ in fanfold.run(Tls(), source=str(folder / "a.grid.toml"), database=str(folder / "db"), workers=1):
+        pass
+    return str(folder / "db")
+
+
+class Tags(HTMLParser):
+    """Counts the tags of a page, and keeps what it refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
+
+
+def test_a_report_has_plots_a_table_and_one_page(database: str, tmp_path: Path) -> None:
+    """SVG and PNG of each plot, every cell in the table, and a page that needs nothing else: no script, no network."""
+    done = command("tls", "report", database, "--out", tmp_path / "out", "--article")
+    assert done.returncode == 0, done.stderr
+    assert "12 cells" in done.stdout
+    for name in ("curves", "walls", "schemes"):
+        with Image.open(tmp_path / "out" / f"{name}.png") as image:
+            assert image.width > 700
+        assert (tmp_path / "out" / f"{name}.svg").read_text().count("<svg") == 1
+    with (tmp_path / "out" / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    page = (tmp_path / "out" / "index.html").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.tags.count("svg") == 3
+    assert not {"script", "img", "link"} & set(tags.tags)
+    assert all(link.startswith("#") for link in tags.links)
+    assert len(tags.ids) == len(set(tags.ids))
+    assert page.count("reproduced: ") == 5
+    assert "ml-dsa-44:2021" in page
+    assert len(page) < 1_000_000
+
+
+def test_the_curves_have_their_walls_and_names(database: str, tmp_path: Path) -> None:
+    """The plot names its lines and its walls: windows of 10 and 30, at 14.5 and 43.4 kB."""
+    report(database, tmp_path)
+    text = re.sub(r"<!--.*?-->", "", (tmp_path / "curves.svg").read_text())
+    for word in ("iw10", "iw30", "14.5", "43.4", "100 ms, 100 Mbit/s"):
+        assert f">{word}<" in text, word
+
+
+def test_equal_tables_give_equal_files(database: str, tmp_path: Path) -> None:
+    """Nothing in a report depends on when it was written."""
+    for name in ("a", "b"):
+        report(database, tmp_path / name)
+    for file in (tmp_path / "a").iterdir():
+        if file.suffix != ".png":
+            assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+
+
+def test_one_cell_is_enough(tmp_path: Path) -> None:
+    """A table of a single cell has its report, too."""
+    grid = tmp_path / "one.grid.toml"
+    grid.write_text('[[cells]]\nrtt_ms = 10\ndown_mbit = 10\ninitcwnd = 10\nchain = "p256"\n')
+    for _ in fanfold.run(Tls(), source=str(grid), database=str(tmp_path / "db"), workers=1):
+        pass
+    assert len(report(str(tmp_path / "db"), tmp_path / "out")) == 1
+
+
+def test_what_cannot_be_reported_is_a_sentence(database: str, tmp_path: Path) -> None:
+    """No table, a table of another job, and a folder that cannot be made or written to."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="Cannot make the folder"):
+        report(database, tmp_path / "file" / "out")
+    (tmp_path / "out" / "table.csv").mkdir(parents=True)
+    with pytest.raises(StorageError, match="Cannot write to"):
+        report(database, tmp_path / "out")
+    assert command("tls", "report", tmp_path / "none").returncode == 2
+    with pytest.raises(UsageError, match="was not made by the job 'tls'"):
+        report(database, tmp_path / "other", table="failures")
+
+
+def test_matplotlib_is_imported_late() -> None:
+    """The commands that draw nothing work without it, and without OpenSSL's and the kernel's libraries."""
+    code = (
+        "import sys, fanfold.tls.cli\n"
+        "print([name for name in ('matplotlib', 'OpenSSL', 'pyroute2', 'cryptography') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

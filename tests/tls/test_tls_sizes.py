@@ -1,0 +1,139 @@
+"""`fanfold tls sizes`: bytes of handshakes, to the byte, and what they cost on a link."""
+
+import json
+import re
+
+import pytest
+
+from commands import fanfold
+from fanfold.errors import UsageError
+from fanfold.tls.sizes import FIXED, of_mix, of_scheme, sizes
+from fanfold.tls.zoo import load
+
+ZOO = load()
+
+
+def size(name: str, profile: str = "2021") -> int:
+    return of_scheme(ZOO, name, profile).size
+
+
+def test_the_articles_figures_are_exact() -> None:
+    """Six signatures and two keys: what each scheme has beyond ECDSA, and the article's mix."""
+    assert size("ECDSA-P256") == 6 * 64 + 2 * 64
+    assert size("Falcon-512") - size("P256") == 5278
+    assert size("Dilithium2") - size("P256") == 16_632
+    assert of_mix(ZOO, "chimera-2021", "").size - size("P256") == 5647
+
+
+def test_every_profile_counts_its_slots() -> None:
+    """ML-DSA-44, whose signature has 2,420 bytes and whose key has 1,312, in each profile."""
+    counted = {
+        "2021": 6 * 2420 + 2 * 1312,
+        "2026": 5 * 2420 + 2 * 1312,
+        "suppressed": 4 * 2420 + 1312,
+        "mtc-standalone": 3 * 2420 + 1312 + 384,
+        "mtc-landmark": 2420 + 1312 + 736,
+        "kemtls": 4 * 2420 + 2 * 1312 - 1312 + 1184,
+    }
+    assert {profile: size("ML-DSA-44", profile) for profile in ZOO.profiles} == counted
+
+
+def test_the_draft_of_merkle_tree_certificates_agrees() -> None:
+    """Its 7,260 bytes of ML-DSA-44 are the suppressed chain without the signature and the key of the handshake."""
+    assert size("ML-DSA-44", "suppressed") - 2420 - 1312 == 7260
+
+
+def test_a_row_tells_the_flight_and_the_time() -> None:
+    """ML-DSA-44 on a link of 50 ms and 20 Mbit/s takes one more round trip with a window of 10, and none with 30."""
+    (row,) = sizes(["ml-dsa-44"], profile="2021", link="rtt=50ms,down=20Mbit").rows
+    assert row.first_flight == 17_144 + FIXED
+    assert [(time.initcwnd, round(time.ms, 1), time.extra_round_trips) for time in row.times] == [
+        (10, 102.7, 1),
+        (30, 58.1, 0),
+    ]
+    assert not row.fits
+
+
+def test_what_is_broken_is_shown_when_it_is_asked_for() -> None:
+    """The default list has no broken scheme; a broken one that is named comes with its attack."""
+    shown = [row.handshake.name for row in sizes().rows]
+    assert shown
+    assert not any(ZOO.scheme(name).is_broken for name in shown)
+    (row,) = sizes(["Rainbow-I-CZ"]).rows
+    assert any("broken" in sentence and "2022/214" in sentence for sentence in row.handshake.warnings())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "words"),
+    [
+        ("SLH-DSA-128f", "more than 16,384 B"),
+        ("SQIsign-I", "for offline use only"),
+        ("UOV-Is-pkc", "more than 102,400 B of certificates"),
+    ],
+)
+def test_what_clients_and_servers_do_not_take_is_a_warning(scheme: str, words: str) -> None:
+    """Signatures beyond OpenSSL's limit, slow signing at every handshake, and chains that clients refuse."""
+    assert any(words in sentence for sentence in of_scheme(ZOO, scheme, "2021").warnings())
+
+
+def test_what_is_within_the_limits_is_no_warning() -> None:
+    """SLH-DSA-128s is below OpenSSL's limit of a signature; the certificates of 128f are below that of a list."""
+    assert not any("16,384" in one for one in of_scheme(ZOO, "SLH-DSA-128s", "2021").warnings())
+    assert not any("102,400" in one for one in of_scheme(ZOO, "SLH-DSA-128f", "2021").warnings())
+
+
+def test_slots_name_whose_key_is_sent() -> None:
+    """The leaf's key is sent for the handshake's signature, the intermediate's for that of the leaf."""
+    done = fanfold("tls", "sizes", "ML-DSA-44", "--profile", "2021", "--slots")
+    assert done.returncode == 0, done.stderr
+    assert "handshake: 1 x ML-DSA-44 and the leaf's key" in done.stdout
+    assert "leaf: 1 x ML-DSA-44 and the intermediate's key" in done.stdout
+    assert "sct: 2 x ML-DSA-44  " in done.stdout
+
+
+def test_the_table_is_as_the_docs_show_it() -> None:
+    """The line of ML-DSA-44 has its bytes, its time, its slowdown and its round trip."""
+    done = fanfold("tls", "sizes", "ML-DSA-44", "--profile", "2021", "--link", "rtt=50ms,down=20Mbit")
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("ML-DSA-44"))
+    assert re.sub(r"\s+", " ", line).strip() == (
+        "ML-DSA-44 17,144 B +16,632 no 19,277 B 102.7 ms +101% 1 RT 58.1 ms +13%"
+    )
+    assert "12,347 B with a window of 10, 41,307 B with a window of 30" in done.stdout
+
+
+def test_json_has_what_the_table_has() -> None:
+    """`--json` is for scripts: bytes, times and slots of each handshake."""
+    done = fanfold("tls", "sizes", "Falcon-512", "--profile", "2021", "--link", "rtt=50ms,down=20Mbit", "--json")
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["bytes"], row["more_bytes"], row["fits_9_kb"], len(row["slots"])) == (5790, 5278, True, 5)
+    assert [time["initcwnd"] for time in row["times"]] == [10, 30]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["ML-DSA-45"], "There is no signature scheme 'ML-DSA-45'. Did you mean ML-DSA-"),
+        (["--profile", "2025"], "There is no profile '2025'. Did you mean 2026 or 2021?"),
+        (["--mix", "chimera"], "There is no mix 'chimera'. Did you mean chimera-2021?"),
+        (["--mix", "handshake=P256"], "has no scheme for leaf, intermediate, sct. Add: leaf=SCHEME"),
+        (["--mix", "hands=P256"], "There is no slot of the profile 2026 'hands'. Did you mean handshake?"),
+        (["--link", "rtt=0ms"], "The link's rtt must be between 1us and 10s."),
+        (["--link", "rtt=50"], "The link's rtt is '50', but it takes a number and one of us, ms, s."),
+        (["--link", "rtt"], "'rtt' in the link has no value."),
+        (["--link", "delay=3ms"], "There is no setting of a link 'delay'."),
+        (["--base", "-1"], "--base takes a number of bytes"),
+        (["--initcwnd", "0"], "The link's initcwnd must be between 1 and 1000."),
+        (["--zoo", "absent.toml"], "Cannot read absent.toml"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(words: list[str], sentence: str) -> None:
+    """An unknown name is answered with the nearest known one, a bad number with its range; exit code 2."""
+    done = fanfold("tls", "sizes", *words)
+    assert done.returncode == 2
+    assert sentence in re.sub(r"\s+", " ", done.stderr)
+
+
+def test_an_unknown_scheme_raises() -> None:
+    """The function raises what the command shows."""
+    with pytest.raises(UsageError, match="no signature scheme 'X'"):
+        sizes(["X"])
