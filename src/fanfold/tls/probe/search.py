@@ -25,6 +25,10 @@ class Answer:
     """Who ended it: `client alert`, `client close`, `server error` or `timeout`."""
     text: str = ""
     """The words of whoever ended it, as they are."""
+    alert: str = ""
+    """The client's alert, by the name that RFC 8446 gives it."""
+    tls: str = ""
+    """The version that was agreed on, such as TLSv1.3."""
 
 
 Ask = Callable[[int], Answer]

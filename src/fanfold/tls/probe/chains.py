@@ -1,0 +1,71 @@
+"""The chains that a client is asked for.
+
+    added(n, 217)    a plain chain, and n of the smallest certificates       how many
+    added(1, size)   a plain chain, and one certificate of this size         how large
+    rows(zoo)        each scheme with each profile: real, or of its size     which of them
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fanfold.tls.cells import SMALLEST_DUMMY
+from fanfold.tls.pki import Credentials, TooSmall, dummy, own, signs
+from fanfold.tls.probe.client import NAMES
+from fanfold.tls.sizes import CONTROL, Handshake, of_scheme
+from fanfold.tls.zoo import Scheme, Zoo
+
+_STAND_IN = CONTROL.lower()
+"""All clients know it; Ed25519 is unknown to browsers."""
+_FRAME = {"TLSv1.3": (4, 5), "TLSv1.2": (3, 3)}
+"""Bytes of a message of certificates beside them, and beside each of them."""
+
+
+def added(zoo: Zoo, count: int, size: int = SMALLEST_DUMMY) -> Credentials:
+    """A plain chain of ECDSA-P256 with so many certificates more, each of so many bytes."""
+    plain = own(zoo.scheme(CONTROL), None, NAMES, _STAND_IN)
+    return replace(plain, dummies=count, dummy=dummy(size)) if count else plain
+
+
+def message(certificates: Sequence[int], tls: str) -> int:
+    """Bytes of the handshake message that carries certificates of these sizes, without its type and its length."""
+    once, each = _FRAME.get(tls, _FRAME["TLSv1.3"])
+    return once + sum(certificates) + each * len(certificates)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scheme with a profile, and what a server shows for it."""
+
+    scheme: Scheme
+    profile: str
+    credentials: Credentials
+
+    @property
+    def real(self) -> bool:
+        """Whether the scheme signs; else bytes stand in for it."""
+        return signs(self.scheme)
+
+    @property
+    def certificates(self) -> int:
+        """Bytes of all certificates."""
+        return sum(self.credentials.certificate_bytes)
+
+
+def rows(zoo: Zoo) -> list[Shown]:
+    """Each scheme that is not broken, with each profile; smallest first. What cannot be made so small is left out."""
+    found = []
+    for scheme in zoo.schemes.values():
+        for profile in zoo.profiles if not scheme.is_broken else ():
+            try:
+                made = own(scheme, _in_certificates(of_scheme(zoo, scheme.name, profile)), NAMES, _STAND_IN)
+            except TooSmall:
+                continue
+            found.append(Shown(scheme, profile, made))
+    return sorted(found, key=lambda row: row.certificates)
+
+
+def _in_certificates(counted: Handshake) -> Handshake:
+    """The same handshake, with the bytes of its staple in the leaf: clients would see that the staple is not signed."""
+    staples = [part for part in counted.parts if part.slot == "ocsp"]
+    others = tuple(part for part in counted.parts if part.slot != "ocsp")
+    return replace(counted, parts=others, extra={**counted.extra, **{part.slot: part.size for part in staples}})
