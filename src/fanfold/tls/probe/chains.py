@@ -1,8 +1,8 @@
 """The chains that a client is asked for.
 
-    added(n, 217)    a plain chain, and n of the smallest certificates       how many
-    added(1, size)   a plain chain, and one certificate of this size         how large
-    rows(zoo)        each scheme with each profile: real, or of its size     which of them
+added(n, 217)    a plain chain, and n of the smallest certificates       how many
+added(1, size)   a plain chain, and one certificate of this size         how large
+rows(zoo)        each scheme with each profile: real, or of its size     which of them
 """
 
 from collections.abc import Sequence

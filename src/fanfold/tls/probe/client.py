@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fanfold.errors import UsageError
 from fanfold.tls.pki import Credentials
-from fanfold.tls.probe.search import Answer
+from fanfold.tls.probe.search import SERVER, Answer
 from fanfold.tls.probe.server import ADDRESS, HOST, Listener, Visit
 from fanfold.tls.server import context
 
@@ -80,7 +81,7 @@ class Command:
         if code is None:
             return Answer("hung", "timeout", words, tls=tls)
         if error := next((visit.error for visit in visits if visit.error), ""):
-            return Answer("refused", "server error", f"{words}\nserver: {error}".strip(), tls=tls)
+            return Answer("refused", "server error", f"{words}\n{SERVER}{error}".strip(), tls=tls)
         return Answer("refused", "client close", f"{words}\n{self._how_far(code, visits)}".strip(), tls=tls)
 
     def _how_far(self, code: int, visits: Sequence[Visit]) -> str:
@@ -102,7 +103,7 @@ def _filled(word: str, places: dict[str, str]) -> str:
 
 
 def _run(words: list[str], timeout: float) -> tuple[int | None, str]:
-    """The exit code of a command, None if it took too long, and what it wrote. Nothing of it stays. Raises UsageError."""
+    """The exit code of a command, None if it took too long, and what it wrote. Raises UsageError."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with _started(words, out.fileno(), err.fileno()) as process:
             try:
@@ -129,7 +130,7 @@ def _started(words: list[str], out: int, err: int) -> "Iterator[subprocess.Popen
         process.wait()
 
 
-def _tail(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
+def _tail(file: IO[bytes]) -> str:
     """The end of what was written to a file."""
     file.seek(0, os.SEEK_END)
     file.seek(max(0, file.tell() - _LONGEST))

@@ -10,6 +10,7 @@ from fanfold.tls.pki import Credentials
 from fanfold.tls.probe import chains
 from fanfold.tls.probe.client import Command
 from fanfold.tls.probe.search import TRIES, Answer, Limit, Outcome, Search
+from fanfold.tls.sizes import CONTROL
 from fanfold.tls.zoo import Zoo, load
 
 MOST_CERTIFICATES = 400
@@ -81,6 +82,11 @@ class Probed:
         return self.bytes.most is not None and self.bytes.refused is not None
 
     @property
+    def one_certificate(self) -> bool:
+        """Whether its limit of bytes is that of one certificate: it accepts more of them in two."""
+        return bool(self.split)
+
+    @property
     def kind(self) -> Kind:
         """The kind of limit that it has."""
         if self.count.flaky or self.bytes.flaky:
@@ -95,6 +101,7 @@ def probe(
     *,
     http: bool = False,
     timeout: float = 8.0,
+    limits_only: bool = False,
     zoo: str | None = None,
     notice: Notice = lambda _what, _answer: None,
 ) -> Probed:
@@ -104,13 +111,14 @@ def probe(
         command: Its command line, with the placeholders {host}, {port}, {url}, {ip} and {ca}.
         http: Whether it also has to send a request.
         timeout: Seconds that it has each time.
+        limits_only: Whether the schemes of the zoo are left out.
         zoo: A file of more schemes and profiles.
         notice: Called after each run of the client with what was asked, and the answer.
 
     Raises:
         UsageError: The command cannot be run, or it does not accept a plain chain.
     """
-    return _Probing(Command(tuple(command), http, timeout), load(zoo), notice).found()
+    return _Probing(Command(tuple(command), http, timeout), load(zoo), notice).found(limits_only)
 
 
 class _Probing:
@@ -119,7 +127,7 @@ class _Probing:
     def __init__(self, command: Command, zoo: Zoo, notice: Notice) -> None:
         self.command, self.zoo, self.notice = command, zoo, notice
 
-    def found(self) -> Probed:
+    def found(self, limits_only: bool) -> Probed:
         plain = chains.added(self.zoo, 0)
         tls = self._accepts_plain(plain)
         count = Search(lambda count: self._added(count, SMALLEST_DUMMY), 1, MOST_CERTIFICATES).limit()
@@ -131,7 +139,7 @@ class _Probing:
             count=count,
             bytes=size,
             split=self._split(count, size),
-            rows=self._rows(),
+            rows=() if limits_only else self._rows(),
         )
 
     def _ask(self, what: str, shown: Credentials) -> Answer:
@@ -150,9 +158,9 @@ class _Probing:
                 return answer.tls
         ended = f"{answer.by} {answer.alert}".strip()
         raise UsageError(
-            f"The client does not accept a plain chain of {chains.CONTROL} either ({answer.outcome}, {ended}): "
+            f"The client does not accept a plain chain of {CONTROL} either ({answer.outcome}, {ended}): "
             f"{answer.text or 'it wrote nothing'}\n"
-            "Have it trust the file {ca}, connect to {url}, or to {host} or {ip} at {port}, and exit with 0 when it could."
+            "Have it trust the file {ca}, connect to {url}, or to {host} or {ip} at {port}, and exit with 0 then."
         )
 
     def _split(self, count: Limit, size: Limit) -> bool | None:

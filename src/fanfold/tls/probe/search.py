@@ -16,6 +16,10 @@ TRIES = 3
 """Times that a size near the edge is asked for."""
 
 
+SERVER = "server: "
+"""How words of our own server begin, in the text of an answer."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a client did with a chain."""

@@ -80,9 +80,13 @@ class Listener:
     visits: list[Visit] = field(default_factory=list)
 
     def __enter__(self) -> "Listener":
-        self._socket = socket.create_server((ADDRESS, 0), backlog=64)
-        self._socket.setblocking(False)
-        self.port: int = self._socket.getsockname()[1]
+        first = socket.create_server((ADDRESS, 0), backlog=64)
+        self.port: int = first.getsockname()[1]
+        self._sockets = [first]
+        with suppress(OSError):  # some clients try ::1 alone; elsewhere there is none
+            self._sockets.append(socket.create_server(("::1", self.port), family=socket.AF_INET6, backlog=64))
+        for one in self._sockets:
+            one.setblocking(False)
         self._ended, self._end = socket.socketpair()
         self._threads: list[threading.Thread] = []
         self.context.set_info_callback(_note_alert)
@@ -94,26 +98,30 @@ class Listener:
         """The client has gone, and so has its side of all connections: each is read to its end."""
         self._end.close()
         self._acceptor.join()
-        self._socket.close()
+        for one in self._sockets:
+            one.close()
         self._ended.close()
         until = time.monotonic() + self.seconds
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _accept(self) -> None:
+        """Accept connections until the end, and then those that wait."""
         while True:
-            ready, _, _ = select.select([self._socket, self._ended], [], [])
-            try:
-                connected, _ = self._socket.accept()
-            except BlockingIOError:  # those that waited have been taken
-                if self._ended in ready:
-                    return
-                continue
-            visit = Visit()
-            self.visits.append(visit)
-            thread = threading.Thread(target=self._serve, args=(connected, visit), daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            ready, _, _ = select.select([*self._sockets, self._ended], [], [])
+            waiting = [one for one in self._sockets if one in ready]
+            if not waiting:
+                return
+            for one in waiting:
+                with suppress(OSError):  # it has gone again
+                    self._start(one.accept()[0])
+
+    def _start(self, connected: socket.socket) -> None:
+        visit = Visit()
+        self.visits.append(visit)
+        thread = threading.Thread(target=self._serve, args=(connected, visit), daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _serve(self, connected: socket.socket, visit: Visit) -> None:
         with connected:
@@ -148,8 +156,10 @@ class _Talk:
             if self.goes_on:
                 self._act()
             self.pending += output(self.tls)
-            if not self.goes_on and not self.pending and not self.visit.finished:
-                return
+            if not self.goes_on and not self.pending:
+                if not self.visit.finished:
+                    return
+                self.socket.shutdown(socket.SHUT_WR)  # there are clients that wait for it
             writing = [self.socket] if self.pending else []
             readable, writable, _ = select.select([self.socket], writing, [], self.seconds)
             if not readable and not writable:
