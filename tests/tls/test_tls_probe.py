@@ -12,7 +12,8 @@ from fanfold.errors import UsageError
 from fanfold.tls.probe import chains
 from fanfold.tls.probe.client import Command
 from fanfold.tls.probe.probe import Probed, probe
-from fanfold.tls.probe.search import Answer
+from fanfold.tls.probe.search import Answer, Limit
+from fanfold.tls.sizes import CERTIFICATES_FIXED, of_scheme
 from fanfold.tls.zoo import load
 
 ZOO = load()
@@ -92,11 +93,18 @@ def test_a_limit_is_shown_in_sentences(tmp_path: Path) -> None:
 
 
 def test_a_limit_of_the_count() -> None:
-    """A client that accepts 16 certificates of any size."""
+    """A client that accepts 16 certificates; its limit of bytes is that of OpenSSL."""
     found = limited("count=16")
-    assert (found.kind, found.most_certificates, found.bytes.refused) == ("count", 16, 102_400)
+    assert (found.limits_count, found.most_certificates, found.most_bytes) == (True, 16, 102_400)
     assert found.count.at_limit
     assert "too many certificates" in found.count.at_limit.text
+
+
+def test_a_client_with_a_limit_of_the_count_alone() -> None:
+    """16 certificates of 217 B are refused, one of a megabyte is not."""
+    limits = Limit(13, 14, 400), Limit(1 << 20, None, 1 << 20)
+    found = Probed((), "TLSv1.3", (342, 329), *limits, split=None, rows=())
+    assert (found.kind, found.most_certificates) == ("count", 15)
 
 
 def test_a_limit_of_bytes_is_not_one_of_the_count() -> None:
@@ -178,7 +186,7 @@ def test_with_http_a_request_has_to_come() -> None:
 
 
 def test_real_chains_of_ml_dsa_are_verified() -> None:
-    """A client with OpenSSL 4 accepts a chain of ML-DSA-65; curl with OpenSSL 3.0 knows no ML-DSA, and the server ends."""
+    """A client with OpenSSL 4 accepts a chain of ML-DSA-65."""
     row = next(one for one in chains.rows(ZOO) if (one.scheme.name, one.profile) == ("ML-DSA-65", "2021"))
     assert row.real
     client = (sys.executable, "-c", PYOPENSSL, "{host}", "{port}", "{ca}")
@@ -187,14 +195,11 @@ def test_real_chains_of_ml_dsa_are_verified() -> None:
 
 def test_chains_of_a_profile_have_the_bytes_of_their_scheme() -> None:
     """A stand-in has as many bytes as the zoo says, beside what the names take; a real chain within 60 B."""
-    from fanfold.tls.sizes import CERTIFICATES_FIXED, of_scheme
-
     for row in chains.rows(ZOO):
         if row.profile in ("2021", "2026"):
             message = chains.message(row.credentials.certificate_bytes, "TLSv1.3")
-            counted = of_scheme(ZOO, row.scheme.name, row.profile)
-            staples = 0
-            assert abs(message - counted.certificates - staples - CERTIFICATES_FIXED) <= 60, row.scheme.name
+            counted = of_scheme(ZOO, row.scheme.name, row.profile).certificates
+            assert abs(message - counted - CERTIFICATES_FIXED) <= 60, row.scheme.name
 
 
 @pytest.mark.parametrize(
@@ -223,7 +228,7 @@ def test_a_client_that_trusts_nothing_is_not_probed() -> None:
 
 
 def test_known_clients() -> None:
-    """The table has at least twelve clients, each with its version, kind, value and date; the article's two among them."""
+    """The table has at least twelve clients, each with its version, kind, value and date; and the article's two."""
     done = fanfold("tls", "probe", "--known", "--json")
     clients = json.loads(done.stdout)["clients"]
     tried = [one for one in clients if one["by"] != "the article"]

@@ -68,7 +68,7 @@ def test_what_is_broken_is_shown_when_it_is_asked_for() -> None:
     [
         ("SLH-DSA-128f", "more than 16,384 B"),
         ("SQIsign-I", "for offline use only"),
-        ("UOV-Is-pkc", "more than 102,400 B of certificates"),
+        ("UOV-Is-pkc", "OpenSSL (more than 102,400 B)"),
     ],
 )
 def test_what_clients_and_servers_do_not_take_is_a_warning(scheme: str, words: str) -> None:

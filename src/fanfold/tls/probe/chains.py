@@ -16,6 +16,7 @@ from fanfold.tls.zoo import Scheme, Zoo
 
 _STAND_IN = CONTROL.lower()
 """All clients know it; Ed25519 is unknown to browsers."""
+_STAND_IN_SIGNATURE = 64
 _FRAME = {"TLSv1.3": (4, 5), "TLSv1.2": (3, 3)}
 """Bytes of a message of certificates beside them, and beside each of them."""
 
@@ -57,15 +58,21 @@ def rows(zoo: Zoo) -> list[Shown]:
     for scheme in zoo.schemes.values():
         for profile in zoo.profiles if not scheme.is_broken else ():
             try:
-                made = own(scheme, _in_certificates(of_scheme(zoo, scheme.name, profile)), NAMES, _STAND_IN)
+                made = own(scheme, _in_certificates(scheme, of_scheme(zoo, scheme.name, profile)), NAMES, _STAND_IN)
             except TooSmall:
                 continue
             found.append(Shown(scheme, profile, made))
     return sorted(found, key=lambda row: row.certificates)
 
 
-def _in_certificates(counted: Handshake) -> Handshake:
-    """The same handshake, with the bytes of its staple in the leaf: clients would see that the staple is not signed."""
-    staples = [part for part in counted.parts if part.slot == "ocsp"]
-    others = tuple(part for part in counted.parts if part.slot != "ocsp")
-    return replace(counted, parts=others, extra={**counted.extra, **{part.slot: part.size for part in staples}})
+def _in_certificates(scheme: Scheme, counted: Handshake) -> Handshake:
+    """The same handshake, so that the certificates have its bytes even where another scheme signs the handshake.
+
+    The bytes of a staple are in the leaf: clients would see that it is not signed.
+    """
+    staples = {part.slot: part.size for part in counted.parts if part.slot == "ocsp"}
+    others = tuple(part for part in counted.parts if part.slot not in staples)
+    signs_itself = signs(scheme) and any(part.online for part in counted.parts)
+    signature = scheme.sig if signs_itself else _STAND_IN_SIGNATURE
+    differs = {"signature of the handshake": signature - (counted.size - counted.certificates)}
+    return replace(counted, parts=others, extra={**counted.extra, **staples, **differs})

@@ -140,7 +140,10 @@ def _by_size(rows: "Sequence[Row]") -> Iterator[str]:
         if not row.real:
             profiles.setdefault(row.profile, []).append(row)
     if profiles:
-        yield "Other schemes, by certificates of their size that are signed with ECDSA-P256:"
+        yield (
+            "Other schemes, by certificates of their size that are signed with ECDSA-P256 "
+            "(a signature of the handshake that is as large was not tried):"
+        )
     for profile, some in profiles.items():
         refused = [f"{row.scheme} ({row.certificates:,} B)" for row in some if row.outcome != "accepted"]
         yield f"  {profile}: {'all are accepted' if not refused else 'all but ' + ', '.join(refused)}"
