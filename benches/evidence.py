@@ -44,7 +44,7 @@ def fanfold(*flags: str) -> Callable[[Path, Path], list[object]]:
 def candidates(plaso: Path | None) -> list[Candidate]:
     """All of them; log2timeline if it is there."""
     found = [
-        Candidate("logs", "**fanfold**, the logs", fanfold("--no-carve", "--no-verify")),
+        Candidate("logs", "**fanfold**, the logs", fanfold("--no-carve", "--verify", "none")),
         Candidate("verify", "**fanfold**, and the image verified", fanfold("--no-carve")),
         Candidate("all", "**fanfold**, and all bytes searched for logs", fanfold()),
     ]

@@ -56,6 +56,12 @@ def playground(tmp_path: Path) -> Path:
     (tmp_path / "examples").mkdir()
     for folder in (tmp_path, tmp_path / "examples"):
         shutil.copy(ROOT / "examples" / "first.grid.toml", folder)
+    pairs = [
+        f"{n:032x},{role},{n % 40},198.51.{n % 90}.7,{20 + n % 11 + (role == 'live') * (n % 40)}"
+        for n in range(2000)
+        for role in ("control", "live")
+    ]
+    (tmp_path / "pairs.csv").write_text("\n".join(["key,role,n,ip,handshake_ms", *pairs]))
     write_ewf(tmp_path / "disk.E01", ewf(mbr(windows_volume("mesa"))))
     return tmp_path
 
@@ -123,6 +129,7 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "tls model",
         "tls measure",
         "tls report",
+        "tls analyze",
     ):
         assert f"fanfold {verb}" in shown
     for verb in ("run", "plan", "runs", "report", "failures", "optimize", "repair", "mirror", "doctor"):

@@ -4,7 +4,8 @@ from typing import Any
 
 import mesa
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.record import Record
 
 
 def record(

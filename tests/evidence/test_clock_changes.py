@@ -1,5 +1,6 @@
 """Changes of the clock: who made them, which times they put in doubt, and which time zone was in force."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import mesa
 import pytest
 from made_up import case, log, logon, record, texts
 
-from fanfold.evidence.report.case import Record
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.report import answers
 from fanfold.evidence.report.rules import clock_changes, logons, machine, power
 
@@ -63,7 +64,7 @@ def test_who_changed_the_clock(changes: list[Record], sentence: str) -> None:
 
 def test_a_change_by_an_account_of_which_only_the_sid_is_recorded() -> None:
     """Where the log Security does not tell who it was, the SID of the record in the log System does."""
-    change = Record(**{**vars(set_clock("12:00:00", "09:00:00", 2)), "user_sid": "S-1-5-21-9-1001"})
+    change = replace(set_clock("12:00:00", "09:00:00", 2), user_sid="S-1-5-21-9-1001")
     ((text, _),) = texts(clock_changes.RULE, case(change))
     assert text.endswith("by the account S-1-5-21-9-1001.")
 

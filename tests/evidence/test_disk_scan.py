@@ -21,6 +21,7 @@ from fanfold.evidence.disk.mft import without_fixups
 from fanfold.evidence.disk.ntfs import _LOG, FileSystem
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.volumes import volumes
+from fanfold.evidence.report.report import made
 from fanfold.evidence.work import Parts
 
 DELETED = {"Setup": 40, "Old": 250}
@@ -195,7 +196,9 @@ def test_a_disk_without_any_table_is_carved(tmp_path: Path, database: str) -> No
     scan(tmp_path / "given", database, *STAGES)
     assert by_origin(database) == {("carved", None): 50}
     (container,) = rows(database, "containers")
-    assert container["problems"] == ["It has no partition table, and no file system that is known."]
+    assert container["problems"] == [
+        "It has no partition table, and no file system that is known. Logs in it are found by carving only."
+    ]
 
 
 def test_the_holes_of_a_sparse_disk_cost_nothing(tmp_path: Path, database: str) -> None:
@@ -364,6 +367,41 @@ def test_verify(disk: Path) -> None:
     done = command("evidence", "verify", disk.parent / "notes.doc")
     assert (done.returncode, done.stdout) == (2, "")
     assert "There is no disk image in" in done.stderr
+
+
+def test_verify_without_digests(disk: Path) -> None:
+    """The chunks are checked, and it says that the digests were not computed."""
+    done = command("evidence", "verify", disk, "--no-digests", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["result"], told["computed"], told["damage"]) == (0, "not computed", {}, [])
+
+
+@pytest.mark.parametrize(
+    ("how", "units", "says"),
+    [
+        ("none", set(), "Its content was not verified."),
+        ("chunks", {"chunks"}, "Each of its chunks was checked; the MD5 and SHA1 that are stored with it were not "
+                               "computed."),
+        ("full", {"verify"}, "ITS CONTENT DIFFERS from the MD5 and SHA1 that are stored with it."),
+    ],
+)  # fmt: skip
+def test_how_much_is_verified(how: str, units: set[str], says: str, tmp_path: Path) -> None:
+    """A scan says what was verified; damage is found in both ways, and a later scan can do what was left out."""
+    data = mbr(windows_volume())
+    (segment,) = ewf(data, per_table=1 << 12)
+    place = place_in_log(data, 1) // 32768
+    flipped(segment, chunk_at(segment, place))
+    write_ewf(tmp_path / "given" / "mesa.E01", [segment])
+    database = str(tmp_path / "db")
+    assert command("evidence", "scan", tmp_path / "given", database, "--no-carve", "--verify", how).returncode in (0, 3)
+    done = {row["kind"] for row in rows(database, "evidence")} & {"verify", "chunks"}
+    damage = f"64 of its sectors are damaged: {64 * place:,} to {64 * place + 63:,}."
+    told = made(database, "mesa.E01").container
+    assert (done, says in told, damage in told) == (units, True, how != "none")
+    assert command("evidence", "scan", tmp_path / "given", database, "--no-carve").returncode == 3
+    told = made(database, "mesa.E01").container
+    assert "ITS CONTENT DIFFERS from the MD5 and SHA1 that are stored with it." in told
+    assert damage in told
 
 
 def test_extract_writes_logs_that_others_read(tmp_path: Path, database: str) -> None:

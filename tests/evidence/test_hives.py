@@ -11,7 +11,9 @@ import pytest
 from regipy.registry import NKRecord, RegistryHive
 
 from fanfold.evidence.disk.medium import Unreadable
+from fanfold.evidence.facts import facts_of
 from fanfold.evidence.facts import registry as registry_reader
+from fanfold.evidence.facts.hives import system
 from fanfold.evidence.facts.registry import Hive, Key
 from fanfold.evidence.facts.transactions import marvin32, replayed
 from registry import BLOCK, entry, filetime, hive, log_of, old_log_of
@@ -137,7 +139,7 @@ def test_the_checksum_is_the_published_one(data: str, checksum: int) -> None:
 
 def test_a_hive_that_leads_in_circles(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of keys that is full of itself ends in a failure, not in a scan without an end."""
-    monkeypatch.setattr(registry_reader, "_MOST", 20_000)
+    monkeypatch.setattr(registry_reader, "_SPARE", 1 << 20)
     data = bytearray(hive({f"{number:03}\\below": {"x": b"y" * 9} for number in range(100)}))
     root = Hive(bytes(data)).root
     lists = [at for at in range(BLOCK, len(data)) if data.startswith(b"lf", at)]
@@ -150,7 +152,7 @@ def test_a_hive_that_leads_in_circles(monkeypatch: pytest.MonkeyPatch) -> None:
     def walk(key: Key, depth: int) -> int:
         return sum(1 + walk(one, depth + 1) for one in key.below()) if depth < 9 else 0
 
-    with pytest.raises(Unreadable, match="seems to have more than"):
+    with pytest.raises(Unreadable, match="lead round in circles"):
         walk(Hive(bytes(data)).root, 0)
 
 
@@ -173,3 +175,34 @@ def test_times_of_keys() -> None:
     data = hive({"A": {}}, written={"A": mesa.at("10:00:00")})
     assert [key.written for key in Hive(data).root.below()] == [mesa.at("10:00:00")]
     assert filetime(mesa.at("10:00:00")) in data
+
+
+def test_a_hive_with_more_than_a_million_cells() -> None:
+    """However many cells a hive has, what is asked for is read."""
+    values = {f"v{number:02}": "?" for number in range(20)}
+    apps = {
+        f"Root\\InventoryApplicationFile\\{number:05}": {"LowerCaseLongPath": f"c:\\{number}.exe", **values}
+        for number in range(24_000)
+    }
+    data = hive(apps)
+    assert len(apps) * (2 + 2 * 21) > 1_000_000
+    assert sum(1 for _ in facts_of("Amcache.hve", data)) == len(apps)
+
+
+def test_many_usb_disks() -> None:
+    """The work of reading what is known of disks grows with their number, not with its square."""
+    path = "ControlSet001\\Enum\\USBSTOR\\Disk&Ven_SanDisk&Prod_Cruzer_{0:04}&Rev_1\\{0:04}&0"
+    data = hive({path.format(number): {"FriendlyName": f"stick {number}"} for number in range(3000)})
+    given = Hive(data)
+    left = given.root._cells.left
+    assert [fact.value["called"] for fact in system(given)] == [f"stick {number}" for number in range(3000)]
+    assert left - given.root._cells.left < 2 * len(data)
+
+
+def test_a_cell_that_cannot_be_read() -> None:
+    """A value of which a part is lost is left out, and not taken for what is left of it."""
+    data = hive({"Control": {"Name": "EMSSERVER", "Number": 7}})
+    at = data.index("SERVER".encode("utf-16-le"))
+    assert Hive(data, lost=[(at, at + 1)]).values("Control") == {"Number": 7}
+    assert Hive(data, lost=[(0, 4), (at + 400, at + 900)]).values("Control") == {"Name": "EMSSERVER", "Number": 7}
+    assert Hive(data, lost=[(0, 4)]).dirty == "not replayed"

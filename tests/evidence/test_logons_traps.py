@@ -1,12 +1,13 @@
 """Logons, accounts and records of note: what looks like one and is none, and what is one though it looks like none."""
 
+from dataclasses import replace
 from typing import Any
 
 import mesa
 import pytest
 from made_up import case, log, logon, record, texts
 
-from fanfold.evidence.report.case import Record
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules import accounts, logons, noteworthy, remote
 
 START = "Sun 23 May 2021, 12:00:00 UTC: "
@@ -195,14 +196,14 @@ def test_accounts_of_the_set_up(event_id: int, data: dict[str, str]) -> None:
 def test_the_first_account_that_the_set_up_makes() -> None:
     """An account that the set-up makes for a person is told, though the machine itself made it."""
     found = texts(accounts.RULE, case(record(4720, TargetUserName="eve", SubjectUserName="HOST$")))
-    assert found == [(f"{START}the account eve was made by HOST$.", "shown")]
+    assert found == [(f"{START}the account eve was made by HOST$ (the machine itself).", "shown")]
 
 
 def test_a_service_that_was_installed_again_and_again() -> None:
     """Records that say the same are one sentence, with how many there are and when the first was."""
     again = [of("Service Control Manager", 7045, f"12:0{n}:00", n, ServiceName="PsExec", ImagePath="PSEXESVC.EXE")
              for n in (1, 2, 3)]  # fmt: skip
-    records = [Record(**{**vars(one), "provider": "Service Control Manager"}) for one in again]
+    records = [replace(one, provider="Service Control Manager") for one in again]
     ((text, status),) = texts(noteworthy.RULE, case(*records))
     assert text == (
         "Sun 23 May 2021, 12:03:00 UTC: a service was installed: PsExec, PSEXESVC.EXE; 3 times, the first Sun 23 May "

@@ -6,7 +6,7 @@ import mesa
 import pytest
 from made_up import case, log, record, texts
 
-from fanfold.evidence.report.case import Record
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules import neighbours
 
 LEASE = 0x0A64A8C0  # 192.168.100.10, as Dhcp-Client writes it
@@ -140,10 +140,10 @@ def test_a_client_is_no_server(given: Record) -> None:
         (of("Dhcp-Client", 50028, Address=LEASE), "Its address was 192.168.100.10, Sun 23 May 2021, 12:00:00 UTC."),
         (of("Dhcp-Client", 1002, Address1=LEASE, Address2=1), "Its address was 192.168.100.10, Sun 23 May 2021, "
          "12:00:00 UTC."),
-        (of("Dhcp-Client", 50067, NetworkHintString="cafe", HWAddress="00"), "It was connected to the network cafe, "
+        (of("Dhcp-Client", 50067, NetworkHintString="cafe", HWAddress="00"), 'It was connected to the network "cafe", '
          "wireless, Sun 23 May 2021, 12:00:00 UTC."),
-        (of("NetworkProfile", 10000, Name="corp.example", Category=2), "It was connected to the network corp.example, "
-         "of a domain, Sun 23 May 2021, 12:00:00 UTC."),
+        (of("NetworkProfile", 10000, Name="corp.example", Category=2),
+         'It was connected to the network "corp.example", of a domain, Sun 23 May 2021, 12:00:00 UTC.'),
         (of("PrintService", 300, Param1="Laser"), "Printer: Laser."),
         (netlogon(5719, "CORP"), "Sun 23 May 2021, 12:00:00 UTC: it found no domain controller of CORP."),
     ],
@@ -166,3 +166,19 @@ def test_what_is_no_address_of_a_socket(text: str) -> None:
     """Bytes that hold no address give none."""
     found = neighbours.hosts(case(of("SMBClient", 30804, ServerName="\\FILES", Address=text)))
     assert [host.addresses for host in found] == [set()]
+
+
+def test_names_that_were_asked_for() -> None:
+    """Each name with how often it was asked for; a question and its answer count once."""
+
+    def asked(number: int, event_id: int, name: str) -> Record:
+        return record(event_id, f"12:00:{number:02}", "DNS-Client/Operational", number, "DNS-Client", QueryName=name)
+
+    names = [(3006, "B.example."), (3008, "b.example"), (3006, "b.example"), (3008, "a.example"), (3006, "")]
+    given = case(*(asked(number, *one) for number, one in enumerate(names)))
+    assert texts(neighbours.RULE, given)[0] == (
+        "Names that the machine asked for, with how often: b.example (2), a.example (1), "
+        "Sun 23 May 2021, 12:00:00 UTC to Sun 23 May 2021, 12:00:03 UTC.", "shown",
+    )  # fmt: skip
+    many = case(*(asked(number, 3006, f"host{number:02}") for number in range(25)))
+    assert "host19 (1); and 5 more, " in texts(neighbours.RULE, many)[0][0]

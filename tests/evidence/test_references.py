@@ -115,6 +115,32 @@ def test_a_record_in_free_space_is_named_by_its_place(tmp_path: Path, database: 
     assert (done.returncode, f"offset: {row['offset']}" in done.stdout) == (0, True)
 
 
+@pytest.mark.parametrize(
+    ("channel", "log"),
+    [
+        ("Microsoft-Windows-Partition/Diagnostic", "Partition/Diagnostic"),
+        ("Vendor-Product/Operational", "Vendor-Product/Operational"),
+        ("odd#1/name", "odd#1/name"),
+        ("", "carved"),
+    ],
+)
+def test_what_was_carved_names_its_log(channel: str, log: str, tmp_path: Path, database: str) -> None:
+    """A record of free space is named by its whole channel; `show` finds it by this name, and by that of its file."""
+    (tmp_path / "given").mkdir()
+    disk = {"BusType": "7", "Capacity": "1000", "Model": "Stick", "SerialNumber": "1"}
+    lost = [Event(23, 1006, mesa.at("12:00:00"), "Microsoft-Windows-Partition", channel, "EMSSERVER", data=disk)]
+    (tmp_path / "given" / "disk.dd").write_bytes(mbr(windows_volume()) + bytes(1 << 17) + log_bytes(lost))
+    scan(tmp_path / "given", database, *STAGES)
+    (found,) = [finding for finding in made(database, "disk.dd").findings if finding.id == "usb.connected"]
+    (ref,) = found.refs
+    name, _, offset = ref.partition("@")
+    assert (name, found.status) == (f"carved/{log}#23", "likely")
+    file = f"carved/{channel.replace('/', '%4') or 'carved'}#23@{offset}"
+    for asked in (ref, file, f"disk.dd/{ref}", ref.upper()):
+        (row,) = named(database, asked)
+        assert (row["record_id"], row["origin"], str(row["offset"])) == (23, "carved", offset)
+
+
 @pytest.mark.parametrize("name", ["Security", "Security#", "Security#x", "#5", "Security#5@", f"Security#{1 << 64}"])
 def test_what_names_no_record(name: str, tmp_path: Path, database: str) -> None:
     """A name without a log, an id or an offset is a mistake, and so is one of a record that is not there."""

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import zipfile
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from scans import killed, records, rows, scan
 import fanfold
 from commands import FANFOLD, on_terminal
 from commands import fanfold as command
+from disk_images import Segment
 from event_logs import COUNTS, events, log_bytes, total, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
@@ -106,12 +109,44 @@ def failing(file: Path, content: bytes, database: str) -> str:
     return str(failure["message"])
 
 
+def aff4() -> bytes:
+    """An AFF4 image, which is a zip archive."""
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("container.description", "aff4://6f1a2b3c")
+        archive.writestr("information.turtle", "")
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    """The first file of an EnCase image with keys."""
+    segment = Segment(1)
+    segment.add("encryption keys", bytes(100))
+    segment.add("done", b"", is_last=True)
+    return bytes(segment.data)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("x.evtx", b"\x89PNG\r\n\x1a\n" + bytes(100), "This is not an event log: it begins with 89 50 4e 47"),
         ("x.7z", b"7z\xbc\xaf\x27\x1c" + bytes(100), "This is a 7z archive. Unpack it, and scan the folder."),
         ("x.rar", b"Rar!\x1a\x07\0" + bytes(100), "This is a RAR archive."),
+        ("x.7z.001", b"7z\xbc\xaf\x27\x1c" + bytes(2 << 20), "This is a 7z archive."),
+        ("x.tar.gz", b"\x1f\x8b" + bytes(100), "This is a gzip file. Unpack it, and scan the folder."),
+        ("x.tar.bz2", b"BZh91AY&SY" + bytes(100), "This is a bzip2 file."),
+        ("x.tar.zst", b"\x28\xb5\x2f\xfd" + bytes(100), "This is a Zstandard file."),
+        (
+            "x.Ex01",
+            b"EVF2\x0d\x0a\x81\x00" + bytes(100),
+            "This is an EnCase 7 image (Ex01). Save it as an E01",
+        ),
+        ("x.ad1", b"ADSEGMENTEDFILE" + bytes(100), "This is an AD1 image. Export its files with FTK Imager"),
+        ("y.E01", b"ADCRYPT\0" + bytes(100), "This is an image that FTK Imager has encrypted. Decrypt it there"),
+        ("x.Lx01", b"LEF2\x0d\x0a\x81\x00" + bytes(100), "This is a logical image (Lx01)."),
+        ("x.aff", b"AFF10\r\n\0" + bytes(100), "This is an AFF image. Make a raw one of it with: affcat"),
+        ("x.aff4", aff4(), "This is an AFF4 image. Save it as a raw image"),
+        ("z.E01", encrypted(), "z.E01 is encrypted. Save it without a password in EnCase"),
         ("x.tar", bytes(257) + b"ustar\0" + bytes(100), "This is a tar archive."),
         ("old.evt", b"\x30\0\0\0LfLe" + bytes(100), "(.evt). Convert it with: wevtutil"),
         ("x.L01", b"LVF\x09\x0d\x0a\xff\x00" + bytes(100), "(L01). Export its files with EnCase"),
@@ -129,6 +164,27 @@ def test_what_cannot_be_read_says_what_to_do(
 ) -> None:
     """A file that should hold evidence and cannot be read is a counted failure with advice."""
     assert says in failing(tmp_path / "given" / name, content, database)
+
+
+def test_an_archive_in_an_archive(tmp_path: Path, database: str) -> None:
+    """Velociraptor keeps what it encrypts in an archive within one. That it was not looked into is a problem."""
+    (tmp_path / "zips").mkdir()
+    with zipfile.ZipFile(tmp_path / "zips" / "a.zip", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("data.zip", aff4())
+        archive.writestr("disk.E01", b"EVF")
+    scan(tmp_path / "zips", database)
+    assert rows(database, "containers")[0]["problems"] == [
+        "data.zip and 1 more archives or disk images in it: not looked into. Unpack the archive, and scan the folder."
+    ]
+
+
+def test_a_log_whose_name_is_not_utf_8(tmp_path: Path, database: str) -> None:
+    """It is of the machine that its folder is named after, like the others there."""
+    write_log(tmp_path / "host1" / "Security.evtx", events(5))
+    (tmp_path / "host1" / "Security.evtx").rename(tmp_path / "host1" / os.fsdecode(b"\xff.evtx"))
+    scan(tmp_path / "host1", database)
+    assert records(database, "image", "path") == {("host1", "\\xFF.evtx"): 5}
 
 
 def test_an_archive_of_two_machines(tmp_path: Path, database: str) -> None:
@@ -301,6 +357,8 @@ def test_only_some_logs(logs: Path, tmp_path: Path) -> None:
     asked = ["evidence", "scan", logs, database]
     done = command(*asked, "--only", "SECURITY", "--only", "kernel-pnp/device configuration")
     assert done.returncode == 0, done.stderr
+    assert "No log is called" not in done.stderr
+    assert "No log is called Nosuch or Secur." in command(*asked, "--only", "Nosuch", "--only", "Secur").stderr
     name = "Microsoft-Windows-Kernel-PnP%4Device Configuration"
     assert records(database).total() == COUNTS["Security"] + COUNTS[name]
     assert command(*asked).returncode == 0
@@ -315,6 +373,29 @@ def test_folders_that_are_called_like_stages(logs: Path, tmp_path: Path) -> None
     done = command("evidence", "scan", logs, "db", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert records(str(tmp_path / "db")).total() == total()
+
+
+def test_a_folder_that_cannot_be_opened(logs: Path, tmp_path: Path) -> None:
+    """A scan of a folder with another that is closed says that something was not read, and ends with 3."""
+    (logs / "closed").mkdir(mode=0)
+    powers = "-dac_override,-dac_read_search"  # without them, root is bound by permissions as well
+    words = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}", *FANFOLD, "evidence", "scan"]
+    done = subprocess.run(
+        [*words, str(logs), str(tmp_path / "db")], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert "Left out: 1 unreadable folder." in done.stderr
+    assert "Folders or files could not be opened (1), and what is in them was not read." in done.stderr
+    assert records(str(tmp_path / "db")).total() == total()
+
+
+def test_a_mounted_volume_with_a_log_that_compactos_has_packed(logs: Path, tmp_path: Path) -> None:
+    """NTFS-3G shows such a file as a link to a text. That it was not read is said, and the exit code is 3."""
+    (logs / "Packed.evtx").symlink_to("unsupported reparse tag 0x80000017")
+    done = command("evidence", "scan", logs, tmp_path / "db")
+    assert done.returncode == 3
+    assert "Left out: 1 unsupported reparse tag." in done.stderr
+    assert "Files that CompactOS or its like keeps elsewhere were not read (1)" in done.stderr
 
 
 def test_a_database_among_the_evidence_is_refused(logs: Path) -> None:
@@ -388,6 +469,8 @@ def test_events_as_parquet(case: str, tmp_path: Path) -> None:
     [
         (["events", "CASE", "--where", "nonsense ="], "--where does not accept 'nonsense ='"),
         (["events", "CASE", "--where", "absent = 1"], "--where does not accept"),
+        (["events", "CASE", "--where", "foo(1)"], "? Write times as: timestamp '2021-05-23 22:00:00', and texts in"),
+        (["events", "CASE", "--where", "data = '?' AND event_id = ?"], ": a ? is only allowed in a text. Write times"),
         (["events", "CASE", "--columns", "absent"], "'absent' is not a column. The columns are: key, version"),
         (["events", "CASE", "--limit", "0"], "--limit takes a whole number of at least 1, not 0."),
         (["events", "CASE", "--format", "parquet"], "--format parquet needs a file to write"),

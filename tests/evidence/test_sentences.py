@@ -1,5 +1,6 @@
 """Reports: what the records of a machine show, each sentence with its records, and what they cannot show."""
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -7,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import lance
 import mesa
@@ -20,10 +22,13 @@ from event_logs import Event, write_log
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.given import Files
-from fanfold.evidence.report.case import Case, Record, flattened, own
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.clock import Clock
-from fanfold.evidence.report.findings import seconds
+from fanfold.evidence.report.exports import l2tcsv
+from fanfold.evidence.report.findings import more, seconds
 from fanfold.evidence.report.html import page
+from fanfold.evidence.report.load import own
+from fanfold.evidence.report.record import Record, flattened
 from fanfold.evidence.report.report import Report, Section, answers, made
 from fanfold.evidence.report.rules import (
     RULES,
@@ -111,9 +116,7 @@ def test_each_question_has_its_logs(server: str) -> None:
     assert states["Partition/Diagnostic"] == ("there", 2)
     assert states["Kernel-IO/Operational"] == ("not there", 0)
     assert usb["coverage"][0]["first_time"] == "2021-05-20T10:00:01+00:00"
-    told = (
-        "Looked at: Partition/Diagnostic, Kernel-PnP/Configuration, Ntfs/Operational. Not there: Kernel-IO/Operational."
-    )
+    told = "Kernel-PnP/Configuration, Ntfs/Operational. Not there: Kernel-IO/Operational."
     assert told in " ".join(" ".join(lines(report)).split())
     assert told in page(report)
     assert told in "\n".join(markdown(report)).replace("\\", "")
@@ -212,7 +215,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
-        if tag != "meta":
+        if tag not in ("meta", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -233,6 +236,26 @@ def test_a_page_needs_nothing_else(server: str, tmp_path: Path) -> None:
     assert "16:14:49 MDT</text>" in content  # the zone is beside the times of a timeline
     assert "url(" not in content
     assert "EMSSERVER\\emsadmin logged on at the console." in content
+
+
+def test_the_timelines_and_the_records_of_a_page(tmp_path: Path, database: str) -> None:
+    """The second timeline ends at the last record, though the clock had shown later times; ids are in order."""
+    known = [(2, 12, "10:00:00"), (10, 1, "13:00:00"), (100, 7036, "13:05:00")]
+    back = {"OldTime": "2021-05-23T18:00:00Z", "NewTime": "2021-05-23T13:00:00Z"}
+    events = [
+        Event(number, event_id, mesa.at(time), mesa.KERNEL, "System", "HOST", data=back if event_id == 1 else {})
+        for number, event_id, time in known
+    ]
+    ahead = Event(9, 12, mesa.at("17:59:00"), mesa.KERNEL, "System", "HOST")
+    write_log(tmp_path / "given" / "host1" / "System.evtx", sorted([*events, ahead], key=lambda one: one.record_id))
+    scan(tmp_path / "given", database)
+    content = page(made(database, "host1"))
+    first, second = re.findall(r"<svg.*?</svg>", content, re.DOTALL)
+    assert ("17:59:00 UTC</text>" in first, "17:59:00 UTC</text>" in second) == (True, False)
+    assert "2021-05-23 12:50:00 UTC</text>" in second
+    assert "2021-05-23 13:05:00 UTC</text>" in second
+    ids = [int(found) for found in re.findall(r"<tr id=[^>]*><td>System#(\d+)</td>", content)]
+    assert ids == sorted(ids) == [2, 9, 10, 100]
 
 
 def hostile(folder: Path) -> str:
@@ -268,6 +291,49 @@ def test_markdown(server: str) -> None:
     assert found[0] == "# mesa.E01"
     assert [line[3:] for line in found if line.startswith("## ")] == [rule.title for rule in RULES]
     assert "- The machine was a DNS server. *shown \\[DNS Server\\#2, DNS Server\\#3\\]*" in found
+
+
+@pytest.mark.parametrize("zone", ["", "UTC", "America/New_York", "Asia/Kathmandu"])
+def test_every_timeline_tells_the_same_times(zone: str, server: str, tmp_path: Path) -> None:
+    """All forms have the same records, each at the same instant and in the same zone."""
+    asked = ["--zone", zone] if zone else []
+    found = {}
+    for form in ("jsonl", "csv", "l2tcsv"):
+        file = tmp_path / form
+        command("evidence", "timeline", server, "--format", form, "--out", file, *asked)
+        with file.open(newline="") as lines_of:
+            found[form] = [json.loads(line) for line in lines_of] if form == "jsonl" else [*csv.DictReader(lines_of)]
+    assert {form: len(rows) for form, rows in found.items()} == {"jsonl": 80, "csv": 80, "l2tcsv": 80}
+    assert ",".join(found["l2tcsv"][0]) == (
+        "date,time,timezone,MACB,source,sourcetype,type,user,host,short,desc,version,filename,inode,notes,format,extra"
+    )
+    for one, other, third in zip(*found.values(), strict=True):
+        assert (one["datetime"], str(one["timestamp"])) == (other["datetime"], other["timestamp"])
+        local = datetime.fromisoformat(one["datetime"])
+        assert round(local.timestamp() * 1_000_000) == one["timestamp"]
+        named = datetime.strptime(f"{third['date']} {third['time']}", "%m/%d/%Y %H:%M:%S")
+        named = named.replace(tzinfo=ZoneInfo(third["timezone"]))
+        assert (named, named.utcoffset()) == (local.replace(microsecond=0), local.utcoffset())
+        assert f"datetime: {one['datetime']}; event_identifier: {one['event_identifier']};" in third["extra"]
+        assert third["timezone"] == (zone or "America/Denver")
+        assert (third["desc"], third["user"], third["inode"]) == (one["message"], one["user_sid"] or "-", "-")
+
+
+@pytest.mark.parametrize(
+    ("utc", "date", "time", "zone"),
+    [
+        ("2021-11-07T05:30:00", "11/06/2021", "23:30:00", "America/Denver"),
+        ("2021-11-07T07:30:00", "11/07/2021", "01:30:00", "UTC-06:00"),
+        ("2021-11-07T08:30:00", "11/07/2021", "01:30:00", "UTC-07:00"),
+        ("2021-11-07T09:30:00", "11/07/2021", "02:30:00", "America/Denver"),
+    ],
+)
+def test_an_hour_that_comes_twice_in_l2tcsv(utc: str, date: str, time: str, zone: str) -> None:
+    """When summer time ends, an hour comes twice: the offset in the place of the zone's name tells which is meant."""
+    names = ("channel", "event_id", "image", "path", "provider", "computer", "user_sid", "data", "error")
+    row = dict.fromkeys(names) | {"time": datetime.fromisoformat(f"{utc}+00:00"), "record_id": 1, "origin": "carved"}
+    (found,) = l2tcsv([row, row | {"time": None}], Clock.of([], "America/Denver"))
+    assert (found["date"], found["time"], found["timezone"], found["notes"]) == (date, time, zone, "origin: carved")
 
 
 def test_a_timeline_as_timesketch_takes_it(server: str) -> None:
@@ -392,10 +458,13 @@ def test_failed_attempts_that_were_not_at_the_console() -> None:
     network = [logon(number=n, event_id=4625, LogonType="3", ProcessName="-") for n in (2, 3)]
     service = logon(number=4, event_id=4625, LogonType="5", ProcessName="-")
     told = texts(logons.RULE, case(browser, *network, service))
-    text = r"by browser.exe as EMSSERVER\emsadmin, 2 over the network, 1 of the logon type 5."
-    assert (f"4 other failed attempts: 1 {text}", "shown") in told
+    text = r"by browser.exe as EMSSERVER\emsadmin, 2 over the network, 1 of the logon type 5"
+    assert (f"4 other failed attempts: 1 {text}, Sun 23 May 2021, 12:00:00 UTC.", "shown") in told
     alone = texts(logons.RULE, case(browser))
-    assert ("1 other failed attempt by browser.exe as EMSSERVER\\emsadmin.", "shown") in alone
+    assert (
+        "1 other failed attempt by browser.exe as EMSSERVER\\emsadmin, Sun 23 May 2021, 12:00:00 UTC.",
+        "shown",
+    ) in alone
     assert not [text for text, _ in texts(logons.RULE, case(logon(event_id=4625))) if "other failed" in text]
 
 
@@ -475,14 +544,14 @@ def test_what_did_not_run_is_not_shown() -> None:
     ((_, status),) = texts(programs.RULE, case())
     assert status == "not recorded"
     (finding,) = programs.RULE.answer(case())
-    reason = "the Security log was not found; the Sysmon/Operational log was not found; Program-Telemetry has 0 records"
-    assert finding.reason.startswith(reason)
+    logs = ("Security", "Sysmon/Operational", "Application-Experience/Program-Telemetry")
+    assert finding.reason == "; ".join(f"the {name} log was not found" for name in logs)
 
 
 def test_recovered_records_show_nothing_alone() -> None:
     """A logon that only free space tells of is likely, not shown; so is one in a damaged chunk."""
     for changes in ({"origin": "carved"}, {"origin": "deleted"}, {"is_sound": False}):
-        found = Record(**{**vars(logon()), **changes})  # type: ignore[arg-type]
+        found = replace(logon(), **changes)  # type: ignore[arg-type]
         assert texts(logons.RULE, case(found))[0][1] == "likely"
 
 
@@ -556,7 +625,7 @@ def test_a_machine_whose_log_system_was_deleted() -> None:
     last, unknown = answers(given, taking.RULE)
     assert last.text.startswith("The copy was not made before Sun 23 May 2021, 12:00:00 MDT (18:00:00 UTC)")
     assert (last.status, unknown.id) == ("likely", "taking.unknown")
-    assert unknown.reason == "of the log System, only 9 recovered records are there"
+    assert unknown.reason == "of the log System, only 9 recovered records are there (1 to 9)"
     assert [one.id for one in taking.RULE.answer(case())] == ["taking.none", "taking.unknown"]
 
 
@@ -593,7 +662,9 @@ def test_a_session_and_its_recovered_logon_are_told_once() -> None:
     (found,) = logons.RULE.answer(given)
     assert (found.id, found.status, [one.id for one in found.details]) == (
         "logon.session", "shown", ["logon.recovered"])  # fmt: skip
-    assert found.reason == "by the manager of sessions: of the log Security, only 9 recovered records are there"
+    assert (
+        found.reason == "by the manager of sessions: of the log Security, only 9 recovered records are there (1 to 9)"
+    )
     other = replace(session, data={**session.data, "User": r"HOST\another"})
     assert [one.id for one in logons.RULE.answer(case(other, *_deleted(logon("11:59:58"))))] == [
         "logon.recovered", "logon.session"]  # fmt: skip
@@ -603,7 +674,7 @@ def test_a_machine_that_was_shut_down() -> None:
     """After a shutdown that no start followed, the machine was off."""
     given = case(record(12, "08:00:00", "System", 1), record(13, "18:00:00", "System", 9), logs=[log("System")])
     text = "The machine was off when the copy was made: it was shut down, and no later start is recorded."
-    assert (text, "shown") in texts(taking.RULE, given)
+    assert (text, "likely") in texts(taking.RULE, given)
 
 
 def test_a_log_that_was_cleared() -> None:
@@ -741,13 +812,13 @@ def test_records_of_other_machines_are_set_aside() -> None:
 
 def test_an_archived_log_is_the_same_stream() -> None:
     """An attempt that was archived before its logon is counted with it."""
-    attempt = Record(**{**vars(logon("11:59:00", 5, 4625)), "log": "Archive-Security-1", "channel": "Security"})  # type: ignore[arg-type]
+    attempt = replace(logon("11:59:00", 5, 4625), log="Archive-Security-1", channel="Security")
     assert logons.failed_before(case(attempt, logon(number=9)), logon(number=9), None) == [attempt]
 
 
 def test_a_recovered_logon_is_never_the_last() -> None:
     """A logon that only free space tells of comes after those of the log, as a recovered one."""
-    old = Record(**{**vars(logon("08:00:00", 900)), "origin": "carved"})  # type: ignore[arg-type]
+    old = replace(logon("08:00:00", 900), origin="carved")
     found = [*logons.RULE.answer(case(logon(number=9), old))]
     assert [finding.id for finding in found] == ["logon.last_console", "logon.recovered"]
 
@@ -853,3 +924,11 @@ def test_a_time_at_the_end_of_time() -> None:
     """The last time that there is can be shown in any zone."""
     clock = Clock.of([bias(-600, 1)])
     assert clock.full(datetime.max.replace(tzinfo=UTC)).startswith("Fri 31 Dec 9999")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(1, "1 more logon before these."), (1200, "1,200 more logons before these.")]
+)
+def test_what_is_left_out_is_counted(count: int, text: str) -> None:
+    """Where a rule lists a part of what it found, it says how many more there are, also if it is one."""
+    assert more("logon.more", range(count), "logon", " before these").text == text

@@ -133,7 +133,7 @@ def test_a_second_scan_reads_the_other_copies(tmp_path: Path) -> None:
     file, database = disk(tmp_path, with_copies(windows_volume(), security(350), security(340))), tmp_path / "db"
 
     def scanned(*words: str) -> tuple[Counter[tuple[object, ...]], str]:
-        done = command("evidence", "scan", file, database, "--no-carve", "--no-verify", *words)
+        done = command("evidence", "scan", file, database, "--no-carve", "--verify", "none", *words)
         assert done.returncode == 0, done.stderr
         return records(str(database), "volume"), done.stderr
 
@@ -431,7 +431,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
         "mesa.E01: 2 shadow copies were not searched. To search them: "
         "pip install 'fanfold[evidence-vss]', then scan again with --shadow-copies all."
     )
-    asked = ("evidence", "scan", file, database, "--no-carve", "--no-verify")
+    asked = ("evidence", "scan", file, database, "--no-carve", "--verify", "none")
     done = without_library(*asked)
     assert (done.returncode, told in done.stderr) == (3, True), done.stderr
     assert records(str(database), "origin") == {("live",): LIVE, ("deleted",): 290}

@@ -20,8 +20,9 @@ from commands import fanfold as command
 from event_logs import Event, write_log
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.facts import Fact, facts_of, source_of
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.report import made
 from fanfold.evidence.report.rules import accounts, devices, machine, programs
 from prefetch import prefetch

@@ -1,5 +1,6 @@
 """Volumes: each is searched or accounted for, whatever its file system is, and whatever is damaged of it."""
 
+import random
 import struct
 from collections import Counter
 from pathlib import Path
@@ -57,6 +58,13 @@ def test_a_folder_whose_clusters_are_lost(tmp_path: Path, database: str) -> None
     assert problem.startswith("p1/other cannot be read: ")
 
 
+def to_go() -> bytes:
+    """The first sectors of a stick that BitLocker To Go has encrypted: they are those of a small FAT."""
+    volume = bytearray(fat16([Entry("COV 0000. ER", b"encrypted")]))
+    volume[424:440] = bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")
+    return bytes(volume)
+
+
 KINDS = {
     "efi": "28732ac11ff8d211ba4b00a0c93ec93b",
     "reserved": "16e3c9e35c0bb84d817df92df00215ae",
@@ -75,6 +83,25 @@ KINDS = {
         ("data", bytes(1 << 16), "p2 (0.0 GB) has no file system that is known. Logs in it are found by carving only."),
         ("data", b"\0\0\0ReFS\0\0\0\0" + bytes(1 << 16), "p2 (0.0 GB) has the file system ReFS, which cannot be read."),
         ("data", b"XFSB" + bytes(1 << 16), "p2 (0.0 GB) has the file system XFS, where Windows keeps no logs."),
+        ("data", b"\0\0\0-FVE-FS-" + bytes(1 << 16), "p2 (0.0 GB) is encrypted by BitLocker. Unlock it with its key,"),
+        (
+            "data",
+            to_go(),
+            "p2 (0.0 GB) is encrypted by BitLocker. Unlock it with its key, and scan the unlocked volume.",
+        ),
+        ("data", b"LUKS\xba\xbe" + bytes(1 << 16), "p2 (0.0 GB) is encrypted by LUKS. Unlock it with its key,"),
+        (
+            "data",
+            random.Random(1).randbytes(1 << 17),
+            "p2 (0.0 GB) has no file system that is known, and begins with "
+            "random bytes: it is encrypted, as by VeraCrypt, or was wiped. If you have its key, unlock it,",
+        ),
+        ("data", bytes(1080) + b"\x53\xef" + bytes(1 << 16), "p2 (0.0 GB) has the file system ext, where Windows"),
+        (
+            "data",
+            bytes(32) + b"NXSB" + bytes(1 << 16),
+            "p2 (0.0 GB) has the file system APFS, where Windows keeps no logs.",
+        ),
         ("dynamic", bytes(1 << 16), "p2 (0.0 GB) is a part of a dynamic disk, whose volumes may lie on several disks."),
         ("space", bytes(1 << 16), "p2 (0.0 GB) is a part of a storage space"),
     ],
@@ -90,6 +117,17 @@ def test_every_volume_is_accounted_for(kind: str, volume: bytes, says: str, tmp_
     assert [one["name"] for one in container["volumes"]] == ["p1", "p2"]
     assert [problem.startswith(says) for problem in container["problems"]] == ([True] if says else [])
     assert by_origin(database) == LIVE | GONE
+
+
+def test_a_disk_of_random_bytes(tmp_path: Path, database: str) -> None:
+    """A disk that is encrypted as a whole is named, though nothing on it says so."""
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "disk.dd").write_bytes(random.Random(1).randbytes(2 << 20))
+    scan(tmp_path / "given", database, *STAGES)
+    (problem,) = rows(database, "containers")[0]["problems"]
+    assert problem.startswith(
+        "It has no partition table, and no file system that is known, and begins with random bytes:"
+    )
 
 
 def with_kind(disk: bytearray, kind: str) -> bytearray:
@@ -215,3 +253,23 @@ def test_an_attribute_list_that_names_itself(tmp_path: Path, database: str) -> N
     scan(tmp_path / "given", database, *STAGES)
     found = by_origin(database)
     assert sum(count for (_, name), count in found.items() if name in ("Security", None)) == 300
+
+
+def test_files_whose_content_is_elsewhere(tmp_path: Path, database: str) -> None:
+    """What CompactOS, Data Deduplication or EFS keeps is a problem with its reason, and not a log without records."""
+    write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(windows_volume("unread"))))
+    scan(tmp_path / "given", database, *STAGES)
+    assert by_origin(database) == {("live", "Setup"): 40}
+    below = "p1/Windows/System32"
+    reasons = {
+        f"{below}/winevt/Logs/Packed.evtx": "is compressed by CompactOS",
+        f"{below}/winevt/Logs/Deduplicated.evtx": "is kept by Data Deduplication",
+        f"{below}/winevt/Logs/Secret.evtx": "is encrypted by Windows (EFS)",
+        f"{below}/config/SYSTEM": "is compressed by CompactOS",
+    }
+    problems = rows(database, "containers")[0]["problems"]
+    assert sorted(problem.partition(",")[0] for problem in problems) == sorted(
+        f"{path} {reason}" for path, reason in reasons.items()
+    )
+    assert rows(database, "failures") == []
+    assert {row["path"].rpartition("/")[2] for row in rows(database, "evidence") if row["path"]} == {"Setup.evtx"}

@@ -15,9 +15,13 @@ def test_the_example_shows_slowdowns(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, EXAMPLE], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         shown.append(done)
-    assert sum(map(int, re.findall(r"(\d+) cells done", shown[0].stderr))) == 32
+    assert sum(map(int, re.findall(r"(\d+) cells done", shown[0].stderr))) == 16
     assert "cells done" not in shown[1].stderr
     assert shown[0].stdout == shown[1].stdout
-    (line,) = re.findall(r"^100 ms, 100 Mbit/s, window of 10 .*", shown[1].stdout, re.M)
-    assert [int(number) for number in re.findall(r"([+-]\d+)%", line)] == [0, 100, 100, 102]
+    (narrow, wide) = (
+        [int(number) for number in re.findall(r"([+-]\d+)%", line)]
+        for line in re.findall(r"^100 ms, 20 Mbit/s, window of .*", shown[1].stdout, re.M)
+    )
+    assert all(60 < slower < 160 for slower in narrow[1:])  # a round trip more
+    assert all(slower < 60 for slower in (narrow[0], *wide[:3]))
     assert "<svg" in (tmp_path / "demo" / "tls-report" / "index.html").read_text()

@@ -86,7 +86,7 @@ def test_a_key_is_its_cell(rtt: float, down: float, window: int, chain: str, los
 
 
 def measured(file: Path, database: str, **options: str) -> fanfold.Report:
-    run = fanfold.run(Tls(**options), source=str(file), database=database, workers=2, task_size=8)
+    run = fanfold.run(Tls(backend="simulate", **options), source=str(file), database=database, workers=2, task_size=8)
     for _ in run:
         pass
     return run.report
@@ -197,17 +197,21 @@ def test_mistakes_on_the_command_line_end_with_a_sentence(grid: Path, tmp_path: 
 
 def test_measure_resumes_and_plan_tells(grid: Path, tmp_path: Path) -> None:
     """The commands do what the library does."""
-    done = command("tls", "measure", grid, tmp_path / "db", "--workers", "1", "--json")
+    done = command("tls", "measure", grid, tmp_path / "db", "--backend", "simulate", "--workers", "1", "--json")
     assert json.loads(done.stdout)["ok"] == 41
-    assert json.loads(command("run", "tls", grid, tmp_path / "db", "--json").stdout)["unchanged"] == 41
-    assert json.loads(command("plan", "tls", grid, tmp_path / "other", "--workers", "1", "--json").stdout)["new"] == 41
+    assert (
+        json.loads(command("run", "tls", grid, tmp_path / "db", "--backend", "simulate", "--json").stdout)["unchanged"]
+        == 41
+    )
+    words = ("plan", "tls", grid, tmp_path / "other", "--backend", "simulate", "--workers", "1", "--json")
+    assert json.loads(command(*words).stdout)["new"] == 41
 
 
 def test_tables_of_other_backends_do_not_mix(grid: Path, tmp_path: Path) -> None:
     """The recipe names the back end: rows that were simulated and rows that were measured never share a table."""
     database = str(tmp_path / "db")
     measured(grid, database)
-    recipe = Tls().recipe()
+    recipe = Tls(backend="simulate").recipe()
     assert recipe["backend"] == "simulate"
 
     class Other(Tls):
@@ -215,7 +219,7 @@ def test_tables_of_other_backends_do_not_mix(grid: Path, tmp_path: Path) -> None
             return dict(recipe) | {"backend": "emulate"}
 
     with pytest.raises(RecipeMismatch):
-        fanfold.run(Other(), source=str(grid), database=database)
+        fanfold.run(Other(backend="simulate"), source=str(grid), database=database)
 
 
 def test_the_schema_has_every_axis(grid: Path, tmp_path: Path) -> None:
@@ -234,7 +238,8 @@ def test_killed_runs_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
     file, database, rng = tmp_path / "large.grid.toml", str(tmp_path / "db"), random.Random(seed)
     axes = f"rtt_ms = {[*range(1, 1001)]}\ndown_mbit = [10, 20]\ninitcwnd = [10, 30]"
     file.write_text(f'[grid]\n{axes}\nchain = ["p256+1x17000"]\n')
-    words = [sys.executable, "-m", "fanfold", "tls", "measure", file, database, "--workers", "2", "--task-size", "50"]
+    words = [sys.executable, "-m", "fanfold", "tls", "measure", file, database, "--backend", "simulate"]
+    words += ["--workers", "2", "--task-size", "50"]
     for _ in range(6):
         with subprocess.Popen([*map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -29,7 +29,9 @@ chain = ["ed25519", "ed25519+1x9000", "ed25519+1x20000", "ed25519+1x50000", "ml-
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("report")
     (folder / "a.grid.toml").write_text(GRID)
-    for _ in fanfold.run(Tls(), source=str(folder / "a.grid.toml"), database=str(folder / "db"), workers=1):
+    for _ in fanfold.run(
+        Tls(backend="simulate"), source=str(folder / "a.grid.toml"), database=str(folder / "db"), workers=1
+    ):
         pass
     return str(folder / "db")
 
@@ -94,7 +96,7 @@ def test_one_cell_is_enough(tmp_path: Path) -> None:
     """A table of a single cell has its report, too."""
     grid = tmp_path / "one.grid.toml"
     grid.write_text('[[cells]]\nrtt_ms = 10\ndown_mbit = 10\ninitcwnd = 10\nchain = "p256"\n')
-    for _ in fanfold.run(Tls(), source=str(grid), database=str(tmp_path / "db"), workers=1):
+    for _ in fanfold.run(Tls(backend="simulate"), source=str(grid), database=str(tmp_path / "db"), workers=1):
         pass
     assert len(report(str(tmp_path / "db"), tmp_path / "out")) == 1
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -206,9 +206,10 @@ def performed(run: fanfold.Run) -> tuple[fanfold.Report, str]:
 
 def _with_task_size(kind: type[PlanOptions], size: int) -> type[PlanOptions]:
     """The flags of a verb, with another default of `--task-size`."""
-    known = kind.__dataclass_fields__["task_size"]
-    mine = field(default=size, metadata=known.metadata)
-    return make_dataclass(kind.__name__, [("task_size", int, mine)], bases=(kind,), frozen=True, kw_only=True)
+    mine = field(default=size, metadata=kind.__dataclass_fields__["task_size"].metadata)
+    # Cyclopts looks the types up in the class's module, which `make_dataclass` does not set before Python 3.12.
+    content = {"__module__": __name__, "__annotations__": {"task_size": int}, "task_size": mine}
+    return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), content))
 
 
 def _one_or_several(sources: list[str]) -> str | list[str]:

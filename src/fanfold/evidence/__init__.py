@@ -40,6 +40,7 @@ _FACT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("name", pa.string(), nullable=False),
     pa.field("value", pa.string(), nullable=False),  # JSON
     pa.field("source", pa.string()),  # where in the file
+    pa.field("problem", pa.string()),  # what of the file was not read, so that it may not say all
 ]
 
 
@@ -67,7 +68,7 @@ class Evidence:
             pa.field("volume", pa.string()),
             pa.field("path", pa.string()),
             pa.field("origin", pa.string()),
-            pa.field("kind", pa.string()),  # log, facts, carve or verify
+            pa.field("kind", pa.string()),  # log, facts, carve, verify or chunks
             pa.field("problem", pa.string()),  # what kept the rest of the unit from being read
         ]
         return pa.schema([*unit, *COVERAGE_FIELDS])
@@ -81,7 +82,7 @@ class Evidence:
 
     def recipe(self) -> Mapping[str, str]:
         """Changes when the same units would give other rows."""
-        return {"rows": "6", "parser": "evtx 0.14"}
+        return {"rows": "7", "parser": "evtx 0.14"}
 
     def open(self) -> "Reading":
         """Nothing needs to be loaded."""

@@ -24,10 +24,11 @@ from fanfold.evidence.copies import ShadowCopies
 from fanfold.evidence.coverage import logs
 from fanfold.evidence.disk import shadow
 from fanfold.evidence.references import named
-from fanfold.evidence.report.case import CLOCK, load, machines
-from fanfold.evidence.report.exports import timesketch
-from fanfold.evidence.report.report import QUESTIONS, made
-from fanfold.evidence.units import OLDER, ONLY, nothing_in, quoted
+from fanfold.evidence.report.case import CLOCK
+from fanfold.evidence.report.exports import l2tcsv, timesketch
+from fanfold.evidence.report.load import Machines, load, machines
+from fanfold.evidence.report.report import QUESTIONS, all_made
+from fanfold.evidence.units import OLDER, ONLY, Units, nothing_in, place_of, quoted
 from fanfold.executors import open_executor
 from fanfold.job import Job
 from fanfold.storage import absolute, is_url
@@ -40,9 +41,12 @@ _DOES = {
     ("deleted",): "Reading the logs that were deleted.",
     ("carved",): "Looking for logs in all bytes of the disks.",
     ("verify",): "Verifying each disk image.",
+    ("chunks",): "Checking each chunk of the disk images.",
     ("carved", "verify"): "Looking for logs in all bytes of the disks, and verifying each image.",
+    ("carved", "chunks"): "Looking for logs in all bytes of the disks, and checking each chunk.",
 }
 """What a scan says before it does some stages."""
+_VERIFYING = {"full": ["verify"], "chunks": ["chunks"], "none": []}
 _TASK = 256 << 20
 """Bytes of a task's units, at most, more or less: what a worker does again when it was killed."""
 
@@ -58,7 +62,10 @@ class ScanOptions:
         Literal["all", "newest", "none"],
         Parameter(help="Read the logs in all shadow copies of a volume, in the newest one, or in none."),
     ] = "all"
-    verify: Annotated[bool, Parameter(help="Verify each disk image: its chunks, and the digests of the whole.")] = True
+    verify: Annotated[
+        Literal["full", "chunks", "none"],
+        Parameter(help="Verify each disk image: its chunks and the digests of the whole, its chunks only, or nothing."),
+    ] = "full"
     only: Annotated[
         list[str] | None,
         Parameter(
@@ -77,7 +84,7 @@ class ScanOptions:
         """The stages of units, in the order in which they are read; those together are read side by side."""
         if self.only:  # to carve, all logs must have been read
             return [["live"], ["deleted"]]
-        last = [stage for stage, wanted in (("carved", self.carve), ("verify", self.verify)) if wanted]
+        last = [*(["carved"] if self.carve else []), *_VERIFYING[self.verify]]
         copies = {"all": [["shadow"], [OLDER]], "newest": [["shadow"]], "none": []}[self.shadow_copies]
         return [["live"], *copies, ["deleted"], *([last] if last else [])]
 
@@ -125,11 +132,19 @@ def run(
             task_size = units_of_a_task(there, found, options.task_size)
             codes.append(done(Evidence(), [database, *found, *chosen], task_size))
     show.failures(tables.failures(database), database)
+    if there and options.only and not _has_logs(database, options.only):
+        shown.note(f"No log is called {' or '.join(options.only)}. Name its file or its channel: --only Security")
     if there:
         codes.append(_scanned(database, options))
     else:
         shown.note("No event log is in any of these files, and none of them is a disk image that can be read.")
     return min(filter(None, codes), default=0)  # 1, the run failed, says more than 3, some items failed
+
+
+def _has_logs(database: str, names: list[str]) -> bool:
+    """Whether any log, a deleted one included, has one of these names."""
+    units = Units.open([database, "live", "deleted", *(ONLY + name for name in names)])
+    return any(place_of(unit).kind == "log" for unit in units.list(frozenset()))
 
 
 def _wants_copies(database: str, options: ScanOptions) -> bool:
@@ -165,13 +180,17 @@ def units_of_a_task(there: Mapping[str, tuple[int, int]], stages: list[str], mos
 
 
 def shown_run(begun: fanfold.Run, json: bool) -> int:
-    """Do a run, and show how it ended: in a line, unless something is lost or the run was stopped."""
+    """Do a run, and show how it ended: in a line, unless something is lost or the run was stopped.
+
+    Returns the exit code, which is 3 also if a folder could not be listed: evidence may be in it.
+    """
     report, ended = performed(begun)
     if json or report.exit_code == 1:
         shown.report(report, ended, json)
     else:
         shown.note(f"  {_ended(report)}, in {shown.duration(report.seconds)}.")
-    return report.exit_code
+    code = show.left_out(report.left_out)
+    return report.exit_code or code
 
 
 def _ended(report: fanfold.Report) -> str:
@@ -282,14 +301,20 @@ def show_record(
 
 
 @app.command
-def verify(source: Sources, /, *, json: Json = False) -> int:
+def verify(
+    source: Sources,
+    /,
+    *,
+    digests: Annotated[bool, Parameter(help="Compute the digests of the whole, and not only check each chunk.")] = True,
+    json: Json = False,
+) -> int:
     """Verify disk images: each chunk of data, and the digests of the whole. No database is needed.
 
     Exit code 3 if one is damaged, incomplete, or not what its digests say; 1 if it cannot be read.
 
     For example: `fanfold evidence verify disk.E01`
     """
-    codes = [show.verified(checked, json) for checked in verification.check(source, fraction)]
+    codes = [show.verified(checked, json) for checked in verification.check(source, fraction, whole=digests)]
     if not codes:
         raise UsageError(f"There is no disk image in {', '.join(source)}.")
     return max(codes)
@@ -333,15 +358,16 @@ def report(
 
     For example: `fanfold evidence report db --html report.html`
     """
-    names = [image] if image else machines(database)
+    there = Machines(database)
+    names = [image] if image else there.names
     if not names:
         raise UsageError(nothing_in(database))
     if len(names) > 1 and (html or md):
         raise UsageError(f"A page is on one machine. Name one of: {', '.join(names)}.")
-    for number, name in enumerate(names):
+    for number, made in enumerate(all_made(there, names, zone, question or ())):
         if number and not json:
             shown.out.print()
-        show.reported(made(database, name, zone, question or ()), json, html, md)
+        show.reported(made, json, html, md)
     return 0
 
 
@@ -352,11 +378,14 @@ def timeline(
     /,
     *,
     where: Annotated[str | None, Parameter(help=_CONDITION)] = None,
-    format: Annotated[Literal["jsonl", "csv"], Parameter(help="Both as Timesketch imports them.")] = "jsonl",
+    format: Annotated[
+        Literal["jsonl", "csv", "l2tcsv"],
+        Parameter(help="jsonl and csv are as Timesketch imports them; l2tcsv is log2timeline's."),
+    ] = "jsonl",
     out: Annotated[Path | None, Parameter(help="The file to write, instead of printing.")] = None,
     zone: Annotated[str | None, Parameter(help="The time zone to use, such as America/Denver.")] = None,
 ) -> int:
-    """Write the records of a machine in the order of time, with the names that Timesketch imports.
+    """Write the records of a machine in the order of time, for Timesketch and other tools.
 
     For example: `fanfold evidence timeline db --format csv --out timeline.csv`
     """
@@ -367,5 +396,5 @@ def timeline(
     clock = load(database, name, CLOCK, zone).clock
     chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")
     rows = (row for batch in tables.in_time(database, chosen) for row in batch.to_pylist())
-    show.timeline(timesketch(rows, clock), format, out)
+    show.timeline((l2tcsv if format == "l2tcsv" else timesketch)(rows, clock), format, out)
     return 0

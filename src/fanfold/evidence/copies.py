@@ -141,9 +141,8 @@ class VolumeCopies:
         for log in _logs(state.system, newer, changes):
             if isinstance(log, str):
                 self.problems.append(f"{self.volume.name}, in a shadow copy: {log}")
-            elif log.is_packed:
-                why = "is compressed by CompactOS, which cannot be read"
-                self.problems.append(f"{self.volume.name}, in a shadow copy: {log.path} {why}.")
+            elif log.unread:
+                self.problems.append(f"{self.volume.name}, in a shadow copy: {log.path} {log.unread}")
             elif log.size and not log.is_deleted:
                 yield from self._log(state, newer, changes, log)
 

@@ -12,7 +12,15 @@ from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem, FoundLog
 from fanfold.evidence.disk.raw import strides
 from fanfold.evidence.disk.shadow import catalog
-from fanfold.evidence.disk.volumes import SHADOW_COPY, SPANNED, WITHOUT_LOGS, Volume, name_of_copy, volumes
+from fanfold.evidence.disk.volumes import (
+    SHADOW_COPY,
+    SPANNED,
+    WITHOUT_LOGS,
+    Volume,
+    looks_random,
+    name_of_copy,
+    volumes,
+)
 from fanfold.evidence.eventlog.chunks import CHUNK
 from fanfold.evidence.units import GROUP, Place, parts_of
 
@@ -40,12 +48,14 @@ class Disk:
         """The units, with their keys. `volumes` and `problems` are complete when all were taken."""
         found = volumes(self.medium)
         if not found:
-            self.problems.append("It has no partition table, and no file system that is known.")
+            what = "It has no partition table, and no file system that is known"
+            self.problems.append(f"{what}{_of_no_system(self.medium, 0)}")
         for volume in found:
             self.volumes += [volume, *self._copies(volume)]
             yield from self._logs(volume)
         yield from self._parts()
-        yield f"{self.key}/verify", replace(self.whole, kind="verify", origin=None, stop=self.medium.end)
+        for kind in ("verify", "chunks"):  # a scan reads one of them
+            yield f"{self.key}/{kind}", replace(self.whole, kind=kind, origin=None, stop=self.medium.end)
 
     def _copies(self, volume: Volume) -> Iterator[Volume]:
         """The shadow copies of a volume."""
@@ -60,7 +70,7 @@ class Disk:
 
     def _logs(self, volume: Volume) -> Iterator[tuple[str, Place]]:
         """The event logs of a volume."""
-        if why := _why_none(volume):
+        if why := _why_none(volume, self.medium):
             self.problems.append(f"{volume.name} ({volume.size / 1e9:,.1f} GB) {why}")
         if volume.system not in _READABLE:
             return
@@ -81,8 +91,8 @@ class Disk:
                 )
 
     def _log(self, volume: Volume, system: FileSystem, log: FoundLog) -> Iterator[tuple[str, Place]]:
-        if log.is_packed:
-            self.problems.append(f"{volume.name}/{log.path} is compressed by CompactOS, which cannot be read.")
+        if log.unread:
+            self.problems.append(f"{volume.name}/{log.path} {log.unread}")
             return
         size = min(log.size, self.medium.size)  # a damaged record may claim anything
         if not size:
@@ -127,6 +137,9 @@ class Disk:
 
         for kind in facts.SOURCES:
             for path, inode in system.matching(kind.path):
+                if why := system.why_unread(inode):
+                    self.problems.append(f"{volume.name}/{path} {why}")
+                    continue
                 logs = [found for name in facts.log_names(path) if (found := system.find(name))]
                 place = replace(at(path, inode), beside=tuple(at(path, log) for log in logs))
                 yield f"{self.key}/{volume.name}/{path}#facts", place
@@ -139,7 +152,7 @@ class Disk:
             yield key, replace(self.whole, kind="carve", origin="carved", start=start, stop=stop)
 
 
-def _why_none(volume: Volume) -> str:
+def _why_none(volume: Volume, medium: Medium) -> str:
     """Why the logs of a volume cannot be read, and what to do; empty if they can, or if none are to be expected."""
     if volume.system in _ENCRYPTED:
         return f"is encrypted by {volume.system}. Unlock it with its key, and scan the unlocked volume."
@@ -152,4 +165,12 @@ def _why_none(volume: Volume) -> str:
         return "has the file system ReFS, which cannot be read. Mount it on a Windows machine, and scan the folder."
     if volume.system:
         return f"has the file system {volume.system}, where Windows keeps no logs."
-    return "has no file system that is known. Logs in it are found by carving only."
+    return f"has no file system that is known{_of_no_system(medium, volume.start)}"
+
+
+def _of_no_system(medium: Medium, start: int) -> str:
+    """The end of a sentence on what has no file system."""
+    if looks_random(medium, start):
+        return (", and begins with random bytes: it is encrypted, as by VeraCrypt, or was wiped. "
+                "If you have its key, unlock it, and scan the unlocked volume.")  # fmt: skip
+    return ". Logs in it are found by carving only."

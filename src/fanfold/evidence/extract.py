@@ -49,7 +49,7 @@ class Writer:
         """The number of chunks of each log, and the highest id of a record."""
         self._places: dict[str, Path] = {}
         self._taken: dict[str, bool] = {}  # paths in one case, and whether each is a folder
-        self._carved: dict[tuple[str, int], _Held] = {}  # by disk and record
+        self._carved: dict[str, dict[int, _Held]] = {}  # by disk, then by record
 
     def add(self, log: str, chunk: Chunk, index: int | None = None) -> int:
         """Append a chunk to a log, or replace one; returns its index. The log's header is complete after each.
@@ -82,8 +82,9 @@ class Writer:
         One that has all records of another, as a chunk does of its own earlier state, takes the other's place. No
         record is there twice.
         """
+        carved = self._carved.setdefault(container, {})
         digests = frozenset(record.digest for record in records_of(chunk) if record.whole)
-        holders = {digest: self._carved.get((container, digest)) for digest in digests}
+        holders = {digest: carved.get(digest) for digest in digests}
         if None not in holders.values():
             return False
         replaced = next((held for held in holders.values() if held and held.digests <= digests), None)
@@ -91,7 +92,7 @@ class Writer:
         log = replaced.log if replaced else f"{container}/carved/{_channel(chunk)}.evtx"
         index = self.add(log, without(chunk, copies) if copies else chunk, replaced.number if replaced else None)
         held = _Held(log, index, digests - copies)
-        self._carved |= dict.fromkeys(((container, digest) for digest in held.digests), held)
+        carved |= dict.fromkeys(held.digests, held)
         return True
 
     def _place(self, log: str) -> Path:
@@ -134,7 +135,8 @@ def extract(database: str, folder: Path, origins: Sequence[str]) -> Iterator[Ext
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"There is something in {folder} already. Choose a folder that is new or empty.")
-    stages = [stage for stage in STAGES[:-1] if not origins or stage.removesuffix("-older") in origins]
+    of_records = STAGES[:-2]  # the others verify
+    stages = [stage for stage in of_records if not origins or stage.removesuffix("-older") in origins]
     units = Units.open([database, *stages])
     writer, opened = Writer(folder), Opened()
     for item in units.list(frozenset()):

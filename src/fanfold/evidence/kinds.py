@@ -11,18 +11,22 @@ import msgspec
 from fanfold.evidence import facts
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.notes import noted
+from fanfold.evidence.disk.raw import RAW_SUFFIXES, Raw
 from fanfold.evidence.disk.sections import acquired_at
 from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
 from fanfold.evidence.facts.texts import text_of
-from fanfold.evidence.files import open_archive, open_disk
-from fanfold.evidence.formats import check_readable, is_disk_image
+from fanfold.evidence.files import open_archive, open_disk, segment_file
+from fanfold.evidence.formats import check_name, check_readable, is_disk_image
 from fanfold.evidence.given import Files
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import Place, parts_of
 from fanfold.job import Item, Opener
+from fanfold.source.names import as_text
 from fanfold.storage import path_of
 
+_MAY_HOLD_LOGS = (".zip", ".7z", ".rar", ".e01", ".ex01", ".ad1", ".vhd", ".vhdx", ".vmdk", *RAW_SUFFIXES)
+"""What the names of archives and disk images end with, in lower case; those in an archive are not looked into."""
 _STRIDE = 8 << 20  # bytes of a read
 _SMALL = 1 << 20  # bytes of a member that may unpack from any number: most of a log may be zeros
 _RATIO = 200  # bytes of a larger member that one byte unpacks to, as a rule
@@ -40,23 +44,33 @@ class Container(Protocol):
 
 
 def container_of(item: Item, head: bytes, source: Files) -> Container:
-    """What a file is. Raises one of `files.DAMAGED`, and OSError."""
+    """What a file is. Raises one of `files.DAMAGED`, and OSError.
+
+    `head`: its first bytes; empty if they cannot be read, as then only its name can tell.
+    """
     if header_of(head) or (item.path.lower().endswith(".evtx") and _holds_chunks(item, head, source)):
         return Log(item, source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return Archive(item, source)
-    if facts.is_source(item.key, head):
+        return Zip(item, source)
+    if facts.is_source(item.key, head) or (not head and item.size and facts.source_of(item.key)):
         return FactsFile(item, source)
+    check_readable(head)  # before names count: x.7z.001 is not a raw image
     if is_disk_image(item, head):
         return DiskImage(item, source)
-    check_readable(item, head)
-    return Archive(item, source) if item.key.lower().endswith(".zip") else Other()  # its beginning may be damaged
+    check_name(item, head)
+    return Zip(item, source) if item.key.lower().endswith(".zip") else Other()  # its beginning may be damaged
+
+
+def is_known_by_name(name: str) -> bool:
+    """Whether a file of this name is evidence, though its first bytes cannot be read."""
+    return _is_wanted(name) or name.lower().endswith((".zip", *RAW_SUFFIXES))
 
 
 def _holds_chunks(item: Item, head: bytes, source: Opener) -> bool:
     """Whether a file without a log's header is a log. Raises Unreadable if it is not."""
+    file = Raw([segment_file(item, source)])
     for at in range(0, item.size, _STRIDE):
-        part = source.read_at(item, at, _STRIDE + CHUNK)
+        part = file.read_at(at, _STRIDE + CHUNK)
         if next(chunks_of([part]), None):
             return True
     if any(head):
@@ -72,8 +86,8 @@ def _address(source: Opener, item: Item) -> str:
 
 def _place_of_loose(item: Item, source: Files) -> tuple[str, str]:
     """The machine that a loose file is of, and its path there."""
-    root = unquote(source.uri(item)).removesuffix(item.path).rstrip("/")
-    return machine_and_path(item.key, root.rpartition("/")[2])
+    uri = as_text(unquote(source.uri(item), errors="surrogateescape"))
+    return machine_and_path(item.key, uri.removesuffix(item.path).rstrip("/").rpartition("/")[2])
 
 
 def _is_wanted(name: str) -> bool:
@@ -122,7 +136,7 @@ class Log:
         return {"kind": "log"}
 
 
-class Archive:
+class Zip:
     """A zip archive."""
 
     def __init__(self, item: Item, source: Files) -> None:
@@ -139,6 +153,12 @@ class Archive:
         """See `Container`. A log in an archive is one unit, since it is unpacked from its start."""
         wanted = [(number, member) for number, member in enumerate(self.members) if _is_wanted(member.filename)]
         self._check(wanted)
+        inner = [
+            _inside(member.filename) for member in self.members if member.filename.lower().endswith(_MAY_HOLD_LOGS)
+        ]
+        if inner:
+            more = f" and {len(inner) - 1:,} more archives or disk images" if inner[1:] else ""
+            self.problems.append(f"{inner[0]}{more} in it: not looked into. Unpack the archive, and scan the folder.")
         seen: set[str] = set()
         for number, member in wanted:
             name = _inside(member.filename)
@@ -155,7 +175,9 @@ class Archive:
             yield f"{key}#0-{last}" if place.kind == "log" else f"{key}#facts", place
 
     def _check(self, wanted: Iterable[tuple[int, ZipInfo]]) -> None:
-        """Raise Unreadable for an archive bomb, or if something in it is encrypted."""
+        """Raise Unreadable for an archive bomb, an AFF4 image, or if something in it is encrypted."""
+        if "container.description" in self._numbers:
+            raise Unreadable("This is an AFF4 image. Save it as a raw image with its tool; then scan that.")
         if sum(member.compress_size for member in self.members) > self.item.size:
             raise Unreadable("The files in this archive share their bytes, as only those of an archive bomb do.")
         if locked := [member.filename for _, member in wanted if member.flag_bits & 1]:

@@ -1,6 +1,5 @@
 """What a worker holds open from unit to unit: the last archive, the last disk image with its volumes, what is known."""
 
-import zipfile
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem
 from fanfold.evidence.disk.shadow import Copies
 from fanfold.evidence.eventlog.chunks import CHUNK_MAGIC, Chunk
-from fanfold.evidence.files import open_archive, open_disk
+from fanfold.evidence.files import Archive, open_archive, open_disk
 from fanfold.evidence.units import Place, Units, place_of
 from fanfold.job import Item
 
@@ -22,15 +21,15 @@ class Opened:
 
     def __init__(self) -> None:
         self._container: tuple[str, ...] = ()
-        self._archive: zipfile.ZipFile | None = None
+        self._archive: Archive | None = None
         self._medium: Medium | None = None
         self._systems: dict[tuple[int, int], FileSystem] = {}
         self._copies: dict[int, Copies] = {}
         self._taken: list[_Extent] | None = None
         self._known: dict[tuple[str, ...], npt.NDArray[np.uint64]] = {}
 
-    def archive(self, item: Item, source: Units) -> zipfile.ZipFile:
-        """The archive that a unit lies in. Raises OSError, and BadZipFile."""
+    def archive(self, item: Item, source: Units) -> Archive:
+        """The archive that a unit lies in. Raises one of `files.DAMAGED`, and OSError."""
         place = self._turned_to(item)
         if self._archive is None:
             self._archive = open_archive(place.to_read(item.version), source.opener)

@@ -4,11 +4,13 @@ Security#51234                                   the only log Security that is t
 host1/Security#51234                             of one machine of several
 Windows.old/.../winevt/Logs/Security.evtx#51234  of two logs Security on one disk (in full, without the dots)
 deleted/Security#51234                           of a log that was deleted
-carved/Security#51234@1073741824                 found in the bytes of a disk, with the offset where it lies
+carved/Partition/Diagnostic#23@1073741824        found in the bytes of a disk, with the offset where it lies
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fanfold.errors import UsageError
@@ -28,13 +30,13 @@ class Log(NamedTuple):
     place: str
     """The key of its units, without the part of the log that each is."""
     path: str
-    """On its machine; the name of the channel for what was carved."""
+    """On its machine; for what was carved, the name that Windows would give a log of this channel."""
     origin: str
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Log":
         """The log of a unit, or of a record."""
-        path = row["path"] or f"{row.get('channel') or _CARVED}.evtx"
+        path = row["path"] or f"{(row.get('channel') or _CARVED).replace('/', '%4')}.evtx"
         place = row["key"].rpartition("#")[0] or row["key"]
         return cls(row["image"] or "", row["volume"] or "", place, path, row["origin"] or _LIVE)
 
@@ -45,11 +47,16 @@ class Log(NamedTuple):
 
     def is_called(self, name: str) -> bool:
         """Whether this is a name of it: with or without its ending, its maker, its folders, its volume and machine."""
-        name = name.lower()
-        if name in {candidate.lower() for candidate in self._short_names()}:
-            return True
-        places = (f"/{self.image}/{self.path}", f"/{self.image}/{self.volume}/{self.path}", f"/{self.place}")
-        return any(place.lower().endswith((f"/{name}", f"/{name}.evtx")) for place in places)
+        return name.lower() in self.called()
+
+    def called(self) -> set[str]:
+        """All names of it, in lower case."""
+        found = {name.lower() for name in self._short_names()}
+        folders = (self.image, f"{self.image}/{self.volume}", f"{self.image}/{self.origin}")
+        for place in (*(f"{folder}/{self.path}" for folder in folders), self.place):
+            parts = place.lower().split("/")
+            found.update("/".join(parts[start:]) for start in range(len(parts)))
+        return found | {name.removesuffix(".evtx") for name in found}
 
     def _short_names(self) -> Iterator[str]:
         yield self.short
@@ -76,28 +83,32 @@ class References:
 
     def __init__(self, units: Iterable[Mapping[str, Any]]) -> None:
         """`units`: of the whole database."""
-        self._alike: dict[str, dict[Log, None]] = {}
+        self._alike: dict[str, list[Log]] = {}
+        self._places: dict[tuple[str, ...], Log] = {}
         self._names: dict[Log, str] = {}
         self._images: set[str] = set()
-        found: dict[Log, list[Mapping[str, Any]]] = {}
+        found: dict[Log, _Counted] = {}
         for unit in units:
             self._images.add(unit["image"])
             if unit["kind"] == "log":
-                found.setdefault(Log.of(unit), []).append(unit)
+                counted = found.setdefault(Log.of(unit), _Counted())
+                counted.records += unit["records"]
+                counted.ids += [(one["first"], one["last"]) for one in unit["id_ranges"]]
         for log in found:
-            self._alike.setdefault(log.short.lower(), {})[log] = None
-        self._twice = {log for log, some in found.items() if _has_one_twice(some)}
+            self._alike.setdefault(log.short.lower(), []).append(log)
+            self._places.setdefault((log.image, log.volume, log.path, log.origin), log)
+        self._twice = {log for log, counted in found.items() if counted.has_one_twice}
 
     def log(self, row: Mapping[str, Any]) -> str:
-        """The name of a log, by a row of its coverage."""
-        names = ("image", "volume", "path", "origin")
-        wanted = tuple(row[name] or "" for name in names)
-        alike = self._alike.get(short_log(row["path"] or "").lower(), ())
-        return next((self._named(log) for log in alike if (log.image, log.volume, log.path, log.origin) == wanted), "")
+        """The name of a log, by a row of its coverage; empty for what was carved."""
+        log = self._places.get(tuple(row[name] or "" for name in ("image", "volume", "path", "origin")))
+        return self._named(log) if log else ""
 
     def _named(self, log: Log) -> str:
+        if log.origin == _CARVED:
+            return f"{_CARVED}/{log.short}" if len(self._images) == 1 else f"{log.image}/{_CARVED}/{log.short}"
         if log not in self._names:
-            self._names[log] = self._shortest(log)
+            self._names |= _shortest(self._alike[log.short.lower()])
         return self._names[log]
 
     def name(self, row: Mapping[str, Any]) -> str:
@@ -106,25 +117,31 @@ class References:
         where = f"@{row['offset']}" if log.origin == _CARVED or log in self._twice else ""
         return f"{self._named(log)}#{row['record_id']}{where}"
 
-    def _shortest(self, log: Log) -> str:
-        """The shortest name that no other log has; one that is there has a name before others that have it, too."""
-        if log.origin == _CARVED:
-            return f"{_CARVED}/{log.short}" if len(self._images) == 1 else f"{log.image}/{_CARVED}/{log.short}"
-        others = [
-            other
-            for other in self._alike[log.short.lower()]
-            if other != log and (other.origin == _LIVE or log.origin != _LIVE)
-        ]
-        free = (name for name in log.names() if not any(other.is_called(name) for other in others))
-        return next(free, log.place)
+
+@dataclass
+class _Counted:
+    """The records of a log."""
+
+    records: int = 0
+    ids: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def has_one_twice(self) -> bool:
+        """Whether two of them have one id."""
+        return self.records > sum(last - first + 1 for first, last in merged(self.ids))
 
 
-def _has_one_twice(units: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a log has two records of one id."""
-    some = list(units)
-    ids = merged((one["first"], one["last"]) for unit in some for one in unit["id_ranges"])
-    different = sum(last - first + 1 for first, last in ids)
-    return bool(sum(unit["records"] for unit in some) > different)
+def _shortest(alike: Sequence[Log]) -> Iterator[tuple[Log, str]]:
+    """For logs of one short name, the shortest name of each that no other has.
+
+    One that is there has a name before others that have it, too.
+    """
+    live = Counter(name for log in alike if log.origin == _LIVE for name in log.called())
+    every = Counter(name for log in alike for name in log.called())
+    for log in alike:
+        others = live if log.origin == _LIVE else every
+        own = log.called()
+        yield log, next((name for name in log.names() if others[name.lower()] <= (name.lower() in own)), log.place)
 
 
 def named(database: str, reference: str) -> list[dict[str, Any]]:

@@ -20,12 +20,13 @@ from rich.text import Text
 from fanfold.cli import show
 from fanfold.errors import UsageError
 from fanfold.evidence.extract import Extracted
-from fanfold.evidence.report.exports import TIMELINE
+from fanfold.evidence.report.exports import L2TCSV, TIMELINE
 from fanfold.evidence.report.html import page
 from fanfold.evidence.report.report import Report
 from fanfold.evidence.report.text import lines, markdown
 from fanfold.evidence.tables import by_reason, short_log
 from fanfold.evidence.verification import Checked
+from fanfold.source.folder import UNREADABLE, UNSUPPORTED, VANISHED
 
 COLUMNS = ("time", "computer", "channel", "event_id", "record_id", "data")
 """The columns that a person sees first."""
@@ -34,6 +35,13 @@ PROBLEMS = 20
 """Problems that are shown."""
 ROWS = 100
 """Records that are shown unless more are asked for."""
+_MAY_BE_EVIDENCE = {
+    (UNREADABLE, VANISHED): "Folders or files could not be opened ({count}), and what is in them was not read. "
+    "Check their permissions, and scan again.",
+    (UNSUPPORTED,): "Files that CompactOS or its like keeps elsewhere were not read ({count}), and logs may be among "
+    "them. Scan the image of the disk, which names them, or the folder on a Windows machine.",
+}
+"""Reasons for leaving out what may be evidence, and a sentence on them."""
 
 
 def events(found: Iterable[pa.RecordBatch], limit: int | None) -> None:
@@ -103,7 +111,7 @@ def _safe(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _without_formulas(texts: Any) -> Any:
-    quoted = pc.replace_substring_regex(texts, "^([=+@-])", r"'\1")
+    quoted = pc.replace_substring_regex(texts, "(?s)^([=+@]|-.)", r"'\1")  # a hyphen alone is not a formula
     if not pc.any(pc.invert(pc.utf8_is_printable(quoted))).as_py():
         return quoted
     return pa.array([text and show.harmless(text).replace("\n", "\\n") for text in quoted.to_pylist()], pa.string())
@@ -149,6 +157,18 @@ def failures(found: Sequence[tuple[str, str]], database: str) -> None:
         show.note(f"Not read: {show.printable(keys)}: {message}")
     if found:
         show.note(f"To see all that failed: fanfold failures {database}")
+
+
+def left_out(counts: Mapping[str, int]) -> int:
+    """What a listing left out, by its reasons. Returns the exit code, which is 3 if evidence may be among it."""
+    if counts:
+        show.note(f"  Left out: {', '.join(f'{count:,} {reason}' for reason, count in sorted(counts.items()))}.")
+    code = 0
+    for reasons, sentence in _MAY_BE_EVIDENCE.items():
+        if count := sum(counts.get(reason, 0) for reason in reasons):
+            show.note(sentence.format(count=f"{count:,}"))
+            code = 3
+    return code
 
 
 def machines(found: Sequence[tuple[str, int, int]]) -> None:
@@ -271,7 +291,8 @@ def reported(report: Report, as_json: bool, html: Path | None, md: Path | None) 
 
 
 def timeline(rows: Iterable[Mapping[str, Any]], kind: str, out: Path | None) -> None:
-    """Records as Timesketch imports them, to a file or to stdout."""
-    batches = (pa.RecordBatch.from_pylist([dict(row) for row in some], schema=TIMELINE) for some in chunked(rows, 4096))
-    heads = pa.RecordBatch.from_pylist([], schema=TIMELINE)  # for a file without records
-    export(chain([heads], batches), kind, out)
+    """Records as other tools import them, to a file or to stdout."""
+    schema = L2TCSV if kind == "l2tcsv" else TIMELINE
+    batches = (pa.RecordBatch.from_pylist([dict(row) for row in some], schema=schema) for some in chunked(rows, 4096))
+    heads = pa.RecordBatch.from_pylist([], schema=schema)  # for a file without records
+    export(chain([heads], batches), kind.removeprefix("l2t"), out)

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lance
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,6 +24,8 @@ import fanfold
 from fanfold.errors import UsageError
 from fanfold.evidence.disk.shadow import not_searched
 from fanfold.evidence.disk.volumes import SHADOW_COPY
+from fanfold.evidence.duplicates import copies as copies_in
+from fanfold.evidence.duplicates import located, named
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import (
     CONTAINERS,
@@ -70,7 +72,7 @@ def units(database: str, columns: Sequence[str] = (), where: str | None = None) 
     copies = Counter(_copies(database)["key"].to_pylist() if "records" in names else ())
     read = list(dict.fromkeys([*names, "key", "container", "version"]))
     for batch in table.to_batches(read, filter=where):
-        for row in batch.filter(pc.is_in(_named(batch, "container"), current)).to_pylist():
+        for row in batch.filter(pc.is_in(named(batch, "container"), current)).to_pylist():
             if count := copies[row["key"]]:
                 row |= {"records": row["records"] - count, "known": row.get("known", 0) + count}
             yield row
@@ -79,7 +81,7 @@ def units(database: str, columns: Sequence[str] = (), where: str | None = None) 
 def _done(database: str) -> Any:
     """The current units that were read."""
     rows = table_of(database, UNITS).to_table(["key", "version", "container"])
-    return _named(rows.filter(pc.is_in(_named(rows, "container"), _current(database)))).combine_chunks()
+    return named(rows.filter(pc.is_in(named(rows, "container"), _current(database)))).combine_chunks()
 
 
 def failures(database: str) -> list[tuple[str, str]]:
@@ -123,52 +125,54 @@ def in_time(database: str, where: str) -> Iterator[pa.RecordBatch]:
     yield from every.sort_by(order).to_batches(4096)
 
 
-def container(database: str, image: str) -> dict[str, Any]:
-    """The row of a disk image; empty for loose logs."""
-    for row in table_of(database, CONTAINERS).to_table(filter=f"key = {quoted(image)}").to_pylist():
+def disks(database: str, images: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The rows of those machines that are disk images, with `sidecar` as an object."""
+    for row in table_of(database, CONTAINERS).to_table(filter=f"key IN ({', '.join(map(quoted, images))})").to_pylist():
         if row["segments"]:
-            return dict(row) | {"sidecar": msgspec.json.decode(row["sidecar"] or "{}")}
-    return {}
+            yield row | {"sidecar": msgspec.json.decode(row["sidecar"] or "{}")}
 
 
-def facts(database: str, image: str) -> list[dict[str, Any]]:
-    """What is known of an image besides its records, with `value` as an object."""
+def facts(database: str, *images: str) -> list[dict[str, Any]]:
+    """What is known of some machines besides their records, with `value` as an object."""
     try:
         table = fanfold.open_table(database, FACTS)
     except UsageError:  # no unit has any
         return []
-    found = table.to_table(filter=f"image = {quoted(image)}")
-    current = found.filter(pc.is_in(_named(found), _done(database)))
+    found = table.to_table(filter=f"image IN ({', '.join(map(quoted, images))})")
+    current = found.filter(pc.is_in(named(found), _done(database)))
     return [row | {"value": msgspec.json.decode(row["value"])} for row in current.to_pylist()]
 
 
-def unread(database: str, image: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The paths of an image's units that are listed and have no row, and those that failed, each with its reason.
+def unread(database: str, images: Iterable[str]) -> dict[str, tuple[list[str], list[tuple[str, str]]]]:
+    """For each machine, the paths of its units that are listed and have no row, and those that failed, with reasons.
 
     Units of shadow copies are there only if they failed: see `copies`.
     """
     failed = _failures(database)
     keys = {one["key"] for one in failed}
     left = {**_left(database, CONTENTS, ("live", "deleted")), **_left(database, COPIES_CONTENTS, ("shadow", OLDER))}
-    mine = {
-        unit: place["path"] or unit
-        for unit, place in left.items()
-        if place["image"] == image and (unit in keys or not place["copy"])
-    }
-    reasons = [(mine[one["key"]], one["message"]) for one in failed if one["key"] in mine]
-    loose = [] if _is_in_a_file(database, image) else failed
-    for one in loose:  # files of which not even the beginning could be read have no unit
-        machine, path = machine_and_path(one["key"], image)
-        if one["table"] == CONTAINERS and machine == image:
-            mine[one["key"]] = path
-            reasons.append((path, one["message"]))
-    return list(dict.fromkeys(mine.values())), reasons
+    found: dict[str, dict[str, str]] = {image: {} for image in images}  # the paths, by unit
+    for unit, place in left.items():
+        if place["image"] in found and (unit in keys or not place["copy"]):
+            found[place["image"]][unit] = place["path"] or unit
+    in_files = _in_files(database, found)
+    for one in failed:  # files of which not even the beginning could be read have no unit
+        machine, path = machine_and_path(one["key"], "")
+        for image in ([machine] if machine else [*found]) if one["table"] == CONTAINERS else ():
+            if image in found and image not in in_files:
+                found[image][one["key"]] = path
+    return {
+        image: (list(dict.fromkeys(paths.values())),
+                [(paths[one["key"]], one["message"]) for one in failed if one["key"] in paths])
+        for image, paths in found.items()
+    }  # fmt: skip
 
 
-def _is_in_a_file(database: str, image: str) -> bool:
-    """Whether an image is a disk image, or a machine in an archive, and not one of loose files."""
+def _in_files(database: str, images: Iterable[str]) -> set[str]:
+    """Those that are disk images, or machines in an archive, and not of loose files."""
     files = table_of(database, CONTAINERS).to_table(["key"], filter="kind NOT IN ('log', 'facts', 'other')")
-    return any(f"{image}/".startswith(f"{key}/") for key in files["key"].to_pylist())
+    keys = set(files["key"].to_pylist())
+    return {image for image in images if any(folder in keys for folder in accumulate(image.split("/"), "{}/{}".format))}
 
 
 def _left(database: str, contents: str, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -177,11 +181,11 @@ def _left(database: str, contents: str, stages: Sequence[str]) -> dict[str, dict
         table = fanfold.open_table(database, contents)
     except UsageError:  # nothing is listed there
         return {}
-    named = ", ".join(map(quoted, stages))
-    listed = table.to_table(["key", "version", "unit", "place"], filter=f"stage IN ({named})")
-    listed = listed.filter(pc.is_in(_named(listed), _current(database)))
+    wanted = ", ".join(map(quoted, stages))
+    listed = table.to_table(["key", "version", "unit", "place"], filter=f"stage IN ({wanted})")
+    listed = listed.filter(pc.is_in(named(listed), _current(database)))
     done = table_of(database, UNITS).to_table(["key", "version"])
-    left = listed.filter(pc.invert(pc.is_in(_named(listed, "unit"), _named(done).combine_chunks())))
+    left = listed.filter(pc.invert(pc.is_in(named(listed, "unit"), named(done).combine_chunks())))
     return {row["unit"]: {"copy": 0} | json.loads(row["place"]) for row in left.to_pylist()}
 
 
@@ -199,7 +203,7 @@ class ShadowCopy(NamedTuple):
 def copies(database: str, image: str = "") -> list[ShadowCopy]:
     """The shadow copies on a disk image, or on all, in the order of their volumes."""
     try:
-        listed = set(_named(fanfold.open_table(database, COPIES).to_table(["key", "version"])).to_pylist())
+        listed = set(named(fanfold.open_table(database, COPIES).to_table(["key", "version"])).to_pylist())
     except UsageError:  # those of no image are listed
         listed = set()
     table = table_of(database, CONTAINERS)
@@ -207,7 +211,7 @@ def copies(database: str, image: str = "") -> list[ShadowCopy]:
     found = table.to_table(["key", "version", "volumes"], filter=wanted)
     rows = [
         (row["key"], volume, name in listed)
-        for row, name in zip(found.to_pylist(), _named(found).to_pylist(), strict=True)
+        for row, name in zip(found.to_pylist(), named(found).to_pylist(), strict=True)
         for volume in row["volumes"] or ()
         if volume["kind"] == SHADOW_COPY
     ]
@@ -269,14 +273,14 @@ def problems_of_copies(database: str) -> Iterator[tuple[str, str]]:
         found = fanfold.open_table(database, COPIES).to_table(["key", "version", "problems"])
     except UsageError:  # those of no image are listed
         return
-    for row in found.filter(pc.is_in(_named(found), _current(database))).to_pylist():
+    for row in found.filter(pc.is_in(named(found), _current(database))).to_pylist():
         for problem in row["problems"] or ():
             yield row["key"], problem
 
 
 def _current(database: str) -> Any:
     """The newest version of each container."""
-    return _named(table_of(database, CONTAINERS).to_table(["key", "version"])).combine_chunks()
+    return named(table_of(database, CONTAINERS).to_table(["key", "version"])).combine_chunks()
 
 
 def events(
@@ -290,15 +294,17 @@ def events(
     wanted = list(columns or table.schema.names)
     if unknown := [name for name in wanted if name not in table.schema.names]:
         raise UsageError(f"'{unknown[0]}' is not a column. The columns are: {', '.join(table.schema.names)}.")
+    if where and "?" in re.sub(r"'[^']*'|\"[^\"]*\"", "", where):  # Lance takes it for a parameter, and crashes
+        raise _refused(where, "a ? is only allowed in a text")
     done = _done(database)
-    copies = _located(_copies(database)).combine_chunks()
+    copies = located(_copies(database)).combine_chunks()
     read = list(dict.fromkeys([*wanted, "key", "version", "offset"]))
     left, empty = limit, True
     try:
         for batch in table.scanner(read, filter=where or None, batch_size=4096).to_batches():
-            rows = batch.filter(pc.is_in(_named(batch), done))
+            rows = batch.filter(pc.is_in(named(batch), done))
             if len(copies):
-                rows = rows.filter(pc.invert(pc.is_in(_located(rows), copies)))
+                rows = rows.filter(pc.invert(pc.is_in(located(rows), copies)))
             rows = rows.select(wanted).slice(0, left)
             left = None if left is None else left - len(rows)
             yield rows
@@ -308,11 +314,16 @@ def events(
     except (ValueError, OSError) as error:
         if where is None:
             raise
-        why = first_line(error).removeprefix("Invalid user input: ")
-        hint = " Write times as: timestamp '2021-05-23 22:00:00', and texts in single quotes." * bool(where)
-        raise UsageError(f"--where does not accept {where!r}: {why}.{hint}") from error
+        why = first_line(error).removeprefix("Invalid user input: ").rstrip(".")
+        raise _refused(where, re.sub(r"(, _row\w*)+$", "", why)) from error  # columns of Lance's own
     if empty:
         yield pa.RecordBatch.from_pylist([], schema=pa.schema([table.schema.field(name) for name in wanted]))
+
+
+def _refused(where: str, why: str) -> UsageError:
+    end = "" if why.endswith("?") else "."
+    hint = "Write times as: timestamp '2021-05-23 22:00:00', and texts in single quotes."
+    return UsageError(f"--where does not accept {where!r}: {why}{end} {hint}")
 
 
 def _copies(database: str) -> pa.Table:
@@ -329,72 +340,10 @@ def _copies(database: str) -> pa.Table:
     return _copies_at(database, recovered, *versions)
 
 
-@lru_cache(1)  # a command asks several times, one that reports on many machines for each of them
+@lru_cache(1)  # a command asks several times
 def _copies_at(database: str, recovered: str, *_versions: int) -> pa.Table:
     """See `_copies`. The versions of the tables tell whether what was found is still so."""
-    table, done = table_of(database, EVENTS), _done(database)
-    twice = _twice(table, recovered)
-    live = _with_digests(table, "origin = 'live'", twice, ["image", "digest", "key", "version"])
-    live = live.filter(pc.is_in(_named(live), done))
-    columns = ["image", "digest", "origin", "volume", "chunk_ok", "key", "version", "offset"]
-    rows = _with_digests(table, recovered, twice, columns)
-    rows = rows.filter(pc.is_in(_named(rows), done))
-    number: Any = pc.struct_field(pc.extract_regex(rows["volume"], r"@vss(?P<number>\d+)$"), "number")
-    rows = rows.append_column("copy", pc.cast(number, pa.int64()))
-    # Of a whole chunk before one that is not; of a shadow copy, the newest before the others, before what was deleted,
-    # and that before what was carved.
-    order: list[tuple[str, Literal["ascending", "descending"]]] = [
-        ("chunk_ok", "descending"),
-        ("origin", "descending"),
-        ("copy", "descending"),
-        ("key", "ascending"),
-        ("offset", "ascending"),
-    ]
-    rows = rows.sort_by(order)
-    rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
-    first = rows.group_by(["image", "digest"]).aggregate([("row", "min")])["row_min"]
-    is_live = pc.is_in(_of_image(rows), _of_image(live))
-    others: pa.Table = rows.filter(pc.or_(is_live, pc.invert(pc.is_in(rows["row"], first))))
-    return others.select(["key", "offset"])
-
-
-def _twice(table: lance.LanceDataset, recovered: str) -> Any:
-    """The digests of recovered records that other rows have, too. Digests alone take little memory."""
-    digests = np.sort(table.to_table(["digest"], filter=recovered)["digest"].to_numpy())
-    found = [digests[1:][digests[1:] == digests[:-1]]]
-    for batch in table.to_batches(["digest"], filter="origin = 'live'"):
-        of_logs = batch["digest"].to_numpy()
-        at = np.minimum(np.searchsorted(digests, of_logs), len(digests) - 1)
-        found.append(of_logs[digests[at] == of_logs] if len(digests) else digests)
-    return pa.array(np.unique(np.concatenate(found)))
-
-
-def _with_digests(table: lance.LanceDataset, where: str, digests: Any, columns: Sequence[str]) -> pa.Table:
-    """The records that meet a condition and have one of these digests."""
-    schema = pa.schema([table.schema.field(name) for name in columns])
-    if not len(digests):
-        return schema.empty_table()
-    batches = table.to_batches([*columns], filter=where)
-    found = (batch.filter(pc.is_in(batch["digest"], digests)) for batch in batches)
-    return pa.Table.from_batches((batch for batch in found if len(batch)), schema)
-
-
-def _of_image(rows: pa.Table) -> Any:
-    """The disk and the digest of each record, as one text."""
-    join: Any = pc.binary_join_element_wise
-    return join(rows["image"], pc.cast(rows["digest"], pa.string()), "\0").combine_chunks()
-
-
-def _located(rows: "pa.Table | pa.RecordBatch") -> Any:
-    """Where each record lies, as one text."""
-    join: Any = pc.binary_join_element_wise
-    return join(rows["key"], pc.cast(rows["offset"], pa.string()), "\0")
-
-
-def _named(rows: "pa.Table | pa.RecordBatch", key: str = "key") -> Any:
-    """The unit or container that each row names: its key and its version, as one text."""
-    join: Any = pc.binary_join_element_wise  # its stubs know no scalar as the separator
-    return join(rows[key], rows["version"], "\0")
+    return copies_in(table_of(database, EVENTS), _done(database), recovered)
 
 
 def short_log(path: str) -> str:

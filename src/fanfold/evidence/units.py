@@ -15,6 +15,7 @@ Keys tell where a unit lies:
     mesa.E01/p2/Windows/System32/config/SYSTEM#facts           of a registry hive
     mesa.E01/carve/00000-00256MiB                              logs anywhere in a part of a disk
     mesa.E01/verify                                            the whole disk, to be verified
+    mesa.E01/chunks                                            the same, but for the digests of the whole
 """
 
 import json
@@ -68,7 +69,7 @@ class Place:
     container: str
     """Its key."""
     kind: str = "log"
-    """`log`, `facts`, `carve` or `verify`."""
+    """`log`, `facts`, `carve`, `verify` or `chunks`."""
     address: str = ""
     """Of the container: a path or a URL. Empty for a disk image, whose files are named in the container's row."""
     size: int
@@ -122,7 +123,7 @@ ONLY = "only:"
 _MAKER = "microsoft-windows-"
 OLDER = "shadow-older"
 """The stage of shadow copies that are not the newest of their volume."""
-STAGES = ("live", "shadow", OLDER, "deleted", "carved", "verify")
+STAGES = ("live", "shadow", OLDER, "deleted", "carved", "verify", "chunks")
 """Units of one stage are read before those of the next: a record that is there already is not added again."""
 
 

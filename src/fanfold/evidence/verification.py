@@ -17,6 +17,14 @@ Progress = Callable[[str], AbstractContextManager[Callable[[float], None]]]
 """Given a name, shows the fraction done that the block reports."""
 
 
+_RESULTS = {
+    "match": "the digests match",
+    "mismatch": "THE DIGESTS DIFFER",
+    "no stored digest": "no digest is stored",
+    "not computed": "the digests were not computed",
+}
+
+
 @dataclass
 class Checked:
     """What is known of a disk image after it was read."""
@@ -24,7 +32,7 @@ class Checked:
     name: str
     summary: str
     result: str
-    """match, mismatch, no stored digest, or unreadable."""
+    """match, mismatch, no stored digest, not computed, or unreadable."""
     stored: Mapping[str, str] = field(default_factory=dict)
     computed: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[str] = ()
@@ -45,28 +53,29 @@ class Checked:
         return vars(self) | {"damage": damage}
 
 
-def check(addresses: Sequence[str], progress: Progress) -> Iterator[Checked]:
-    """Verify the disk images at some addresses, one after the other. Raises UsageError if nothing is there."""
+def check(addresses: Sequence[str], progress: Progress, *, whole: bool = True) -> Iterator[Checked]:
+    """Verify the disk images at some addresses, one after the other. Raises UsageError if nothing is there.
+
+    `whole`: whether to compute the digests, and not only check each chunk.
+    """
     files = Files.open(addresses)
     for item in files.list(frozenset()):
         try:
             if is_disk_image(item, files.read_at(item, 0, 4096)):
-                yield _checked(item, files, progress)
+                yield _checked(item, files, progress, whole)
         except (OSError, *DAMAGED) as error:
             yield Checked(item.key, str(error), "unreadable")
 
 
-def _checked(item: Item, files: Files, progress: Progress) -> Checked:
+def _checked(item: Item, files: Files, progress: Progress, whole: bool) -> Checked:
     segments = files.segments(item)
     medium = open_disk(segments, files.inner)
-    found = _verification(item.key, medium, progress)
+    found = _verification(item.key, medium, progress, whole)
     tool = medium.about.get("tool")
     parts = [
         f"{medium.kind} image of {medium.size:,} bytes in {len(segments):,} file{'s' * (len(segments) > 1)}",
         f"made by {tool}" if tool else "",
-        {"match": "the digests match", "mismatch": "THE DIGESTS DIFFER", "no stored digest": "no digest is stored"}[
-            found.result
-        ],
+        _RESULTS[found.result],
     ]
     return Checked(
         item.key,
@@ -81,9 +90,9 @@ def _checked(item: Item, files: Files, progress: Progress) -> Checked:
     )
 
 
-def _verification(name: str, medium: Medium, progress: Progress) -> Verification:
+def _verification(name: str, medium: Medium, progress: Progress, whole: bool) -> Verification:
     with progress(name) as shown:
-        for step in verifying(medium, cores(), DIGESTS):
+        for step in verifying(medium, cores(), DIGESTS, whole=whole):
             if isinstance(step, Verification):
                 return step
             shown(step / medium.size)

@@ -5,6 +5,7 @@ unit ──Parts──▶ bytes ──▶ chunks ──▶ records ──▶ row
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from io import BytesIO
 from itertools import compress
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from more_itertools import peekable
 
+from fanfold.evidence.disk.library import blocks
 from fanfold.evidence.disk.medium import SegmentFile, Unreadable
 from fanfold.evidence.disk.ntfs import Extent
 from fanfold.evidence.disk.raw import Raw
@@ -27,7 +29,7 @@ from fanfold.evidence.eventlog.chunks import (
     header_of,
     records_of,
 )
-from fanfold.evidence.eventlog.coverage import Coverage
+from fanfold.evidence.eventlog.coverage import Coverage, merged
 from fanfold.evidence.eventlog.records import decoded
 from fanfold.evidence.eventlog.rows import Found, batches
 from fanfold.evidence.facts import LARGEST, LARGEST_LOG, facts_of, is_source
@@ -40,6 +42,8 @@ from fanfold.machine import cores
 
 _STRIDE = 8 << 20  # bytes of a read
 _UNREADABLE = "Parts of it are on sectors that cannot be read. Copy it again, or scan an image of its disk."
+_BLOCK = 4096  # bytes of a file that are taken for damaged at once
+_DAMAGED = "Parts of it are damaged in the disk image."
 _THREADS = 2  # that inflate chunks ahead of the digests, at most
 
 Answer = Iterator[pa.RecordBatch | Detail]
@@ -64,7 +68,7 @@ class Reading:
         row = {"key": item.key, "version": item.version}
         row |= {name: getattr(place, name) for name in ("image", "volume", "path", "origin")}
         about = row | {"container": place.container, "kind": place.kind}
-        if place.kind == "verify":
+        if place.kind in ("verify", "chunks"):
             yield from self._verified(item, source, about)
         elif place.kind == "facts":
             yield from self._facts_file(item, source, about)
@@ -98,7 +102,8 @@ class Reading:
         medium = self.opened.medium(item, source)
         noted = source.notes(place_of(item).container, item.version)
         others = [name for name in DIGESTS if name in noted]
-        steps = timed(verifying(medium, min(cores(), _THREADS), others), "verify", self.seconds)
+        whole = about["kind"] == "verify"
+        steps = timed(verifying(medium, min(cores(), _THREADS), others, whole=whole), "verify", self.seconds)
         result = next(step for step in steps if isinstance(step, Verification))
         facts = [Fact("verification", "result", {"result": result.result}, "")]
         for name, digest in result.computed.items():
@@ -109,25 +114,46 @@ class Reading:
         if result.result == "mismatch":
             problem = "the digests of its content differ from those that are stored with it"
         elif result.damage:
-            problem = f"{len(result.damage):,} ranges of its sectors are damaged"
+            many = len(result.damage) > 1
+            problem = f"{len(result.damage):,} range{'s' * many} of its sectors {'are' if many else 'is'} damaged"
         yield self._row(about | {"problem": problem})
 
     def _facts_file(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
-        """What a file says. Raises Unreadable."""
+        """What a file says, as far as it can be read. Raises Unreadable if nothing of it can."""
         place = place_of(item)
         if place.stop > LARGEST:
             raise Unreadable(f"It has {place.stop:,} bytes, more than such a file can have.")
-        data = self._content(item, source)
-        if not is_source(place.path or "", data):
+        data, lost, *problems = self._content(item, source)
+        is_known = is_source(place.path or "", data) or any(start == 0 for start, _ in lost)
+        if not is_known:
             raise Unreadable(f"This is not what its name says: it begins with {data[:8].hex(' ')}.")
-        logs = [self._content(item_at(item, log), source) for log in place.beside if log.stop <= LARGEST_LOG]
-        if found := list(facts_of(place.path or "", data, logs)):
+        logs = []
+        for log in place.beside:
+            if log.stop <= LARGEST_LOG:
+                content, _, *more = self._content(item_at(item, log), source)
+                logs.append(content)
+                problems += [f"Its transaction log: {problem}" for problem in more if problem]
+        found: list[Fact] = []
+        try:
+            found.extend(facts_of(place.path or "", data, logs, lost))
+        except Unreadable as error:
+            if not found:
+                raise Unreadable(" ".join(filter(None, [str(error), *problems]))) from error
+            problems.append(str(error))
+        about |= {"problem": " ".join(filter(None, problems)) or None}
+        if found:
             yield self._facts(found, about)
         yield self._row(about)
 
-    def _content(self, item: Item, source: Units) -> bytes:
-        """The whole of a small file."""
-        return b"".join(Parts(item, source, self.opened, self.seconds))[: place_of(item).stop]
+    def _content(self, item: Item, source: Units) -> tuple[bytes, list[tuple[int, int]], str]:
+        """The whole of a small file; the parts of it that could not be read; and a sentence, if there are some."""
+        parts = Parts(item, source, self.opened, self.seconds)
+        held = BytesIO()  # unlike a list of parts, it takes their bytes only once
+        for part in parts:
+            held.write(part)
+        data = held.getvalue()[: parts.place.stop]
+        lost = parts.lost()
+        return data, lost, parts.problem or (_DAMAGED if lost else "")
 
     def _facts(self, facts: Sequence[Fact], about: dict[str, Any]) -> Detail:
         values = [msgspec.json.encode(fact.value, enc_hook=str).decode() for fact in facts]
@@ -208,13 +234,11 @@ class Parts:
 
     def _read_at(self, offset: int, length: int) -> bytes:
         """A part of the log, or of the disk that is carved."""
-        if self.place.kind == "log" and not self._is_on_disk:
+        if not self._is_on_disk:
             data = self._loose.read_at(offset, length)
             if self._loose.has_damage:
                 self.problem = _UNREADABLE
             return data
-        if not self._is_on_disk:
-            return self.source.read_at(self.item, offset, length)
         if self.place.kind == "carve":
             return self.opened.medium(self.item, self.source).read_at(offset, length)
         return self.opened.system(self.item, self.source).read_at(self.place.inode, offset, length)
@@ -228,14 +252,34 @@ class Parts:
             yield self._read_at(at, min(_STRIDE, stop - at))
 
     def _member(self) -> Iterator[bytes]:
-        """A log in an archive. What can be read of it is read, though its end may be damaged."""
+        """A file in an archive. What can be read of it is read, though its end may be damaged."""
         archive = self.opened.archive(self.item, self.source)
-        with archive.open(archive.infolist()[int(self.place.member)]) as file:
-            try:
-                while part := file.read(_STRIDE):
-                    yield part
-            except DAMAGED as error:
-                self.problem = f"The archive is damaged: {error}"
+        try:
+            yield from archive.unpacked(int(self.place.member))
+        except DAMAGED as error:
+            self.problem = f"The archive is damaged: {error}."
+            if archive.bytes.has_damage:
+                self.problem = f"{self.problem} {_UNREADABLE}"
+
+    def lost(self) -> list[tuple[int, int]]:
+        """The parts of the file, which was read, that could not be read, and are zeros: where each begins, and ends."""
+        if self.place.member:
+            return self.opened.archive(self.item, self.source).lost_of(int(self.place.member)) if self.problem else []
+        if not self._is_on_disk:
+            return self._loose.lost
+        return merged(self._damaged())
+
+    def _damaged(self) -> Iterator[tuple[int, int]]:
+        """The parts of a file in a file system that are damaged on the disk."""
+        medium = self.opened.system(self.item, self.source).medium
+        for extent in self._extents if medium.has_damage else ():
+            stop = extent.at + extent.length
+            if extent.is_packed and medium.is_damaged(extent.at, extent.length):
+                yield extent.start, extent.start + extent.length
+            for at, length in () if extent.is_packed else blocks(extent.at, stop, _BLOCK):
+                if medium.is_damaged(at, length):
+                    start = extent.start + at - extent.at
+                    yield start, start + length
 
 
 def chunks_in(parts: Parts) -> Iterator[tuple[Chunk, list[Record]]]:

@@ -4,7 +4,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from fanfold.source.names import as_name, as_text
 from fanfold.source.protocol import Changed, in_range, suffix_of, too_large
 from fanfold.storage import errors_of, is_url, join
 
-UNREADABLE, VANISHED = "unreadable folder", "vanished while listing"
+UNREADABLE, VANISHED, UNSUPPORTED = "unreadable folder", "vanished while listing", "unsupported reparse tag"
 """Reasons for leaving out items that may be there: those of a folder, and single ones."""
 
 
@@ -103,7 +103,7 @@ def _look(entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Ite
     try:
         info = entry.stat()  # follows links
     except OSError:
-        return "broken link" if entry.is_symlink() else VANISHED
+        return _broken(entry.path) if entry.is_symlink() else VANISHED
     if stat.S_ISDIR(info.st_mode):
         return "link to a folder"
     if other:
@@ -111,6 +111,13 @@ def _look(entry: "os.DirEntry[str]", path: str, suffixes: frozenset[str]) -> Ite
     if not stat.S_ISREG(info.st_mode):
         return "not a file"
     return local_item(as_text(path), info) if info.st_size else "empty"
+
+
+def _broken(path: str) -> str:
+    """Why a link leads nowhere. NTFS-3G shows files that it cannot read as links: those that CompactOS has packed."""
+    with suppress(OSError):
+        return UNSUPPORTED if Path(path).readlink().name.startswith(UNSUPPORTED) else "broken link"
+    return VANISHED
 
 
 def local_item(path: str, info: os.stat_result) -> Item:

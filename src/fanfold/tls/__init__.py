@@ -66,7 +66,7 @@ class Tls:
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
-            raise UsageError(f"There is no back end '{self.backend}'. Use one of: {', '.join(get_args(Backend))}.")
+            raise UsageError(f"'{self.backend}' is not a back end. Use one of: {', '.join(get_args(Backend))}.")
 
     @property
     def worker_cpus(self) -> int:

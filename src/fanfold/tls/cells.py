@@ -23,6 +23,8 @@ from fanfold.tls.zoo import Scheme, Zoo
 
 SMALLEST_DUMMY = 217
 """Bytes of the smallest certificate that we can add to a chain: Ed25519, no extension but the basic constraints."""
+_NO_DER = (259, 65_540)
+"""Bytes that no value in DER has: with one byte of content more, its length takes one more, too."""
 MOST_DUMMIES = 1000
 LARGEST_FLIGHT = 16 << 20
 
@@ -75,6 +77,8 @@ def _check_dummies(count: int, size: int) -> None:
         raise ValueError(f"a chain has at most {MOST_DUMMIES:,} certificates more, not {count:,}")
     if count and size < SMALLEST_DUMMY:
         raise ValueError(f"the smallest certificate that can be added has {SMALLEST_DUMMY} bytes, not {size:,}")
+    if count and size in _NO_DER:
+        raise ValueError(f"no certificate has {size:,} bytes in DER: take {size - 1:,} or {size + 1:,}")
     if count * size > LARGEST_FLIGHT:
         raise ValueError(f"a flight of more than {LARGEST_FLIGHT >> 20} MB is not measured: {count:,} x {size:,} bytes")
 

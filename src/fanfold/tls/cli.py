@@ -15,6 +15,7 @@ from fanfold.machine import cores
 from fanfold.tls import Tls, lab, show
 from fanfold.tls import model as models
 from fanfold.tls import sizes as counting
+from fanfold.tls.analysis.cli import analyze
 from fanfold.tls.report import write as reports
 
 TASK_SIZE = 32
@@ -47,6 +48,8 @@ app.command(
         "fanfold tls measure first.grid.toml db",
     ),
 )
+
+app.command(analyze)
 
 Link = Annotated[str, Parameter(help="A link: rtt, down, up, mss, quickack and cpu, such as rtt=50ms,down=20Mbit.")]
 Windows = Annotated[

@@ -85,14 +85,14 @@ def stack() -> str:
     try:
         import cryptography
 
+        if int(cryptography.__version__.partition(".")[0]) < _FIRST_ML_DSA:
+            raise UsageError(
+                f"cryptography {cryptography.__version__} cannot sign with ML-DSA; {_FIRST_ML_DSA} and later can. "
+                "Install it with: pip install 'fanfold[tls]'"
+            )
         from fanfold.tls import wire
     except ModuleNotFoundError as error:
         raise _missing(error.name or "") from error
-    if int(cryptography.__version__.partition(".")[0]) < _FIRST_ML_DSA:
-        raise UsageError(
-            f"cryptography {cryptography.__version__} cannot sign with ML-DSA; {_FIRST_ML_DSA} and later can. "
-            "Install it with: pip install 'fanfold[tls]'"
-        )
     return wire.stack()
 
 

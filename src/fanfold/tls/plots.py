@@ -78,11 +78,11 @@ def name_ends(axes: Axes, names: Sequence[Name]) -> None:
         )  # fmt: skip
 
 
-def wall(axes: Axes, at: float, name: str, colour: str = FAINT) -> None:
-    """A thin line from bottom to top, with its name above."""
+def wall(axes: Axes, at: float, name: str, colour: str = FAINT, row: int = 0) -> None:
+    """A thin line from bottom to top, with its name above: in this row, from below."""
     axes.axvline(at, color=colour, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.annotate(
-        name, (at, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", color=colour,
+        name, (at, 1), (0, 3 + 12 * row), xycoords=("data", "axes fraction"), textcoords="offset points", color=colour,
         fontsize=9.5, ha="center", va="bottom", annotation_clip=False,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from cryptography.x509 import ocsp
 SCT_LIST = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 _SCT = 43
 """Bytes of an SCT before its algorithm: version, log, time, and the length of its extensions (RFC 6962, 3.2)."""
+_ECDSA = b"\x04\x03"  # with SHA-256, as logs of today sign; RFC 6962 has no number for other schemes
 _BASIC = bytes.fromhex("06092b0601050507300101")  # id-pkix-ocsp-basic
 _SUCCESSFUL = bytes.fromhex("0a0100")
 _ALGORITHM = bytes.fromhex("300b0609608648016503040311")  # ML-DSA-44's; those of other schemes are as long
@@ -29,7 +30,7 @@ def der(tag: int, content: bytes) -> bytes:
 
 def scts(count: int, signature: int) -> x509.UnrecognizedExtension:
     """The extension of a certificate that has so many SCTs, with signatures of so many bytes."""
-    one = b"\0" + os.urandom(_SCT - 3) + b"\0\0" + b"\x09\x04" + struct.pack(">H", signature) + os.urandom(signature)
+    one = b"\0" + os.urandom(_SCT - 3) + b"\0\0" + _ECDSA + struct.pack(">H", signature) + os.urandom(signature)
     listed = (struct.pack(">H", len(one)) + one) * count
     return x509.UnrecognizedExtension(SCT_LIST, der(4, struct.pack(">H", len(listed)) + listed))
 

@@ -2,6 +2,7 @@
 # Makes the NTFS volumes of the tests. As root, with ntfs-3g, attr and xz; run from the repository's root.
 #
 # mesa.ntfs.xz: the logs of mesa.py. traces.ntfs.xz: the files of traces.py, and one of Prefetch that was deleted.
+# unread.ntfs.xz: Setup.evtx, 40 records; and files that cannot be read: by CompactOS, Data Deduplication or EFS.
 # windows.ntfs.xz:
 #   Windows/System32/winevt/Logs/      Security, System and a third log, as event_logs.COUNTS has them
 #   Windows/System32/winevt/Logs/      Setup.evtx, 40 records, deleted
@@ -67,4 +68,24 @@ mounted
 rm "$work/at/Windows/Prefetch/GONE.EXE-07476F82.pf"
 umount "$work/at"
 xz -9e -c "$work/volume" > "$here/traces.ntfs.xz"
+
+mkntfs -F -q -p 2048 -c 4096 -L OS "$work/volume"
+mounted -o streams_interface=windows,efs_raw
+mkdir -p "$logs" "$work/at/Windows/System32/config"
+reparse() { setfattr -h -n system.ntfs_reparse_data -v "$2" "$1"; }
+packed() {
+    truncate -s 69632 "$1"
+    head -c 5000 /dev/urandom > "$1:WofCompressedData"
+    reparse "$1" 0x170000801000000001000000020000000100000000000000
+}
+cp "$work/logs/Setup.evtx" "$logs/"
+packed "$logs/Packed.evtx"
+packed "$work/at/Windows/System32/config/SYSTEM"
+truncate -s 69632 "$logs/Deduplicated.evtx"
+reparse "$logs/Deduplicated.evtx" 0x130000801000000001000000020000000100000000000000
+head -c 8192 /dev/urandom > "$logs/Secret.evtx"
+# Without a certificate, ntfs-3g writes the attribute $EFS, and then fails.
+setfattr -h -n system.ntfs_efsinfo -v "0x58020000$(printf '00%.0s' $(seq 596))" "$logs/Secret.evtx" 2>/dev/null || true
+umount "$work/at"
+xz -9e -c "$work/volume" > "$here/unread.ntfs.xz"
 rm -r "$work"

@@ -4,11 +4,12 @@ image.E01, image.E02, ... ──sections.py, ewf.py──┐
 image.001, image.002, ... ──raw.py───────────────┴──▶ a `Medium`: read_at(offset, length), and what of it is damaged
 """
 
+import errno
 from collections.abc import Sequence
 
 from fanfold.evidence.disk.ewf import Ewf
 from fanfold.evidence.disk.medium import Medium, SegmentFile
-from fanfold.evidence.disk.raw import Raw
+from fanfold.evidence.disk.raw import RAW_SUFFIXES, Raw
 from fanfold.evidence.disk.sections import SIGNATURE
 from fanfold.evidence.disk.virtual import SIGNATURES, Virtual
 
@@ -17,11 +18,16 @@ __all__ = ["is_image", "open_medium"]
 
 def open_medium(files: Sequence[SegmentFile]) -> Medium:
     """The medium in an image's files. Raises Unreadable, and OSError."""
-    if files[0].read(0, len(SIGNATURE)) == SIGNATURE:
+    try:
+        head = files[0].read(0, 8)
+    except OSError as error:
+        # The first sector of a disk that fails; the other kinds cannot be read without theirs.
+        if error.errno != errno.EIO or not files[0].name.lower().endswith(RAW_SUFFIXES):
+            raise
+        head = b""
+    if head == SIGNATURE:
         return Ewf.open(files)
-    if files[0].read(0, 8).startswith(tuple(SIGNATURES)):
-        return Virtual(files[0])
-    return Raw(files)
+    return Virtual(files[0]) if head.startswith(tuple(SIGNATURES)) else Raw(files)
 
 
 def is_image(head: bytes) -> bool:

@@ -94,6 +94,9 @@ class Ewf:
                 f"The first file of this image is missing: {segments[0].file.name} is number {segments[0].number}. "
                 "Name the first file instead, or put it beside this one."
             )
+        if any(section.name.startswith("encrypt") for section in segments[0].sections):
+            name = segments[0].file.name
+            raise Unreadable(f"{name} is encrypted. Save it without a password in EnCase; then scan that.")
         geometry = geometry_of(segments[0])
         if geometry is None or geometry.sector * geometry.chunk_sectors > _LARGEST:
             raise Unreadable(f"{segments[0].file.name} does not say how large the disk is, or it is damaged there.")
@@ -235,7 +238,7 @@ class Ewf:
 
     def _in_table(self, table: Table, chunks: Sequence[int]) -> Iterator[bytes]:
         """Consecutive chunks that one table names. They are read at once if they lie one behind the other."""
-        file = self.segments[table.segment].file
+        file = self.segments[table.segment].given
         places = self._entries(table)
         if places is None:
             for chunk in chunks:

@@ -50,4 +50,4 @@ def logs_in_folders(system: FileSystem) -> Iterator[FoundLog | str]:
                     pending.append((path, number, is_deleted))
             elif name.lower().endswith(".evtx"):
                 seen.add(number)
-                yield FoundLog(path, number, int(meta.size), is_deleted, False)
+                yield FoundLog(path, number, int(meta.size), is_deleted)

@@ -104,6 +104,12 @@ class Unchecked:
             return shortened(damage for _, _, damage in self._lost)
 
     @property
+    def lost(self) -> list[tuple[int, int]]:
+        """What was found lost so far, in order: the first byte of each range, and the one behind its last."""
+        with self._noting:
+            return [(start, stop) for start, stop, _ in self._lost]
+
+    @property
     def has_damage(self) -> bool:
         """See `Medium.has_damage`."""
         return bool(self._lost)

@@ -8,6 +8,7 @@ Sleuth Kit, which knows fragmented, sparse and compressed files.
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -32,6 +33,9 @@ _LOG = re.compile(rb"\.\0[eE]\0[vV]\0[tT]\0[xX]\0")
 _DEPTH = 256
 _PACKED = 16  # clusters that NTFS compresses as one
 _CONTENTS = (pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA, pytsk3.TSK_FS_ATTR_TYPE_DEFAULT)  # the latter on FAT and exFAT
+_REPARSE = 0xC0  # the attribute of a file whose content is elsewhere; it begins with the tag of what has it
+_DEDUPLICATED = bytes.fromhex("13000080")
+_ON_WINDOWS = "Attach the disk to a Windows machine, and scan the folder there."
 _MIRRORED = 4  # records that $MFTMirr has, too
 
 
@@ -43,8 +47,8 @@ class FoundLog(NamedTuple):
     inode: int
     size: int
     is_deleted: bool
-    is_packed: bool
-    """Whether it is compressed in the way of CompactOS, which cannot be read."""
+    unread: str = ""
+    """What follows its name in a sentence, if its content cannot be read; see `FileSystem.why_unread`."""
 
     def key(self, volume: str) -> str:
         """What it is called in keys, after the volume. Of deleted ones, and of those without folders, several may lie
@@ -138,7 +142,7 @@ class FileSystem:
                 continue
             if not size and record.lacks_content:
                 yield f"{path} (number {number} of the file table) is damaged: where it lies is not known."
-            yield FoundLog(path, number, size, not record.is_used, "WofCompressedData" in record.streams)
+            yield FoundLog(path, number, size, not record.is_used, self.why_unread(number))
 
     def find(self, path: str) -> int:
         """The number of a file by its path below the volume's root, whatever the case of its letters; 0 if none is."""
@@ -184,6 +188,15 @@ class FileSystem:
     def size_of(self, inode: int) -> int:
         """Bytes of a file."""
         return int(self._asked(lambda: self.system.open_meta(inode)).info.meta.size)
+
+    def why_unread(self, inode: int) -> str:
+        """Why a file's content cannot be read, though it has one, which would seem to be zeros or noise.
+
+        What follows the file's name in a sentence, and what to do. Empty if it can be read. Raises OSError.
+        """
+        with suppress(Unreadable):
+            return str(self._asked(lambda: _why(self.system.open_meta(inode))))
+        return ""
 
     def content(self, inode: int) -> bytes:
         """What a file's record says of its content: how much it is, and where it lies. Empty if other records say it.
@@ -271,6 +284,21 @@ class FileSystem:
             parts.append(above.text)
             name = above
         return "/".join(reversed(parts))
+
+
+def _why(file: Any) -> str:
+    """See `FileSystem.why_unread`."""
+    for attribute in file:
+        kind, name = attribute.info.type, attribute.info.name
+        is_encrypted = kind in _CONTENTS and int(attribute.info.flags) & int(pytsk3.TSK_FS_ATTR_ENC)
+        if name == b"$EFS" or (is_encrypted and not name):
+            return ("is encrypted by Windows (EFS), and cannot be read. On a Windows machine that has the user's key, "
+                    "copy it to another disk, and scan the copy.")  # fmt: skip
+        if name == b"WofCompressedData":
+            return f"is compressed by CompactOS, which cannot be read. {_ON_WINDOWS}"
+        if int(kind) == _REPARSE and file.read_random(0, 4, kind, attribute.info.id) == _DEDUPLICATED:
+            return f"is kept by Data Deduplication, which cannot be read. {_ON_WINDOWS}"
+    return ""
 
 
 def _of_the_mirror(medium: Medium, start: int, boot: bytes, size: int) -> dict[int, bytes]:

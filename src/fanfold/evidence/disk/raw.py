@@ -8,6 +8,8 @@ from itertools import accumulate
 
 from fanfold.evidence.disk.medium import Medium, SegmentFile, Unchecked
 
+RAW_SUFFIXES = (".dd", ".raw", ".img", ".000", ".001")
+"""What the names of raw images end with."""
 _UNIT = 4096  # bytes that are given up at once when the disk that holds the image cannot be read
 
 

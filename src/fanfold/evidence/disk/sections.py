@@ -14,13 +14,14 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 from zlib import adler32, decompressobj
 from zlib import error as ZlibError
 
 from fanfold.evidence.disk.medium import SegmentFile, Unreadable
+from fanfold.evidence.disk.raw import Raw
 
 SIGNATURE = b"EVF\x09\x0d\x0a\xff\x00"
 """The first bytes of every file of an image."""
@@ -55,8 +56,11 @@ class Segment:
     """One file of an image."""
 
     file: SegmentFile
+    """What of it cannot be read is zeros: what is not a chunk has a checksum, and much of it a copy."""
     number: int
     """1 for the first."""
+    given: SegmentFile
+    """The same file, as it was given."""
     sections: list[Section] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -86,7 +90,7 @@ def segment_of(file: SegmentFile) -> Segment:
     head = file.read(0, _HEAD.size)
     if len(head) < _HEAD.size or not head.startswith(SIGNATURE):
         raise Unreadable(f"{file.name} is not a part of an EnCase image: it begins with {head[:8].hex(' ')}.")
-    segment = Segment(file, _HEAD.unpack(head)[2])
+    segment = Segment(replace(file, read=Raw([file]).read_at), _HEAD.unpack(head)[2], file)
     at: int | None = _HEAD.size
     while at is not None:
         at = _add_section(segment, at)

@@ -22,15 +22,22 @@ class Verification:
     computed: dict[str, str] = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
 
+    whole: bool = True
+    """Whether the digests were to be computed, and not the chunks checked only."""
+
     @property
     def result(self) -> str:
-        """`match`, `mismatch` or `no stored digest`."""
+        """`match`, `mismatch`, `no stored digest` or `not computed`."""
+        if not self.whole:
+            return "not computed"
         if not self.stored:
             return "no stored digest"
         return "match" if all(self.computed.get(name) == digest for name, digest in self.stored.items()) else "mismatch"
 
 
-def verifying(medium: Medium, threads: int, others: Sequence[str] = ()) -> Iterator[int | Verification]:
+def verifying(
+    medium: Medium, threads: int, others: Sequence[str] = (), *, whole: bool = True
+) -> Iterator[int | Verification]:
     """Read a medium to its end: how many bytes were read, again and again, then the result.
 
     Raises OSError if it cannot be read. The digests cannot be computed in parts, so threads inflate ahead of them.
@@ -39,9 +46,11 @@ def verifying(medium: Medium, threads: int, others: Sequence[str] = ()) -> Itera
         medium: What to read.
         threads: So many read ahead.
         others: The digests to compute if none are stored. Without any, the holes of sparse files are not read.
+        whole: Whether to compute digests. Else only the checksum of each chunk is checked.
     """
-    found = Verification(dict(medium.stored))
-    digests = {name: hashlib.new(name, usedforsecurity=False) for name in found.stored or others}
+    found = Verification(dict(medium.stored), whole=whole)
+    names = (found.stored or others) if whole else ()
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in names}
     done = 0
     places = range(0, medium.end, _STRIDE) if digests else strides(medium, _STRIDE)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+import numpy as np
+
 from fanfold.evidence.disk.medium import Medium
 
 _SECTORS = (512, 4096)  # bytes of a sector that disks have
@@ -42,6 +44,7 @@ SYSTEMS: tuple[tuple[int, bytes, str], ...] = (
     (3, b"-FVE-FS-", "BitLocker"),
     (3, b"EXFAT   ", "exFAT"),
     (3, b"ReFS\0\0\0\0", "ReFS"),
+    (424, bytes.fromhex("3bd66749292ed84a8399f6a339e3d001"), "BitLocker"),  # To Go: a small FAT says how to unlock it
     (82, b"FAT32   ", "FAT32"),
     (54, b"FAT", "FAT"),
     (0, b"LUKS\xba\xbe", "LUKS"),
@@ -53,6 +56,7 @@ SYSTEMS: tuple[tuple[int, bytes, str], ...] = (
 )
 """File systems and encryptions by the bytes of a volume: an offset, a signature and a name."""
 SHADOW_COPY = "shadow copy"
+_SAMPLE, _NO_ORDER = 1 << 16, 7.99
 _SIGNED = 0x10048  # bytes that `SYSTEMS` looks at
 _Partition = tuple[int, int, str, str]  # start and size in bytes, type, label
 
@@ -100,6 +104,17 @@ def system_of(medium: Medium, start: int) -> str:
     """The file system or the encryption of the volume that begins at `start`; empty if it is not known."""
     head = medium.read_at(start, _SIGNED)
     return next((name for at, signature, name in SYSTEMS if head.startswith(signature, at)), "")
+
+
+def looks_random(medium: Medium, start: int) -> bool:
+    """Whether what begins at a place has no order at all, as what VeraCrypt and its like encrypt has none.
+
+    64 KiB at random have an entropy of 7.997 bits in a byte, and what is compressed has less.
+    """
+    head = np.frombuffer(medium.read_at(start, _SAMPLE), np.uint8)
+    shares = np.bincount(head, minlength=256) / max(1, len(head))
+    shares = shares[shares > 0]
+    return len(head) == _SAMPLE and bool(-(shares * np.log2(shares)).sum() > _NO_ORDER)
 
 
 def _by_mbr(medium: Medium) -> list[_Partition]:

@@ -14,7 +14,7 @@ from fanfold.evidence.facts.amcache import inventory
 from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.hives import software, system
 from fanfold.evidence.facts.prefetch import runs
-from fanfold.evidence.facts.registry import Hive
+from fanfold.evidence.facts.registry import Hive, Ranges
 from fanfold.evidence.facts.sam import accounts
 from fanfold.evidence.facts.texts import launches, setups
 from fanfold.evidence.facts.users import user
@@ -89,13 +89,16 @@ def hive_of_log(path: str) -> str:
     return ""
 
 
-def facts_of(path: str, data: bytes, logs: Sequence[bytes] = ()) -> Iterator[Fact]:
-    """The facts of a file; of a hive, with its transaction logs. Raises Unreadable if it is damaged."""
+def facts_of(path: str, data: bytes, logs: Sequence[bytes] = (), lost: Ranges = ()) -> Iterator[Fact]:
+    """The facts of a file; of a hive, with its transaction logs.
+
+    `lost`: the parts of the file that could not be read, and are zeros. Raises Unreadable if it is damaged.
+    """
     source = source_of(path)
     assert source, path  # see `is_source`
     try:
         if source.of_hive:
-            yield from source.of_hive(Hive(data, logs))
+            yield from source.of_hive(Hive(data, logs, lost))
         elif source.read:
             yield from source.read(data)
     except Unreadable:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fanfold.evidence.facts.fact import Fact
-from fanfold.evidence.facts.registry import Hive, filetime, text_of
+from fanfold.evidence.facts.registry import Hive, Key, filetime, text_of
 from fanfold.evidence.facts.shimcache import cached
 from fanfold.evidence.times import iso
 
@@ -47,27 +47,32 @@ def _disks(hive: Hive, root: str, dirty: dict[str, str]) -> Iterator[Fact]:
     """The USB disks that the machine has known."""
     for kind in hive.below(f"{root}\\Enum\\USBSTOR"):
         model = kind.name
-        for instance in (key.name for key in kind.below()):
-            path = f"{root}\\Enum\\USBSTOR\\{model}\\{instance}"
-            parts = dict(part.split("_", 1) for part in model.split("&") if "_" in part)
+        parts = dict(part.split("_", 1) for part in model.split("&") if "_" in part)
+        for device in kind.below():
+            instance = device.name
+            dates = device.find(_DATES)
             value = {
                 "vendor": parts.get("Ven", ""),
                 "model": parts.get("Prod", "").replace("_", " ").strip(),
                 "serial": instance.rpartition("&")[0] if instance[1:2] != "&" else "",
-                "called": hive.values(path).get("FriendlyName"),
-                "disk_id": hive.values(f"{path}\\Device Parameters\\Partmgr").get("DiskId"),
-                **{name: iso(_property(hive, f"{path}\\{_DATES}", number)) for number, name in _WHEN.items()},
+                "called": device.value("FriendlyName"),
+                "disk_id": _value(device.find("Device Parameters\\Partmgr"), "DiskId"),
+                **{name: iso(_property(dates, number)) for number, name in _WHEN.items()},
             }
-            yield Fact("usb", instance, value | dirty, path)
+            yield Fact("usb", instance, value | dirty, f"{root}\\Enum\\USBSTOR\\{model}\\{instance}")
 
 
-def _property(hive: Hive, path: str, number: str) -> datetime | None:
+def _property(dates: Key | None, number: str) -> datetime | None:
     """A time among a device's properties. Windows 7 writes it one key deeper than later versions do."""
-    for key, name in ((number, ""), (f"0000{number}\\00000000", "Data")):
-        value = hive.values(f"{path}\\{key}").get(name)
-        if time := filetime(value):
+    for path, name in ((number, ""), (f"0000{number}\\00000000", "Data")):
+        if dates and (time := filetime(_value(dates.find(path), name))):
             return time
     return None
+
+
+def _value(key: Key | None, name: str) -> Any:
+    """A value of a key that may not be there."""
+    return key.value(name) if key else None
 
 
 def _letters(hive: Hive, dirty: dict[str, str]) -> Iterator[Fact]:

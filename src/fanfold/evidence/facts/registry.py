@@ -1,23 +1,28 @@
 """Reads registry hives: keys, their values, and when each key was last written.
 
 A hive that was in use when it was copied is brought up to date with its transaction logs, in memory; see
-`transactions.py`. A damaged hive gives what can be read of it.
+`transactions.py`. A damaged hive gives what can be read of it: a cell that lies, in part, where nothing could be read
+is left out, since what is left of it would be a wrong value.
 
 Format: libyal's "Windows NT Registry File (REGF) format".
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
 
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.facts.transactions import replayed
 from fanfold.evidence.times import moment
 
+Ranges = Collection[tuple[int, int]]
+"""Parts of a file: where each begins, and where it ends."""
 _BASE = 4096  # bytes before the first cell
+_HEAD = 512  # bytes of a hive that say where its root is, and whether it was in use
 _KEY = struct.Struct("<2xHQ8xL4xL4xLL28xHH")
 _VALUE = struct.Struct("<2xHLLLH2x")
 _TEXTS, _LIST = (1, 2, 6), 7  # REG_SZ, REG_EXPAND_SZ, REG_LINK; REG_MULTI_SZ
@@ -25,7 +30,11 @@ _NUMBERS = {4: "little", 11: "little", 5: "big"}  # REG_DWORD, REG_QWORD, REG_DW
 _WITHIN = 1 << 31  # in the size of a value: its data lies where its place would be
 _PIECE = 16344  # bytes of each part of a large value
 _IN_UTF_16 = 0x20  # a key without this flag has a name in UTF-16; so has a value without flag 1
-_MOST = 1_000_000  # keys, values and pages of data that are read of a hive
+_OFTEN = 4  # times that a hive is read, at most, and a few bytes more: lookups read a cell once, or a few times
+_SPARE = 64 << 20
+_LARGEST = 1 << 20  # bytes of a cell: a larger size is damaged
+_COST = 16  # bytes that a cell counts besides what it holds
+_FIRST = 32  # where the first cell lies, which is the root's: behind the head of the first bin
 
 _DAMAGED = (struct.error, IndexError, OverflowError)
 
@@ -38,30 +47,43 @@ def filetime(value: Any) -> datetime | None:
 
 
 class _Cells:
-    """The cells of a hive, of which only so many are read: a damaged hive may lead round in circles."""
+    """The cells of a hive, which may be read a few times each: a damaged hive may lead round in circles.
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.left = data, _MOST
+    So what is read depends on what is asked for, and not on how many cells the hive has.
+    """
+
+    def __init__(self, data: "bytes | bytearray", lost: Ranges = ()) -> None:
+        self.data, self.lost = memoryview(data), sorted(lost)
+        self.left = _OFTEN * len(data) + _SPARE
 
     def at(self, place: int, signatures: tuple[bytes, ...] = (b"",)) -> bytes:
-        """What a cell holds. Raises struct.error if it is not in the hive, or is of another kind."""
+        """What a cell holds. Raises struct.error if it is damaged, is not in the hive, or is of another kind."""
+        self.spend(_COST)
         start = _BASE + place
         (size,) = struct.unpack_from("<l", self.data, start)
-        cell = self.data[start + 4 : start + abs(size)]
-        self.spend(len(cell))
+        stop = min(start + max(4, min(abs(size), _LARGEST)), len(self.data))
+        if self.lost and _is_in(self.lost, start, stop):
+            raise struct.error("a cell that cannot be read")
+        self.spend(stop - start)
+        cell = bytes(self.data[start + 4 : stop])
         if not cell.startswith(signatures):
             raise struct.error("a cell of another kind")
         return cell
 
     def spend(self, size: int) -> None:
-        """Count what is read. Raises Unreadable if it is more than a hive has."""
-        self.left -= 1 + size // _BASE
+        """Count what is read. Raises Unreadable if it is far more than the hive has."""
+        self.left -= size
         if self.left < 0:
-            raise Unreadable(f"This registry hive is damaged: it seems to have more than {_MOST:,} keys and values.")
+            raise Unreadable("This registry hive is damaged: its lists lead round in circles.")
 
 
-@dataclass(frozen=True)
-class Value:
+def _is_in(lost: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
+    """Whether bytes lie, in part, in one of some ranges, which are in order."""
+    at = bisect_left(lost, stop, key=itemgetter(0))
+    return at > 0 and lost[at - 1][1] > start
+
+
+class Value(NamedTuple):
     """A value of a key. Its data is read when it is asked for."""
 
     name: str
@@ -179,17 +201,25 @@ class Key:
 class Hive:
     """A registry hive."""
 
-    def __init__(self, data: bytes, logs: Sequence[bytes] = ()) -> None:
-        """Raises Unreadable."""
+    def __init__(self, data: bytes, logs: Sequence[bytes] = (), lost: Ranges = ()) -> None:
+        """Raises Unreadable.
+
+        Args:
+            data: What is in its file.
+            logs: What is in its transaction logs.
+            lost: The parts of the file that could not be read, and are zeros: where each begins and ends.
+        """
         self.dirty: Literal["", "replayed", "not replayed"] = ""
         """Whether it was in use, so that its latest changes are in its transaction logs; and what was made of them."""
-        if is_dirty(data):
-            newer = replayed(data, logs)
+        head_is_lost = any(start < _HEAD for start, _ in lost)
+        newer = None
+        if is_dirty(data) or head_is_lost:
+            # Without its head, which entries of the logs it has already is not known.
+            newer = None if head_is_lost else replayed(data, logs)
             self.dirty = "not replayed" if newer is None else "replayed"
-            data = newer or data
         try:
-            (start,) = struct.unpack_from("<L", data, 36)
-            self.root = Key(_Cells(data), start)
+            (start,) = (_FIRST,) if head_is_lost else struct.unpack_from("<L", data, 36)
+            self.root = Key(_Cells(data if newer is None else newer, lost), start)
         except _DAMAGED as error:
             raise Unreadable(f"This registry hive cannot be read: {error}") from error
 

@@ -28,7 +28,7 @@ def text_of(data: bytes) -> str:
 def lines_of(data: bytes) -> Iterator[tuple[int, str]]:
     """The lines of a text, each with its number, without what is too long to be one of those that count."""
     for number, line in enumerate(StringIO(text_of(data[:_LARGEST])), 1):
-        if len(line) <= _LONGEST:
+        if len(line) <= _LONGEST and "\0" not in line:  # zeros: a part of it that could not be read
             yield number, line.rstrip("\r\n")
 
 

@@ -29,7 +29,7 @@ class _Entry(NamedTuple):
     """Where each lies, from the start of the bins; and what is in it."""
 
 
-def replayed(hive: bytes, logs: Sequence[bytes]) -> bytes | None:
+def replayed(hive: bytes, logs: Sequence[bytes]) -> bytearray | None:
     """A hive with the changes of its logs. None if they have none that follow on what is in the hive."""
     sound = [log for log in logs if _is_sound(log)]
     _, _, since, written = _HEAD.unpack_from(hive)
@@ -45,7 +45,7 @@ def replayed(hive: bytes, logs: Sequence[bytes]) -> bytes | None:
         begin = _BASE + at
         data.extend(bytes(max(0, begin - len(data))))
         data[begin : begin + len(page)] = page
-    return bytes(data)
+    return data
 
 
 def _is_sound(log: bytes) -> bool:

@@ -1,95 +1,55 @@
-"""The records of one machine that the rules look at."""
+"""A machine: the records that rules look at, and what is known besides."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from fanfold.errors import UsageError
-from fanfold.evidence import coverage, tables
-from fanfold.evidence.references import References
 from fanfold.evidence.report.changes import Changes
 from fanfold.evidence.report.clock import Clock
+from fanfold.evidence.report.record import Record, names_of, of_best_logs, short_provider
 from fanfold.evidence.tables import ShadowCopy, short_log
-from fanfold.evidence.units import quoted
 
-_COLUMNS = (
-    "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
-    "computer", "data", "image", "user_sid", "volume", "key",
-)  # fmt: skip
 CLOCK = (1, 12, 13, 24, 4616, 6013)
 """The events that tell the time zone, and changes of the clock."""
-_ORIGINS = ("live", "shadow", "deleted", "carved")
-_FORWARDED = "forwardedevents"
+STEADY = ("system", "security", "application")
+"""The logs that Windows always writes to."""
 _AUDIT = "Security-Auditing"
-_OF_USER = "ntuser.dat"
-_STEADY = ("system", "security", "application")
 
 
-@dataclass(frozen=True)
-class Record:
-    """A record of an event log."""
+class Recovered(NamedTuple):
+    """What was recovered of a log."""
 
-    log: str
-    """The short name of its log: Security, Partition/Diagnostic."""
-    record_id: int
-    time: datetime | None
-    event_id: int
-    provider: str
-    computer: str
-    data: Mapping[str, Any]
-    origin: str = "live"
-    is_sound: bool = True
-    """Whether its bytes are as Windows wrote them: both checksums are right, and no sector was damaged."""
-    channel: str = ""
-    """Where it was written to. An archived log has another name than its channel."""
-    user_sid: str = ""
-    """The account that its program ran as."""
-    name: str = ""
-    """What it is called where LOG#ID would name others, too."""
-    installation: str = ""
-    """The folder of its Windows, if that is not the one that was used last."""
+    records: int
+    first_id: int
+    last_id: int
+    first: datetime | None
+    last: datetime | None
 
-    @property
-    def stream(self) -> str:
-        """Records of one stream are numbered in the order in which they were written."""
-        stream = (self.channel or self.log).lower()
-        return f"{self.installation}: {stream}" if self.installation else stream
+    @classmethod
+    def of(cls, logs: Sequence[Mapping[str, Any]]) -> "Recovered":
+        """The records of several logs, by their coverage."""
+        some = [log for log in logs if log["records"]]
+        times = [log[end] for log in some for end in ("first_time", "last_time") if log.get(end)]
+        return cls(
+            sum(log["records"] for log in some),
+            min((log["first_record_id"] for log in some), default=0),
+            max((log["last_record_id"] for log in some), default=0),
+            min(times, default=None),
+            max(times, default=None),
+        )
 
-    def is_of(self, log: str) -> bool:
-        """Whether it is of a log of this short name, also if the log's file is called otherwise."""
-        return log.lower() in _names(self.log, self.channel)
-
-    @property
-    def ref(self) -> str:
-        """What `fanfold evidence show` finds it by."""
-        return self.name or f"{self.log}#{self.record_id}"
-
-    def text(self, *names: str) -> str:
-        """The first of these values that is there, as text without the blanks around it; empty if none is."""
-        for name in names:
-            value = self.data.get(name)
-            if value is not None and (text := str(value).strip()) not in ("", "-", "NULL"):
-                return text
-        return ""
-
-    def account(self, domain: str, name: str) -> str:
-        """An account as DOMAIN\\NAME, of the values that have its domain and its name; empty if there are none."""
-        return "\\".join(filter(None, (self.text(domain), self.text(name))))
-
-    def number(self, name: str) -> int | None:
-        """A value as a number; None if it is not one."""
-        try:
-            return int(str(self.data.get(name)), 0)
-        except ValueError:
-            return None
+    def in_words(self, clock: Clock) -> str:
+        """How many there are, and how far they reach: 12 recovered records are there (1 to 12, 4 May 2021)."""
+        ids = f"{self.first_id:,} to {self.last_id:,}" if self.last_id > self.first_id else f"{self.first_id:,}"
+        local = [clock.local(time) for time in (self.first, self.last) if time]
+        days = " to ".join(dict.fromkeys(f"{time.day} {time:%b %Y}" for time in local))
+        are = "s are" if self.records > 1 else " is"
+        return f"{self.records:,} recovered record{are} there ({', '.join(filter(None, (ids, days)))})"
 
 
 @dataclass
@@ -117,6 +77,10 @@ class Case:
     """What of them could not be read."""
     steady_times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """The times of the records of the logs that are always written to: microseconds since 1970."""
+    recovered_times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Those of records of these logs that were recovered."""
+    partial: Sequence[tuple[str, str]] = ()
+    """The paths of files that give facts and were read in part only, each with the reason."""
 
     def of(self, provider: str, *event_ids: int) -> Iterator[Record]:
         """The records of a provider, whose name may lack `Microsoft-Windows-`, with one of these ids."""
@@ -144,8 +108,17 @@ class Case:
 
     def log(self, name: str) -> Mapping[str, Any] | None:
         """The coverage of a log that is there, by its short name; of two, the one that was used last."""
-        found = [log for log in self.logs if log["origin"] == "live" and _is_called(log, name)]
+        found = [log for log in self._called.get(name.lower(), ()) if log["origin"] == "live"]
         return max(found, key=lambda log: (bool(log["newest_time"]), log["newest_time"]), default=None)
+
+    @cached_property
+    def _called(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """The logs by their short names, in lower case."""
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for log in self.logs:
+            for name in _names(log):
+                found.setdefault(name, []).append(log)
+        return found
 
     def record_at(self, log: Mapping[str, Any], record_id: int, time: datetime | None = None) -> Record:
         """A record of which only its place is known."""
@@ -154,7 +127,7 @@ class Case:
 
     def is_unread(self, name: str) -> bool:
         """Whether a log of this short name is listed, and was not read."""
-        return any(_is_called({"path": path}, name) for path in self.unread)
+        return any(name.lower() in _names({"path": path}) for path in self.unread)
 
     def why_none(self, name: str) -> str:
         """Why a log has no record: it is not there, could not be read, or is empty. Empty if it has some."""
@@ -162,16 +135,27 @@ class Case:
             return f"the log {name} is there, but was not read"
         log = self.log(name)
         if log is None:
-            count = self.recovered(name)
-            if not count and self.is_carved(name):
+            recovered = self.recovered(name)
+            if not recovered.records and self.is_carved(name):
                 return f"of the log {name}, only records in free space are there"
-            recovered = f"of the log {name}, only {count:,} recovered record{'s are' if count > 1 else ' is'} there"
-            return recovered if count else f"the {name} log was not found"
-        return "" if log["records"] else f"the log {name} has no record"
+            found = f"of the log {name}, only {recovered.in_words(self.clock)}"
+            return found if recovered.records else f"the {name} log was not found"
+        if log["records"]:
+            return ""
+        recovered = self.recovered(name)
+        return f"the log {name} has no record" + f", but {recovered.in_words(self.clock)}" * bool(recovered.records)
 
-    def recovered(self, name: str) -> int:
-        """How many records of a log of this short name were found where it was deleted, and in shadow copies."""
-        return sum(log["records"] for log in self.logs if log["origin"] != "live" and _is_called(log, name))
+    def recovered(self, name: str) -> Recovered:
+        """The records of a log of this short name that were found where it was deleted, and in shadow copies."""
+        return Recovered.of([log for log in self._called.get(name.lower(), ()) if log["origin"] != "live"])
+
+    def reach(self, name: str) -> str:
+        """How far a log reaches that is there, and what was recovered of it: its records 31,002 to 51,235."""
+        log, recovered = self.log(name), self.recovered(name)
+        if log is None or not log["records"]:
+            return ""
+        more = f", and {recovered.in_words(self.clock)}" if recovered.records else ""
+        return f"its records {log['first_record_id']:,} to {log['last_record_id']:,}{more}"
 
     def is_carved(self, name: str) -> bool:
         """Whether records of a log of this short name were found in free space."""
@@ -186,6 +170,12 @@ class Case:
     def when(self, record: Record) -> str:
         """The time of a record, for the beginning of a sentence; empty if it has none."""
         return f"{self.clock.full(record.time, record)}: " if record.time else ""
+
+    def span(self, records: Sequence[Record]) -> str:
+        """When something was seen, after a comma: the first time and the last. Empty if no record has a time."""
+        timed = sorted((record.time, number) for number, record in enumerate(records) if record.time)
+        seen = dict.fromkeys(self.clock.full(time, records[number]) for time, number in (*timed[:1], *timed[-1:]))
+        return f", {' to '.join(seen)}" if seen else ""
 
     @cached_property
     def last(self) -> Mapping[str, Any] | None:
@@ -202,7 +192,7 @@ class Case:
     @cached_property
     def _reached(self) -> datetime | None:
         """The last time in the logs that Windows always writes to; None if all of them are missing."""
-        steady = (log["newest_time"] for log in self._timed if any(_is_called(log, name) for name in _STEADY))
+        steady = (log["newest_time"] for log in self._timed if not _names(log).isdisjoint(STEADY))
         return max(steady, default=None)
 
     @property
@@ -210,187 +200,6 @@ class Case:
         return [log for log in self.logs if log["newest_time"] and log["origin"] == "live"]
 
 
-def _is_called(log: Mapping[str, Any], name: str) -> bool:
-    """Whether a log has this short name."""
-    return name.lower() in _names(short_log(log["path"] or ""), log.get("channel") or "")
-
-
-def _names(file: str, channel: str) -> set[str]:
-    """What a log is called: by its file, which may be renamed, and by the channel of its records.
-
-    Forwarded records have the channels of other machines.
-    """
-    called = file.lower()
-    return ({called} if called == _FORWARDED else {called, short_provider(channel).lower()}) - {""}
-
-
-def short_provider(name: str) -> str:
-    """A provider without its maker."""
-    return name.removeprefix("Microsoft-Windows-")
-
-
-def load(database: str, image: str, event_ids: Sequence[int], zone: str | None = None) -> Case:
-    """A machine's records with one of these ids. Raises UsageError for a machine that the database does not have."""
-    units = list(tables.units(database, where=f"image = {quoted(image)}"))
-    if not units:
-        raise UsageError(f"{database} has no machine '{image}'. It has: {', '.join(machines(database)) or 'none'}.")
-    references = References(tables.units(database, References.COLUMNS))
-    logs = [log | {"name": references.log(log)} for log in coverage.logs(units)]
-    earlier = _earlier(logs)
-    chosen = f"image = {quoted(image)} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
-    rows = (row for batch in tables.events(database, chosen, _COLUMNS) for row in batch.to_pylist())
-    found = (record_of(row, references.name(row), earlier.get((row["volume"], row["path"]), "")) for row in rows)
-    records, others = own(sorted(found, key=_order))
-    unread, failures = tables.unread(database, image)
-    return Case(
-        image,
-        records,
-        logs,
-        tables.container(database, image),
-        tables.facts(database, image),
-        zone,
-        others,
-        unread,
-        failures,
-        tables.copies(database, image),
-        [problem for key, problem in tables.problems_of_copies(database) if key == image],
-        _steady_times(database, image),
-    )
-
-
-def _steady_times(database: str, image: str) -> npt.NDArray[np.int64]:
-    channels = ", ".join(quoted(name.capitalize()) for name in _STEADY)
-    where = f"image = {quoted(image)} AND origin = 'live' AND channel IN ({channels}) AND time IS NOT NULL"
-    times = [batch["time"].cast(pa.int64()).to_numpy() for batch in tables.events(database, where, ["time"])]
-    return np.concatenate(times)
-
-
-def _order(record: Record) -> tuple[int, bool, str, int]:
-    """Records of logs that are there come first, and of them those of earlier installations.
-
-    Those of one stream are in the order in which they were written.
-    """
-    return _ORIGINS.index(record.origin), not record.installation, record.stream, record.record_id
-
-
-def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], str]:
-    """The logs that are not of the Windows that was used last, by volume and path, with the folder of their Windows.
-
-    A feature update leaves the logs of the Windows before in `Windows.old`, and a disk may have Windows twice.
-    """
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for log in logs:
-        folder, inside, _ = (log["path"] or "").lower().partition("/system32/winevt/")
-        if inside and log["newest_time"]:
-            volume = (log["volume"] or "").partition("@")[0]  # a shadow copy has the same Windows, as it was before
-            found.setdefault("/".join(filter(None, [volume, folder])), []).append(log)
-    last = max(found, key=lambda name: max(log["newest_time"] for log in found[name]), default="")
-    return {(log["volume"], log["path"]): name for name, some in found.items() if name != last for log in some}
-
-
-def of_best_logs(records: Sequence[Record]) -> list[Record]:
-    """Those of each stream that are in a log that is there; if none is, in a shadow copy; else in a deleted log.
-
-    Where there is nothing else, those that were carved.
-    """
-    found: dict[str, dict[str, list[Record]]] = {}
-    for record in records:
-        found.setdefault(record.stream, {}).setdefault(record.origin, []).append(record)
-    best = (next(some[origin] for origin in _ORIGINS if origin in some) for some in found.values())
-    return [record for some in best for record in some]
-
-
-def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
-    """The records that are this machine's own, and how many there are of others, by their names.
-
-    The log System has a machine's own records only, whatever the machine was called; events are forwarded to others.
-    """
-    names = {_host(record) for record in records if record.is_of("System") and record.origin == "live"}
-    names = names or {_host(record) for record in records if record.log.lower() != _FORWARDED}
-    names.add("")
-    others = Counter(record.computer for record in records if _host(record) not in names)
-    return [record for record in records if _host(record) in names], dict(others)
-
-
-def _host(record: Record) -> str:
-    return record.computer.partition(".")[0].lower()
-
-
-def machines(database: str) -> list[str]:
-    """The machines of a database, sorted by name."""
-    return sorted({unit["image"] for unit in tables.units(database, ["image"], "image IS NOT NULL")})
-
-
-def record_of(row: Mapping[str, Any], name: str = "", installation: str = "") -> Record:
-    """A record with this name, of a row of the table of events."""
-    log = short_log(row["path"]) if row["path"] else (row["channel"] or "carved").removeprefix("Microsoft-Windows-")
-    return Record(
-        log,
-        row["record_id"],
-        row["time"],
-        row["event_id"],
-        row["provider"] or "",
-        row["computer"] or "",
-        data_of(row),
-        row["origin"],
-        bool(row["chunk_ok"]) and not row["damaged"],
-        row["channel"] or "",
-        row["user_sid"] or "",
-        name,
-        installation,
-    )
-
-
-def data_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a record, of a row of the table of events; none if it could not be decoded."""
-    return flattened(msgspec.json.decode(row["data"])) if row["data"] else {}
-
-
-def values_in_line(data: Mapping[str, Any]) -> str:
-    """The values of a record in one line, without empty ones: TargetUserName=emsadmin LogonType=2."""
-    return " ".join(f"{name}={value}" for name, value in data.items() if value not in (None, "", "-"))
-
-
-def flattened(data: Any) -> dict[str, Any]:
-    """The values of a record by their names, those of a nested element too; unnamed ones are called 1, 2 and so on."""
-    if isinstance(data, list):
-        return {str(number): value for number, value in enumerate(data, 1)}
-    if not isinstance(data, dict):
-        return {"1": data}
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        if name == "#attributes":
-            continue
-        if name == "Data" and isinstance(value, dict):
-            text = value.get("#text")
-            found |= flattened(text if isinstance(text, list) else [text])
-        elif isinstance(value, dict):
-            found |= flattened(value)
-        else:
-            found[name] = value
-    return found
-
-
-def file_of(fact: Mapping[str, Any]) -> str:
-    """Where a fact is from: the file, and the place in it."""
-    name = short_file(fact["path"] or "")
-    return f"{name}: {fact['source']}" if fact["source"] else name
-
-
-def short_file(path: str) -> str:
-    """The name of a file; that of a user's hive with the user: emsadmin/NTUSER.DAT."""
-    user = user_of(path)
-    name = path.rpartition("/")[2]
-    return f"{user}/{name}" if user else name
-
-
-def user_of(path: str) -> str:
-    """The name of the folder that a user's hive lies in, which is the user's, as a rule. Empty for other files."""
-    folder, _, name = path.rpartition("/")
-    return folder.rpartition("/")[2] if name.lower() == _OF_USER else ""
-
-
-def moment(fact: Mapping[str, Any], name: str) -> datetime | None:
-    """A time among the values of a fact."""
-    value = fact["value"].get(name)
-    return datetime.fromisoformat(value) if value else None
+def _names(log: Mapping[str, Any]) -> set[str]:
+    """The short names of a log, in lower case."""
+    return names_of(short_log(log["path"] or ""), log.get("channel") or "")

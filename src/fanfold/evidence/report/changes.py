@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from fanfold.evidence.report.case import Record
+    from fanfold.evidence.report.record import Record
 
 JUMP = timedelta(minutes=1)
 """A change that puts sentences in doubt."""

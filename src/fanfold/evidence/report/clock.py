@@ -15,7 +15,7 @@ from fanfold.errors import UsageError
 from fanfold.evidence.report.changes import Changes
 
 if TYPE_CHECKING:
-    from fanfold.evidence.report.case import Record
+    from fanfold.evidence.report.record import Record
 
 
 _NO_CHANGES = Changes()

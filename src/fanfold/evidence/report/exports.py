@@ -1,17 +1,17 @@
 """Timelines: the records of a machine in the order of time, also in the forms that Timesketch imports.
 
 Format: Timesketch's "Import from JSON or CSV": the columns message, datetime and timestamp_desc; `timestamp` is in
-microseconds.
+microseconds. And log2timeline's L2T CSV: plaso's documentation, "l2tcsv output format".
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
 
-from fanfold.evidence.report.case import Record, data_of, short_provider, values_in_line
 from fanfold.evidence.report.clock import Clock
+from fanfold.evidence.report.record import Record, data_of, short_provider, values_in_line
 
 _TEXT: pa.DataType = pa.string()
 _NUMBER: pa.DataType = pa.uint64()
@@ -35,7 +35,13 @@ TIMELINE = pa.schema(
     }
 )
 """The columns of a timeline."""
+L2TCSV = pa.schema([(name, _TEXT) for name in (
+    "date", "time", "timezone", "MACB", "source", "sourcetype", "type", "user", "host", "short", "desc", "version",
+    "filename", "inode", "notes", "format", "extra",
+)])  # fmt: skip
+"""The columns of a timeline for tools that read what log2timeline wrote."""
 _LONGEST = 2000  # characters of a message
+_SHORT = 80
 
 
 def message(row: Mapping[str, Any]) -> str:
@@ -67,6 +73,42 @@ def timesketch(rows: Iterable[Mapping[str, Any]], clock: Clock) -> Iterator[dict
             "log": row["path"],
             "origin": row["origin"],
         }
+
+
+def l2tcsv(rows: Iterable[Mapping[str, Any]], clock: Clock) -> Iterator[dict[str, Any]]:
+    """Records as log2timeline wrote them. A date has no fraction of a second there: `extra` has the whole time."""
+    for row in rows:
+        for known in timesketch([row], clock):
+            local = clock.local(row["time"], _placed(row))
+            names = ("datetime", "event_identifier", "record_number", "source_name", "channel")
+            yield {
+                "date": f"{local:%m/%d}/{local.year:04}",
+                "time": f"{local:%H:%M:%S}",
+                "timezone": _zone(local),
+                "MACB": "...B",  # born: that is when a record was made
+                "source": "EVT",
+                "sourcetype": "WinEVTX",
+                "type": known["timestamp_desc"],
+                "user": known["user_sid"] or "-",
+                "host": known["computer_name"] or "-",
+                "short": known["message"][:_SHORT],
+                "desc": known["message"],
+                "version": "2",
+                "filename": "/".join(filter(None, (known["image"], known["log"]))),
+                "inode": "-",
+                "notes": "-" if known["origin"] == "live" else f"origin: {known['origin']}",
+                "format": "winevtx",
+                "extra": "; ".join(f"{name}: {known[name]}" for name in names),
+            }
+
+
+def _zone(local: datetime) -> str:
+    """The name of a time's zone; its offset, if the clock showed the time twice, or the zone has no name."""
+    name = local.tzname() or ""
+    if name == "UTC":
+        return name
+    is_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
+    return str(timezone(local.utcoffset() or timedelta())) if is_twice else getattr(local.tzinfo, "key", name)
 
 
 def _placed(row: Mapping[str, Any]) -> Record:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.record import Record
 
 Status = Literal["shown", "likely", "possible", "not recorded", "cannot be shown"]
 """How far a sentence holds.
@@ -72,6 +73,14 @@ def reason_of(*records: Record) -> str:
     if any(record.origin == "deleted" for record in records):
         return "a record is from a log that was deleted"
     return "" if all(record.is_sound for record in records) else "a record lies in a damaged chunk"
+
+
+def more(
+    identity: str, hidden: Sequence[Any], what: str, where: str = "", records: Sequence[Record] = (), **others: Any
+) -> Finding:
+    """How many more there are than a rule lists: 12 more logons before these. `what`: a word for one; may be empty."""
+    text = f"{len(hidden):,} more{f' {what}' if what else ''}{'s' * (bool(what) and len(hidden) > 1)}{where}."
+    return Finding(identity, text, others.pop("status", "shown"), records=records, **others)
 
 
 def seconds(span: float) -> str:

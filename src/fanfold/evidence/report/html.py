@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 
 import fanfold
-from fanfold.evidence.report.case import Case, short_provider, values_in_line
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding
+from fanfold.evidence.report.record import short_provider, values_in_line
 from fanfold.evidence.report.report import VERSION, Report, Section
-from fanfold.evidence.report.rules.sources import in_words
+from fanfold.evidence.report.rules.sources import LOGS, in_words
 from fanfold.evidence.report.text import printable
 from fanfold.evidence.tables import short_log
 
@@ -44,12 +45,15 @@ svg .program { fill: var(--cannot); } svg .power { fill: var(--faint); }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; } th { white-space: nowrap; }
 th, td { text-align: left; padding: .3rem .5rem;
   border-bottom: 1px solid var(--line); vertical-align: top; } td.number { text-align: right; white-space: nowrap; }
+#records table { min-width: 48rem; } #records td:nth-child(1) { min-width: 12.5rem; }
+#records td:nth-child(2), #records td:nth-child(3) { min-width: 7rem; }
 .wide { overflow-x: auto; } footer { margin-top: 2.5rem; color: var(--faint); font-size: .875rem; }
 @media print { body { max-width: none; padding: 0; font-size: 10.5pt; } @page { margin: 18mm; } svg { border: 1px solid
-  var(--line); min-width: 0; } .wide { overflow: visible; } }
+  var(--line); min-width: 0; } .wide { overflow: visible; } table { font-size: 8.5pt; }
+  #records table, #records td:nth-child(n) { min-width: 0; } #records td:nth-child(-n+3) { width: 15%; } }
 """
 _LANES = (("logons", "logon.", "mark"), ("USB disks", "usb.", "usb"), ("programs", "program.", "program"),
-          ("power", "power.", "power"))  # fmt: skip
+          ("power", "power.change", "power"))  # fmt: skip
 _LEFT, _WIDTH, _LANE = 150, 860, 22  # pixels of a timeline
 _NAME = 20  # characters of a lane's name
 _MOST_LOGS = 8
@@ -119,18 +123,23 @@ def _records(report: Report) -> str:
     cited = {record.ref: record for finding in report.findings for record in finding.records[:_REFS]}
     known = {record.ref: record for record in report.case.records if record.ref in cited}
     rows = []
-    for ref in sorted(cited):
+    for ref in sorted(cited, key=lambda ref: (ref.rpartition("#")[0], cited[ref].record_id)):
         record = known.get(ref, cited[ref])
         what = f"{short_provider(record.provider)}/{record.event_id}" if record.provider else ""
-        time = record.time.isoformat(sep=" ", timespec="milliseconds") if record.time else ""
+        time = f"{record.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] if record.time else ""
         rows.append(
-            f'<tr id="{_anchor(ref)}"><td>{_text(ref)}</td><td>{_text(time)}</td><td>{_text(what)}</td>'
+            f'<tr id="{_anchor(ref)}"><td>{_foldable(ref)}</td><td>{_text(time)}</td><td>{_foldable(what)}</td>'
             f"<td>{_text(values_in_line(record.data)[:_LONGEST])}</td></tr>"
         )
     return (
         '<section id="records"><h2>The records</h2><div class="wide"><table><thead><tr><th>record</th><th>time (UTC)'
         f"</th><th>event</th><th>values</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
+
+
+def _foldable(name: str) -> str:
+    """A name that may be broken at its slashes."""
+    return _text(name).replace("/", "/<wbr>")
 
 
 def _logs(case: Case) -> str:
@@ -160,18 +169,17 @@ def _day(case: Case, time: datetime | None) -> str:
 
 
 def _timelines(report: Report) -> str:
-    """The whole time, and the last quarter of an hour."""
+    """The whole time, and the last quarter of an hour, which is not the end of it if the clock was set back."""
     last = report.case.last
     if last is None:
         return ""
     end = last["last_time"]
     timed = [(finding, finding.time) for finding in report.findings if finding.time]
     begin = min([time for _, time in timed if time <= end], default=end - timedelta(hours=1))
-    whole = _timeline(
-        report, timed, begin, end, "The whole time. A bar reaches from the first record of a log to its last"
-    )
+    title = "The whole time. A bar reaches from the first record of a log to its last"
+    whole, newest = _timeline(report, timed, begin, end, title), last["newest_time"]
     return whole + _timeline(
-        report, timed, end - timedelta(minutes=15), end, "The last 15 minutes before the last record"
+        report, timed, newest - timedelta(minutes=15), newest, "The 15 minutes before the last record"
     )
 
 
@@ -182,9 +190,10 @@ def _timeline(report: Report, timed: list[tuple[Finding, datetime]], begin: date
     def x(time: datetime) -> float:
         return _LEFT + _WIDTH * min(1, max(0, (time - begin).total_seconds() / span))
 
+    telling = {name for names in LOGS.values() for name in names}
     logs = sorted(
         (log for log in report.case.logs if log["records"] and log["first_time"] and log["last_time"] >= begin),
-        key=lambda log: -log["records"],
+        key=lambda log: (short_log(log["path"] or "") not in telling, -log["records"]),
     )[:_MOST_LOGS]
     height = (len(_LANES) + len(logs)) * _LANE + 34
     parts = [*_ticks(report.case, begin, end)]
@@ -218,7 +227,7 @@ def _lane(name: str, y: int) -> str:
 
 def _ticks(case: Case, begin: datetime, end: datetime) -> Iterator[str]:
     """The times at both ends and in the middle."""
-    pattern = "%H:%M:%S %Z" if end - begin < timedelta(days=1) else "%Y-%m-%d %H:%M %Z"
+    pattern = "%Y-%m-%d %H:%M:%S %Z" if end - begin < timedelta(days=1) else "%Y-%m-%d %H:%M %Z"
     for part, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
         time = case.clock.local(begin + (end - begin) * part)
         yield f'<text x="{_LEFT + _WIDTH * part}" y="16" text-anchor="{anchor}">{time.strftime(pattern)}</text>'

@@ -6,8 +6,10 @@ from typing import Any
 
 from fanfold.errors import UsageError
 from fanfold.evidence.disk.verify import DIGESTS
-from fanfold.evidence.report.case import Case, load
-from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, size_in_words, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import short_file
+from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, seconds, size_in_words, status_of
+from fanfold.evidence.report.load import Machines
 from fanfold.evidence.report.rules import RULES, clock_changes
 from fanfold.evidence.report.rules.sources import Source, sources
 from fanfold.evidence.tables import ShadowCopy, by_reason
@@ -16,7 +18,7 @@ from fanfold.evidence.times import iso
 QUESTIONS = ", ".join(rule.id for rule in RULES)
 """What can be asked for."""
 _DATES = 12  # of shadow copies that are listed
-VERSION = "3"
+VERSION = "4"
 """Of the rules: it changes when the same records would give other sentences."""
 _REASONS = 3  # for which something was not read, that are named
 
@@ -110,20 +112,27 @@ def finding_json(case: Case, finding: Finding) -> dict[str, Any]:
 
 def made(database: str, image: str, zone: str | None = None, questions: Sequence[str] = ()) -> Report:
     """The report on a machine. Raises UsageError for an unknown machine, time zone or question."""
+    return next(all_made(Machines(database), [image], zone, questions))
+
+
+def all_made(
+    machines: Machines, names: Sequence[str], zone: str | None = None, questions: Sequence[str] = ()
+) -> Iterator[Report]:
+    """The reports on several machines, in their order. Raises UsageError as `made` does."""
     rules = chosen(questions)
     event_ids = {event_id for rule in RULES for event_id in rule.event_ids}
-    case = load(database, image, sorted(event_ids), zone)
-    return Report(
-        case, [Section(rule.id, rule.title, [*answers(case, rule)], [*sources(case, rule.id)]) for rule in rules]
-    )
+    for case in machines.cases(names, sorted(event_ids), zone):
+        sections = [Section(rule.id, rule.title, [*answers(case, rule)], [*sources(case, rule.id)]) for rule in rules]
+        yield Report(case, sections)
 
 
 def answers(case: Case, rule: Rule) -> Iterator[Finding]:
     """The answers to a question; where the clock was changed later, they say so.
 
-    No answer that rests on a recovered or damaged record is `shown`, and each says why.
+    No answer that rests on a recovered or damaged record, or on a damaged file, is `shown`, and each says why.
     """
     for finding in map(_as_sound_as_its_records, rule.answer(case)):
+        finding = _as_sound_as_its_files(case, finding)
         yield finding if rule is clock_changes.RULE else _with_doubts(case, finding)
 
 
@@ -134,6 +143,16 @@ def _as_sound_as_its_records(finding: Finding) -> Finding:
     why = reason_of(*finding.records)
     reason = finding.reason if why in finding.reason else "; ".join(filter(None, [finding.reason, why]))
     return replace(finding, status="likely", reason=reason, details=details)
+
+
+def _as_sound_as_its_files(case: Case, finding: Finding) -> Finding:
+    details = [_as_sound_as_its_files(case, detail) for detail in finding.details]
+    names = {short_file(path) for path, _ in case.partial}
+    if names.isdisjoint(file.partition(": ")[0] for file in finding.files):
+        return replace(finding, details=details)
+    reason = "; ".join(filter(None, [finding.reason, "parts of the file could not be read"]))
+    status: Status = "likely" if finding.status == "shown" else finding.status
+    return replace(finding, status=status, reason=reason, details=details)
 
 
 def _with_doubts(case: Case, finding: Finding) -> Finding:
@@ -176,6 +195,8 @@ def _unread(case: Case) -> Iterator[str]:
         some = "; ".join(f"{paths}: {reason.rstrip('.')}" for _, paths, reason in reasons[:_REASONS])
         more = sum(count for count, _, _ in reasons[_REASONS:])
         yield f"NOT READ: {some}{f'; and {more:,} more' if more else ''}."
+    for _, paths, reason in by_reason(case.partial)[:_REASONS]:
+        yield f"READ IN PART: {paths}: {reason}"
     if left := len(case.unread) - failed:
         yield f"THE SCAN IS NOT FINISHED: {left:,} more of the machine's logs were not read. Run the scan again."
 
@@ -231,11 +252,15 @@ def _noted(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterat
 
 
 def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Iterator[str]:
-    results = [fact["value"]["result"] for fact in facts if fact["kind"] == "verification"]
+    every = [fact["value"]["result"] for fact in facts if fact["kind"] == "verification"]
+    results = sorted(every, key="not computed".__eq__)  # an image may have been verified in both ways
     stored = [name.upper() for name in DIGESTS if row[f"{name}_stored"]]
     digests = " and ".join(stored)
     if not results:
         yield "Its content was not verified." if stored else "No digest is stored with it."
+    elif results[0] == "not computed" and stored:
+        are, were = ("are", "were") if len(stored) > 1 else ("is", "was")
+        yield f"Each of its chunks was checked; the {digests} that {are} stored with it {were} not computed."
     elif results[0] == "match":
         yield f"Its content has the {digests} that {'are' if len(stored) > 1 else 'is'} stored with it."
     elif results[0] == "mismatch":
@@ -247,7 +272,9 @@ def _verified(facts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Ite
             differs = fact["value"]["stored"] not in (None, fact["value"]["computed"])
             other = f" ({fact['value']['stored']} is stored)" if differs else ""
             yield f"{fact['name'].upper()} {fact['value']['computed']}{other}."
-    damage = [fact["value"] for fact in facts if fact["kind"] == "damage"]
+    damaged = [fact["value"] for fact in facts if fact["kind"] == "damage"]
+    ranges = sorted({(one["first_sector"], one["sectors"]) for one in damaged})
+    damage = [{"first_sector": first, "sectors": sectors} for first, sectors in ranges]
     if damage:
         sectors = sum(one["sectors"] for one in damage)
         yield f"{sectors:,} of its sectors are damaged: {_ranges(damage)}."

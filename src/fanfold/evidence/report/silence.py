@@ -23,6 +23,10 @@ class Silence:
     usual: timedelta
     """The longest stretch of a usual day."""
 
+    def count(self, times: npt.NDArray[np.int64]) -> int:
+        """How many of these times lie within it."""
+        return int(np.count_nonzero((times > _micros(self.begin)) & (times < _micros(self.end))))
+
 
 def silences(times: npt.NDArray[np.int64], explained: Sequence[datetime]) -> list[Silence]:
     """The stretches without a record that are long for this machine.

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment
-from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of, moment
+from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, more, status_of
+from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules import auditing
 from fanfold.evidence.report.rules.logons import PEOPLE
 
 _VERBS = {
@@ -28,6 +31,7 @@ _POWERFUL_IN_DOMAIN = ("-512", "-518", "-519")
 _TIMES = (("last_logon", "last logon"), ("last_failure", "last failed attempt"), ("password_set", "password set"))
 _STATES = (("disabled", "disabled"), ("needs_no_password", "it needs no password"))
 _SHOWN = 30
+_NETBIOS = 15  # characters of a machine's name in its account, at most
 
 
 def _answer(case: Case) -> Iterator[Finding]:
@@ -39,14 +43,15 @@ def _answer(case: Case) -> Iterator[Finding]:
     ]
     for record, text in reported[-_SHOWN:][::-1]:
         yield Finding("account.changed", f"{case.when(record)}{text}", status_of(record), record.time, [record])
-    if len(reported) > _SHOWN:
-        text = f"{len(reported) - _SHOWN:,} more changes of accounts before these."
-        yield Finding("account.more", text, "shown", records=[reported[0][0]])
+    if hidden := reported[:-_SHOWN]:
+        yield more("account.more", hidden, "change", " of accounts before these", [hidden[0][0]])
     if not reported:
         text = "No change of an account is recorded, but for those of the set-up."
         why = case.why_none("Security")
-        reason = "events 4720 to 4781 of the log Security, as far as it reaches"
-        yield Finding("account.none", text, "not recorded" if why else "shown", reason=why or reason)
+        reason = f"by the events 4720 to 4781 of the log Security in {case.reach('Security')}"
+        audit, records = auditing.last_change(case, auditing.ACCOUNTS)
+        reason = "; ".join(filter(None, [why or reason, audit]))
+        yield Finding("account.none", text, "not recorded" if why else "shown", reason=reason, records=records)
     yield from _known(case)
 
 
@@ -64,9 +69,8 @@ def _known(case: Case) -> Iterator[Finding]:
         yield Finding(
             "account.known", text, "shown", moment(fact, "last_logon"), reason=BY_REGISTRY, files=[file_of(fact)]
         )
-    if len(used) > _SHOWN:
-        yield Finding("account.known_more", f"{len(used) - _SHOWN:,} more accounts.", "shown", reason=BY_REGISTRY,
-                      files=[file_of(used[_SHOWN])])  # fmt: skip
+    if hidden := used[_SHOWN:]:
+        yield more("account.known_more", hidden, "account", reason=BY_REGISTRY, files=[file_of(hidden[0])])
     if idle:
         names = ", ".join(fact["name"] for fact in idle[:_SHOWN])
         text = f"Accounts that are disabled, and were never used: {names}."
@@ -78,7 +82,7 @@ def _known(case: Case) -> Iterator[Finding]:
 def _text(record: Record, people: Mapping[str, str]) -> str:
     """What happened to an account; empty for what the set-up of Windows does itself."""
     who = record.text("SubjectUserName")
-    by = record.account("SubjectDomainName", "SubjectUserName")
+    by = record.account("SubjectDomainName", "SubjectUserName") + " (the machine itself)" * _is_itself(record)
     name = record.text("TargetUserName", "OldTargetUserName")
     if record.event_id in _VERBS:
         is_set_up = who.endswith("$") and record.event_id in _QUIET
@@ -94,6 +98,12 @@ def _text(record: Record, people: Mapping[str, str]) -> str:
         return ""
     done = "made a member of" if record.event_id in _INTO else "removed from"
     return f"{member} was {done} {name} by {by}."
+
+
+def _is_itself(record: Record) -> bool:
+    """Whether the machine's own account did it, as its set-up and its policies do."""
+    name, host = record.text("SubjectUserName").lower(), record.computer.partition(".")[0].lower()
+    return name.endswith("$") and name[:-1] == host[:_NETBIOS]
 
 
 RULE = Rule("account", "Which accounts were changed", (*_VERBS, *_INTO, *_OUT_OF), _answer)

@@ -6,7 +6,8 @@ from typing import Any
 
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
-from fanfold.evidence.report.silence import silences
+from fanfold.evidence.report.rules import auditing
+from fanfold.evidence.report.silence import Silence, silences
 from fanfold.evidence.tables import short_log
 
 _ALWAYS = ("Security", "System", "Application")
@@ -40,7 +41,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     carved = sum(log["records"] for log in case.logs if log["origin"] == "carved")
     if carved:
         text = f"{carved:,} records that no log has were found in the bytes of the disk."
-        yield Finding("cleared.carved", text, "likely", reason="what was written over a log may look like a record")
+        yield Finding("cleared.carved", text, "likely", reason="other data on the disk may look like a record")
+    yield from auditing.changes(case)
     yield from _begins(case)
     yield from _born(case)
     yield from _silent(case)
@@ -55,20 +57,36 @@ def _begins(case: Case) -> Iterator[Finding]:
         first, last, gaps = log["first_record_id"], log["last_record_id"], log["gaps"]
         text = f"{name} has records {first:,} to {last:,}, "
         text += f"with {len(gaps):,} gap{'s' * (len(gaps) > 1)}" if gaps else "without a gap"
-        text += "." if first == 1 else "; what came before is gone, as in a full log."
+        text += _before(case, name, first)
         ends = [case.record_at(log, number) for number in (first, last)]
         reason = _GAP if gaps else ""
         if gaps and (log.get("bad_chunks") or log.get("undecoded")):
             reason = "a part of the log is damaged, and what was there is missing"
-        details = [_gap(case, log, gap) for gap in sorted(gaps, key=lambda gap: gap["after"] - gap["before"])[:_SHOWN]]
+        details = [
+            _gap(case, name, log, gap) for gap in sorted(gaps, key=lambda gap: gap["after"] - gap["before"])[:_SHOWN]
+        ]
         yield Finding("cleared.begins", text, "shown", None, ends, reason, details)
 
 
-def _gap(case: Case, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
-    """Records that are missing inside a log."""
+def _before(case: Case, name: str, first: int) -> str:
+    """What is known of the records before the first one of a log, to end a sentence."""
+    recovered = case.recovered(name)
+    if recovered.records and recovered.first_id < first:
+        return f"; of what came before, {recovered.in_words(case.clock)}."
+    if recovered.records:
+        return f"; besides, {recovered.in_words(case.clock)}."
+    return "." if first == 1 else "; what came before is gone, as in a full log."
+
+
+def _gap(case: Case, name: str, log: Mapping[str, Any], gap: Mapping[str, int]) -> Finding:
+    """Records that are missing inside a log; those that were recovered may be some of them."""
     first, last = gap["after"] + 1, gap["before"] - 1
     text = f"The records {first:,} to {last:,} are missing." if last > first else f"The record {first:,} is missing."
-    return Finding("cleared.gap", text, "shown", None, [case.record_at(log, gap[side]) for side in ("after", "before")])
+    recovered = case.recovered(name)
+    is_within = recovered.records and recovered.first_id <= last and first <= recovered.last_id
+    reason = "some of them may be among the recovered records" if is_within else ""
+    ends = [case.record_at(log, gap[side]) for side in ("after", "before")]
+    return Finding("cleared.gap", text, "shown", None, ends, reason)
 
 
 def _born(case: Case) -> Iterator[Finding]:
@@ -102,12 +120,32 @@ def _silent(case: Case) -> Iterator[Finding]:
         text = f"No record for {span}, {case.clock.full(silence.begin)} to {case.clock.full(silence.end)}."
         usual = seconds(silence.usual.total_seconds())
         reason = (
-            f"in the logs {', '.join(_ALWAYS)}, whose longest pause on a usual day is {usual}; a virtual machine that "
+            f"in {_reaching(case, silence)}, whose longest pause on a usual day is {usual}; a virtual machine that "
+            "was paused looks alike, and so do records that were removed"
         )
-        reason += "was paused looks alike, and so do records that were removed"
-        yield Finding("cleared.silent", text, "possible", silence.begin, reason=reason)
+        yield Finding("cleared.silent", text, "possible", silence.begin, reason=reason,
+                      details=_recovered_within(case, silence))  # fmt: skip
+
+
+def _reaching(case: Case, silence: Silence) -> str:
+    """The logs that are there and begin before a stretch."""
+    logs = [(name, case.log(name)) for name in _ALWAYS]
+    found = [name for name, log in logs if log and log.get("first_time") and log["first_time"] <= silence.begin]
+    return f"the log{'s' * (len(found) > 1)} {', '.join(found)}"
+
+
+def _recovered_within(case: Case, silence: Silence) -> list[Finding]:
+    """That recovered records fill a stretch which the logs that are there have no longer."""
+    if not (count := silence.count(case.recovered_times)):
+        return []
+    text = f"{count:,} recovered record{'s are' if count > 1 else ' is'} of this time."
+    reason = "by their own times, in logs of this kind that were deleted, copied or carved"
+    return [Finding("cleared.silent_recovered", text, "likely", silence.begin, reason=reason)]
 
 
 RULE = Rule(
-    "cleared", "What was cleared, and what is missing", (1, 12, 13, 104, 1102, 6005, 6006, 6008, *_SLEEP), _answer
+    "cleared",
+    "What was cleared, and what is missing",
+    (1, 12, 13, 104, 1102, 6005, 6006, 6008, *_SLEEP, *auditing.EVENTS),
+    _answer,
 )

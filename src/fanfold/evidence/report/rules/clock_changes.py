@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fanfold.evidence.report.case import CLOCK, Case
 from fanfold.evidence.report.changes import Change
-from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
+from fanfold.evidence.report.findings import Finding, Rule, more, seconds, status_of
 from fanfold.evidence.report.rules.logons import PEOPLE
 
 _SHOWN = 12
@@ -16,9 +16,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     reported = [change for change in case.changes.every if change.is_jump or _person(change)]
     for change in reported[-_SHOWN:][::-1]:
         yield _finding(case, change)
-    if len(reported) > _SHOWN:
-        text = f"{len(reported) - _SHOWN:,} more changes of the clock before these."
-        yield Finding("clock.more", text, "shown", records=reported[0].records)
+    if hidden := reported[:-_SHOWN]:
+        yield more("clock.more", hidden, "change", " of the clock before these", hidden[0].records)
     if small := [change for change in case.changes.every if change not in reported]:
         plural = "s" * (len(small) > 1)
         text = f"{len(small):,} change{plural} by 2 s to a minute, as a clock is kept in step."
@@ -74,7 +73,10 @@ def _none(case: Case) -> Iterator[Finding]:
     if why := case.why_none("System"):
         yield Finding("clock.none", text, "not recorded", reason=why)
     else:
-        reason = "by event 1 of Kernel-General and event 4616, in the logs System and Security, as far as they reach"
+        reason = f"by event 1 of Kernel-General in the log System, {case.reach('System')}"
+        lacking = case.why_none("Security")
+        other = f"; {lacking}" if lacking else f"; and event 4616 in the log Security, {case.reach('Security')}"
+        reason += other
         yield Finding("clock.none", text, "shown", reason=reason)
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
-from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, size_in_words, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of, moment, user_of
+from fanfold.evidence.report.findings import Finding, Rule, Status, more, reason_of, size_in_words, status_of
+from fanfold.evidence.report.record import Record
 
 _SHOWN = 20  # disks that are listed
 _USB = 7  # STORAGE_BUS_TYPE: BusTypeUsb
@@ -172,9 +174,8 @@ def _answer(case: Case) -> Iterator[Finding]:
             details.append(Finding("usb.removed", text_of_end, status_of(connection.ended), connection.until,
                                    [connection.ended]))  # fmt: skip
         yield Finding("usb.connected", text, status_of(record), connection.since, records, reason_of(record), details)
-    if len(found) > _SHOWN:
-        text = f"{len(found) - _SHOWN:,} more connections of USB disks before these."
-        yield Finding("usb.more", text, "shown", records=[found[0].record])
+    if hidden := found[:-_SHOWN]:
+        yield more("usb.more", hidden, "connection", " of USB disks before these", [hidden[0].record])
     others = noted(case, found)
     for record in others[:_SHOWN]:
         text = f"{case.when(record)}a USB disk {name_of(record)}, {serials(record)}, was taken out."
@@ -275,14 +276,15 @@ def _letters(connection: Connection) -> Iterator[Finding]:
 
 def _none(case: Case, in_registry: bool) -> Iterator[Finding]:
     text = "No record tells when a USB disk was connected." if in_registry else "No USB disk is recorded."
-    hive = any((fact["path"] or "").upper().endswith("/SYSTEM") for fact in case.facts)
+    in_part = {path for path, _ in case.partial}  # what they do not say may be in the rest of them
+    paths = {fact["path"] or "" for fact in case.facts} - in_part
+    hive = any(path.upper().endswith("/SYSTEM") for path in paths)
     also = ", and the registry knows none" if hive and not in_registry else ""
-    log = case.log("Partition/Diagnostic")
     if why := case.why_none("Partition/Diagnostic"):
         yield Finding("usb.none", text, "not recorded", reason=f"{why}{also}")
-    elif log:
-        ids = f"{log['first_record_id']:,} to {log['last_record_id']:,}"
-        reason = f"the log Partition/Diagnostic has its records {ids}, none of a disk on USB{also}"
+    else:
+        reach = case.reach("Partition/Diagnostic")
+        reason = f"the log Partition/Diagnostic has {reach}, none of a disk on USB{also}"
         yield Finding("usb.none", text, "shown", reason=reason)
 
 

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from fanfold.evidence.disk.shadow import not_searched
 from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule
+from fanfold.evidence.report.rules import auditing
 from fanfold.evidence.report.rules.devices import connections
 from fanfold.evidence.report.rules.programs import starts
 
-_STARTS, _STARTED = "starts of programs", 4688
+_STARTS, _STARTED = "starts of programs (event 4688)", 4688
 _TRACES = (
     (_STARTS, "Security-Auditing", (4688,)),
-    ("starts of programs by Sysmon", "Sysmon", (1,)),
+    ("starts of programs, by Sysmon", "Sysmon", (1,)),
     ("access to files", "Security-Auditing", (4656, 4663)),
-    ("network connections", "Sysmon", (3,)),
+    ("network connections, by Sysmon", "Sysmon", (3,)),
     ("services that were installed", "Service Control Manager", (7045,)),
     ("PowerShell scripts", "PowerShell", (4104,)),
     ("malware that was found", "Windows Defender", (1116,)),
@@ -30,9 +31,13 @@ def _answer(case: Case) -> Iterator[Finding]:
     where = f" to or from {', '.join(letters)}" if letters else ""
     accesses = sum(1 for _ in case.of("Security-Auditing", 4656, 4663))
     reason = "access to files was not recorded (no event 4656 or 4663)"
+    if why := case.why_none("Security"):
+        reason = why
     if accesses:
         reason = f"an access to a file (events 4656 and 4663, {accesses:,} records) is not a copy"
-    yield Finding("limit.files", f"Which files were copied{where}.", "cannot be shown", reason=reason)
+    audit, records = auditing.last_change(case, auditing.FILES)
+    reason = "; ".join(filter(None, [reason, audit]))
+    yield Finding("limit.files", f"Which files were copied{where}.", "cannot be shown", reason=reason, records=records)
     if count := sum(not copy.is_searched for copy in case.copies):
         yield Finding("limit.copies", "What the logs in all shadow copies held.", "cannot be shown",
                       reason=not_searched(count).rstrip("."))  # fmt: skip

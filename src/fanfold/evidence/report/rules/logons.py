@@ -1,11 +1,12 @@
 """Who sat down at the machine, and when."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, Rule, reason_of, seconds, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.findings import Finding, Rule, more, reason_of, seconds, status_of
+from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules import auditing
 
 _CONSOLE = (2, 11)  # interactive, with the password checked here or against a cached one
 _NEW_SESSION = 21
@@ -142,9 +143,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     for number in range(max(0, len(logons) - _SHOWN), len(logons))[::-1]:
         is_last = number == len(logons) - 1
         yield _logon(case, logons[number], logons[number - 1][-1] if number else None, is_last)
-    if len(logons) > _SHOWN:
-        text = f"{len(logons) - _SHOWN:,} more logons at the console before these."
-        yield Finding("logon.more", text, "shown", records=[logons[0][0]])
+    if hidden := logons[:-_SHOWN]:
+        yield more("logon.more", hidden, "logon", " at the console before these", hidden[0][:1])
     sessions = _sessions(case, logons, recovered)
     reported = {detail.time for session in sessions for detail in session.details}
     for logon in [logon for logon in recovered if logon[0].time not in reported][-_SHOWN:][::-1]:
@@ -276,20 +276,15 @@ def _unlocked(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Findin
     for record in found[-_SHOWN:][::-1]:
         text = f"{case.when(record)}{account(record)} unlocked the console."
         yield Finding("logon.unlocked", text, status_of(record), record.time, [record], reason_of(record))
-    if len(found) > _SHOWN:
-        yield Finding("logon.unlocked_more", f"{len(found) - _SHOWN:,} more unlocks before these.", "shown",
-                      records=[found[0]])  # fmt: skip
+    if hidden := found[:-_SHOWN]:
+        yield more("logon.unlocked_more", hidden, "unlock", " before these", hidden[:1])
 
 
 def _none(case: Case) -> Finding:
-    log = case.log("Security")
-    why = case.why_none("Security") or (log and f"the log Security has none in its {ids_in_words(log)}") or ""
-    return Finding("logon.none", "No logon at the console is recorded.", "not recorded", reason=why)
-
-
-def ids_in_words(log: Mapping[str, Any]) -> str:
-    """The records that a log has, by their ids."""
-    return f"records {log['first_record_id']:,} to {log['last_record_id']:,}"
+    why = case.why_none("Security") or f"the log Security has none in {case.reach('Security')}"
+    audit, records = auditing.last_change(case, auditing.LOGONS)
+    reason = "; ".join(filter(None, [why, audit]))
+    return Finding("logon.none", "No logon at the console is recorded.", "not recorded", reason=reason, records=records)
 
 
 def _others(case: Case, logons: Sequence[Sequence[Record]]) -> Iterator[Finding]:
@@ -319,8 +314,8 @@ def _by_others(case: Case) -> Iterator[Finding]:
         records = [record for some in found.values() for record in some]
         what = ", ".join(f"{len(some):,} {by}" for by, some in [*found.items()][:_SHOWN])
         what = f": {what}" if len(found) > 1 else f" {next(iter(found))}"
-        more = f", and {sum(map(len, [*found.values()][_SHOWN:])):,} in other ways" if len(found) > _SHOWN else ""
-        text = f"{len(records):,} other failed attempt{'s' * (len(records) > 1)}{what}{more}."
+        more_ways = f", and {sum(map(len, [*found.values()][_SHOWN:])):,} in other ways" if len(found) > _SHOWN else ""
+        text = f"{len(records):,} other failed attempt{'s' * (len(records) > 1)}{what}{more_ways}{case.span(records)}."
         yield Finding("logon.failed_elsewhere", text, status_of(*records), None, records)
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment, of_best_logs, short_file
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of, moment, short_file
 from fanfold.evidence.report.findings import BY_REGISTRY, Finding, Rule, status_of
+from fanfold.evidence.report.record import Record, of_best_logs
 
 _BUILDS = {
     7601: "Windows 7 or Server 2008 R2",
@@ -175,7 +177,8 @@ def _zone(case: Case) -> Iterator[Finding]:
         return
     *before, last = clock.names
     text = f"Time zone: {last}." + (f" Before: {', '.join(before)}." if before else "")
-    reported = [record for record in case.records if record.ref in clock.refs]
+    refs = {*clock.refs}
+    reported = [record for record in case.records if record.ref in refs]
     if reported:
         yield Finding("machine.zone", text, status_of(*reported), None, reported)
     else:

@@ -4,13 +4,14 @@ The names of values are those of the providers' manifests, as github.com/nasbenc
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.findings import Finding, Rule, more, status_of
+from fanfold.evidence.report.record import Record
 
 _LOCAL = ("127.0.0.1", "::1", "0.0.0.0", "::", "-", "")
 _ROLES = (
@@ -19,7 +20,8 @@ _ROLES = (
     ("Security-Auditing", "domain controller", (4768,)),  # only one that gives out Kerberos tickets records this
 )
 _CATEGORIES = {0: "public", 1: "private", 2: "of a domain"}
-_SHOWN = 40
+_SHOWN, _NAMES_SHOWN = 40, 20
+_NAME = 100  # characters of a name
 _PEOPLE_SHOWN = 3  # accounts of a machine
 _IP = re.compile(r"[0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:.%]*")
 _NETBIOS = 15  # characters of the old kind of name, at most
@@ -27,6 +29,8 @@ _NETWORK, _BY_DESKTOP = 3, 10
 _SMB = (30803, 30804, 30805, 30806, 30807, 30808, 31001, 31010)
 _REGISTRATION = (8003, 8004, 8005, 8006, 8007, 8008, 8009, 8015, 8016, 8017, 8018, 8019, 8020)
 """A name that could not be registered: the record has the machine's addresses, and its DNS servers."""
+_ASKED, _ANSWERED = 3006, 3008
+"""A program asks for a name, and what comes of it."""
 _OWN_ADDRESS = (1000, 1002, 1007, 50010, 50013, 50028)
 _WITH_SERVER = (1002, 50010, 50013)
 _GATEWAY, _WIRELESS = (50055, 50062), (50065, 50066, 50067)
@@ -214,13 +218,31 @@ def _answer(case: Case) -> Iterator[Finding]:
     found = hosts(case)
     for host in found[:_SHOWN]:
         yield _host(case, host)
-    if len(found) > _SHOWN:
-        text = f"{len(found) - _SHOWN:,} more machines, seen less often."
-        yield Finding("host.more", text, "shown", records=found[_SHOWN].records[:1])
+    if hidden := found[_SHOWN:]:
+        yield more("host.more", hidden, "machine", ", seen less often", hidden[0].records[:1])
+    yield from _asked_for(case)
     if not found:
         text = "No other machine is recorded: in logons, uses of shares, print jobs."
-        reason = case.why_none("Security") or "those that there are were from this machine"
+        reason = case.why_none("Security") or "those that are recorded were from this machine itself"
         yield Finding("host.none", text, "not recorded", reason=reason)
+
+
+def _asked_for(case: Case) -> Iterator[Finding]:
+    """The names whose addresses the machine asked for, those that it asked for most often first."""
+    found: dict[str, dict[int, list[Record]]] = {}
+    for record in case.of("DNS-Client", _ASKED, _ANSWERED):
+        name = record.text("QueryName").rstrip(".").lower()[:_NAME]
+        found.setdefault(name, {}).setdefault(record.event_id, []).append(record)
+    found.pop("", None)
+    if not found:
+        return
+    asked = {name: max(some.values(), key=len) for name, some in found.items()}  # a question has a record of each
+    order = sorted(asked.items(), key=lambda one: (-len(one[1]), one[0]))
+    names = ", ".join(f"{name} ({len(records):,})" for name, records in order[:_NAMES_SHOWN])
+    more_names = f"; and {len(order) - _NAMES_SHOWN:,} more" if len(order) > _NAMES_SHOWN else ""
+    every = sorted((record for records in asked.values() for record in records), key=lambda one: one.record_id)
+    text = f"Names that the machine asked for, with how often: {names}{more_names}{case.span(every)}."
+    yield Finding("host.names", text, status_of(*every), None, [every[0], every[-1]])
 
 
 def _own(case: Case) -> Iterator[Finding]:
@@ -230,7 +252,7 @@ def _own(case: Case) -> Iterator[Finding]:
         if address := _address(record, "Address1", "Address"):
             addresses.setdefault(address, []).append(record)
     for address, records in addresses.items():
-        text = f"Its address was {address}{_from_to(case, records)}."
+        text = f"Its address was {address}{case.span(records)}."
         yield Finding("host.address", text, status_of(records[-1]), None, [records[0], records[-1]])
     for record in [*case.of("NETLOGON", 5719)][-1:]:
         text = f"{case.when(record)}it found no domain controller of {record.text('1')}."
@@ -239,11 +261,11 @@ def _own(case: Case) -> Iterator[Finding]:
     for record in case.of("NetworkProfile", 10000):
         if not record.text("Name").startswith(("Identifying", "Unidentified")):  # Windows does not know which it is
             category = _CATEGORIES.get(record.number("Category"), "of an unknown kind")  # type: ignore[arg-type]
-            networks.setdefault(f"{record.text('Name')}, {category}", []).append(record)
+            networks.setdefault(f'"{record.text("Name")}", {category}', []).append(record)
     for record in case.of("Dhcp-Client", *_WIRELESS):
-        networks.setdefault(f"{record.text('NetworkHintString')}, wireless", []).append(record)
+        networks.setdefault(f'"{record.text("NetworkHintString")}", wireless', []).append(record)
     for network, records in networks.items():
-        text = f"It was connected to the network {network}{_from_to(case, records)}."
+        text = f"It was connected to the network {network}{case.span(records)}."
         yield Finding("host.network", text, status_of(records[-1]), None, [records[0], records[-1]])
 
 
@@ -252,15 +274,8 @@ def _host(case: Case, host: Host) -> Finding:
     more = f" and {len(host.people) - _PEOPLE_SHOWN} more" if len(host.people) > _PEOPLE_SHOWN else ""
     people = f", by {', '.join([*host.people][:_PEOPLE_SHOWN])}{more}" if host.people else ""
     count = f"{len(host.records):,} record{'s' * (len(host.records) > 1)}"
-    text = f"{host.name}{where}: {', '.join(host.what)}{people}; {count}{_from_to(case, host.records)}."
+    text = f"{host.name}{where}: {', '.join(host.what)}{people}; {count}{case.span(host.records)}."
     return Finding("host.seen", text, status_of(host.records[0]), None, [host.records[0], host.records[-1]])
-
-
-def _from_to(case: Case, records: Sequence[Record]) -> str:
-    """When something was seen, after a comma: the first time and the last."""
-    timed = sorted((record for record in records if record.time), key=lambda record: record.time)  # type: ignore[arg-type, return-value]
-    seen = dict.fromkeys(case.clock.full(one.time, one) for one in (*timed[:1], *timed[-1:]) if one.time)
-    return f", {' to '.join(seen)}" if seen else ""
 
 
 RULE = Rule(
@@ -270,6 +285,7 @@ RULE = Rule(
         *(2, 4, 21, 25, 300, 307, 1044, 4624, 4625, 4768, 4769, 4776, 5140, 5308, 10000),
         *(5719, 5722, 5723, 5783, 5805),
         *_SMB,
+        *(_ASKED, _ANSWERED),
         *_REGISTRATION,
         *_OWN_ADDRESS,
         *_GATEWAY,

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, Rule, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.findings import Finding, Rule, more, status_of
+from fanfold.evidence.report.record import Record
 
 _SHOWN = 12
 _UPDATES_SHOWN = 5
@@ -19,9 +20,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     timed.sort(key=lambda one: (one[0].stream, one[0].record_id))  # the order of writing, whatever the clock showed
     for record, words in timed[-_SHOWN:][::-1]:
         yield Finding("power.change", f"{case.when(record)}{words}.", status_of(record), record.time, [record])
-    if len(timed) > _SHOWN:
-        text = f"{len(timed) - _SHOWN:,} more starts and shutdowns before these."
-        yield Finding("power.more", text, "shown", records=[timed[0][0]])
+    if hidden := timed[:-_SHOWN]:
+        yield more("power.more", hidden, "record", " of starts and shutdowns before these", [hidden[0][0]])
     if not timed:
         reason = case.why_none("System") or "no event 12 or 13 of Kernel-General"
         yield Finding("power.none", "No start of the machine is recorded.", "not recorded", reason=reason)

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fanfold.evidence.report.case import Case, Record, file_of, moment, user_of
-from fanfold.evidence.report.findings import Finding, Rule, Status, reason_of, status_of
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.facts import file_of, moment, user_of
+from fanfold.evidence.report.findings import Finding, Rule, Status, more, reason_of, status_of
+from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules import auditing
 from fanfold.evidence.report.rules.devices import Connection, at_that_moment, built_in, connections, name_of
 
 _TOOLS = (
@@ -101,14 +104,12 @@ def _answer(case: Case) -> Iterator[Finding]:
         elif start.letter not in ("", *own) or start.path.startswith("\\\\"):
             reported.append(_elsewhere(case, start))
     yield from reported[-_SHOWN:]
-    if len(reported) > _SHOWN:
-        yield Finding("program.more", f"{len(reported) - _SHOWN:,} more starts before these.", "shown",
-                      records=reported[0].records)  # fmt: skip
+    if hidden := reported[:-_SHOWN]:
+        yield more("program.more", hidden, "start", " before these", hidden[0].records)
     others = [*_launched(case, disks), *_started_by_users(case, disks), *_prefetched(case, disks), *_drivers(case)]
     yield from others[:_SHOWN]
-    if len(others) > _SHOWN:
-        yield Finding("program.more_noted", f"{len(others) - _SHOWN:,} more programs that Windows has noted.", "shown",
-                      files=others[_SHOWN].files)  # fmt: skip
+    if hidden := others[_SHOWN:]:
+        yield more("program.more_noted", hidden, "program", " that Windows has noted", files=hidden[0].files)
     if not reported and not others:
         yield _none(case, started)
     yield from _there(case)
@@ -188,9 +189,9 @@ def _there(case: Case) -> Iterator[Finding]:
         reason = "that a file was there does not mean that it ran"
         yield Finding("program.there", f"The file {'; '.join(parts)}.", "possible", reason=reason,
                       files=[*map(file_of, facts)])  # fmt: skip
-    if len(found) > _SHOWN:
-        text = f"{len(found) - _SHOWN:,} more files of programs that were there."
-        yield Finding("program.there_more", text, "possible", reason="that does not mean that they ran")
+    if hidden := [*found][_SHOWN:]:
+        yield more("program.there_more", hidden, "file", " of programs that were there", status="possible",
+                   reason="that does not mean that they ran")  # fmt: skip
 
 
 def _start(path: str, time: datetime | None) -> Start:
@@ -272,17 +273,20 @@ def _none(case: Case, started: Sequence[Start]) -> Finding:
         if number:
             reasons.append(f"{log} has {number:,} starts of programs (event {event})")
         elif any(True for _ in case.of(provider, event)):
-            reasons.append(f"{log} has event {event} of Windows' own start only: starts were not recorded")
+            reasons.append(f"{log} has event {event} of Windows' own start only: other starts were not recorded")
         else:
             reasons.append(case.why_none(log) or f"{log} has no event {event}")
+    audit, records = auditing.last_change(case, auditing.PROGRAMS)
+    reasons += [f"{audit} (event 4719)"] if audit else []
     number = sum(1 for _ in case.of("Application-Experience", 500, 505))
-    reasons.append(f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only")
+    fixes = f"Program-Telemetry has {number:,} records, of programs that need a compatibility fix only"
+    reasons.append((not number and case.why_none("Application-Experience/Program-Telemetry")) or fixes)
     if prefetch := len(case.facts_of("prefetch")):
         reasons.append(f"Prefetch has {prefetch:,} programs, all from the volume of Windows")
     drives = sorted({start.letter for start in started if start.letter})
     seen = f" Those recorded ran from {', '.join(drives)}." if drives else ""
     text = f"No program is recorded that ran from a USB disk, and none for imaging.{seen}"
-    return Finding("program.none", text, "not recorded", reason="; ".join(reasons))
+    return Finding("program.none", text, "not recorded", reason="; ".join(reasons), records=records)
 
 
 RULE = Rule(

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from fanfold.evidence.report.case import Case, Record
-from fanfold.evidence.report.findings import Finding, Rule, reason_of, status_of
-from fanfold.evidence.report.rules.logons import BY_DESKTOP, NETWORK, PEOPLE, account, ids_in_words
+from fanfold.evidence.report.case import Case
+from fanfold.evidence.report.findings import Finding, Rule, more, reason_of, status_of
+from fanfold.evidence.report.record import Record
+from fanfold.evidence.report.rules.logons import BY_DESKTOP, NETWORK, PEOPLE, account
 
 _NEW_SESSION = 21
 _AT_ONCE = timedelta(seconds=5)
@@ -19,9 +20,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     kept = _remote_sessions(case)
     for record, text in kept[::-1][:_SHOWN]:
         yield Finding("logon.remote", text, status_of(record), record.time, [record], reason_of(record))
-    if len(kept) > _SHOWN:
-        text = f"{len(kept) - _SHOWN:,} more by Remote Desktop before these."
-        yield Finding("logon.remote_more", text, "shown", records=[kept[0][0]])
+    if hidden := kept[:-_SHOWN]:
+        yield more("logon.remote_more", hidden, "logon", " by Remote Desktop before these", [hidden[0][0]])
     yield from _knocked(case, kept)
     yield from _guessing(case)
     if kept:
@@ -29,8 +29,8 @@ def _answer(case: Case) -> Iterator[Finding]:
     text = "No logon by Remote Desktop is recorded."
     if why := case.why_none("Security"):
         yield Finding("logon.remote_none", text, "not recorded", reason=why)
-    elif log := case.log("Security"):
-        reason = f"by the log Security in its {ids_in_words(log)}"
+    else:
+        reason = f"by the log Security in {case.reach('Security')}"
         yield Finding("logon.remote_none", text, "shown", reason=reason)
 
 

@@ -22,7 +22,8 @@ LOGS: Mapping[str, Sequence[str]] = {
     "taking": ("System", "Security"),
     "host": (
         "Security", "System", "SmbClient/Connectivity", "SmbClient/Security", "Dhcp-Client/Operational",
-        "Dhcp-Client/Admin", "GroupPolicy/Operational", "NetworkProfile/Operational", "PrintService/Operational",
+        "Dhcp-Client/Admin", "DNS-Client/Operational", "GroupPolicy/Operational", "NetworkProfile/Operational",
+        "PrintService/Operational",
         "DNS Server", "Dhcp-Server/Operational",
     ),
     "account": ("Security",),
@@ -62,8 +63,8 @@ def sources(case: Case, question: str) -> Iterator[Source]:
         if case.is_unread(name):
             yield Source(name, "not read")
         elif log is None:
-            count = case.recovered(name)
-            yield Source(name, "recovered" if count or case.is_carved(name) else "not there", count)
+            count, _, _, first, last = case.recovered(name)
+            yield Source(name, "recovered" if count or case.is_carved(name) else "not there", count, first, last)
         elif not log["records"]:
             yield Source(name, "without records")
         else:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from fanfold.evidence.report.case import Case, Record
+from fanfold.evidence.report.case import Case
 from fanfold.evidence.report.findings import Finding, Rule, seconds, status_of
+from fanfold.evidence.report.record import Record
 from fanfold.evidence.report.rules.logons import console_logons, failed_before
 
 _NOTED = (("started", "began"), ("finished", "ended"))
@@ -135,12 +136,16 @@ def _running(case: Case) -> Finding:
     last_start = max(starts, key=lambda record: record.record_id, default=None)
     if last_end and (last_start is None or last_end.record_id > last_start.record_id):
         text = "The machine was off when the copy was made: it was shut down, and no later start is recorded."
-        return Finding("taking.off", text, status_of(last_end), last_end.time, [last_end])
+        return Finding("taking.off", text, "likely", last_end.time, [last_end], "by its last shutdown")
     dirty = sum(bool(log["dirty"]) and log["origin"] == "live" for log in case.logs)
+    records = [last_start] if last_start else []
+    ended = "no shutdown is recorded after its last start" if last_start else "no start and no shutdown is recorded"
+    if not dirty:
+        reason = f"{ended}, and no log was open"
+        return Finding("taking.unknown", asked, "not recorded", None, records, reason)
     text = "The machine was running when the copy was made, as far as its logs tell."
-    reason = f"no shutdown is recorded after its last start; logs that were open: {dirty:,}"
-    return Finding("taking.running", text, "likely", None, [last_start] if last_start else [],
-                   f"{reason}; a snapshot of a virtual machine or a power cut looks alike")  # fmt: skip
+    reason = f"{ended}; logs that were open: {dirty:,}; a snapshot of a virtual machine or a power cut looks alike"
+    return Finding("taking.running", text, "likely", None, records, reason)
 
 
 def _is_own(record: Record) -> bool:

@@ -1,0 +1,176 @@
+"""Reads machines from the tables."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fanfold.errors import UsageError
+from fanfold.evidence import coverage, tables
+from fanfold.evidence.references import References
+from fanfold.evidence.report.case import STEADY, Case
+from fanfold.evidence.report.record import FORWARDED, ORIGINS, Record, record_of
+from fanfold.evidence.units import quoted
+
+_COLUMNS = (
+    "path", "origin", "record_id", "offset", "chunk_ok", "damaged", "time", "event_id", "provider", "channel",
+    "computer", "data", "image", "user_sid", "volume", "key",
+)  # fmt: skip
+_TOGETHER = 250_000  # records of machines that are read together; a part of them is held in memory
+_T = TypeVar("_T")
+_Times = npt.NDArray[np.int64]
+
+
+def machines(database: str) -> list[str]:
+    """The machines of a database, sorted by name."""
+    return sorted({unit["image"] for unit in tables.units(database, ["image"], "image IS NOT NULL")})
+
+
+def load(database: str, image: str, event_ids: Sequence[int], zone: str | None = None) -> Case:
+    """A machine's records with one of these ids. Raises UsageError for a machine that the database does not have."""
+    return next(Machines(database).cases([image], event_ids, zone))
+
+
+class Machines:
+    """Reads the machines of a database: each table once for many of them, of which not all are held in memory."""
+
+    def __init__(self, database: str) -> None:
+        """Raises UsageError if the database has no evidence."""
+        self.database = database
+        self._records: Counter[str] = Counter()
+        self._references = References(self._counted(tables.units(database, References.COLUMNS)))
+
+    def _counted(self, units: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for unit in units:
+            if unit["image"]:
+                self._records[unit["image"]] += unit["records"] or 0
+            yield unit
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, sorted."""
+        return sorted(self._records)
+
+    def cases(self, names: Sequence[str], event_ids: Sequence[int], zone: str | None = None) -> Iterator[Case]:
+        """Machines, each with its records that have one of these ids. Raises UsageError for one that is not there."""
+        if unknown := [name for name in names if name not in self._records]:
+            known = ", ".join(self.names) or "none"
+            raise UsageError(f"{self.database} has no machine '{unknown[0]}'. It has: {known}.")
+        unread = tables.unread(self.database, names)
+        copies = _by_image((copy.image, copy) for copy in tables.copies(self.database))
+        problems = _by_image(tables.problems_of_copies(self.database))
+        for some in self._groups(names):
+            for name, read in self._read(some, event_ids).items():
+                records, others = own(sorted(read.records, key=_order))
+                yield Case(name, records, read.logs, read.container, read.facts, zone, others, *unread[name],
+                           copies.get(name, ()), problems.get(name, ()), read.times, read.recovered_times,
+                           read.partial)  # fmt: skip
+
+    def _groups(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """The machines that are read together: one, or as many as have few records."""
+        group: list[str] = []
+        for name in names:
+            if group and sum(self._records[one] for one in (*group, name)) > _TOGETHER:
+                yield group
+                group = []
+            group.append(name)
+        if group:
+            yield group
+
+    def _read(self, names: Sequence[str], event_ids: Sequence[int]) -> "dict[str, _Read]":
+        found = {name: _Read() for name in names}
+        mine = f"image IN ({', '.join(map(quoted, names))})"
+        units = _by_image((unit["image"], unit) for unit in tables.units(self.database, where=mine))
+        earlier = {}
+        for name, read in found.items():
+            read.logs = [log | {"name": self._references.log(log)} for log in coverage.logs(units[name])]
+            earlier[name] = _earlier(read.logs)
+            damaged = (unit for unit in units[name] if unit["kind"] == "facts" and unit["problem"])
+            read.partial = [(unit["path"] or "", unit["problem"]) for unit in damaged]
+        chosen = f"{mine} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
+        for batch in tables.events(self.database, chosen, _COLUMNS):
+            for row in batch.to_pylist():
+                folder = earlier[row["image"]].get((row["volume"], row["path"]), "")
+                found[row["image"]].records.append(record_of(row, self._references.name(row), folder))
+        for name, times, recovered in self._steady_times(mine):
+            found[name].times = np.append(found[name].times, times)
+            found[name].recovered_times = np.append(found[name].recovered_times, recovered)
+        for row in tables.disks(self.database, names):
+            found[row["key"]].container = row
+        for fact in tables.facts(self.database, *names):
+            found[fact["image"]].facts.append(fact)
+        return found
+
+    def _steady_times(self, where: str) -> Iterator[tuple[str, _Times, _Times]]:
+        """The times of the records in the logs that are always written to, and those of recovered ones."""
+        channels = ", ".join(quoted(name.capitalize()) for name in STEADY)
+        steady = f"{where} AND channel IN ({channels}) AND time IS NOT NULL"
+        for batch in tables.events(self.database, steady, ["image", "origin", "time"]):
+            times = batch["time"].cast(pa.int64()).to_numpy()
+            images, origins = (batch[name].to_numpy(zero_copy_only=False) for name in ("image", "origin"))
+            for name in np.unique(images):
+                of_image, is_live = images == name, origins == ORIGINS[0]
+                yield name, times[of_image & is_live], times[of_image & ~is_live]
+
+
+@dataclass
+class _Read:
+    """What was read of a machine."""
+
+    records: list[Record] = field(default_factory=list)
+    logs: list[dict[str, Any]] = field(default_factory=list)
+    facts: list[dict[str, Any]] = field(default_factory=list)
+    container: dict[str, Any] = field(default_factory=dict)
+    times: _Times = field(default_factory=lambda: np.empty(0, np.int64))
+    recovered_times: _Times = field(default_factory=lambda: np.empty(0, np.int64))
+    partial: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _by_image(found: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
+    by_image: dict[str, list[_T]] = {}
+    for image, one in found:
+        by_image.setdefault(image, []).append(one)
+    return by_image
+
+
+def _order(record: Record) -> tuple[int, bool, str, int]:
+    """Records of logs that are there come first, and of them those of earlier installations.
+
+    Those of one stream are in the order in which they were written.
+    """
+    return ORIGINS.index(record.origin), not record.installation, record.stream, record.record_id
+
+
+def _earlier(logs: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], str]:
+    """The logs that are not of the Windows that was used last, by volume and path, with the folder of their Windows.
+
+    A feature update leaves the logs of the Windows before in `Windows.old`, and a disk may have Windows twice.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for log in logs:
+        folder, inside, _ = (log["path"] or "").lower().partition("/system32/winevt/")
+        if inside and log["newest_time"]:
+            volume = (log["volume"] or "").partition("@")[0]  # a shadow copy has the same Windows, as it was before
+            found.setdefault("/".join(filter(None, [volume, folder])), []).append(log)
+    last = max(found, key=lambda name: max(log["newest_time"] for log in found[name]), default="")
+    return {(log["volume"], log["path"]): name for name, some in found.items() if name != last for log in some}
+
+
+def own(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
+    """The records that are this machine's own, and how many there are of others, by their names.
+
+    The log System has a machine's own records only, whatever the machine was called; events are forwarded to others.
+    """
+    names = {_host(record) for record in records if record.is_of("System") and record.origin == "live"}
+    names = names or {_host(record) for record in records if record.log.lower() != FORWARDED}
+    names.add("")
+    others = Counter(record.computer for record in records if _host(record) not in names)
+    return [record for record in records if _host(record) in names], dict(others)
+
+
+def _host(record: Record) -> str:
+    return record.computer.partition(".")[0].lower()
