@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("only", nargs="*", default=[""], help="only clients whose name has one of these texts")
     only = [text.lower() for text in parser.parse_args().only]
     environment()
-    found = {(one.client, one.by): one for one in known.known()}
     for entry in tomllib.loads((HERE / "clients.toml").read_text())["client"]:
         name = f"{entry['client']}, {entry['by']}"
         if any(text in name.lower() for text in only):
@@ -48,7 +47,8 @@ def main() -> None:
             except (OSError, UsageError, subprocess.SubprocessError) as error:
                 print(f"{name}: left out: {error}", file=sys.stderr)
                 continue
-            found[one.client, one.by] = one
+            known.known.cache_clear()  # another process may have written
+            found = {(one.client, one.by): one for one in known.known()} | {(one.client, one.by): one}
             known.FILE.write_text(written(found.values()))
             print(one, flush=True)
 
@@ -84,7 +84,7 @@ def probed(entry: Mapping[str, Any]) -> Known:
         tls=found.tls.removeprefix("TLSv"),
         date=date.today(),
         by=entry["by"],
-        how=" ".join(word.rpartition("/")[2] if word.startswith("$") else word for word in entry["command"]),
+        how=" ".join(map(shortened, entry["command"])),
         ended=ended(found),
     )
 
@@ -92,6 +92,11 @@ def probed(entry: Mapping[str, Any]) -> Known:
 def expanded(words: list[str]) -> list[str]:
     """Words with the variables of the environment; {placeholders} stay."""
     return [string.Template(word).safe_substitute(os.environ) for word in words]
+
+
+def shortened(word: str) -> str:
+    """A word without the folder that is of this machine."""
+    return word.rpartition("/")[2].replace("$PYTHON", "python") if word.startswith("$") else word
 
 
 def knows_ml_dsa(command: Command) -> bool:

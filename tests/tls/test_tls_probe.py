@@ -223,7 +223,7 @@ def test_wrong_commands_are_told_what_to_type(words: list[str], says: str) -> No
 
 def test_a_client_that_trusts_nothing_is_not_probed() -> None:
     """A client that refuses the plain chain gets its own words back."""
-    with pytest.raises(UsageError, match=r"does not accept a plain chain of ECDSA-P256 either .*unknown_ca"):
+    with pytest.raises(UsageError, match=r"does not accept a plain chain of RSA-2048 either .*unknown_ca"):
         probe(["curl", "-sS", "{url}"], timeout=LONG)
 
 

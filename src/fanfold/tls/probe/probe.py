@@ -10,7 +10,6 @@ from fanfold.tls.pki import Credentials
 from fanfold.tls.probe import chains
 from fanfold.tls.probe.client import Command
 from fanfold.tls.probe.search import TRIES, Answer, Limit, Outcome, Search
-from fanfold.tls.sizes import CONTROL
 from fanfold.tls.zoo import Zoo, load
 
 MOST_CERTIFICATES = 400
@@ -158,7 +157,7 @@ class _Probing:
                 return answer.tls
         ended = f"{answer.by} {answer.alert}".strip()
         raise UsageError(
-            f"The client does not accept a plain chain of {CONTROL} either ({answer.outcome}, {ended}): "
+            f"The client does not accept a plain chain of {chains.PLAIN} either ({answer.outcome}, {ended}): "
             f"{answer.text or 'it wrote nothing'}\n"
             "Have it trust the file {ca}, connect to {url}, or to {host} or {ip} at {port}, and exit with 0 then."
         )
