@@ -19,6 +19,7 @@ def probe(
             help="The client's command line, behind --, with {url}, or {host} or {ip} and {port}; {ca} is what it has "
             "to trust.",
             allow_leading_hyphen=True,
+            show_default=False,
         ),
     ] = (),
     /,

@@ -23,6 +23,8 @@ _ENDED = {
     "server error": "our server ends it",
     "timeout": "the client hangs",
 }
+COLUMNS = ("client", "version", "limit", "certificates", "bytes", "ML-DSA", "date", "how")
+"""Of the table of known clients."""
 _LONGEST = 160
 """Characters of a client's words that are shown."""
 
@@ -173,7 +175,7 @@ def known(clients: Sequence[Known], as_json: bool) -> None:
         show.put_json({"clients": [asdict(one) | {"date": one.date.isoformat()} for one in clients]})
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("client", "version", "limit", "certificates", "bytes", "ML-DSA", "date", "how"):
+    for column in COLUMNS:
         right = column in ("certificates", "bytes")
         table.add_column(column, justify="right" if right else "left", no_wrap=column not in ("how", "version"))
     for one in clients:
