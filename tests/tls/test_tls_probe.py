@@ -47,12 +47,16 @@ def limited(*options: str) -> Probed:
     return probe([*LIMITED, *options], timeout=LONG, limits_only=True)
 
 
-@pytest.mark.parametrize("client", [CURL, OPENSSL, LIMITED], ids=["curl", "s_client", "ssl"])
-def test_openssl_accepts_102400_bytes_and_not_one_more(client: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("client", "tls"),
+    [(CURL, "TLSv1.3"), (OPENSSL, "TLSv1.3"), ((*OPENSSL, "-tls1_2"), "TLSv1.2"), (LIMITED, "TLSv1.3")],
+    ids=["curl", "s_client", "s_client with TLS 1.2", "ssl"],
+)
+def test_openssl_accepts_102400_bytes_and_not_one_more(client: tuple[str, ...], tls: str) -> None:
     """The limit of OpenSSL's clients is that of the message; beyond it they send an alert, whose name is kept."""
     plain = chains.added(ZOO, 0).certificate_bytes
-    most = 102_400 - chains.message([*plain, 0], "TLSv1.3")
-    assert asked(*client, count=1, size=most) == Answer("accepted", tls="TLSv1.3")
+    most = 102_400 - chains.message([*plain, 0], tls)
+    assert asked(*client, count=1, size=most) == Answer("accepted", tls=tls)
     answer = asked(*client, count=1, size=most + 1)
     assert (answer.outcome, answer.by, answer.alert) == ("refused", "client alert", "illegal_parameter")
     assert "excessive message size" in answer.text

@@ -37,7 +37,6 @@ _ALERTS = {
     71: "insufficient_security",
     80: "internal_error",
     86: "inappropriate_fallback",
-    90: "user_canceled",
     109: "missing_extension",
     110: "unsupported_extension",
     112: "unrecognized_name",
@@ -47,7 +46,8 @@ _ALERTS = {
     120: "no_application_protocol",
 }
 """RFC 8446, section 6, and what TLS 1.2 has beside."""
-_FATAL = {number for number in _ALERTS if number != 90}
+_HARMLESS = {0, 90}
+"""close_notify and user_canceled: the end of a connection, not of a handshake."""
 
 
 @dataclass
@@ -137,8 +137,8 @@ class Listener:
 def _note_alert(tls: SSL.Connection, where: int, value: int) -> None:
     """Keep the client's alert; OpenSSL calls this."""
     visit, number = tls.get_app_data(), value & 0xFF
-    if where == SSL.SSL_CB_READ_ALERT and number in _FATAL and isinstance(visit, Visit):
-        visit.alert = visit.alert or _ALERTS[number]
+    if where == SSL.SSL_CB_READ_ALERT and number not in _HARMLESS and isinstance(visit, Visit):
+        visit.alert = visit.alert or _ALERTS.get(number, str(number))
 
 
 class _Talk:
