@@ -7,7 +7,7 @@ import pytest
 
 from commands import fanfold
 from fanfold.errors import UsageError
-from fanfold.tls.sizes import FIXED, of_mix, of_scheme, sizes
+from fanfold.tls.sizes import FIXED, of_mix, of_scheme, refusing_clients, sizes
 from fanfold.tls.zoo import load
 
 ZOO = load()
@@ -137,3 +137,13 @@ def test_an_unknown_scheme_raises() -> None:
     """The function raises what the command shows."""
     with pytest.raises(UsageError, match="no signature scheme 'X'"):
         sizes(["X"])
+
+
+def test_a_row_names_the_clients_that_refuse_it() -> None:
+    """Clients of the known table whose limit of bytes is smaller; with a version where a newer one takes more."""
+    assert refusing_clients(10_000) == []
+    assert ("Java", 32_768) in refusing_clients(32_769)
+    assert "OpenSSL" not in dict(refusing_clients(102_400))
+    at_most = dict(refusing_clients(102_401))
+    assert at_most["OpenSSL"] == 102_400
+    assert [name for name in at_most if name.startswith("Go")] == ["Go 1.19.8"]

@@ -137,14 +137,16 @@ def refusing_clients(message: int) -> list[tuple[str, int]]:
 
     A client whose versions differ comes with its version.
     """
-    limits: dict[str, dict[int, str]] = {}
+    limits: dict[str, dict[str, int | None]] = {}
     for one in known():
-        limits.setdefault(one.client, {}).setdefault(one.most_bytes or 0, one.version)
+        versions = limits.setdefault(one.client, {})
+        versions[one.version] = min(filter(None, (one.most_bytes, versions.get(one.version))), default=None)
     found = []
     for client, versions in limits.items():
-        for most, version in versions.items():
-            if 0 < most < message:
-                found.append((client if len(versions) == 1 else f"{client} {version}", most))
+        newest = {most: version for version, most in versions.items()}  # the last one of each limit
+        for most, version in newest.items():
+            if most and most < message:
+                found.append((client if len(newest) == 1 else f"{client} {version}", most))
     return sorted(found, key=lambda one: one[1])
 
 
