@@ -230,7 +230,7 @@ def test_chains_of_a_profile_have_the_bytes_of_their_scheme() -> None:
         (["--timeout", "60", "--", "curl", "-sS", "{url}"], "(refused, client alert unknown_ca)"),
     ],
 )
-def test_wrong_commands_are_told_what_to_type(words: list[str], says: str) -> None:
+def test_wrong_commands_say_what_to_type(words: list[str], says: str) -> None:
     """Exit code 2, and a sentence."""
     done = fanfold("tls", "probe", *words)
     assert done.returncode == 2

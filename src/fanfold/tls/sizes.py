@@ -89,7 +89,7 @@ class Handshake:
                 found.append(f"{part.scheme.name} signs in {part.scheme.slowest_signing:,.0f} ms: for offline use only")
         if refusing := refusing_clients(self.certificates + CERTIFICATES_FIXED):
             listed = ", ".join(f"{client} (more than {most:,} B)" for client, most in refusing)
-            found.append(f"its certificates are refused by {listed}")
+            found.append(f"its certificates are not accepted by {listed}")
         return found
 
 
@@ -133,7 +133,7 @@ class Sizes:
 
 
 def refusing_clients(message: int) -> list[tuple[str, int]]:
-    """The clients that are known to refuse a message of certificates of so many bytes, with the bytes that they take.
+    """The clients known not to accept a message of certificates of so many bytes, with the bytes that they accept.
 
     A client whose versions differ comes with its version.
     """

@@ -170,7 +170,7 @@ class _Probing:
         return Search(lambda _: self._added(2, half), 1, 1).limit().most is not None
 
     def _rows(self) -> tuple[Row, ...]:
-        """Of the schemes that we sign with, each by itself; of the others, by size alone."""
+        """The schemes that we sign with, each by itself; the others together, by size alone."""
         groups: dict[str, list[chains.Shown]] = {}
         for one in chains.rows(self.zoo):
             groups.setdefault(one.scheme.name if one.real else "", []).append(one)

@@ -24,7 +24,7 @@ _ENDED = {
     "timeout": "the client hangs",
 }
 COLUMNS = ("client", "version", "limit", "certificates", "bytes", "ML-DSA", "date", "how")
-"""Of the table of known clients."""
+"""Columns of the table of known clients."""
 _LONGEST = 160
 """Characters of a client's words that are shown."""
 
@@ -189,5 +189,5 @@ def known_row(one: Known) -> tuple[str, ...]:
     count = one.most_certificates or (one.certificates or 0)
     certificates = f"{'' if one.most_certificates else '>= '}{count:,}" if one.certificates else "-"
     size = f"{'' if one.kind in ('bytes', 'both') else '>= '}{one.bytes:,} B" if one.bytes else "-"
-    kind = f"{one.kind}, of one certificate" if one.one else one.kind
+    kind = one.kind + (", of one certificate" if one.one else "") + (", hangs" if one.ended == "timeout" else "")
     return one.client, one.version, kind, certificates, size, ml_dsa, one.date.isoformat(), one.by
