@@ -10,6 +10,8 @@ from pathlib import Path
 from fanfold.cli import app
 from fanfold.images import Images
 from fanfold.images.models.model import MODELS
+from fanfold.tls.probe.known import known
+from fanfold.tls.probe.show import COLUMNS, known_row
 
 INTRODUCTION = """# Command line
 
@@ -47,6 +49,12 @@ def model_table() -> str:
     return "\n".join(["| model | dimension | licence | download |", "|---|---|---|---|", *rows])
 
 
+def client_table() -> str:
+    """What TLS clients are known to accept."""
+    rows = [f"| {' | '.join(known_row(one))} |" for one in known()]
+    return "\n".join([f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}", *rows])
+
+
 def filled(page: str, name: str, content: str) -> str:
     """The page with `content` between the comments called `name`."""
     return re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\1{content}\n\2", page, flags=re.S)
@@ -58,6 +66,8 @@ def main(folder: Path) -> None:
     page = (folder / "images.md").read_text()
     page = filled(filled(page, "options", option_table()), "models", model_table())
     (folder / "images.md").write_text(page)
+    page = (folder / "tls.md").read_text()
+    (folder / "tls.md").write_text(filled(page, "clients", client_table()))
 
 
 if __name__ == "__main__":

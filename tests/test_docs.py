@@ -129,6 +129,7 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "tls model",
         "tls measure",
         "tls report",
+        "tls probe",
         "tls analyze",
     ):
         assert f"fanfold {verb}" in shown
@@ -141,7 +142,7 @@ def test_generated_pages_are_what_the_code_says(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     done = call([sys.executable, "docs/generate.py"], tmp_path)
     assert done.returncode == 0, done.stderr
-    for name in ("cli.md", "images.md"):
+    for name in ("cli.md", "images.md", "tls.md"):
         assert (ROOT / "docs" / name).read_text() == (tmp_path / "docs" / name).read_text()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from commands import fanfold
 from fanfold.errors import UsageError
-from fanfold.tls.sizes import FIXED, of_mix, of_scheme, sizes
+from fanfold.tls.sizes import FIXED, of_mix, of_scheme, refusing_clients, sizes
 from fanfold.tls.zoo import load
 
 ZOO = load()
@@ -68,7 +68,7 @@ def test_what_is_broken_is_shown_when_it_is_asked_for() -> None:
     [
         ("SLH-DSA-128f", "more than 16,384 B"),
         ("SQIsign-I", "for offline use only"),
-        ("UOV-Is-pkc", "more than 102,400 B of certificates"),
+        ("UOV-Is-pkc", "OpenSSL (more than 102,400 B)"),
     ],
 )
 def test_what_clients_and_servers_do_not_take_is_a_warning(scheme: str, words: str) -> None:
@@ -137,3 +137,13 @@ def test_an_unknown_scheme_raises() -> None:
     """The function raises what the command shows."""
     with pytest.raises(UsageError, match="no signature scheme 'X'"):
         sizes(["X"])
+
+
+def test_a_row_names_the_clients_that_refuse_it() -> None:
+    """Clients of the known table whose limit of bytes is smaller; with a version where a newer one takes more."""
+    assert refusing_clients(10_000) == []
+    assert ("Java", 32_768) in refusing_clients(32_769)
+    assert "OpenSSL" not in dict(refusing_clients(102_400))
+    at_most = dict(refusing_clients(102_401))
+    assert at_most["OpenSSL"] == 102_400
+    assert [name for name in at_most if name.startswith("Go")] == ["Go 1.19.8"]

@@ -146,3 +146,13 @@ def report(
     rows = reports.report(database, out, table=table, article=article)
     show.reported(len(rows), out)
     return 0
+
+
+app.command(
+    "fanfold.tls.probe.cli:probe",
+    name="probe",
+    help=described(
+        "Find how many certificates a TLS client accepts, how many bytes of them, and which signature schemes.",
+        "fanfold tls probe -- curl -sS --cacert {ca} {url}",
+    ),
+)

@@ -4,6 +4,7 @@ root (the client has it) ──signs──▶ intermediate ──signs──▶ 
 """
 
 import datetime
+import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ _KEYS: Mapping[str, Callable[[], Key]] = {
 }
 _STAND_IN = "ed25519"
 """What signs for a scheme that we have no code of: its sizes never vary."""
+_RAW = {"ed25519": (32, 64), "ecdsa-p256": (64, 64)}
+"""Bytes of a key and of a signature, raw, of what can stand in."""
 _DER = {"ecdsa-p256": 72}
 """Bytes of a signature where it is not sent raw: the most that it takes."""
 _PADDING = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
@@ -96,11 +99,29 @@ class Issuer:
 def credentials(chain: Chain, zoo: Zoo) -> Credentials:
     """The credentials for a chain, made once for each scheme and profile. Raises TooSmall."""
     scheme = zoo.scheme(chain.scheme)
-    counted = of_scheme(zoo, scheme.name, chain.profile) if chain.profile else None
-    made = _own(scheme, *_frozen(counted))
+    made = own(scheme, of_scheme(zoo, scheme.name, chain.profile) if chain.profile else None)
     if not chain.dummies:
         return made
     return replace(made, dummies=chain.dummies, dummy=dummy(chain.dummy_bytes))
+
+
+def own(
+    scheme: Scheme, counted: Handshake | None, names: tuple[str, ...] = (f"*.{DOMAIN}",), stand_in: str = _STAND_IN
+) -> Credentials:
+    """The credentials for a handshake of a scheme, without dummies; made once. Raises TooSmall.
+
+    Args:
+        scheme: What signs, or what takes as many bytes.
+        counted: The signatures and keys of a profile; None for those of a plain chain.
+        names: Names and addresses of the server.
+        stand_in: What signs where we have no code of the scheme: `ed25519` or `ecdsa-p256`.
+    """
+    return _own(scheme, *_frozen(counted), names, stand_in)
+
+
+def signs(scheme: Scheme) -> bool:
+    """Whether we have code of a scheme."""
+    return scheme.name.lower() in _KEYS
 
 
 @lru_cache(256)
@@ -126,20 +147,29 @@ def _frozen(counted: Handshake | None) -> tuple[_Slots, _Extra]:
 
 
 @lru_cache(256)
-def _own(scheme: Scheme, slots: _Slots, extra: _Extra) -> Credentials:
+def _own(scheme: Scheme, slots: _Slots, extra: _Extra, names: tuple[str, ...], stand_in: str) -> Credentials:
     """The credentials for a handshake without dummies. Raises TooSmall."""
-    return _Maker(scheme, {name: (sigs, pks) for name, sigs, pks in slots}, dict(extra)).made()
+    counts = {name: (sigs, pks) for name, sigs, pks in slots}
+    return _Maker(scheme, counts, dict(extra), names, stand_in).made()
 
 
 class _Maker:
     """Makes the credentials for one scheme and its slots."""
 
-    def __init__(self, scheme: Scheme, slots: Mapping[str, tuple[int, int]], extra: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        scheme: Scheme,
+        slots: Mapping[str, tuple[int, int]],
+        extra: Mapping[str, int],
+        names: tuple[str, ...],
+        stand_in: str,
+    ) -> None:
         self.scheme, self.slots, self.extra = scheme, slots, extra
+        self.names, self.stand_in = names, stand_in
         self.name = scheme.name.lower()
         self.real = self.name in _KEYS
-        self.signer = self.name if self.real and "handshake" in slots else _STAND_IN
-        self.issuer_signer = self.name if self.real and "leaf" in slots else _STAND_IN
+        self.signer = self.name if self.real and "handshake" in slots else stand_in
+        self.issuer_signer = self.name if self.real and "leaf" in slots else stand_in
 
     def made(self) -> Credentials:
         """All of them."""
@@ -158,7 +188,7 @@ class _Maker:
             certificates=(leaf, *sent),
             key=leaf_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
             root=root.certificate,
-            signature=64 if self.signer == _STAND_IN else self._signature,
+            signature=_DER.get(self.signer, 64) if self.signer == self.stand_in else self._signature,
             signature_varies=self.signer in _DER,
             staple=staple.staple(leaf, above.certificate, self._signature) if "ocsp" in self.slots else b"",
             unverified=self._unverified(),
@@ -174,7 +204,7 @@ class _Maker:
 
     def _leaf(self, key: Key, above: Issuer, serial: int, padding: int | None) -> x509.Certificate:
         name = above.certificate.subject.rfc4514_string().removeprefix("CN=")
-        names = x509.SubjectAlternativeName([x509.DNSName(f"*.{DOMAIN}")])
+        names = x509.SubjectAlternativeName([_general(one) for one in self.names])
         more: list[x509.ExtensionType] = [names]
         if count := self.slots.get("sct", (0, 0))[0]:
             more.append(staple.scts(count, self._signature))
@@ -182,7 +212,7 @@ class _Maker:
 
     def _missing_above(self) -> int:
         """Bytes that an intermediate certificate lacks of those that the scheme would take."""
-        return 0 if self.real else self.scheme.pk + self.scheme.sig - 32 - 64
+        return 0 if self.real else self.scheme.pk + self.scheme.sig - sum(_RAW[self.stand_in])
 
     def _missing_in_leaf(self) -> int:
         """Bytes that the leaf lacks: of its key, its signature, the handshake's, and of what we cannot make."""
@@ -211,7 +241,7 @@ class _Maker:
 
 def _size_of(signer: str, scheme: Scheme) -> tuple[int, int]:
     """Bytes of a key and of a signature that are really sent, as the zoo counts them."""
-    return (scheme.pk, scheme.sig) if signer == scheme.name.lower() else (32, 64)
+    return (scheme.pk, scheme.sig) if signer == scheme.name.lower() else _RAW[signer]
 
 
 def _exactly(
@@ -232,6 +262,13 @@ def _exactly(
             if padding < 0:
                 break
     raise TooSmall(f"no certificate can be made that has {size:,} bytes")
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _name(text: str) -> x509.Name:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fanfold.errors import UsageError
 from fanfold.tls.network import Network
+from fanfold.tls.probe.known import known
 from fanfold.tls.simulate import extra_round_trips, handshake, walls
 from fanfold.tls.zoo import Scheme, Zoo, found_in, load
 
@@ -21,8 +22,8 @@ BUDGET = 9000
 CONTROL = "ECDSA-P256"
 LARGEST_SIGNATURE = 16_384
 """Bytes of a signature that OpenSSL takes at most in CertificateVerify (openssl/openssl#6433)."""
-CERTIFICATE_LISTS = {"OpenSSL": 102_400}
-"""Bytes of certificates that a client takes at most, by default."""
+CERTIFICATES_FIXED = 550
+"""Bytes of the message with the certificates that are neither signatures nor keys: 542 to 582 in chains of `pki.py`."""
 _SLOW = 5.0  # ms to sign at every handshake
 _WHOSE = {"handshake": "leaf", "leaf": "intermediate"}
 """Whose public key is sent for the signatures of a slot."""
@@ -86,9 +87,9 @@ class Handshake:
                 found.append(f"OpenSSL refuses a handshake signature of more than {LARGEST_SIGNATURE:,} B")
             if part.online and (part.scheme.slowest_signing or 0) > _SLOW:
                 found.append(f"{part.scheme.name} signs in {part.scheme.slowest_signing:,.0f} ms: for offline use only")
-        for client, most in CERTIFICATE_LISTS.items():
-            if self.certificates > most:
-                found.append(f"{client} refuses more than {most:,} B of certificates")
+        if refusing := refusing_clients(self.certificates + CERTIFICATES_FIXED):
+            listed = ", ".join(f"{client} (more than {most:,} B)" for client, most in refusing)
+            found.append(f"its certificates are not accepted by {listed}")
         return found
 
 
@@ -129,6 +130,24 @@ class Sizes:
     rows: tuple[Row, ...]
     room: Mapping[int, int]
     """Bytes for signatures and keys before the first extra round trip, by the initial window."""
+
+
+def refusing_clients(message: int) -> list[tuple[str, int]]:
+    """The clients known not to accept a message of certificates of so many bytes, with the bytes that they accept.
+
+    A client whose versions differ comes with its version.
+    """
+    limits: dict[str, dict[str, int | None]] = {}
+    for one in known():
+        versions = limits.setdefault(one.client, {})
+        versions[one.version] = min(filter(None, (one.most_bytes, versions.get(one.version))), default=None)
+    found = []
+    for client, versions in limits.items():
+        newest = {most: version for version, most in versions.items()}  # the last one of each limit
+        for most, version in newest.items():
+            if most and most < message:
+                found.append((client if len(newest) == 1 else f"{client} {version}", most))
+    return sorted(found, key=lambda one: one[1])
 
 
 def sizes(

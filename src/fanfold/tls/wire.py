@@ -45,9 +45,9 @@ def handshake(tls: SSL.Connection, peer: socket.socket, seen: Seen, begins: bool
         _handshake(tls, peer, seen, begins)
     except SSL.Error as error:
         with suppress(OSError):  # the other side may have gone; else it learns why
-            if alert := _output(tls):
+            if alert := output(tls):
                 peer.sendall(alert)
-        raise Broken("SSLError", _reasons(error)) from error
+        raise Broken("SSLError", reasons(error)) from error
     except OSError as error:
         raise Broken(type(error).__name__, str(error)) from error
 
@@ -78,15 +78,15 @@ def _step(tls: SSL.Connection, peer: socket.socket, seen: Seen) -> tuple[bool, f
     except SSL.WantReadError:
         done = False
     end = time.perf_counter()
-    output = _output(tls)
+    sent = output(tls)
     seen.cpu_ms += (time.thread_time() - before) * 1000
-    if output:
-        peer.sendall(output)
-        seen.sent.append(len(output))
+    if sent:
+        peer.sendall(sent)
+        seen.sent.append(len(sent))
     return done, end
 
 
-def _output(tls: SSL.Connection) -> bytes:
+def output(tls: SSL.Connection) -> bytes:
     """All that OpenSSL has to send."""
     found = []
     with suppress(SSL.WantReadError):
@@ -95,7 +95,7 @@ def _output(tls: SSL.Connection) -> bytes:
     return b"".join(found)
 
 
-def _reasons(error: SSL.Error) -> str:
+def reasons(error: SSL.Error) -> str:
     """What OpenSSL says, as it says it."""
     listed = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return "; ".join(one[-1] for one in listed) or "the connection ended"

@@ -16,6 +16,10 @@ TRIES = 3
 """Times that a size near the edge is asked for."""
 
 
+SERVER = "server: "
+"""How words of our own server begin, in the text of an answer."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a client did with a chain."""
@@ -25,6 +29,10 @@ class Answer:
     """Who ended it: `client alert`, `client close`, `server error` or `timeout`."""
     text: str = ""
     """The words of whoever ended it, as they are."""
+    alert: str = ""
+    """The client's alert, by the name that RFC 8446 gives it."""
+    tls: str = ""
+    """The version that was agreed on, such as TLSv1.3."""
 
 
 Ask = Callable[[int], Answer]
