@@ -45,7 +45,7 @@ def grid(tmp_path: Path) -> Path:
 
 
 def keys(file: Path) -> list[str]:
-    return [item.key for item in Grid.open(file).list(frozenset())]
+    return [item.key for item in Grid.open(file).items()]
 
 
 def test_a_grid_is_the_product_of_its_lists_and_its_single_cells(grid: Path) -> None:
@@ -63,7 +63,7 @@ def test_cells_that_are_listed_twice_are_done_once(grid: Path) -> None:
     again = '[[cells]]\nrtt_ms = 20.0\ndown_mbit = 10\ninitcwnd = 10\nchain = "ed25519"\n'
     grid.write_text(GRID.replace("[20, 100]", "[20, 100, 20.0]") + again + again)
     source = Grid.open(grid)
-    assert len([*source.list(frozenset())]) == 41
+    assert len([*source.items()]) == 41
     assert source.left_out["listed twice"] == 2
 
 

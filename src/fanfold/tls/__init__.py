@@ -19,7 +19,7 @@ from fanfold.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from fanfold.tls.grid import Grid
+    from fanfold.source import Generated
     from fanfold.tls.work import Emulating, Simulating
 
 __all__ = ["Tls"]
@@ -44,13 +44,13 @@ class Tls:
         default=None, metadata={"help": "A TOML file of signature schemes beside fanfold's own, or instead of them."}
     )
 
-    def source(self, addresses: Sequence[str]) -> "Grid":
+    def source(self, addresses: Sequence[str]) -> "Generated":
         """The cells of the grid in a file."""
         from fanfold.tls.grid import Grid
 
         if len(addresses) != 1:
             raise UsageError("The source of the job 'tls' is one file, which describes a grid: first.grid.toml")
-        return Grid.open(Path(addresses[0]), self.zoo, self.chosen)
+        return Grid.open(Path(addresses[0]), self.zoo, self.chosen).source()
 
     def schema(self) -> "pa.Schema":
         """A row for each cell: what was asked, the bytes, the times of its handshakes and of their controls."""

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from fanfold.errors import UsageError, problem_of
 from fanfold.job import Item
+from fanfold.source import Generated
 from fanfold.tls.cells import Cell, checked_cell, defaults
 from fanfold.tls.written import content_of, line_of
 from fanfold.tls.zoo import Scheme, Zoo, found_in, load
@@ -44,9 +45,8 @@ class Grid:
     fixed: Mapping[str, Any]
     zoo: Zoo
     backend: str
-    root: str = ROOT
     left_out: Counter[str] = field(default_factory=Counter)
-    parallel_reads: int = 1
+    """Cells that are not listed, by the reason."""
 
     @classmethod
     def open(cls, file: Path, zoo: str | None = None, backend: str = "simulate") -> "Grid":
@@ -89,12 +89,11 @@ class Grid:
         line = line_of(self.text, ("fixed", name) if name in self.fixed else place if name in values else (table,))
         raise UsageError(f"{self.file}, line {line}: {problem}")
 
-    @property
-    def addresses(self) -> list[str]:
-        """The file."""
-        return [str(self.file)]
+    def source(self) -> Generated:
+        """The cells as a source of items."""
+        return Generated([str(self.file)], self.items, ROOT, self.left_out)
 
-    def list(self, suffixes: frozenset[str]) -> Iterator[Item]:  # noqa: ARG002 - cells are not files
+    def items(self) -> Iterator[Item]:
         """Each cell once, those of one link together."""
         singles = {cell.key: cell for cell in (Cell(**one) for one in self.single)}
         self.left_out.update(
@@ -131,18 +130,6 @@ class Grid:
 
     def _scheme(self, cell: Cell) -> Scheme:
         return self.zoo.scheme(cell.parsed.scheme)
-
-    def read(self, item: Item, limit: int) -> bytes:  # noqa: ARG002
-        raise OSError(f"{item.key} has no content")
-
-    def read_at(self, item: Item, offset: int, length: int) -> bytes:  # noqa: ARG002
-        return self.read(item, length)
-
-    def uri(self, item: Item) -> str:
-        return f"{self.root}/{item.path}"
-
-    def within(self, root: str) -> "Grid | None":
-        return self if root == self.root else None
 
 
 def _by_link(name: str) -> tuple[bool, int]:
