@@ -1,9 +1,10 @@
 """What `fanfold doctor` says of measuring handshakes."""
 
 import json
-import shlex
 import subprocess
 import sys
+
+from test_tls_link import without_user_namespaces
 
 from commands import fanfold
 
@@ -19,10 +20,7 @@ def test_doctor_says_that_handshakes_can_be_measured() -> None:
 
 def test_doctor_says_why_they_cannot() -> None:
     """Where users may not make namespaces, it gives the reason, and the way without."""
-    command = (
-        f"echo 0 > /proc/sys/user/max_user_namespaces; exec {shlex.quote(sys.executable)} -m fanfold doctor --json"
-    )
-    namespace = ["unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c", command]
-    found = json.loads(subprocess.run(namespace, capture_output=True, text=True, check=True).stdout)
+    words = without_user_namespaces([sys.executable, "-m", "fanfold", "doctor", "--json"])
+    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     assert "does not let users make network namespaces" in found["tls"]["trouble"]
     assert any("--backend simulate" in sentence for sentence in found["advice"])
