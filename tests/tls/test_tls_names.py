@@ -106,7 +106,7 @@ def test_names_of_options() -> None:
     ],
 )
 def test_names_that_cannot_work(control: str, live: str, page: str | None, most: int, says: str) -> None:
-    """Names that could not be told apart, or that are none, are refused with what is wrong."""
+    """Names that mean two things, or that are none, are refused with what is wrong."""
     with pytest.raises(UsageError, match=re.escape(says)):
         Names.of(control, live, page, most)
 

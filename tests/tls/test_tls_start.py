@@ -168,7 +168,7 @@ def test_a_port_in_use(tmp_path: Path, host: str) -> None:
 
 
 def test_a_port_for_the_administrator(tmp_path: Path) -> None:
-    """A user without rights is told what to do to serve at port 443."""
+    """For a user without rights, the command says how to serve at port 443."""
     first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if first <= 443:
         pytest.skip(f"everyone may use ports from {first} on here")

@@ -19,8 +19,8 @@ Table `handshakes`, one row a key and role; a time is in milliseconds, and null 
 
 Table `issued`: the pairs that a page has asked for: key, n, at (minute).
 
-SQLite writes ahead (WAL), so others may read at any time. A row that a client has been told of survives the end of
-this process by any signal; a power cut may cost the last seconds.
+SQLite writes ahead (WAL), so others may read at any time. A row whose client has its answer survives the end of this
+process by any signal; a power cut may cost the last seconds.
 """
 
 import fcntl
