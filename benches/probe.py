@@ -56,11 +56,11 @@ def main() -> None:
 def environment() -> None:
     """Let the clients find each other, and their libraries."""
     clients = Path(os.environ["CLIENTS"])
-    root = clients / "root"
+    debian = clients / "debian"
     os.environ |= {"HERE": str(HERE / "clients"), "PYTHON": sys.executable}
-    os.environ["PATH"] += f":{root}/usr/bin:{root}/usr/lib/firefox-esr"
-    os.environ["LD_LIBRARY_PATH"] = f"{root}/usr/lib/x86_64-linux-gnu:{root}/lib/x86_64-linux-gnu"
-    os.environ["ERL_ROOTDIR"] = f"{root}/usr/lib/erlang"
+    os.environ["PATH"] += f":{debian}/usr/bin:{debian}/usr/lib/firefox-esr"
+    os.environ["LD_LIBRARY_PATH"] = f"{debian}/usr/lib/x86_64-linux-gnu:{debian}/lib/x86_64-linux-gnu"
+    os.environ["ERL_ROOTDIR"] = f"{debian}/usr/lib/erlang"
 
 
 def probed(entry: Mapping[str, Any]) -> Known:

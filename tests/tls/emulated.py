@@ -71,12 +71,15 @@ _CHANGING = ("conntrack_count", "STALE", "REACHABLE", "DELAY", "valid_lft")
 
 
 def ordinary(words: list[str]) -> list[str]:
-    """The words of a command as a user without any rights runs it; skipped where there is no Python for that user."""
+    """The words of a command as a user without any rights runs it.
+
+    Where no Python of our version is for others, root runs it without any of root's powers.
+    """
     if os.getuid():
         return words
     python = _python_of_others()
     if not python:
-        pytest.skip("no Python that an ordinary user can run has our version")
+        return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *words]
     return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, *words[1:]]
 
 

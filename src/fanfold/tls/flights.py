@@ -25,7 +25,7 @@ _NEWER = 161
 """Bytes that the same flight has more in TLS 1.3 than in TLS 1.2: 911 and 750 for Ed25519 and X25519."""
 _PLAIN = {"signatures": 3, "keys": 2}
 _BESIDE = {"1.3": 1443, "1.2": 1287}
-"""Bytes of a flight that are no part of the message with the certificates, by TLS's version, with X25519MLKEM768."""
+"""Bytes of a flight outside of the message with the certificates, by TLS's version, with X25519MLKEM768."""
 _RECORD = 16_384
 _HEADS = {"1.3": 22, "1.2": 5}
 

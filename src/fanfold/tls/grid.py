@@ -133,7 +133,7 @@ class Grid:
 
 
 def _by_link(name: str) -> tuple[bool, int]:
-    """The chain and what else is no part of the link varies fastest."""
+    """The chain, and what else does not belong to the link, varies fastest."""
     names = [*defaults()]
     return name in ("chain", "reps", "kex", "tls", "seed"), names.index(name)
 

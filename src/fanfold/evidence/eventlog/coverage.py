@@ -70,7 +70,7 @@ def _happened(record: Decoded) -> int | None:
     """The FILETIME at which an event happened, as the record says; None if it does not."""
     try:
         return filetime(datetime.fromisoformat(record.values[_TIME]))
-    except (TypeError, ValueError):  # none, or one that is no date
+    except (TypeError, ValueError):  # missing, or not a date
         return None
 
 

@@ -52,7 +52,7 @@ EVENT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("process_id", pa.uint32()),
     pa.field("thread_id", pa.uint32()),
     pa.field("activity_id", pa.string()),
-    pa.field("written_id", pa.uint64()),  # its id where it was written, if that was another: an export numbers anew
+    pa.field("written_id", pa.uint64()),  # its id where it was written, if another: an export counts from 1
     pa.field("data", pa.string(), metadata=_PACKED),  # EventData or UserData as JSON
     pa.field("error", pa.string()),  # why `data` is null
 ]

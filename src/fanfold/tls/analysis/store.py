@@ -1,7 +1,7 @@
 """Reads the store of `serve`: an SQLite file, perhaps one that a server is writing, or was killed while writing.
 
 What a transaction has committed is read, also from the write-ahead log beside the file; a half-written end of that log
-is no part of it. The store is opened for reading only.
+is left out. The store is opened for reading only.
 """
 
 import shutil

@@ -28,7 +28,7 @@ class Answer:
     by: str = ""
     """Who ended it: `client alert`, `client close`, `server error` or `timeout`."""
     text: str = ""
-    """The words of whoever ended it, as they are."""
+    """What the side that ended it said, unchanged."""
     alert: str = ""
     """The client's alert, by the name that RFC 8446 gives it."""
     tls: str = ""

@@ -26,7 +26,7 @@ class Chosen:
     meaning: Meaning | str
     """Or the reason why its name is refused."""
     seconds: float = 0.0
-    """That it took to make the context, which is no part of a handshake."""
+    """Time to make the context, which does not belong to a handshake."""
 
 
 class Contexts:

@@ -32,7 +32,7 @@ class Server:
     """A server that listens. Everything that can be wrong at the start is found by its constructor."""
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
-        """Check, open the store and listen. `say` gets sentences for whoever runs it.
+        """Check, open the store and listen. `say` gets sentences for the operator.
 
         Raises UsageError, StorageError.
         """

@@ -36,7 +36,7 @@ See learn.microsoft.com, "Windows release information".
 """
 
 
-_NAMES = 20  # of machines that are told
+_NAMES = 20  # of machines in a list
 _WINDOWS_11 = 22000  # its first build
 
 
@@ -80,7 +80,7 @@ def _system(case: Case) -> Iterator[Finding]:
 
 
 def _installed(case: Case) -> Iterator[Finding]:
-    """When Windows was installed, where a record has told its version already."""
+    """When Windows was installed, beside a record that has its version."""
     for fact in case.facts_of("system"):
         if time := moment(fact, "installed"):
             text = f"{fact['name']} was installed {case.clock.full(time)}."

@@ -15,7 +15,7 @@ _SOON = timedelta(minutes=2)
 _PAUSE = timedelta(minutes=10)  # between two attempts that belong together
 _SHOWN = 10  # of each kind
 _GUESSES = 5  # failed attempts in a row that are worth a sentence
-_NAMES = 3  # of accounts or machines that are told
+_NAMES = 3  # of accounts or machines in a sentence
 _REMOTE = (NETWORK, *BY_DESKTOP)
 _NO_TICKET = 4771
 _CHECKS = {
