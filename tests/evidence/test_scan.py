@@ -175,7 +175,7 @@ def test_an_archive_in_an_archive(tmp_path: Path, database: str) -> None:
         archive.writestr("disk.E01", b"EVF")
     scan(tmp_path / "zips", database)
     assert rows(database, "containers")[0]["problems"] == [
-        "data.zip and 1 more archives or disk images in it: not looked into. Unpack the archive, and scan the folder."
+        "data.zip and 1 more archives or disks in it: not looked into. Unpack the archive, and scan the folder."
     ]
 
 

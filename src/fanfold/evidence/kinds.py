@@ -157,7 +157,7 @@ class Zip:
             _inside(member.filename) for member in self.members if member.filename.lower().endswith(_MAY_HOLD_LOGS)
         ]
         if inner:
-            more = f" and {len(inner) - 1:,} more archives or disk images" if inner[1:] else ""
+            more = f" and {len(inner) - 1:,} more archives or disks" if inner[1:] else ""
             self.problems.append(f"{inner[0]}{more} in it: not looked into. Unpack the archive, and scan the folder.")
         seen: set[str] = set()
         for number, member in wanted:

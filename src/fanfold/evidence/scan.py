@@ -29,7 +29,7 @@ _DOES = {
     ("deleted",): "Reading the logs that were deleted.",
     ("carved",): "Looking for logs in all bytes of the disks.",
     ("verify",): "Verifying each disk image.",
-    ("chunks",): "Checking each chunk of the disk images.",
+    ("chunks",): "Checking each chunk of every disk image.",
     ("carved", "verify"): "Looking for logs in all bytes of the disks, and verifying each image.",
     ("carved", "chunks"): "Looking for logs in all bytes of the disks, and checking each chunk.",
 }

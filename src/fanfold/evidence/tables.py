@@ -138,25 +138,25 @@ def in_time(database: str, where: str) -> Iterator[pa.RecordBatch]:
     yield from every.sort_by(order).to_batches(4096)
 
 
-def disks(database: str, images: Iterable[str]) -> Iterator[dict[str, Any]]:
+def disks(database: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The rows of those machines that are disk images, with `sidecar` as an object."""
-    for row in table_of(database, CONTAINERS).to_table(filter=f"key IN ({', '.join(map(quoted, images))})").to_pylist():
+    for row in table_of(database, CONTAINERS).to_table(filter=f"key IN ({', '.join(map(quoted, names))})").to_pylist():
         if row["segments"]:
             yield row | {"sidecar": msgspec.json.decode(row["sidecar"] or "{}")}
 
 
-def facts(database: str, *images: str) -> list[dict[str, Any]]:
+def facts(database: str, *names: str) -> list[dict[str, Any]]:
     """What is known of some machines besides their records, with `value` as an object."""
     try:
         table = fanfold.open_table(database, FACTS)
     except UsageError:  # no unit has any
         return []
-    found = table.to_table(filter=f"image IN ({', '.join(map(quoted, images))})")
+    found = table.to_table(filter=f"image IN ({', '.join(map(quoted, names))})")
     current = found.filter(pc.is_in(named(found), _done(database)))
     return [row | {"value": msgspec.json.decode(row["value"])} for row in current.to_pylist()]
 
 
-def unread(database: str, images: Iterable[str]) -> dict[str, tuple[list[str], list[tuple[str, str]]]]:
+def unread(database: str, names: Iterable[str]) -> dict[str, tuple[list[str], list[tuple[str, str]]]]:
     """For each machine, the paths of its units that are listed and have no row, and those that failed, with reasons.
 
     Units of shadow copies are there only if they failed: see `copies`.
@@ -164,7 +164,7 @@ def unread(database: str, images: Iterable[str]) -> dict[str, tuple[list[str], l
     failed = _failures(database)
     keys = {one["key"] for one in failed}
     left = {**_left(database, CONTENTS, ("live", "deleted")), **_left(database, COPIES_CONTENTS, ("shadow", OLDER))}
-    found: dict[str, dict[str, str]] = {image: {} for image in images}  # the paths, by unit
+    found: dict[str, dict[str, str]] = {image: {} for image in names}  # the paths, by unit
     for unit, place in left.items():
         if place["image"] in found and (unit in keys or not place["copy"]):
             found[place["image"]][unit] = place["path"] or unit
@@ -181,11 +181,11 @@ def unread(database: str, images: Iterable[str]) -> dict[str, tuple[list[str], l
     }  # fmt: skip
 
 
-def _in_files(database: str, images: Iterable[str]) -> set[str]:
+def _in_files(database: str, names: Iterable[str]) -> set[str]:
     """Those that are disk images, or machines in an archive, and not of loose files."""
     files = table_of(database, CONTAINERS).to_table(["key"], filter="kind NOT IN ('log', 'facts', 'other')")
     keys = set(files["key"].to_pylist())
-    return {image for image in images if any(folder in keys for folder in accumulate(image.split("/"), "{}/{}".format))}
+    return {image for image in names if any(folder in keys for folder in accumulate(image.split("/"), "{}/{}".format))}
 
 
 def _left(database: str, contents: str, stages: Sequence[str]) -> dict[str, dict[str, Any]]:

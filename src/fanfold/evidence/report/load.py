@@ -114,9 +114,9 @@ class Machines:
         steady = f"{where} AND channel IN ({channels}) AND time IS NOT NULL"
         for batch in tables.events(self.database, steady, ["image", "origin", "time"]):
             times = batch["time"].cast(pa.int64()).to_numpy()
-            images, origins = (batch[name].to_numpy(zero_copy_only=False) for name in ("image", "origin"))
-            for name in np.unique(images):
-                of_image, is_live = images == name, origins == ORIGINS[0]
+            whose, origins = (batch[name].to_numpy(zero_copy_only=False) for name in ("image", "origin"))
+            for name in np.unique(whose):
+                of_image, is_live = whose == name, origins == ORIGINS[0]
                 yield name, times[of_image & is_live], times[of_image & ~is_live]
 
 
