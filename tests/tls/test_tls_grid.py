@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fanfold
+import rays
 from commands import fanfold as command
 from fanfold.errors import RecipeMismatch, UsageError
 from fanfold.tls import Tls
 from fanfold.tls.cells import Chain, cell_of, checked_cell
 from fanfold.tls.grid import Grid
 from fanfold.tls.zoo import load
+from faults import Driver
 
 GRID = """
 [grid]
@@ -249,3 +251,23 @@ def test_killed_runs_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
     assert (report.listed, report.ok + report.unchanged, report.failed) == (4000, 4000, 0)
     table = fanfold.open_table(database, "tls").to_table(["key"])["key"].to_pylist()
     assert len(table) == len(set(table)) == 4000
+
+
+@pytest.mark.parametrize("on", ["ray"])
+def test_a_grid_on_ray_is_killed_and_resumed(tmp_path: Path, on: str) -> None:
+    """Workers on a cluster make the cells of the same grid; the command that follows a killed one does the rest."""
+    file, database = tmp_path / "a.grid.toml", str(tmp_path / "db")
+    axes = f"rtt_ms = {[*range(1, 101)]}\ndown_mbit = [10, 20]\ninitcwnd = [10, 30]"
+    file.write_text(f'[grid]\n{axes}\nchain = ["p256+1x17000", "ml-dsa-44:2021"]\n')
+    words = ["measure", file, database, "--backend", "simulate", "--on", on, "--workers", "1", "--task-size", "20"]
+
+    def started() -> Driver:
+        pipe, command = subprocess.PIPE, [sys.executable, "-m", "fanfold", "tls", *map(str, words), "--json"]
+        return Driver(database, subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+
+    rays.wait_for_receipts(driver := started(), 2)
+    driver.kill()
+    code, out, _ = started().end(240)
+    report = json.loads(out)
+    assert (code, report["listed"], report["failed"], report["lost"]) == (0, 800, 0, 0)
+    assert len(rows(database)) == 800
