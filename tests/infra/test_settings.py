@@ -65,7 +65,7 @@ def test_a_deployment_declares_its_job_and_options() -> None:
         ("memory", "512", "at least 1024"),
         ("max_vcpus", "1", "at least a worker's vcpus"),
         ("model", "./mine.onnx", "fanfold images models"),
-        ("job", "picturs", "one of images, evidence, or module:Class together with -c image="),
+        ("job", "picturs", "one of images, evidence, tls, or module:Class together with -c image="),
         ("job", "mine:Job", "together with -c image="),
         ("options", "[1]", 'a JSON object such as {"model": "resnet18"}'),
         ("options", '{"modle": "resnet18"}', "has no option modle"),

@@ -200,6 +200,7 @@ class _Measuring:
             raise Failed("handshake", error.args[0], says) from error
         server = self.server.report()
         if server["broken"]:
+            self.client.link.check()  # a relay that ends may take the client's last bytes with it
             raise Failed("handshake", server["broken"][0], f"server: {server['broken'][1]}")
         return _checked(cell, shown, _Both(done, server))
 
