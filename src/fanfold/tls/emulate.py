@@ -7,6 +7,7 @@ Drift of the machine affects a handshake and its control alike, for they come on
 
 import gc
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ WARM_UP = 2
 _PATIENCE = 20.0
 """Seconds that a side waits for the other beyond what the network takes; of lost segments, TCP may wait for minutes."""
 _PATIENCE_LOSSY = 120.0
+_LOOKS, _MOMENT = 10, 0.02  # times to look whether a part has ended, and seconds in between
 _VARIES = 8
 """Bytes by which two signatures of ECDSA differ at most, in DER; but for one in 2^64."""
 
@@ -186,13 +188,23 @@ class _Measuring:
         for into, shown in both if self._coin.random() < 0.5 else both[::-1]:
             into.append(self._one(one.cell, shown))
 
+    def _check_parts(self) -> None:
+        """Raise RuntimeError if the relay or the server has ended: a handshake that broke is then not the cell's fault.
+
+        A process that is killed closes its sockets a moment before it has ended.
+        """
+        for _ in range(_LOOKS):
+            self.client.link.check()
+            self.server.check()
+            time.sleep(_MOMENT)
+
     def _one(self, cell: Cell, shown: _Shown) -> _Both:
         """A handshake. Raises Failed."""
         self.alive()
         try:
             done = self.client.handshake(shown.number, shown.credentials.root, cell.tls)
         except Broken as error:
-            self.client.link.check()  # if that is why, it is not the cell's fault
+            self._check_parts()
             if "connecting" in error.args[1]:  # the server saw nothing
                 raise Failed("handshake", error.args[0], f"client: {error.args[1]}") from error
             server = self.server.report()["broken"]
@@ -200,7 +212,7 @@ class _Measuring:
             raise Failed("handshake", error.args[0], says) from error
         server = self.server.report()
         if server["broken"]:
-            self.client.link.check()  # a relay that ends may take the client's last bytes with it
+            self._check_parts()
             raise Failed("handshake", server["broken"][0], f"server: {server['broken'][1]}")
         return _checked(cell, shown, _Both(done, server))
 

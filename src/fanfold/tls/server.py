@@ -82,6 +82,12 @@ class Server:
         stop(self._process)
         self._reports.close()
 
+    def check(self) -> None:
+        """Raise RuntimeError if the process has ended by itself."""
+        if self._process and os.waitpid(self._process, os.WNOHANG)[0]:
+            self._process = 0
+            raise RuntimeError("the server's process has ended")
+
     def report(self) -> dict[str, Any]:
         """What the server saw of the next handshake; waits for it. Raises RuntimeError when the process has ended."""
         line = self._reports.readline()
