@@ -76,7 +76,7 @@ class Handshake:
         return [*{part.scheme.name: part.scheme for part in self.parts}.values()]
 
     def warnings(self) -> list[str]:
-        """What a planner must be told: broken schemes, slow ones, and what clients do not take."""
+        """What a planner should know: broken schemes, slow ones, and what clients refuse."""
         found = [
             f"{scheme.name} is {scheme.attack.verdict}: {scheme.attack.says} ({scheme.attack.source})"
             for scheme in self.schemes

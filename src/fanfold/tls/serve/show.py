@@ -13,7 +13,7 @@ from fanfold.cli.streams import spinner
 from fanfold.tls.serve.names import Names
 
 say = show.note
-"""A sentence for whoever runs the server."""
+"""A sentence for the operator."""
 
 
 def started(names: Names, port: int, authority: str | None, as_json: bool) -> None:
