@@ -84,7 +84,9 @@ def test_a_scheme_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         load(str(file))
 
 
-@pytest.mark.parametrize(("base", "sentence"), [("mine", "is its own base"), ("gone", "there is no profile 'gone'")])
+@pytest.mark.parametrize(
+    ("base", "sentence"), [("mine", "is its own base"), ("gone", "its base 'gone' is not a known profile")]
+)
 def test_a_profile_without_an_end_is_refused(tmp_path: Path, base: str, sentence: str) -> None:
     """A profile that is its own base, and one whose base is not there."""
     file = tmp_path / "mine.toml"

@@ -185,7 +185,7 @@ def found_in(things: Mapping[str, _Named], name: str, what: str) -> _Named:
     lower = {one.lower(): one for one in things}
     near = [lower[one] for one in get_close_matches(name.lower(), lower, 3, 0.5)]
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Use one of: {', '.join(things)}."
-    raise UsageError(f"There is no {what} '{name}'. {hint}")
+    raise UsageError(f"'{name}' is not a known {what}. {hint}")
 
 
 def load(file: str | None = None) -> Zoo:
@@ -223,6 +223,6 @@ def _check_base(zoo: Zoo, name: str, profile: Profile, file: Path, text: str) ->
         if profile.base in seen:
             raise UsageError(f"{file}, line {line}: the profile '{name}' is its own base. Give it `slots`.")
         if profile.base not in zoo.profiles:
-            raise UsageError(f"{file}, line {line}: there is no profile '{profile.base}'.")
+            raise UsageError(f"{file}, line {line}: its base '{profile.base}' is not a known profile.")
         seen.add(profile.base)
         profile = zoo.profiles[profile.base]
