@@ -15,7 +15,7 @@ from fanfold.core.database import open_table
 from fanfold.core.ledger import Ledger
 from fanfold.errors import UsageError
 from fanfold.images import Images
-from fanfold.images.cli import query_vector
+from fanfold.images.cli.tables import query_vector
 from fanfold.images.search import duplicates as finding
 from fanfold.images.search import neighbours as search
 from fanfold.images.search import rows as rows_of_a_table

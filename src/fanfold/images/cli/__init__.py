@@ -1,0 +1,23 @@
+"""`fanfold images ...`: the verbs of the job, and its `run` and `plan`."""
+
+from cyclopts import App
+
+from fanfold.cli import described
+from fanfold.cli.jobs import verbs
+from fanfold.images import Images
+from fanfold.images.calibration import Calibration
+from fanfold.images.cli.models import models, quantize
+from fanfold.images.cli.search import duplicates, index, search, vectors
+
+app = App(name="images")
+run, plan = verbs(Images, Calibration())
+app.command(
+    run,
+    name="embed",
+    help=described(
+        "Turn new and changed pictures into vectors. Run it again to resume or to update.",
+        "fanfold images embed photos db",
+    ),
+)
+for verb in (search, index, duplicates, vectors, quantize, models):
+    app.command(verb)
