@@ -66,7 +66,11 @@ def test_cells_that_are_listed_twice_are_done_once(grid: Path) -> None:
     grid.write_text(GRID.replace("[20, 100]", "[20, 100, 20.0]") + again + again)
     source = Grid.open(grid)
     assert len([*source.items()]) == 41
-    assert source.left_out["listed twice"] == 2
+    assert source.left_out["listed twice"] == 2 + 20  # and the cells of 20.0 ms
+    grid.write_text(GRID.replace('["ed25519"', '["ed25519", "ED25519", "ed25519+0"'))  # one chain
+    source = Grid.open(grid)
+    assert len([*source.items()]) == 41
+    assert source.left_out["listed twice"] == 16
 
 
 numbers = st.one_of(st.integers(1, 500), st.floats(0.5, 500))
@@ -148,6 +152,9 @@ def test_what_cannot_be_measured_is_left_out_with_its_reason(grid: Path, tmp_pat
     assert (report.ok, dict(report.left_out)) == (25, {"post-quantum certificates need TLS 1.3": 16})
     grid.write_text(GRID.replace("reps = 3", "reps = 3\nloss = 0.01"))
     assert dict(measured(grid, str(tmp_path / "db")).left_out) == {"loss and queues cannot be simulated": 41}
+    grid.write_text(GRID.replace("reps = 3", 'reps = 3\ncc = "bbr"'))
+    left_out = {"the congestion control bbr cannot be simulated": 41}
+    assert dict(measured(grid, str(tmp_path / "db")).left_out) == left_out
 
 
 BASE = '[grid]\nrtt_ms = [20]\ndown_mbit = [1]\ninitcwnd = [10]\nchain = ["p256"]\n'
@@ -174,7 +181,12 @@ BASE = '[grid]\nrtt_ms = [20]\ndown_mbit = [1]\ninitcwnd = [10]\nchain = ["p256"
         (BASE.replace("p256", "p256+20x1000000"), "a flight of more than 16 MB is not measured: 20 x 1,000,000 bytes."),
         (BASE.replace("p256", ""), "'' is not a chain: write p256, p256+1x17000 or ml-dsa-44:2021."),
         (BASE.replace("rtt_ms", "rtt"), "line 2: 'rtt' is not a known field of a cell. Did you mean rtt_ms?"),
-        (BASE.replace("[20]", "[]"), "'rtt_ms' has no values, so the grid has no cells."),
+        (BASE.replace("p256", "p257"), "line 5: 'p257' is not a known signature scheme. Did you mean ECDSA-P256?"),
+        (BASE.replace("p256", "p256+5"), "'p256+5' does not say how large its certificates are: write p256+5x1000."),
+        (BASE.replace('"p256"', '["p256"]'), "line 5: chain: it should be a valid string, not ['p256']."),
+        (BASE.replace('"p256"', "{a = 1}"), "line 5: chain: it should be a valid string, not {'a': 1}."),
+        (BASE + "[fixed]\nrtt_ms = 30\n", "line 7: 'rtt_ms' is in [grid], too. Leave one of them out."),
+        (BASE.replace("[20]", "[]"), "line 2: 'rtt_ms' has no values, so the grid has no cells."),
         (BASE.replace("rtt_ms = [20]\n", ""), "rtt_ms: it is missing."),
         (BASE + "[fixed]\nreps = 0\n", "line 7: reps: it should be greater than or equal to 1, not 0."),
         (BASE + "[fixd]\n", "line 6: 'fixd' is not a known table of a grid. Did you mean fixed or grid?"),

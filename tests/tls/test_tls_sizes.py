@@ -119,6 +119,9 @@ def test_json_has_what_the_table_has() -> None:
         (["--mix", "hands=P256"], "'hands' is not a known slot of the profile 2026. Did you mean handshake?"),
         (["--link", "rtt=0ms"], "The link's rtt must be between 1us and 10s."),
         (["--link", "rtt=50"], "The link's rtt is '50', but it takes a number and one of us, ms, s."),
+        (["--link", "rtt=50ms,rtt=60ms"], "The link has two values of rtt. Leave one of them out."),
+        (["--link", "mss=88.5"], "The link's mss must be a whole number, not 88.5."),
+        (["--mix", "leaf=P256,leaf=RSA-2048"], "has two schemes for leaf. Leave one of them out."),
         (["--link", "rtt"], "'rtt' in the link has no value."),
         (["--link", "delay=3ms"], "'delay' is not a known setting of a link."),
         (["--base", "-1"], "--base takes a number of bytes"),
@@ -131,6 +134,14 @@ def test_mistakes_end_with_a_sentence(words: list[str], sentence: str) -> None:
     done = fanfold("tls", "sizes", *words)
     assert done.returncode == 2
     assert sentence in re.sub(r"\s+", " ", done.stderr)
+
+
+def test_what_is_named_twice_is_counted_once() -> None:
+    """A scheme by two of its names, a mix twice, a window twice; and a window that leaves no room."""
+    found = sizes(["P256", "ECDSA-P256"], mix=["mldsa-uov", "mldsa-uov"], link="mss=100", initcwnd=[10, 10])
+    assert [len(row.times) for row in found.rows] == [1, 1]
+    done = fanfold("tls", "sizes", "P256", "--link", "mss=100", "--initcwnd", "10")
+    assert "another round trip: none with a window of 10." in done.stdout
 
 
 def test_an_unknown_scheme_raises() -> None:

@@ -82,6 +82,40 @@ def test_a_scheme_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     file.write_text(SCHEME + SCHEME)
     with pytest.raises(UsageError, match=r"line 11: the scheme 'Mine-1' is in the file twice"):
         load(str(file))
+    file.write_text(SCHEME + SCHEME.replace("Mine-1", "mine-1"))
+    with pytest.raises(UsageError, match=r"line 11: the scheme 'mine-1' is in the file twice"):
+        load(str(file))
+    file.write_text(SCHEME + SCHEME.replace("Mine-1", "Mine-2").rstrip() + '\naliases = ["MINE-1"]\n')
+    with pytest.raises(UsageError, match=r"line 11: the scheme 'Mine-2', as 'mine-1' is in the file twice"):
+        load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('profile = "2025"\nslots = {handshake = "P256"}', "line 3: '2025' is not a known profile. Did you mean 2026"),
+        ('profile = "2026"\nslots = {handshake = "P257"}', "line 4: 'P257' is not a known signature scheme. Did you"),
+        ('profile = "2026"\nslots = {shake = "P256"}', "line 4: 'shake' is not a known slot of the profile 2026. Did"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    """A mix of a profile, a scheme or a slot that is not there is named when the file is read, not when it is used."""
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[mix.mine]\nabout = "x"\n{text}\n')
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        load(str(file))
+
+
+def test_slots_of_a_profile_are_there_and_differ(tmp_path: Path) -> None:
+    """Two slots of one name, and a slot to leave out that the base does not have."""
+    file = tmp_path / "mine.toml"
+    slot = '{name = "leaf", sigs = 1, pks = 1}'
+    file.write_text(f'[profile.mine]\nabout = "x"\nslots = [{slot}, {slot}]\n')
+    with pytest.raises(UsageError, match=r"line 1: profile.mine: two of its `slots` have the same name"):
+        load(str(file))
+    file.write_text('[profile.mine]\nabout = "x"\nbase = "2021"\ndrop = ["sct", "ocps"]\n')
+    with pytest.raises(UsageError, match=r"line 4: .* slot of the profile 2021. Did you mean ocsp\?"):
+        load(str(file))
 
 
 @pytest.mark.parametrize(

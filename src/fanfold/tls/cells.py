@@ -49,6 +49,8 @@ class Chain:
             raise ValueError(f"'{text}' is not a chain: write p256, p256+1x17000 or ml-dsa-44:2021")
         name, count, size, profile = match.groups()
         dummies, dummy_bytes = int(count or 0), int(size or 0)
+        if dummies and size is None:
+            raise ValueError(f"'{text}' does not say how large its certificates are: write {text.strip()}x1000")
         _check_dummies(dummies, dummy_bytes)
         return cls(name, profile or "", dummies, dummy_bytes if dummies else 0)
 

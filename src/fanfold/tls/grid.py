@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ SUFFIX = ".grid.toml"
 ROOT = "cells"
 """What keys are relative to: all grids have the same, so that one table may hold the cells of several."""
 _TABLES = ("grid", "fixed", "cells")
+_SLOW_START = ("cubic", "reno")
+"""Congestion controls that begin as the simulation does."""
 
 
 @dataclass
@@ -39,7 +42,7 @@ class Grid:
 
     file: Path
     text: str
-    axes: Mapping[str, list[Any]]
+    axes: dict[str, list[Any]]
     """Values by field, in the order of keys."""
     single: list[dict[str, Any]]
     fixed: Mapping[str, Any]
@@ -47,6 +50,8 @@ class Grid:
     backend: str
     left_out: Counter[str] = field(default_factory=Counter)
     """Cells that are not listed, by the reason."""
+    _doubles: int = 0
+    """Cells that the lists name again: a value that comes twice, perhaps in another spelling."""
 
     @classmethod
     def open(cls, file: Path, zoo: str | None = None, backend: str = "simulate") -> "Grid":
@@ -55,9 +60,12 @@ class Grid:
         for name in content:
             _known(dict.fromkeys(_TABLES), name, "table of a grid", file, line_of(text, (name,)))
         fixed = _values(content.get("fixed", {}), "fixed", file, text)
+        lists = _values(content.get("grid", {}), "grid", file, text)
+        if both := [name for name in lists if name in fixed]:
+            line = line_of(text, ("fixed", both[0]))
+            raise UsageError(f"{file}, line {line}: '{both[0]}' is in [grid], too. Leave one of them out.")
         axes = {name: [value] for name, value in fixed.items()}
-        for name, value in _values(content.get("grid", {}), "grid", file, text).items():
-            axes[name] = [*dict.fromkeys(value)] if isinstance(value, list) else [value]
+        axes |= {name: [*value] if isinstance(value, list) else [value] for name, value in lists.items()}
         cells = content.get("cells", [])
         if not isinstance(cells, list):
             raise UsageError(f"{file}, line {line_of(text, ('cells',))}: write [[cells]], with two brackets.")
@@ -69,12 +77,18 @@ class Grid:
     def _check(self) -> None:
         """Raise UsageError for a value that no cell can have."""
         if empty := [name for name, values in self.axes.items() if not values]:
-            raise UsageError(f"{self.file}: '{empty[0]}' has no values, so the grid has no cells. Give it one.")
+            line = line_of(self.text, ("grid", empty[0]))
+            raise UsageError(
+                f"{self.file}, line {line}: '{empty[0]}' has no values, so the grid has no cells. Give it one."
+            )
         if not self.axes and not self.single:
             raise UsageError(f"{self.file} has no cells. Give it a [grid] or some [[cells]].")
         first = {name: values[0] for name, values in self.axes.items()}
+        written = prod(map(len, self.axes.values()))
         for name, values in self.axes.items():  # each value is tried once, not every product of them
-            self.axes[name][:] = [getattr(self._cell(first | {name: value}, "grid", 0), name) for value in values]
+            found = [getattr(self._cell(first | {name: value}, "grid", 0), name) for value in values]
+            self.axes[name] = [*dict.fromkeys(found)]  # p256 and ecdsa-p256 are one chain
+        self._doubles = written - prod(map(len, self.axes.values()))
         self.single = [asdict(self._cell(values, "cells", number)) for number, values in enumerate(self.single)]
 
     def _cell(self, values: Mapping[str, Any], table: str, number: int) -> Cell:
@@ -96,9 +110,8 @@ class Grid:
     def items(self) -> Iterator[Item]:
         """Each cell once, those of one link together."""
         singles = {cell.key: cell for cell in (Cell(**one) for one in self.single)}
-        self.left_out.update(
-            {"listed twice": len(self.single) - len(singles)} if len(self.single) > len(singles) else {}
-        )
+        if twice := self._doubles + len(self.single) - len(singles):
+            self.left_out["listed twice"] += twice
         for cell in self._product():
             if singles.pop(cell.key, None):
                 self.left_out["listed twice"] += 1
@@ -126,6 +139,8 @@ class Grid:
             return f'TLS 1.2 has no {cell.kex} (write kex = "x25519")'
         if self.backend == "simulate" and (cell.loss or cell.queue_kb):
             return "loss and queues cannot be simulated"
+        if self.backend == "simulate" and cell.cc not in _SLOW_START:
+            return f"the congestion control {cell.cc} cannot be simulated"
         return ""
 
     def _scheme(self, cell: Cell) -> Scheme:

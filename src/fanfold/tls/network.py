@@ -14,6 +14,7 @@ MSS = 1500 - HEADERS
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _BITS = {"kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
+_WHOLE = {"initcwnd", "mss", "quickack"}
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _LIMITS = {
     "rtt": (1e-6, 10.0, "1us and 10s"),
@@ -54,6 +55,8 @@ class Network:
             if not equals:
                 raise UsageError(f"'{part}' in the link has no value. A link is written as rtt=50ms,down=20Mbit.")
             found_in({field.name: None for field in fields(cls)}, name, "setting of a link")
+            if name in values:
+                raise UsageError(f"The link has two values of {name}. Leave one of them out.")
             values[name] = _value(name, value)
         return cls()._with(**values, **more)
 
@@ -62,9 +65,9 @@ class Network:
             low, high, shown = _LIMITS[name]
             if not low <= value <= high and not (name == "up" and value == 0):
                 raise UsageError(f"The link's {name} must be between {shown}.")
-        whole = {
-            name: int(value) if name in ("initcwnd", "mss", "quickack") else value for name, value in values.items()
-        }
+        if parts := [name for name in _WHOLE & values.keys() if values[name] != int(values[name])]:
+            raise UsageError(f"The link's {parts[0]} must be a whole number, not {values[parts[0]]:g}.")
+        whole = {name: int(value) if name in _WHOLE else value for name, value in values.items()}
         return replace(self, **whole)  # type: ignore[arg-type]
 
     def of_window(self, initcwnd: int) -> Self:

@@ -67,8 +67,10 @@ def _remarks(found: Sizes) -> None:
     remarks = [(row.handshake.name, sentence) for row in found.rows for sentence in row.handshake.warnings()]
     for name, sentence in remarks:
         show.out.print(Text(sentence if sentence.startswith(name) else f"{name}: {sentence}"), soft_wrap=True)
-    windows = ", ".join(f"{room:,} B with a window of {window}" for window, room in found.room.items())
-    show.out.print(f"Room for signatures and keys before another round trip: {windows}.", soft_wrap=True)
+    rooms = ", ".join(
+        f"{f'{room:,} B' if room > 0 else 'none'} with a window of {window}" for window, room in found.room.items()
+    )
+    show.out.print(f"Room for signatures and keys before another round trip: {rooms}.", soft_wrap=True)
 
 
 def _sizes_as_json(found: Sizes) -> dict[str, Any]:

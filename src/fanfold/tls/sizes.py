@@ -181,10 +181,12 @@ def sizes(
         raise UsageError(f"--base takes a number of bytes up to {1 << 24:,}, not {base}.")
     known = load(zoo)
     network = Network.parse(link) if link else None
-    counted = [of_scheme(known, name, profile) for name in schemes] + [of_mix(known, text, profile) for text in mix]
+    named = dict.fromkeys(known.scheme(name).name for name in schemes)  # each once, whichever spelling
+    counted = [of_scheme(known, name, profile) for name in named]
+    counted += [of_mix(known, text, profile) for text in dict.fromkeys(mix)]
     if not counted:
         counted = [of_scheme(known, scheme.name, profile) for scheme in known.schemes.values() if not scheme.is_broken]
-    windows = [(network or Network()).of_window(window) for window in initcwnd]
+    windows = [(network or Network()).of_window(window) for window in dict.fromkeys(initcwnd)]
     rows = [_row(one, of_scheme(known, CONTROL, one.profile), base, windows if network else ()) for one in counted]
     room = {window.initcwnd: walls(window, 1)[0] - base for window in windows}
     return Sizes(profile, network, tuple(sorted(rows, key=lambda row: row.handshake.size)), room)
@@ -206,6 +208,8 @@ def of_mix(zoo: Zoo, text: str, profile: str) -> Handshake:
     for part in text.split(","):
         slot, _, scheme = (one.strip() for one in part.partition("="))
         found_in(names, slot, f"slot of the profile {profile}")
+        if slot in chosen:
+            raise UsageError(f"The mix '{text}' has two schemes for {slot}. Leave one of them out.")
         chosen[slot] = zoo.scheme(scheme)
     return _counted(zoo, text, profile, chosen)
 

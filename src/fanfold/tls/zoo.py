@@ -5,12 +5,14 @@ profiles.toml   profiles: which signatures a handshake has      mixes: which sch
 --zoo FILE      more of each, or others of the same names
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, model_validator
@@ -120,6 +122,8 @@ class Profile:
     def _check(self) -> "Profile":
         if bool(self.slots) == bool(self.base):
             raise ValueError("it has either `slots` or a `base`")
+        if len({slot.name for slot in self.slots}) < len(self.slots):
+            raise ValueError("two of its `slots` have the same name")
         return self
 
 
@@ -155,8 +159,10 @@ class Zoo:
 
     def scheme(self, name: str) -> Scheme:
         """The scheme of this name or alias, in upper or lower case. Raises UsageError."""
-        found = self._by_any_name.get(name.lower())
-        return found or found_in(self.schemes, name, "signature scheme")
+        if found := self._by_any_name.get(name.lower()):
+            return found
+        also = {alias: scheme.name for alias, scheme in self._by_any_name.items()}
+        return found_in(self.schemes, name, "signature scheme", also)
 
     @cached_property
     def _by_any_name(self) -> dict[str, Scheme]:
@@ -178,12 +184,14 @@ class Zoo:
         return found_in(self.mixes, name, "mix")
 
 
-def found_in(things: Mapping[str, _Named], name: str, what: str) -> _Named:
-    """The thing of this name. Raises UsageError that names the nearest ones."""
+def found_in(
+    things: Mapping[str, _Named], name: str, what: str, also: Mapping[str, str] = MappingProxyType({})
+) -> _Named:
+    """The thing of this name. Raises UsageError that names the nearest ones; `also`: other spellings of names."""
     if name in things:
         return things[name]
-    lower = {one.lower(): one for one in things}
-    near = [lower[one] for one in get_close_matches(name.lower(), lower, 3, 0.5)]
+    lower = {**also, **{one.lower(): one for one in things}}
+    near = dict.fromkeys(lower[one] for one in get_close_matches(name.lower(), lower, 3, 0.5))
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Use one of: {', '.join(things)}."
     raise UsageError(f"'{name}' is not a known {what}. {hint}")
 
@@ -203,26 +211,71 @@ def _with(zoo: Zoo, file: Path) -> Zoo:
     """The zoo with what is in a file."""
     content, text = content_of(file)
     found = checked(_File, content, file, text)
-    schemes: dict[str, Scheme] = {}
-    for number, scheme in enumerate(found.scheme):
-        if scheme.name in schemes:
-            line = line_of(text, ("scheme", number, "name"))
-            raise UsageError(f"{file}, line {line}: the scheme '{scheme.name}' is in the file twice. Remove one.")
-        schemes[scheme.name] = scheme
-    more = Zoo({**zoo.schemes, **schemes}, {**zoo.profiles, **found.profile}, {**zoo.mixes, **found.mix})
+    more = Zoo(
+        {**zoo.schemes, **_schemes(found, file, text)},
+        {**zoo.profiles, **found.profile},
+        {**zoo.mixes, **found.mix},
+    )
     for name, profile in found.profile.items():
-        _check_base(more, name, profile, file, text)
+        with _blamed(file, text, ("profile", name, "base")):
+            _check_base(more, name, profile)
+        with _blamed(file, text, ("profile", name, "drop")):
+            _check_drops(more, profile)
+    for name, mix in found.mix.items():
+        with _blamed(file, text, ("mix", name, "profile")):
+            more.profile(mix.profile)
+        with _blamed(file, text, ("mix", name, "slots")):
+            _check_mix(more, mix)
     return more
 
 
-def _check_base(zoo: Zoo, name: str, profile: Profile, file: Path, text: str) -> None:
+def _schemes(found: _File, file: Path, text: str) -> dict[str, Scheme]:
+    """The schemes of a file by their names. Raises UsageError for a name or alias that two of them have."""
+    schemes: dict[str, Scheme] = {}
+    taken: set[str] = set()
+    for number, scheme in enumerate(found.scheme):
+        names = {name.lower() for name in (scheme.name, *scheme.aliases)}
+        if twice := names & taken:
+            with _blamed(file, text, ("scheme", number, "name")):
+                of = "" if scheme.name.lower() in twice else f", as '{min(twice)}'"
+                raise UsageError(f"the scheme '{scheme.name}'{of} is in the file twice. Remove one.")
+        taken |= names
+        schemes[scheme.name] = scheme
+    return schemes
+
+
+@contextmanager
+def _blamed(file: Path, text: str, place: Sequence[int | str]) -> Iterator[None]:
+    """Say in a UsageError where in the file it is."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{file}, line {line_of(text, place)}: {error}") from error
+
+
+def _check_base(zoo: Zoo, name: str, profile: Profile) -> None:
     """Raise UsageError for a profile whose base is not there, or that is its own base."""
     seen = {name}
     while profile.base:
-        line = line_of(text, ("profile", name, "base"))
         if profile.base in seen:
-            raise UsageError(f"{file}, line {line}: the profile '{name}' is its own base. Give it `slots`.")
+            raise UsageError(f"the profile '{name}' is its own base. Give it `slots`.")
         if profile.base not in zoo.profiles:
-            raise UsageError(f"{file}, line {line}: its base '{profile.base}' is not a known profile.")
+            raise UsageError(f"its base '{profile.base}' is not a known profile.")
         seen.add(profile.base)
         profile = zoo.profiles[profile.base]
+
+
+def _check_drops(zoo: Zoo, profile: Profile) -> None:
+    """Raise UsageError for a profile that leaves out what its base does not have."""
+    if profile.base:
+        slots = {slot.name: slot for slot in zoo.profile(profile.base).slots}
+        for name in (*profile.drop, *profile.drop_pks):
+            found_in(slots, name, f"slot of the profile {profile.base}")
+
+
+def _check_mix(zoo: Zoo, mix: Mix) -> None:
+    """Raise UsageError for a mix of slots or schemes that are not there."""
+    slots = {slot.name: slot for slot in zoo.profile(mix.profile).slots}
+    for slot, scheme in mix.slots.items():
+        found_in(slots, slot, f"slot of the profile {mix.profile}")
+        zoo.scheme(scheme)
