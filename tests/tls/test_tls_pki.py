@@ -156,6 +156,16 @@ def test_stand_ins_have_the_sizes_of_their_schemes(chain: str, unverified: tuple
     assert abs((seen - usual) - (wanted - other)) <= 90  # what DER has beside keys and signatures
 
 
+@pytest.mark.parametrize("profile", [*load().profiles])
+@pytest.mark.parametrize("scheme", ["ecdsa-p256", "ml-dsa-44", "ml-dsa-65", "falcon-512"])
+def test_the_estimate_of_each_profile_is_near(scheme: str, profile: str) -> None:
+    """Without a staple, an intermediate certificate or SCTs, the estimate has not the bytes around them either."""
+    server = shown(f"{scheme}:{profile}")
+    seen = shaken(server, server.root)[0].sent[0]
+    wanted = predicted(Cell(20, 100, 10, f"{scheme}:{profile}"), load())[0]
+    assert abs(seen - wanted) <= 64
+
+
 def test_a_client_that_cannot_take_a_chain_says_so() -> None:
     """OpenSSL's limit of 102,400 bytes of certificates; the words are its own."""
     large = shown("ed25519+1x102400")

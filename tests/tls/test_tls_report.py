@@ -1,6 +1,7 @@
 """`fanfold tls report`: plots, a table and a page on the cells of a table."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import fanfold
 from commands import fanfold as command
 from fanfold.errors import StorageError, UsageError
 from fanfold.tls import Tls
+from fanfold.tls.palette import BLUE, INK, PAPER
+from fanfold.tls.report.claims import judged
 from fanfold.tls.report.write import report
 
 GRID = """
@@ -51,6 +54,51 @@ class Tags(HTMLParser):
         self.links += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
 
 
+def cell(added: int, slowdown: float, trips: int | None, window: int = 30, **more: object) -> dict[str, object]:
+    """A row of a link of 100 ms and 100 Mbit/s; its control's first flight has 2,000 bytes."""
+    row: dict[str, object] = {
+        "rtt_ms": 100.0, "down_mbit": 100.0, "up_mbit": 0.0, "initcwnd": window, "mss": 1448, "scheme": "ed25519",
+        "profile": None, "dummies": 1, "dummy_bytes": 0, "crypto_bytes": 0, "control_flight_bytes": 2000,
+        "first_flight_bytes": 2000 + added, "slowdown_p50": slowdown, "extra_round_trips": trips,
+    }  # fmt: skip
+    return row | more
+
+
+def six(scheme: str, added: int, crypto: int, trips: int) -> dict[str, object]:
+    """A row of six signatures of a scheme."""
+    return cell(added, 0.1, trips, 10, scheme=scheme, profile="2021", dummies=0, crypto_bytes=crypto)
+
+
+@pytest.mark.parametrize(
+    ("topic", "rows", "verdict", "words"),
+    [
+        ("added", [], "cannot be tested", "No cell has one of these schemes"),
+        ("added", [six("falcon-512", 5187, 5790, 0)], "reproduced", "falcon-512:2021 +5,187 B"),
+        ("added", [six("ml-dsa-44", 18_187, 5790, 1)], "not reproduced", "ml-dsa-44:2021 +18,187 B"),
+        ("budget", [six("ml-dsa-44", 16_591, 17_144, 1)], "cannot be tested", "No cell has the profile 2021, up to 9"),
+        ("budget", [six("falcon-512", 5187, 5790, 0)], "reproduced", "1 of 1 such cells"),
+        ("budget", [six("falcon-512", 5187, 5790, 1)], "not reproduced", "0 of 1 such cells"),
+        ("walls", [cell(9000, 0.1, 0, 10)], "cannot be tested", "of 10: no cells on both sides; window of 30: no"),
+        ("walls", [cell(12_480, 0.1, 0, 10), cell(12_481, 1, 1, 10)], "reproduced", "14,480 and 14,481 B"),
+        ("walls", [cell(12_480, 1, 1, 10), cell(9000, 0, 0, 10)], "not reproduced", "11,000 and 14,480 B"),
+        ("walls", [cell(9000, 0, 0), cell(90_000, 1, 0, down_mbit=1.0), cell(50_000, 1, 1)], "reproduced", "52,000 B"),
+        ("slowdowns", [cell(17_000, 0.2, 0)], "cannot be tested", "17 kB more: +20% on 1 link. No link has cells of"),
+        ("slowdowns", [cell(17_000, 0.22, 0), cell(35_000, 0.41, 0)], "reproduced", "+22% and +41% at 100 ms, 100"),
+        ("slowdowns", [cell(17_000, 0.02, 0), cell(35_000, 0.05, 0)], "not reproduced", "+2% and +5% at 100 ms"),
+        ("slowdowns", [], "cannot be tested", "No link has cells of both sizes"),
+        ("guess", [cell(17_500, 0.7, 1, 10)], "reproduced", "17 kB more: +70% on 1 link."),
+        ("guess", [cell(17_500, 1.01, 1, 10)], "not reproduced", "17 kB more: +101% on 1 link."),
+        ("guess", [cell(17_500, 0.7, 1)], "cannot be tested", "No cell adds some 17 kB with a window of 10."),
+        ("slope", [cell(20_000, -0.004, 0)], "cannot be tested", "10 kB more cost +0% below the wall (1 cell): "),
+        ("bumps", [], "cannot be tested", "Cells are of one client"),
+    ],
+)
+def test_cells_judge_the_articles_claims(topic: str, rows: list[dict[str, object]], verdict: str, words: str) -> None:
+    """Each claim is held against what was measured: reproduced, not reproduced, or no cell can tell."""
+    (found,) = (one for one in judged(rows) if one.claim.topic == topic)
+    assert (found.verdict, words in found.cells) == (verdict, True), found.cells
+
+
 def test_a_report_has_plots_a_table_and_one_page(database: str, tmp_path: Path) -> None:
     """SVG and PNG of each plot, every cell in the table, and a page that needs nothing else: no script, no network."""
     done = command("tls", "report", database, "--out", tmp_path / "out", "--article")
@@ -66,12 +114,18 @@ def test_a_report_has_plots_a_table_and_one_page(database: str, tmp_path: Path) 
     page = (tmp_path / "out" / "index.html").read_text()
     tags = Tags()
     tags.feed(page)
-    assert tags.tags.count("svg") == 3
+    assert tags.tags.count("svg") == 2 * 3  # for wide screens, and for narrow ones
     assert not {"script", "img", "link"} & set(tags.tags)
     assert all(link.startswith("#") for link in tags.links)
     assert len(tags.ids) == len(set(tags.ids))
-    assert page.count("reproduced: ") == 5
+    assert page.count("<dt>") == page.count("In these cells: <b>") == 7
+    assert "reproduced: Six signatures" not in done.stdout  # no cell of up to 9 kB
+    assert "cannot be tested: Six signatures and two public keys" in done.stdout
+    found = json.loads(command("tls", "report", database, "--out", tmp_path / "out", "--article", "--json").stdout)
+    assert (found["cells"], len(found["claims"])) == (12, 7)
     assert "ml-dsa-44:2021" in page
+    assert "prefers-color-scheme: dark" in page
+    assert not [colour for colour in (INK, PAPER, BLUE) if colour in page.partition("</style>")[2]]  # plots have those
     assert len(page) < 1_000_000
 
 

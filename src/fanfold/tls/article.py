@@ -9,9 +9,14 @@ from fanfold.tls.sizes import BUDGET, CONTROL, FIXED, of_mix, of_scheme
 from fanfold.tls.zoo import load
 
 Verdict = Literal["reproduced", "not reproduced", "cannot be tested"]
+Topic = Literal["added", "budget", "walls", "slowdowns", "guess", "slope", "bumps"]
 
-_FIGURES = {17_000: 0.20, 35_000: 0.40}
+ADDED = {"falcon-512": 5000, "ml-dsa-44": 17_000}
+"""Bytes that a scheme adds, rounded to thousands. (Dilithium2 has the sizes of ML-DSA-44.)"""
+FIGURES = {17_000: 0.20, 35_000: 0.40}
 """Slowdowns that it measured with a window of 30, by the bytes that were added."""
+GUESS = 17_000, 0.6, 0.8
+"""Bytes that are added, and the slowdown that it expects with a window of 10: from, to."""
 _WEB_CHAIN = (3000, 4000)  # bytes of a first flight in 2021, without what was added
 _RTT = 0.05  # s; whichever: what counts is the product with the rate
 
@@ -20,6 +25,7 @@ _RTT = 0.05  # s; whichever: what counts is the product with the rate
 class Claim:
     """A claim, and what became of it."""
 
+    topic: Topic
     says: str
     ours: str
     verdict: Verdict
@@ -30,7 +36,7 @@ def in_flight() -> float:
 
     A flight of x bytes more takes x / rate longer; so the slowdown is x / (rate * rtt).
     """
-    return sum(size / slowdown for size, slowdown in _FIGURES.items()) / len(_FIGURES)
+    return sum(size / slowdown for size, slowdown in FIGURES.items()) / len(FIGURES)
 
 
 def claims() -> list[Claim]:
@@ -54,17 +60,17 @@ def _added() -> Claim:
         "Dilithium2": of_scheme(zoo, "Dilithium2", "2021"),
     }
     more = {name: one.size - control for name, one in counted.items()}
-    ok = round(more["Falcon-512"], -3) == 5000 and round(more["Dilithium2"], -3) == 17_000
+    ok = [round(more[name], -3) for name in ("Falcon-512", "Dilithium2")] == [*ADDED.values()]
     ours = "; ".join(f"{name} {size:+,} B" for name, size in more.items())
     says = "Falcon-512 adds about 5 kB, a mix with Rainbow about the same, Dilithium2 about 17 kB."
-    return Claim(says, f"{ours}.", "reproduced" if ok else "not reproduced")
+    return Claim("added", says, f"{ours}.", "reproduced" if ok else "not reproduced")
 
 
 def _budget() -> Claim:
     spare = walls(Network(initcwnd=10), 1)[0] - FIXED - BUDGET
     ours = f"With a window of 10 segments, {spare:,} B are left beside them and {FIXED:,} B of fixed parts."
     says = "Six signatures and two public keys should take at most 9 kB."
-    return Claim(says, ours, "reproduced" if spare >= 0 else "not reproduced")
+    return Claim("budget", says, ours, "reproduced" if spare >= 0 else "not reproduced")
 
 
 def _walls() -> Claim:
@@ -76,23 +82,24 @@ def _walls() -> Claim:
         for initcwnd, wall in sorted(found.items())
     )
     says = "There is a wall at 40 kB with a window of 30 segments, and at about 10 kB with one of 10."
-    return Claim(says, f"{ours[0].upper()}{ours[1:]}.", "reproduced" if ok else "not reproduced")
+    return Claim("walls", says, f"{ours[0].upper()}{ours[1:]}.", "reproduced" if ok else "not reproduced")
 
 
 def _slowdowns() -> Claim:
-    found = {size: _slowdown(size, 30) for size in _FIGURES}
-    ok = all(abs(found[size] - slowdown) < 0.03 for size, slowdown in _FIGURES.items())
+    found = {size: _slowdown(size, 30) for size in FIGURES}
+    ok = all(abs(found[size] - slowdown) < 0.03 for size, slowdown in FIGURES.items())
     ours = " and ".join(f"{slowdown:.0%} for {size // 1000} kB" for size, slowdown in found.items())
     says = "With a window of 30, 17 kB more take 20 % longer, and 35 kB 40 %."
     one = f"One free number, {in_flight() / 1000:.0f} kB in a round trip, gives both: {ours}."
-    return Claim(says, one, "reproduced" if ok else "not reproduced")
+    return Claim("slowdowns", says, one, "reproduced" if ok else "not reproduced")
 
 
 def _guess() -> Claim:
-    found = _slowdown(17_000, 10)
+    size, low, high = GUESS
+    found = _slowdown(size, 10)
     says = "With a window of 10, 17 kB would take 60 to 80 % longer. (The article's guess.)"
     ours = f"{found:.0%} by the network alone; less if a part of the control's time was not the network's."
-    return Claim(says, ours, "reproduced" if 0.6 <= found <= 0.8 else "not reproduced")
+    return Claim("guess", says, ours, "reproduced" if low <= found <= high else "not reproduced")
 
 
 def _slope() -> Claim:
@@ -101,7 +108,7 @@ def _slope() -> Claim:
     found = {name: handshake(20_000, link) / handshake(3000, link) - 1 for name, link in links.items()}
     ours = " and ".join(f"{slowdown:.0%} at {name}" for name, slowdown in found.items())
     says = "Below the wall, the slope is not so gentle."
-    return Claim(says, f"It depends on the link: 17 kB more cost {ours}.", "cannot be tested")
+    return Claim("slope", says, f"It depends on the link: 17 kB more cost {ours}.", "cannot be tested")
 
 
 def _bumps() -> Claim:
@@ -110,4 +117,4 @@ def _bumps() -> Claim:
         "The clients of 2021 are gone. Among today's there are limits on the number of certificates, and one of "
         "32 kB: a hypothesis, no more."
     )
-    return Claim(says, ours, "cannot be tested")
+    return Claim("bumps", says, ours, "cannot be tested")

@@ -83,7 +83,10 @@ def sizes(
     link: Annotated[str, Parameter(help="A link for the times, such as rtt=50ms,down=20Mbit.")] = "",
     initcwnd: Windows = None,
     slots: Annotated[bool, Parameter(negative="", help="Show each slot, and whose key is sent for it.")] = False,
-    base: Base = counting.FIXED,
+    base: Annotated[
+        int | None,
+        Parameter(help="Bytes of the first flight that are neither signatures nor keys; by default as measured here."),
+    ] = None,
     zoo: ZooFile = None,
     json: Json = False,
 ) -> int:
@@ -136,15 +139,18 @@ def report(
     /,
     *,
     out: Annotated[Path, Parameter(help="The folder to write to.")] = Path("report"),
-    article: Annotated[bool, Parameter(negative="", help="Add the claims of the article of 2021.")] = False,
+    article: Annotated[
+        bool, Parameter(negative="", help="Add the claims of the article of 2021, each beside what the cells say.")
+    ] = False,
     table: Table = "tls",
+    json: Json = False,
 ) -> int:
     """Write curves with their walls, a table and one page on the cells of a table.
 
     For example: `fanfold tls report db --out report`
     """
     rows = reports.report(database, out, table=table, article=article)
-    show.reported(len(rows), out)
+    show.reported(rows, out, article, json)
     return 0
 
 

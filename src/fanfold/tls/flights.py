@@ -9,15 +9,15 @@ A record of at most 16,384 bytes has a head of its own: 22 bytes in TLS 1.3, 5 i
 from collections.abc import Sequence
 
 from fanfold.tls.cells import Cell, Chain
-from fanfold.tls.sizes import FIXED, of_scheme
+from fanfold.tls.sizes import of_scheme
 from fanfold.tls.zoo import Zoo
 
 PLAIN_FIXED = 1743
 """Bytes of a first flight with a plain chain (a leaf and an intermediate, without SCTs and staple) that are neither
 signatures nor keys.
 
-Calibrated like `FIXED`, and exact for Ed25519: the flight has 1,999 B, of which 3 signatures and 2 keys are 256. Other
-schemes have more in DER beside their keys and signatures: up to 90 B (RSA-2048).
+Calibrated like `sizes.FIXED`, and exact for Ed25519: the flight has 1,999 B, of which 3 signatures and 2 keys are 256.
+Other schemes have more in DER beside their keys and signatures: up to 90 B (RSA-2048).
 """
 _HYBRID = 1088
 """Bytes of a server's part of X25519MLKEM768 that X25519 alone does not have (FIPS 203, table 3)."""
@@ -42,7 +42,8 @@ def _less(cell: Cell) -> int:
 
 def _flight(cell: Cell, chain: Chain, zoo: Zoo) -> int:
     if chain.profile:
-        return FIXED - _less(cell) + of_scheme(zoo, chain.scheme, chain.profile).size
+        counted = of_scheme(zoo, chain.scheme, chain.profile)
+        return counted.fixed - _less(cell) + counted.size
     plain = PLAIN_FIXED - _less(cell) + crypto(chain, zoo)
     return plain + added(cell, chain, plain)
 

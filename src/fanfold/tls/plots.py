@@ -1,7 +1,4 @@
-"""How plots of the job look. Drawn with matplotlib, which the extra `tls` brings.
-
-Colours are those of Okabe and Ito, which most colour-blind people can tell apart; each line has its name at its end.
-"""
+"""How plots of the job look. Drawn with matplotlib, which the extra `tls` brings. Each line has its name at its end."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fanfold.errors import MissingExtra
+from fanfold.tls.palette import BLUE, FAINT, GREEN, GRID, INK, ORANGE, PAPER, PURPLE, themed
 
 try:
     from matplotlib import rc_context
@@ -21,15 +19,12 @@ except ModuleNotFoundError as error:
         raise  # matplotlib is there, and lacks something
     raise MissingExtra("tls", "Drawing plots") from error
 
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#007F5F", "#AA4499"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
-FAINT = "#5c6670"
-_INK, _GRID = "#1c2024", "#e3e6ea"
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -39,7 +34,7 @@ _STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.titlesize": 12,
     "axes.titlepad": 22,  # points: room for the names of walls
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "svg.fonttype": "none",  # text stays text
@@ -56,7 +51,7 @@ Name = tuple[float, str, str]
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of so many inches with its axes, row by row."""
     with rc_context(_STYLE):
-        made = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        made = Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
         axes = made.subplots(rows, columns, squeeze=False)
         yield made, [one for row in axes for one in row]
 
@@ -94,20 +89,27 @@ def in_percent(axis: Any) -> None:
 
 def save(made: Figure, folder: Path, name: str, title: str) -> str:
     """Write a figure as PNG and SVG. Returns the SVG. Raises OSError."""
+    with rc_context(_STYLE):
+        made.savefig(folder / f"{name}.png", dpi=_DPI)
+    svg = as_svg(made, title)
+    (folder / f"{name}.svg").write_text(svg, "utf-8")
+    return svg
+
+
+def as_svg(made: Figure, title: str) -> str:
+    """A figure as SVG."""
     text = StringIO()
     with rc_context(_STYLE):  # what SVGs are made of is asked for when they are written
-        made.savefig(folder / f"{name}.png", dpi=_DPI)
         made.savefig(text, format="svg", metadata={"Date": None, "Title": title})
-    (folder / f"{name}.svg").write_text(text.getvalue(), "utf-8")
     return text.getvalue()
 
 
 def inline(drawn: Mapping[str, str]) -> dict[str, str]:
-    """SVGs, by their names, as parts of one page, on which each id must be used once."""
+    """SVGs, by their names, as parts of one page, on which each id must be used once, and which has the colours."""
     parts = {}
     for name, svg in drawn.items():
         inner = svg[svg.index("<svg") :]
         for mark in ('id="', "url(#", 'href="#'):
             inner = inner.replace(mark, f"{mark}{name}-")
-        parts[name] = inner
+        parts[name] = themed(inner)
     return parts

@@ -1,5 +1,6 @@
 """What the verbs of `tls` show."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from rich.text import Text
 from fanfold.cli import show
 from fanfold.tls.article import claims as article_claims
 from fanfold.tls.model import Model
-from fanfold.tls.sizes import BUDGET, Row, Sizes, Timed
+from fanfold.tls.report.claims import judged
+from fanfold.tls.report.rows import Row
+from fanfold.tls.sizes import BUDGET, Sizes, Timed
+from fanfold.tls.sizes import Row as Counted
 
 _STEP = 5000  # bytes from one line of a curve to the next
 
@@ -82,7 +86,7 @@ def _sizes_as_json(found: Sizes) -> dict[str, Any]:
     }
 
 
-def _row_as_json(row: Row) -> dict[str, Any]:
+def _row_as_json(row: Counted) -> dict[str, Any]:
     parts = [
         {"slot": part.slot, "scheme": part.scheme.name, "signatures": part.signatures, "keys": part.keys,
          "bytes": part.size, "key_of": part.whose or None}
@@ -131,8 +135,17 @@ def claims(as_json: bool) -> None:
         show.out.print(Text(f"  {claim.ours}"), soft_wrap=True)
 
 
-def reported(cells: int, folder: Path) -> None:
-    """Where a report is."""
+def reported(rows: Sequence[Row], folder: Path, article: bool, as_json: bool) -> None:
+    """Where a report is, and what its cells say of the article's claims."""
+    found = judged(rows) if article else []
+    if as_json:
+        claimed = {"claims": [asdict(one) for one in found]} if article else {}
+        show.put_json({"cells": len(rows), "folder": str(folder), **claimed})
+        return
+    for one in found:
+        show.out.print(Text(f"{one.verdict}: {one.claim.says}"), soft_wrap=True)
+        show.out.print(Text(f"  {one.cells}"), soft_wrap=True)
+        show.out.print(Text(f"  Computed, {one.claim.verdict}: {one.claim.ours}"), soft_wrap=True)
     show.out.print(
-        Text(f"{cells:,} cells: {folder / 'index.html'}, table.csv, and each plot as SVG and PNG."), soft_wrap=True
+        Text(f"{len(rows):,} cells: {folder / 'index.html'}, table.csv, and each plot as SVG and PNG."), soft_wrap=True
     )

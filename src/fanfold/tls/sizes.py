@@ -10,13 +10,16 @@ from fanfold.tls.simulate import extra_round_trips, handshake, walls
 from fanfold.tls.zoo import Scheme, Zoo, found_in, load
 
 FIXED = 2133
-"""Bytes of a server's first flight that are neither signatures nor public keys nor a profile's extra bytes.
+"""Bytes of a server's first flight with the profile 2021 that are neither signatures nor public keys.
 
-Calibrated with TLS 1.3, X25519MLKEM768, and the chains of `pki.py`: real ones of the profile 2021 have first flights of
-2,693 B (P-256), 19,285 B (ML-DSA-44) and 25,921 B (ML-DSA-65), of which this number makes 2,645, 19,277 and 25,891 B.
-All schemes are within 50 B; they differ in what DER takes beside their keys and signatures. Profiles without a staple
-or without an intermediate certificate lack its frame as well, some 200 B each, which the estimate does not.
+Calibrated with TLS 1.3, X25519MLKEM768, and the chains of `pki.py`: real ones have first flights of 2,693 B (P-256),
+19,285 B (ML-DSA-44) and 25,921 B (ML-DSA-65), of which this number makes 2,645, 19,277 and 25,891 B. Schemes differ in
+what DER takes beside their keys and signatures. All are within 50 B, but for flights beyond 100 kB, whose heads of
+records are not counted (133 B for UOV-Is-pkc).
 """
+FRAMES = {"ocsp": 221, "intermediate": 200, "sct": 140}
+"""Bytes of these that a profile without such a slot does not have: of the staple beside its signature, of the
+intermediate certificate beside its signature and the key in it, and of the extension with two SCTs."""
 BUDGET = 9000
 """Bytes of signatures and keys that the article would spend."""
 CONTROL = "ECDSA-P256"
@@ -64,6 +67,12 @@ class Handshake:
     def size(self) -> int:
         """Bytes of signatures, keys and extras."""
         return sum(part.size for part in self.parts) + sum(self.extra.values())
+
+    @property
+    def fixed(self) -> int:
+        """Bytes of the first flight that are none of these."""
+        slots = {part.slot for part in self.parts}
+        return FIXED - sum(frame for slot, frame in FRAMES.items() if slot not in slots)
 
     @property
     def certificates(self) -> int:
@@ -157,7 +166,7 @@ def sizes(
     mix: Sequence[str] = (),
     link: str = "",
     initcwnd: Sequence[int] = (10, 30),
-    base: int = FIXED,
+    base: int | None = None,
     zoo: str | None = None,
 ) -> Sizes:
     """Count the bytes of handshakes, and compute their times on a link.
@@ -168,7 +177,7 @@ def sizes(
         mix: Mixes: each the name of one, or `handshake=ML-DSA-44,leaf=Falcon-512,...`.
         link: A network such as `rtt=50ms,down=20Mbit`; without one, no times.
         initcwnd: Initial windows, in segments.
-        base: Bytes of the first flight that are neither signatures nor keys.
+        base: Bytes of the first flight that are neither signatures nor keys; by default those of the profile.
         zoo: A file of more schemes, profiles and mixes.
 
     Returns:
@@ -177,7 +186,7 @@ def sizes(
     Raises:
         UsageError: A name is not known, or a number is out of range.
     """
-    if not 0 <= base <= 1 << 24:
+    if base is not None and not 0 <= base <= 1 << 24:
         raise UsageError(f"--base takes a number of bytes up to {1 << 24:,}, not {base}.")
     known = load(zoo)
     network = Network.parse(link) if link else None
@@ -188,7 +197,8 @@ def sizes(
         counted = [of_scheme(known, scheme.name, profile) for scheme in known.schemes.values() if not scheme.is_broken]
     windows = [(network or Network()).of_window(window) for window in dict.fromkeys(initcwnd)]
     rows = [_row(one, of_scheme(known, CONTROL, one.profile), base, windows if network else ()) for one in counted]
-    room = {window.initcwnd: walls(window, 1)[0] - base for window in windows}
+    fixed = base if base is not None else of_scheme(known, CONTROL, profile).fixed
+    room = {window.initcwnd: walls(window, 1)[0] - fixed for window in windows}
     return Sizes(profile, network, tuple(sorted(rows, key=lambda row: row.handshake.size)), room)
 
 
@@ -222,9 +232,9 @@ def _counted(zoo: Zoo, name: str, profile: str, schemes: Mapping[str, Scheme]) -
     return Handshake(name, profile, tuple(parts), found.extra)
 
 
-def _row(counted: Handshake, control: Handshake, base: int, networks: Sequence[Network]) -> Row:
+def _row(counted: Handshake, control: Handshake, base: int | None, networks: Sequence[Network]) -> Row:
     """The sizes and the times of a handshake, beside those of a control."""
-    size, other = base + counted.size, base + control.size
+    size, other = ((one.fixed if base is None else base) + one.size for one in (counted, control))
     times = []
     for network in networks:
         seconds, usual = handshake(size, network), handshake(other, network)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from fanfold.tls.analysis.results import Analysis, Estimate
 from fanfold.tls.analysis.settings import middle_of
 from fanfold.tls.analysis.words import per_rtt
-from fanfold.tls.plots import BLUE, FAINT, GREEN, ORANGE, PURPLE, Name, figure, in_percent, name_ends, wall
+from fanfold.tls.palette import BLUE, FAINT, GREEN, ORANGE, PURPLE
+from fanfold.tls.plots import Name, figure, in_percent, name_ends, wall
 
 _SIZE = (7.0, 4.2)  # inches
 _PAD = 32  # points below a title: room for two rows of names

@@ -10,14 +10,16 @@ from fanfold.tls.plots import COLOURS, Name, figure, in_percent, name_ends, wall
 from fanfold.tls.report.rows import Line, Panel, Row, name_of
 from fanfold.tls.simulate import handshake, sending, walls
 
+WIDE, NARROW = 7.0, 4.6
+"""Inches of a plot, on a page and on a phone."""
 _ACROSS = 2  # panels side by side
 _PANEL = (5.2, 3.4)  # inches
 _POINTS = 200  # of a curve
 
 
-def curves(panels: Sequence[Panel]) -> Figure:
+def curves(panels: Sequence[Panel], width: float = WIDE) -> Figure:
     """The time of a handshake by the size of its first flight: points as measured, lines as simulated."""
-    columns = min(_ACROSS, len(panels))
+    columns = min(_ACROSS if width == WIDE else 1, len(panels))
     rows = ceil(len(panels) / columns)
     with figure(_PANEL[0] * columns, _PANEL[1] * rows, rows, columns) as (made, all_axes):
         for axes, panel in zip(all_axes, panels, strict=False):
@@ -55,9 +57,9 @@ def _name(line: Line) -> str:
     return f"iw{line.initcwnd}" + (f", mss {line.mss}" if line.mss != 1448 else "")
 
 
-def round_trips(panels: Sequence[Panel]) -> Figure:
+def round_trips(panels: Sequence[Panel], width: float = WIDE) -> Figure:
     """The round trips that a handshake takes more than its control, by how many windows its first flight fills."""
-    with figure(7.0, 4.2) as (made, (axes,)):
+    with figure(width, 4.2) as (made, (axes,)):
         windows = sorted({line.initcwnd for panel in panels for line in panel.lines})
         names: dict[str, Name] = {}
         for line in (line for panel in panels for line in panel.lines):
@@ -85,12 +87,12 @@ def _waited(row: Row, line: Line) -> float:
     return (longer - sending(row["first_flight_bytes"], row["control_flight_bytes"], line.network)) / line.network.rtt
 
 
-def schemes(rows: Sequence[Row]) -> Figure:
+def schemes(rows: Sequence[Row], width: float = WIDE) -> Figure:
     """The slowdown of each scheme, a point for each link and window."""
     named = sorted({(row["first_flight_bytes"], name_of(row)) for row in rows})
     order = {name: place for place, (_, name) in enumerate(named)}
     windows = sorted({row["initcwnd"] for row in rows})
-    with figure(7.0, 1.3 + 0.42 * len(order)) as (made, (axes,)):
+    with figure(width, 1.3 + 0.42 * len(order)) as (made, (axes,)):
         for number, window in enumerate(windows):
             colour, shift = COLOURS[number % len(COLOURS)], 0.18 * (number - (len(windows) - 1) / 2)
             some = [row for row in rows if row["initcwnd"] == window]
@@ -105,7 +107,7 @@ def schemes(rows: Sequence[Row]) -> Figure:
         axes.set_yticks([*order.values()], [*order])
         axes.invert_yaxis()
         axes.grid(axis="x")
-        axes.set_title("Slowdown of each scheme, on all links")
+        axes.set_title("Slowdown of each scheme")
         axes.set_xlabel("longer than the control")
         in_percent(axes.xaxis)
         return made

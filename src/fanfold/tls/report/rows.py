@@ -14,9 +14,9 @@ from fanfold.tls.simulate import handshake
 
 COLUMNS = (
     "key", "backend", "rtt_ms", "down_mbit", "up_mbit", "loss", "queue_kb", "initcwnd", "mss", "cc", "tls", "kex",
-    "scheme", "profile", "dummies", "dummy_bytes", "reps", "first_flight_bytes", "control_flight_bytes", "live_p50_ms",
-    "live_p75_ms", "control_p50_ms", "slowdown_p50", "slowdown_p75", "simulated_ms", "extra_round_trips", "host",
-    "kernel", "at",
+    "scheme", "profile", "dummies", "dummy_bytes", "reps", "crypto_bytes", "first_flight_bytes", "control_flight_bytes",
+    "live_p50_ms", "live_p75_ms", "control_p50_ms", "slowdown_p50", "slowdown_p75", "simulated_ms",
+    "extra_round_trips", "host", "kernel", "at",
 )  # fmt: skip
 """The columns of a row that a report needs."""
 
@@ -35,9 +35,7 @@ class Line:
     @property
     def network(self) -> Network:
         """What is between client and server."""
-        row = self.rows[0]
-        rates = {"down": row["down_mbit"] * 1e6, "up": row["up_mbit"] * 1e6}
-        return Network(rtt=row["rtt_ms"] / 1000, initcwnd=self.initcwnd, mss=self.mss, **rates)
+        return link_of(self.rows[0])
 
     @property
     def offset(self) -> float:
@@ -91,6 +89,17 @@ def _title(rtt: float, down: float, up: float, loss: float, queue: float, cc: st
     return ", ".join(filter(None, (f"{rtt:g} ms", f"{down:g} Mbit/s", *more, cc if cc != "cubic" else "")))
 
 
+def link_of(row: Row) -> Network:
+    """The link of a cell, to be simulated."""
+    rates = {"down": row["down_mbit"] * 1e6, "up": row["up_mbit"] * 1e6}
+    return Network(rtt=row["rtt_ms"] / 1000, initcwnd=row["initcwnd"], mss=row["mss"], **rates)
+
+
 def name_of(row: Row) -> str:
     """The chain of a cell, as grids write it."""
     return str(Chain(row["scheme"], row["profile"] or "", row["dummies"], row["dummy_bytes"]))
+
+
+def slower(slowdown: float) -> str:
+    """A slowdown in percent, with its sign: +12%."""
+    return f"{round(slowdown, 2) + 0.0:+.0%}"  # + 0.0: not -0%

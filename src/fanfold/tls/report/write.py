@@ -2,13 +2,14 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 
 from fanfold.errors import StorageError
 from fanfold.tls import pages
-from fanfold.tls.article import claims
-from fanfold.tls.report.rows import COLUMNS, Row, name_of, panels, rows_of
+from fanfold.tls.report.claims import judged
+from fanfold.tls.report.rows import COLUMNS, Row, name_of, panels, rows_of, slower
 
 _SAYS = {
     "curves": "The time of a handshake by the size of the server's first flight. Points are cells; lines are the "
@@ -31,7 +32,7 @@ def report(database: str, folder: Path, *, table: str = "tls", article: bool = F
         database: Where the table is.
         folder: Where to write; made if it is not there.
         table: Its name.
-        article: Add the claims of the article of 2021, each beside what is computed.
+        article: Add the claims of the article of 2021, each beside what is computed and what the cells say.
 
     Raises:
         UsageError: The table is not there, is of another job, or is empty.
@@ -55,10 +56,13 @@ def _drawn(rows: Sequence[Row], folder: Path) -> Mapping[str, str]:
     from fanfold.tls.report import draw
 
     found = [*panels(rows)]
-    made = {"curves": draw.curves(found), "walls": draw.round_trips(found)}
+    draws = {"curves": partial(draw.curves, found), "walls": partial(draw.round_trips, found)}
     if some := [row for row in rows if row["profile"]]:
-        made["schemes"] = draw.schemes(some)
-    return plots.inline({name: plots.save(figure, folder, name, _SAYS[name]) for name, figure in made.items()})
+        draws["schemes"] = partial(draw.schemes, some)
+    saved = {name: plots.save(make(), folder, name, _SAYS[name]) for name, make in draws.items()}
+    for name, make in draws.items():
+        saved[name + pages.NARROW] = plots.as_svg(make(width=draw.NARROW), _SAYS[name])
+    return plots.inline(saved)
 
 
 def _write_csv(rows: Sequence[Row], file: Path) -> None:
@@ -72,13 +76,20 @@ def _page(rows: Sequence[Row], drawn: Mapping[str, str], article: bool) -> str:
     how = ", ".join(sorted({_how(row) for row in rows}))
     links = len([*panels(rows)])
     intro = f"<p>{len(rows):,} cells on {links} link{'s' * (links > 1)}: {escape(how)}.</p>"
-    judged = "".join(
-        f"<dt>{escape(claim.says)}</dt><dd>{claim.verdict}: {escape(claim.ours)}</dd>" for claim in claims()
-    )
-    said = f"<h2>The claims of the article</h2><dl>{judged}</dl>" if article else ""
+    said = f"<h2>The claims of the article</h2>{_claims(rows)}" if article else ""
     numbers = pages.table(_HEADS, [_line(row) for row in rows])
     content = f"{intro}{pages.figures(drawn, _SAYS)}{said}<h2>The numbers</h2>{numbers}"
     return pages.page("Signatures and TLS handshakes", content, _FOOTER)
+
+
+def _claims(rows: Sequence[Row]) -> str:
+    """Each claim, with what is computed, and with what the cells say."""
+    parts = []
+    for one in judged(rows):
+        both = (("Computed", one.claim.verdict, one.claim.ours), ("In these cells", one.verdict, one.cells))
+        says = "".join(f"<dd>{what}: <b>{verdict}</b>. {escape(text)}</dd>" for what, verdict, text in both)
+        parts.append(f"<dt>{escape(one.claim.says)}</dt>{says}")
+    return f"<dl>{''.join(parts)}</dl>"
 
 
 def _how(row: Row) -> str:
@@ -99,6 +110,6 @@ def _line(row: Row) -> tuple[str, ...]:
         f"{row['first_flight_bytes']:,} B",
         f"{row['live_p50_ms']:.1f} ms",
         f"{row['control_p50_ms']:.1f} ms",
-        f"{row['slowdown_p50']:+.0%}",
+        slower(row["slowdown_p50"]),
         "" if trips is None else f"{trips}",
     )
