@@ -14,21 +14,23 @@ from fanfold.tls.analysis.words import per_rtt
 from fanfold.tls.palette import BLUE, FAINT, GREEN, ORANGE, PURPLE
 from fanfold.tls.plots import Name, figure, in_percent, name_ends, wall
 
-_SIZE = (7.0, 4.2)  # inches
+WIDE, NARROW = 7.0, 4.6
+"""Inches of a plot, on a page and on a phone."""
+_HEIGHT = 4.2
 _PAD = 32  # points below a title: room for two rows of names
 _FEW = 20  # bins: of so many, each point is drawn
 _LINES = ("-", "--", ":", "-.")
-_CHARACTER = 0.014  # of the width: a letter above a wall, and a bit more
+_CHARACTER = 0.098  # inches: a letter above a wall, and a bit more
 
 
-def figures() -> Mapping[str, Callable[[Analysis], Figure]]:
-    """The plots, by the names of their files."""
+def figures() -> Mapping[str, Callable[[Analysis, float], Figure]]:
+    """The plots, by the names of their files; each takes its width in inches."""
     return {"missing": missing, "times": times, "slowdown": slowdown, "model": model}
 
 
-def missing(analysis: Analysis) -> Figure:
+def missing(analysis: Analysis, width: float = WIDE) -> Figure:
     """The rates of missing connections by n."""
-    with _plot("Connections that went missing", "dummy certificates", "missing") as (made, axes):
+    with _plot(width, "Connections that went missing", "dummy certificates", "missing") as (made, axes):
         x = [_middle(one.first, one.last) for one in analysis.bins]
         names = []
         for name, colour, line, rates in (
@@ -50,9 +52,9 @@ def missing(analysis: Analysis) -> Figure:
         return made
 
 
-def times(analysis: Analysis) -> Figure:
+def times(analysis: Analysis, width: float = WIDE) -> Figure:
     """Quantiles of handshake times by size, with the walls of the initial window."""
-    with _plot("Time of a handshake", "dummy certificates, kB", "ms") as (made, axes):
+    with _plot(width, "Time of a handshake", "dummy certificates, kB", "ms") as (made, axes):
         x = [one.kb for one in analysis.bins]
         names = []
         for number, q in enumerate(analysis.quantiles):
@@ -66,9 +68,9 @@ def times(analysis: Analysis) -> Figure:
         return made
 
 
-def slowdown(analysis: Analysis) -> Figure:
+def slowdown(analysis: Analysis, width: float = WIDE) -> Figure:
     """The slowdown by size."""
-    with _plot("Slowdown against the control", "dummy certificates, kB", "slower") as (made, axes):
+    with _plot(width, "Slowdown against the control", "dummy certificates, kB", "slower") as (made, axes):
         x = [one.kb for one in analysis.bins]
         names = [
             _series(
@@ -89,12 +91,12 @@ def slowdown(analysis: Analysis) -> Figure:
         return made
 
 
-def model(analysis: Analysis) -> Figure:
+def model(analysis: Analysis, width: float = WIDE) -> Figure:
     """The measured slowdown over that of the model."""
     title = "Slowdown, measured over modelled"
     if analysis.model:
-        title += f": {per_rtt(analysis.model)}"
-    with _plot(title, "dummy certificates, kB", "") as (made, axes):
+        title += f",\nwith {per_rtt(analysis.model)}"
+    with _plot(width, title, "dummy certificates, kB", "") as (made, axes):
         middle = middle_of(analysis.quantiles)
         known = [one for one in analysis.bins if one.slowdown[middle].value is not None]
         factors = analysis.model.factors if analysis.model else ()
@@ -113,8 +115,8 @@ def model(analysis: Analysis) -> Figure:
 
 
 @contextmanager
-def _plot(title: str, across: str, up: str) -> Iterator[tuple[Figure, Axes]]:
-    with figure(*_SIZE) as (made, (axes,)):
+def _plot(width: float, title: str, across: str, up: str) -> Iterator[tuple[Figure, Axes]]:
+    with figure(width, _HEIGHT) as (made, (axes,)):
         axes.set_title(title, pad=_PAD)
         axes.set_xlabel(across)
         axes.set_ylabel(up)
@@ -163,10 +165,11 @@ def _walls(axes: Axes, analysis: Analysis) -> None:
 
 def _marks(axes: Axes, marks: Sequence[tuple[float, str]]) -> None:
     """Thin lines, each with its name above it: in one of two rows, or not at all if both are full there."""
-    width = axes.get_xlim()[1]
+    inches = axes.figure.bbox.width / axes.figure.dpi
+    per_inch = axes.get_xlim()[1] / inches
     ends = [-inf, -inf]
     for at, name in marks:
-        half = len(name) * _CHARACTER * width / 2
+        half = len(name) * _CHARACTER * per_inch / 2
         row = next((row for row, end in enumerate(ends) if end < at - half), None)
         wall(axes, at, "" if row is None else name, row=row or 0)
         if row is not None:

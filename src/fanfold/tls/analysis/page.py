@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fanfold.errors import StorageError
 from fanfold.tls import pages, plots
-from fanfold.tls.analysis.draw import figures
+from fanfold.tls.analysis.draw import NARROW, WIDE, figures
 from fanfold.tls.analysis.results import Analysis
 from fanfold.tls.analysis.words import sentences, table, warning
 
@@ -24,7 +24,9 @@ _SAYS = {
 def write(analysis: Analysis, folder: Path) -> None:
     """Write plots and a page to a folder that is there. Raises StorageError."""
     try:
-        drawn = {name: plots.save(draw(analysis), folder, name, _SAYS[name]) for name, draw in figures().items()}
+        drawn = {name: plots.save(draw(analysis, WIDE), folder, name, _SAYS[name]) for name, draw in figures().items()}
+        for name, draw in figures().items():
+            drawn[name + pages.NARROW] = plots.as_svg(draw(analysis, NARROW), _SAYS[name])
         (folder / "index.html").write_text(_page(analysis, plots.inline(drawn)), "utf-8", "backslashreplace")
     except OSError as error:
         raise StorageError(f"Cannot write to {folder}: {error.strerror}.") from error
