@@ -145,6 +145,9 @@ class Job(Protocol):
             Cores that one worker keeps busy, if more than one: so fewer workers are started by default.
         def source(self, addresses: Sequence[str]) -> Source
             The collection at these addresses, if it is not files. Called on the driver and again on every worker.
+        def expected(self) -> Callable[[Item], float | None] | None
+            What says how many seconds of a worker each item will take, if the job can tell: a plan then measures no
+            sample. Called for all items in the order of the listing; None for one that the job cannot tell of.
         def details(self) -> Mapping[str, pa.Schema]
             Detail tables by short name: any number of rows per item. Their columns begin with `key` and `version`.
         def fold(self, tables: Mapping[str, lance.LanceDataset]) -> Mapping[str, pa.Table]
@@ -187,6 +190,12 @@ def worker_cpus_of(job: Job) -> int:
     """The cores that a worker of this job keeps busy."""
     found: int = getattr(job, "worker_cpus", 1)
     return found
+
+
+def expected_of(job: Job) -> Callable[[Item], float | None] | None:
+    """What says how many seconds of a worker each item will take; None if the job cannot tell."""
+    found: Callable[[], Callable[[Item], float | None] | None] | None = getattr(job, "expected", None)
+    return found() if found else None
 
 
 def detail_key_field() -> "pa.Field[Any]":

@@ -15,6 +15,7 @@ import pytest
 
 import fanfold
 from fanfold import UsageError
+from fanfold.cli.planned import show_plan
 from fanfold.core.progress import Tally
 from fanfold.estimate import prices
 from fanfold.estimate.pace import Pace
@@ -287,3 +288,25 @@ def test_plan_that_is_stopped_leaves_nothing(
     assert not list(temporary.glob("fanfold-*"))  # ONNX Runtime may leave another file
     assert not Path(database).exists()
     assert not psutil.wait_procs(children, timeout=60)[1]
+
+
+class Foreseen(Scripted):
+    """A job that knows what its items take."""
+
+    def expected(self) -> Any:
+        return lambda item: None if item.key == "unknown.txt" else 7.0
+
+
+def test_a_job_may_say_what_its_items_take(texts: Path, database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then nothing is measured, and the estimate is their sum; one item that it cannot tell of, and a sample is."""
+    told = preview(texts, database, Foreseen(), workers=2)
+    assert (told.todo, told.sampled, told.trouble) == (40, 0, "")
+    assert told.estimate is not None
+    assert (told.estimate.bottleneck, told.estimate.margin) == ("work", None)
+    assert 140 < told.estimate.seconds < 160  # tasks are not of one size
+    show_plan(told, False, {})
+    shown = capsys.readouterr().out
+    assert "The job can tell without a sample: 7,000 ms per item on average." in shown
+    assert "To speed it up" not in shown
+    (texts / "unknown.txt").write_text("x")
+    assert preview(texts, database, Foreseen(), workers=2).sampled == 41

@@ -15,6 +15,7 @@ import fanfold
 from fanfold.tls import Tls, lab
 from fanfold.tls.cells import Cell
 from fanfold.tls.flights import predicted
+from fanfold.tls.grid import Grid
 from fanfold.tls.network import HEADERS
 from fanfold.tls.zoo import load
 from faults import once
@@ -227,3 +228,30 @@ def test_predictions_are_the_simulation_s_too() -> None:
     cell = Cell(20, 100, 10, "ed25519+1x5000")
     assert predicted(cell, load()) == (PLAIN + 5005, PLAIN)
     assert HEADERS + cell.mss == 1500
+
+
+def test_a_plan_of_real_handshakes_is_computed(tmp_path: Path) -> None:
+    """No handshake is made: those of a link are added up, each with the warm-up of its chain; lost ones are unknown."""
+    file = tmp_path / "a.grid.toml"
+    file.write_text(one(["ed25519", "ed25519+1x9000", "ml-dsa-44:2021"], rtt_ms=1000, reps=10))
+    told = fanfold.preview(Tls(), source=str(file), database=str(tmp_path / "db"), workers=1)
+    chains = {
+        "ed25519": 2 * 10 + 10 + 2,
+        "ed25519+1x9000": 12,
+        "p256:2021": 12,
+    }  # handshakes of 2 round trips and a half
+    trips = 2.5 * sum(chains.values()) + 3.5 * 12  # ML-DSA-44 is beyond the wall
+    assert (told.todo, told.sampled) == (3, 0)
+    assert told.seconds is not None
+    assert trips < told.seconds < 1.05 * trips
+    expect = Tls().expected()
+    assert expect
+    (item,) = Grid.open(_lossy(tmp_path), backend="emulate").items()
+    assert expect(item) is None
+    assert Tls(backend="simulate").expected() is None
+
+
+def _lossy(folder: Path) -> Path:
+    file = folder / "lossy.grid.toml"
+    file.write_text(one(["ed25519"], loss=0.01))
+    return file

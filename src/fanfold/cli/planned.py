@@ -38,7 +38,7 @@ def show_plan(preview: Preview, as_json: bool, advice: Mapping[str, str]) -> Non
         out.print("No estimate is possible: every item in the sample failed.")
         return
     _stages(preview, preview.estimate)
-    _time(preview.estimate, advice)
+    _time(preview, preview.estimate, advice)
     _workers(preview.estimate)
     _dollars(preview.estimate)
 
@@ -59,6 +59,10 @@ def _counts(preview: Preview) -> None:
 
 
 def _stages(preview: Preview, estimate: Estimate) -> None:
+    if not preview.sampled:
+        each = estimate.stages[0].seconds * 1000
+        out.print(f"\nThe job can tell without a sample: {each:,.0f} ms per item on average.")
+        return
     failed = f"; {preview.sample_failed:,} of them failed" if preview.sample_failed else ""
     sample = f"a sample of {preview.sampled:,}" if preview.sampled < preview.todo else f"all {preview.sampled:,}"
     out.print(f"\nMeasured on {sample}, with {_count(preview.workers, 'worker')}{failed}:")
@@ -69,10 +73,12 @@ def _stages(preview: Preview, estimate: Estimate) -> None:
     out.print(table)
 
 
-def _time(estimate: Estimate, advice: Mapping[str, str]) -> None:
+def _time(preview: Preview, estimate: Estimate, advice: Mapping[str, str]) -> None:
     near = f", give or take {estimate.margin:.0%} if the machine stays as busy as now" if estimate.margin else ""
     rate = f"{estimate.items_per_second:,.1f}/s"
     out.print(f"\nOn this machine the run takes about {duration(estimate.seconds)} ({rate}){near}.", soft_wrap=True)
+    if not preview.sampled:
+        return
     most = estimate.stages[0]
     faster = advice.get(most.name, "more workers")
     out.print(f"{most.name.capitalize()} takes {most.share:.0%} of a worker's time.")

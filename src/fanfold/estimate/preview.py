@@ -5,7 +5,7 @@ listing ──▶ counts, bytes, a random sample ──processed here──▶ p
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,16 @@ from fanfold.core.run import addressed
 from fanfold.estimate import prices as pricing
 from fanfold.estimate import sample as sampling
 from fanfold.estimate.pace import READ, Pace, makespan, pace, task_sizes
-from fanfold.job import Job, suffixes_of
+from fanfold.job import Item, Job, expected_of, suffixes_of
 from fanfold.machine import cores
 from fanfold.source import Source
 from fanfold.storage import exists
 
 ELSEWHERE = (1, 8, 64, 512)
 """Numbers of workers in the estimate."""
+EXPECTED = "work"
+"""The only stage of items whose time a job knows."""
+_START = 1.0  # s: a worker's start, where no sample shows it
 BEST_MARGIN = 0.1
 """Least margin of an estimate: machines do other work, too."""
 
@@ -142,14 +145,18 @@ def previewed(
         ledger.failures.refresh()
         held = ledger.held
     opened = time.monotonic()
-    sample = sampling.Reservoir(sampling.size(workers))
+    sample, expected = sampling.Reservoir(sampling.size(workers)), Total.of(job)
     for item in wanted(collection, suffixes_of(job), chosen, held, tally):
         sample.offer(item)
+        expected.add(item)
     listing, standings, size = time.monotonic() - opened, tally.standings, tally.bytes
     tally.listed, tally.planned, tally.bytes, tally.note = 0, 0, 0, "measuring a sample"
-    done = sampling.take(job, collection, sample.shuffled(), executor, tally) if sample.offered else None
+    done = None
+    if sample.offered:
+        is_known = expected.seconds is not None
+        done = sampling.NONE if is_known else sampling.take(job, collection, sample.shuffled(), executor, tally)
     estimate = None
-    if done and (measured := pace(done.outcomes, done.began)):
+    if done and (measured := expected.pace() or pace(done.outcomes, done.began)):
         work = Todo(sample.offered, size, chosen.task_size, listing)
         estimate = estimated(measured, work, workers, before + opened - entered + done.prepared, done, table_of_prices)
     return Preview(
@@ -168,6 +175,35 @@ def previewed(
         trouble=done.trouble if done else "",
         estimate=estimate,
     )
+
+
+@dataclass
+class Total:
+    """What a job expects its items to take, all together."""
+
+    expect: Callable[[Item], float | None] | None
+    seconds: float | None = 0.0
+    """Seconds of a worker; None if the job cannot tell."""
+    items: int = 0
+
+    @classmethod
+    def of(cls, job: Job) -> "Total":
+        """Nothing yet."""
+        expect = expected_of(job)
+        return cls(expect, 0.0 if expect else None)
+
+    def add(self, item: Item) -> None:
+        """Add an item."""
+        if self.expect and self.seconds is not None:
+            more = self.expect(item)
+            self.seconds = None if more is None else self.seconds + more
+            self.items += 1
+
+    def pace(self) -> Pace | None:
+        """The pace of a worker; None if the job cannot tell."""
+        if self.seconds is None or not self.items:
+            return None
+        return Pace(_START, {EXPECTED: 0.0}, {EXPECTED: self.seconds / self.items}, None)
 
 
 @dataclass(frozen=True)

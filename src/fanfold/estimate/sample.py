@@ -78,6 +78,10 @@ class Sample:
         return next((outcome.error for outcome in self.outcomes if outcome.error), "")
 
 
+NONE = Sample((), 0, 0, 0.0, 0.0, 0.0)
+"""No sample: the job says itself what its items take."""
+
+
 def size(workers: int) -> int:
     """Number of items to sample for this number of workers."""
     return workers * WARM_UP + max(ITEMS, workers * A_WORKER)

@@ -9,7 +9,7 @@ link, with `link.py`, `relay.py`, `server.py` and `client.py`, and with certific
 `serve/` is a server for real clients, and `analysis/` says what their pairs show.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
@@ -19,6 +19,7 @@ from fanfold.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fanfold.job import Item
     from fanfold.source import Generated
     from fanfold.tls.work import Emulating, Simulating
 
@@ -81,6 +82,13 @@ class Tls:
 
         made = {"backend": self.chosen, "rows": "1"}
         return made if self.chosen == "simulate" else made | {"server": stack(), "client": stack()}
+
+    def expected(self) -> "Callable[[Item], float | None] | None":
+        """What says how long a cell will take, before any is done; None where that is soon seen."""
+        from fanfold.tls.expected import Expected
+        from fanfold.tls.zoo import load
+
+        return None if self.chosen == "simulate" else Expected(load(self.zoo))
 
     def open(self) -> "Simulating | Emulating":
         """What does cells. Raises UsageError where links cannot be emulated, MissingExtra."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from fanfold.tls.cells import Cell, Chain
 from fanfold.tls.client import Client, Done
+from fanfold.tls.expected import WARM_UP
 from fanfold.tls.flights import certified
 from fanfold.tls.link import Link, Setting
 from fanfold.tls.pki import Credentials, TooSmall, credentials
@@ -24,8 +25,6 @@ from fanfold.tls.simulate import handshake as simulated
 from fanfold.tls.wire import Broken
 from fanfold.tls.zoo import Zoo
 
-WARM_UP = 2
-"""Handshakes of each context that are thrown away."""
 _PATIENCE = 20.0
 """Seconds that a side waits for the other beyond what the network takes; of lost segments, TCP may wait for minutes."""
 _PATIENCE_LOSSY = 120.0
