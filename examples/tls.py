@@ -11,8 +11,8 @@ from pathlib import Path
 import fanfold
 from fanfold.errors import UsageError
 from fanfold.tls import Tls
+from fanfold.tls.api import report
 from fanfold.tls.lab import check
-from fanfold.tls.report.write import report
 
 OURS = Path(__file__).with_name("first.grid.toml")
 AXES = ("rtt_ms", "down_mbit", "initcwnd")

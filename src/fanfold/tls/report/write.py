@@ -1,6 +1,7 @@
 """Writes the report on a table of cells to a folder: plots, a table and a page."""
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
@@ -25,7 +26,7 @@ _FOOTER = (
 _HEADS = ("chain", "link", "window", "first flight", "handshake", "control", "slowdown", "more round trips")
 
 
-def report(database: str, folder: Path, *, table: str = "tls", article: bool = False) -> list[Row]:
+def report(database: str, folder: str | os.PathLike[str], *, table: str = "tls", article: bool = False) -> list[Row]:
     """Write plots (SVG and PNG), `table.csv` and `index.html` on the cells of a table. Returns their rows.
 
     Args:
@@ -40,7 +41,7 @@ def report(database: str, folder: Path, *, table: str = "tls", article: bool = F
         MissingExtra: matplotlib is not installed.
     """
     rows = rows_of(database, table)
-    pages.made(folder)
+    folder = pages.made(Path(folder))
     try:
         drawn = _drawn(rows, folder)
         _write_csv(rows, folder / "table.csv")
