@@ -17,7 +17,8 @@ from fanfold.images.models import lite0
 from fanfold.images.models.cache import cache_dir
 from fanfold.images.models.embedder import Embedder
 from fanfold.images.models.hub import Address
-from fanfold.images.models.model import MODELS, Ready, probe, ready
+from fanfold.images.models.model import Ready, probe, ready
+from fanfold.images.models.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("cache")
 
