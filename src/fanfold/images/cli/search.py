@@ -1,6 +1,7 @@
 """`fanfold images search`, `index`, `duplicates` and `vectors`: questions about a table of pictures."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from fanfold.cli import show as shown
 from fanfold.errors import StorageError, UsageError
 from fanfold.images.cli import show
 from fanfold.images.cli.tables import Table, opened, query_vector
+from fanfold.images.columns.table import narrowed, with_columns
 from fanfold.images.search import neighbours as searching
 from fanfold.images.search import vector_index
 from fanfold.images.search.where import checked
@@ -45,14 +47,16 @@ def search(
     if not dataset.count_rows():
         raise UsageError(f"Table '{table}' in {database} is empty. There is nothing to find.")
     if where is not None:
-        checked(dataset.schema, where)  # before a model is loaded or an index built
+        checked(with_columns(dataset).schema, where)  # before a model is loaded or an index built
     vector = query_vector(dataset, table, query)
     if not exact and (what := vector_index.due(dataset)):
         try:
             dataset = _indexed(dataset, what, "`--exact` searches without it")
         except StorageError as error:
             shown.note(f"{error} Searching without the index.")
-    found = searching.nearest(dataset, vector, k, exact=exact, where=where)
+    wide = with_columns(dataset) if json or where is not None else dataset
+    own = [name for name in wide.schema.names if name not in dataset.schema.names]
+    found = searching.nearest(wide, vector, k, exact=exact, where=where, columns=own)
     if not found:
         shown.note("No row meets the condition.")
     show.hits(found, json)
@@ -102,6 +106,7 @@ def duplicates(
     exact: Annotated[
         bool, Parameter(negative="", help="Compare all pairs of pictures, also in a large table.")
     ] = False,
+    where: Where = None,
     table: Table = "images",
     json: Json = False,
 ) -> int:
@@ -112,7 +117,10 @@ def duplicates(
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold takes a cosine above 0 and at most 1, not {threshold}.")
     dataset = opened(database, table)
-    with shown.fraction("comparing") as progress:
+    with ExitStack() as stack:
+        if where is not None:
+            dataset = stack.enter_context(narrowed(with_columns(dataset), where))
+        progress = stack.enter_context(shown.fraction("comparing"))
         found = searching.duplicates(dataset, threshold, exact=exact, progress=progress)
     show.groups(found, json)
     return 0
