@@ -25,8 +25,17 @@ def test_search_by_words(pictures: str) -> None:
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["key", "k0", "k3"]
     done = fanfold("images", "search", pictures, "--text", "cat", "--json", "-k", 1)
     (line,) = done.stdout.splitlines()
-    assert json.loads(line) == {"key": "k0", "uri": "file:///k0", "score": pytest.approx(1, abs=0.01)}
+    assert json.loads(line) == {"key": "k0", "uri": "file:///k0", "score": pytest.approx(1, abs=0.01), "columns": {}}
     assert "understood as: cat (13 kinds)\n" in done.stderr
+
+
+def test_a_filter(pictures: str, tmp_path: Path) -> None:
+    """With --where, only rows that meet the condition are found; joined columns are shown."""
+    (tmp_path / "stars.csv").write_text("key,stars\nk0,3\nk3,5\nk1,5\n")
+    assert fanfold("images", "join", pictures, tmp_path / "stars.csv").returncode == 0
+    (hit,) = objects("images", "search", pictures, "--text", "cat", "--where", "stars > 4")
+    assert (hit["key"], hit["columns"]) == ("k3", {"stars": 5})
+    assert fanfold("images", "search", pictures, "--text", "cat", "--where", "nonsense").returncode == 2
 
 
 def test_new_pictures_are_found(pictures: str) -> None:
@@ -114,7 +123,7 @@ def test_a_read_only_database(pictures: str, tmp_path: Path, monkeypatch: pytest
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         assert [json.loads(line)["key"] for line in done.stdout.splitlines()] == ["k0", "k3"]
     assert not (Path(pictures) / "_view").exists()
-    assert len(list((tmp_path / "cache" / "view").glob("*/labels.lance"))) == 1
+    assert len(list((tmp_path / "cache" / "view").glob("*/labels.npz"))) == 1
     assert opened(pictures).count_rows() == 4
 
 

@@ -105,3 +105,34 @@ def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         fetched = show.size(model["download_bytes"]) if model["download_bytes"] else "none"
         rows.append([model["name"], str(model["dimension"]), model["licence"], fetched, model["source"]])
     show.fitted(("model", "dimension", "licence", "download", "from"), rows, numbers=(1, 3), spare=("from",))
+
+
+def joining(done: Any, database: str, table: str, as_json: bool) -> None:
+    """What was joined to a table, and what of the file was not."""
+    if as_json:
+        show.put_json(asdict(done))
+        return
+    names = ", ".join(show.printable(name) for name in done.joined.columns)
+    show.out.print(
+        f"{names}: joined to {done.matched:,} of {done.table_rows:,} rows of table '{table}'.", soft_wrap=True
+    )
+    if done.unknown:
+        example = show.printable(done.example)
+        have = "row of the file has a key that is" if done.unknown == 1 else "rows of the file have keys that are"
+        show.note(f"{done.unknown:,} {have} not in the table, such as {example}.")
+    for name, why in done.left_out.items():
+        show.note(f"Left out: {show.printable(name)}: {why}.")
+    show.note(f"Kept in {done.place}. Take it away with: fanfold images columns {database} --remove {done.joined.name}")
+
+
+def columns(found: Iterable[Mapping[str, str]], as_json: bool) -> None:
+    """A line per column."""
+    if as_json:
+        for column in found:
+            show.put_json(column)
+        return
+    rows = []
+    for column in found:
+        origin = column["from"] + (f" ({show.printable(column['file'])})" if "file" in column else "")
+        rows.append([show.printable(column["column"]), column["kind"], origin])
+    show.fitted(("column", "kind", "from"), rows, numbers=(), spare=())

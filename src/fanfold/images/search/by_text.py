@@ -3,9 +3,9 @@
 by "classes"        words that the model's own classifier knows (fanfold.images.words); nothing to download
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import lance
 import numpy as np
@@ -36,6 +36,8 @@ class TextHit:
     key: str
     uri: str
     score: float
+    columns: Mapping[str, Any]
+    """The row's values in the columns that were asked for."""
 
 
 class TextSide(Protocol):
@@ -50,8 +52,11 @@ class TextSide(Protocol):
         """What is understood of a text; at once. Raises UsageError for a text that is not."""
         ...
 
-    def find(self, text: str, k: int, least: float, progress: Progress) -> Found:
-        """The `k` rows of the highest scores, of at least `least`. What that needs is made first, with progress."""
+    def find(self, text: str, k: int, least: float, among: Indices | None, progress: Progress) -> Found:
+        """The `k` rows of the highest scores, of at least `least`; of the rows `among`, ascending, unless it is None.
+
+        What that needs is made first, with progress.
+        """
         ...
 
 
@@ -63,15 +68,19 @@ def text_side(dataset: lance.LanceDataset) -> TextSide:
 
 
 @of_table
-def hits(dataset: lance.LanceDataset, found: Found) -> list[TextHit]:
-    """The rows found, with their keys and addresses."""
-    rows = dataset.take(found.rows.tolist(), columns=["key", "uri"]).to_pylist() if len(found.rows) else []
-    return [TextHit(row["key"], row["uri"], float(score)) for row, score in zip(rows, found.scores, strict=True)]
+def hits(dataset: lance.LanceDataset, found: Found, columns: Sequence[str] = ()) -> list[TextHit]:
+    """The rows found, with their keys, their addresses, and their values in `columns`."""
+    names = ["key", "uri", *columns]
+    rows = dataset.take(found.rows.tolist(), columns=names).to_pylist() if len(found.rows) else []
+    return [
+        TextHit(row["key"], row["uri"], float(score), {name: row[name] for name in columns})
+        for row, score in zip(rows, found.scores, strict=True)
+    ]
 
 
-def highest(scores: Vectors, k: int, least: float) -> Indices:
+def highest(scores: Vectors, k: int, least: float, among: Indices | None = None) -> Indices:
     """The rows of the `k` highest scores that are at least `least`, the highest first; of equal ones the first."""
-    rows = np.flatnonzero(scores >= least)
+    rows = np.flatnonzero(scores >= least) if among is None else among[scores[among] >= least]
     if len(rows) > k:
         lowest = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
         above, level = rows[scores[rows] > lowest], rows[scores[rows] == lowest]

@@ -1,7 +1,6 @@
-"""Rows of a table: their vectors (a range in blocks, or some by number), those of length 1, and their fingerprints."""
+"""Vectors from a table: a range of rows in blocks, or some rows by number; and vectors of length 1."""
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import Any
 
 import lance
@@ -12,7 +11,6 @@ from fanfold.errors import UsageError
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
-Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 STREAMED = 1024
 """Rows in a block."""
@@ -64,17 +62,3 @@ def unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = np.divide(vectors, np.where(lengths > 0, lengths, 1), dtype=np.float32)
     return scaled
-
-
-def fingerprints(dataset: lance.LanceDataset, salt: str) -> Hashes:
-    """uint64[rows]: a hash of `salt`, key and version of each row, in the table's order.
-
-    What is kept about rows is joined to them by it, never by their number: `fanfold optimize` changes the order, and
-    a changed picture is another row.
-    """
-    found = [np.empty(0, np.uint64)]
-    for batch in dataset.to_batches(columns=["key", "version"], scan_in_order=True):
-        pairs = zip(batch.column("key").to_pylist(), batch.column("version").to_pylist(), strict=True)
-        texts = (f"{salt}\0{key}\0{version}".encode() for key, version in pairs)
-        found.append(np.frombuffer(b"".join(blake2b(text, digest_size=8).digest() for text in texts), np.uint64))
-    return np.concatenate(found)

@@ -63,9 +63,10 @@ def _first(chosen: np.ndarray[Any, np.dtype[np.bool_]], count: int) -> Indices:
     return first
 
 
-def has_words(dataset: lance.LanceDataset) -> bool:
-    """Whether a table's model has a classifier that is known."""
-    return _model_of(dataset) is not None
+def weights_of(dataset: lance.LanceDataset) -> str | None:
+    """SHA-256 of the weights of a table's classifier; None if its model has none that is known."""
+    lite = _model_of(dataset)
+    return lite.sha256 if lite else None
 
 
 def classifier_of(dataset: lance.LanceDataset) -> Classifier:

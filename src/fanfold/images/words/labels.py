@@ -3,7 +3,9 @@
     labels = load(dataset)                  # what is kept, or None
     labels = refresh(dataset, progress)     # the same, with all rows that were missing
 
-Both hold 48 bytes a row.
+Both hold 48 bytes a row. kept.py keeps 40 bytes of them beside the table: `rows` uint64[rows], `classes` uint16[KEPT,
+rows] and `probabilities` float16[KEPT, rows]. Several processes may label at once: the last one's file stays, and what
+it lacks is made again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,16 +16,18 @@ import numpy as np
 from more_itertools import sliced
 
 from fanfold.damage import of_table
+from fanfold.images import kept
 from fanfold.images.models.efficientnet_lite import CLASSES
-from fanfold.images.search.rows import Hashes, Indices, Vectors, fingerprints, matrix
-from fanfold.images.words.classifier import KEPT, Classes, classifier_of, has_words
-from fanfold.images.words.store import Kept, Store
+from fanfold.images.search.rows import Indices, Vectors, matrix
+from fanfold.images.words.classifier import KEPT, Classes, classifier_of, weights_of
 from fanfold.images.words.vocabulary import names
 
 NO_CLASS = CLASSES
 """The class of rows without labels."""
-BATCH = 65_536
-"""Rows that are labelled before they are kept."""
+BATCH = 262_144
+"""Rows that are labelled before they are kept: ten seconds, on two cores."""
+NAME = "labels"
+"""What they are kept as, see kept.py."""
 _READ = 1024  # rows read at a time
 
 Progress = Callable[[float], None]
@@ -39,7 +43,8 @@ class Labels:
     probabilities: Vectors
     """float32[KEPT, rows]; 0 where a row has no labels."""
 
-    def __len__(self) -> int:
+    @property
+    def rows(self) -> int:
         """The number of rows."""
         return len(self.best)
 
@@ -58,7 +63,7 @@ class Labels:
         """float32[rows]: the probability of any of these classes, as far as they are among a row's best."""
         wanted = np.zeros(CLASSES + 1, np.float32)
         wanted[list(classes)] = 1
-        total = np.zeros(len(self), np.float32)
+        total = np.zeros(self.rows, np.float32)
         for some, probabilities in zip(self.classes, self.probabilities, strict=True):
             total += wanted[some] * probabilities
         return np.minimum(total, 1, out=total)
@@ -79,33 +84,23 @@ class Labels:
         return [(int(number), int(times[number])) for number in order if times[number]]
 
 
-@of_table
 def load(dataset: lance.LanceDataset) -> Labels | None:
     """What is kept of a table's labels, or None if nothing is: for a model without words, and before `refresh`.
 
     Rows that are new or have changed since have no labels. Raises StorageError.
     """
-    if not has_words(dataset):
-        return None
-    identity = _identity(dataset)
-    kept = Store.of(dataset, identity).read()
-    return _aligned(fingerprints(dataset, identity), kept)[0] if kept else None
+    return _aligned(dataset, kept.rows_of(dataset)) if weights_of(dataset) else None
 
 
-@of_table
 def refresh(dataset: lance.LanceDataset, progress: Progress = lambda _: None) -> Labels:
     """Label the rows that have no labels yet, and keep them; return all labels.
 
-    They are kept in the database, or in the user's cache if it cannot be written to; after each BATCH of rows, so
-    that what is stopped goes on from there. Takes 60 MB, and 150 bytes a row.
-    Raises UsageError for a table whose model has no words, MissingExtra if the model is not installed, StorageError.
+    They are kept after each BATCH of rows, so that what is stopped goes on from there. Takes 60 MB, and 200 bytes a
+    row. Raises UsageError for a table whose model has no words, MissingExtra if the model is not installed;
+    StorageError, or FanfoldError if neither the database nor the cache folder can be written to.
     """
-    classifier, identity = classifier_of(dataset), _identity(dataset)
-    store, rows = Store.of(dataset, identity), fingerprints(dataset, identity)
-    kept = store.read() or Kept.joined([])
-    labels, known = _aligned(rows, kept)
-    live = Kept(kept.rows[known], kept.classes[known], kept.probabilities[known])
-    store.tidy(live, len(kept.rows) - len(known))
+    classifier, rows = classifier_of(dataset), kept.rows_of(dataset)
+    labels = _aligned(dataset, rows) or _none(len(rows))
     missing, done = labels.missing, 0
     for batch in sliced(missing, BATCH):
         for some in sliced(batch, _READ):
@@ -113,29 +108,58 @@ def refresh(dataset: lance.LanceDataset, progress: Progress = lambda _: None) ->
             labels.classes[:, some], labels.probabilities[:, some] = classes.T, probabilities.T
             done += len(some)
             progress(done / len(missing))
-        store.add(Kept(rows[batch], labels.classes[:, batch].T, labels.probabilities[:, batch].T))
+        _keep(dataset, rows, labels)
     return labels
 
 
+@of_table
 def _vectors(dataset: lance.LanceDataset, rows: Indices) -> Vectors:
     """float32[rows, dimension], for rows by their number in the table's order."""
     return matrix(dataset.take(rows.tolist(), columns=["vector"])["vector"].combine_chunks())
 
 
-def _identity(dataset: lance.LanceDataset) -> str:
-    """The table, and the weights that its vectors are from."""
-    metadata = dataset.schema.metadata or {}
-    return "\0".join(metadata.get(name, b"").decode() for name in (b"fanfold.id", b"fanfold.sha256"))
+def _none(rows: int) -> Labels:
+    """Labels of rows that have none yet."""
+    return Labels(np.full((KEPT, rows), NO_CLASS, np.uint16), np.zeros((KEPT, rows), np.float32))
 
 
-def _aligned(rows: Hashes, kept: Kept) -> tuple[Labels, Indices]:
-    """The labels of `rows`, fingerprints, in their order; and which of `kept` were used."""
-    order = np.argsort(kept.rows, kind="stable")
-    place = np.searchsorted(kept.rows, rows, sorter=order)
-    place[place == len(order)] = 0
-    used = order[place] if len(order) else np.zeros(len(rows), np.int64)
-    there = np.flatnonzero(kept.rows[used] == rows) if len(order) else np.empty(0, np.int64)
-    used = used[there]
-    labels = Labels(np.full((KEPT, len(rows)), NO_CLASS, np.uint16), np.zeros((KEPT, len(rows)), np.float32))
-    labels.classes[:, there], labels.probabilities[:, there] = kept.classes[used].T, kept.probabilities[used].T
-    return labels, used
+# -- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def _recipe(dataset: lance.LanceDataset) -> str:
+    """The classifier, and the table: one that was made again may have other pictures of the same names."""
+    return f"classes of {weights_of(dataset)}; table {(dataset.schema.metadata or {}).get(b'fanfold.id', b'').decode()}"
+
+
+def _keep(dataset: lance.LanceDataset, rows: kept.Rows, labels: Labels) -> None:
+    """Write the labels of all rows that have them."""
+    there = np.flatnonzero(labels.best != NO_CLASS)
+    arrays: kept.Arrays = {
+        "rows": rows[there],
+        "classes": labels.classes[:, there],
+        "probabilities": labels.probabilities[:, there].astype(np.float16),
+    }
+    kept.write(dataset, NAME, _recipe(dataset), arrays)
+
+
+def _aligned(dataset: lance.LanceDataset, rows: kept.Rows) -> Labels | None:
+    """What is kept, in the order of `rows`."""
+    arrays = kept.read(dataset, NAME, _recipe(dataset))
+    if arrays is None or not _fit(arrays):
+        return None
+    labels, places = _none(len(rows)), kept.find(rows, arrays["rows"])
+    there = np.flatnonzero(places >= 0)
+    labels.classes[:, there] = arrays["classes"][:, places[there]]
+    labels.probabilities[:, there] = arrays["probabilities"][:, places[there]]
+    return labels
+
+
+def _fit(arrays: kept.Arrays) -> bool:
+    """Whether arrays are labels: a database may be a stranger's."""
+    kinds = {"rows": np.uint64, "classes": np.uint16, "probabilities": np.float16}
+    if {name: array.dtype for name, array in arrays.items()} != kinds or arrays["rows"].ndim != 1:
+        return False
+    rows, classes, probabilities = (arrays[name] for name in kinds)
+    if not classes.shape == probabilities.shape == (KEPT, len(rows)):
+        return False
+    return bool((classes < CLASSES).all() and ((probabilities >= 0) & (probabilities <= 1)).all())

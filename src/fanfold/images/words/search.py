@@ -6,7 +6,7 @@ import lance
 import numpy as np
 
 from fanfold.images.search.by_text import Found, Progress, highest
-from fanfold.images.search.rows import Vectors
+from fanfold.images.search.rows import Indices, Vectors
 from fanfold.images.words import labels as labelling
 from fanfold.images.words.classifier import classifier_of
 from fanfold.images.words.labels import Labels
@@ -29,7 +29,14 @@ class ClassWords:
         """The words of a text and what they stand for. Raises UsageError for a word that is not known."""
         return tuple(map(str, understood(text)))
 
-    def find(self, text: str, k: int, least: float = least, progress: Progress = lambda _: None) -> Found:
+    def find(
+        self,
+        text: str,
+        k: int,
+        least: float = least,
+        among: Indices | None = None,
+        progress: Progress = lambda _: None,
+    ) -> Found:
         """The `k` rows of the highest scores. Rows without labels are labelled first, with progress.
 
         A row's score is the product, over the words, of the probability that it shows one of the classes under the
@@ -39,7 +46,7 @@ class ClassWords:
         if self._labels is None:
             self._labels = labelling.refresh(self._dataset, progress)
         scores = scored(self._labels, words)
-        rows = highest(scores, k, least)
+        rows = highest(scores, k, least, among)
         return Found(tuple(map(str, words)), rows, scores[rows])
 
 
