@@ -99,7 +99,7 @@ lock:
 		--extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
-	$(COMPILE) infra/worker.in --extra images --extra aws -o requirements/worker.lock
+	$(COMPILE) infra/worker.in --extra images --extra openvino --extra aws -o requirements/worker.lock
 	uv pip compile infra/gpu.in --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes \
 		--no-header --no-annotate --upgrade -o infra/gpu.lock
 
