@@ -137,11 +137,12 @@ class Images:
     def recipe(self) -> Mapping[str, str]:
         """The properties that comparable vectors share: weights, preprocessing, the model's output."""
         ready = self._ready()
+        resizing = f"antialiased {ready.filter}; JPEG decoded at >= {1 if self.fast else 2}x"
         precision = {} if ready.precision == "fp32" else {"precision": ready.precision}
         return precision | {
             "model": ready.name,
             "weights": f"sha256:{ready.sha256}",
-            "preprocessing": f"{ready.preprocessing}; antialiased bicubic; JPEG decoded at >= {1 if self.fast else 2}x",
+            "preprocessing": f"{ready.preprocessing}; {resizing}",
             "output": ready.output,
         }
 
@@ -159,7 +160,7 @@ class Images:
         else:
             embed = open_embedder(ready.file, ready.batch, self.provider, probe(ready.size))
             minibatch = self.batch_size or (64 if self.gpus else engines.MINIBATCH)
-        view = View(ready.size, ready.crop, self.fast, self.truncated, self.max_pixels)
+        view = View(ready.size, ready.crop, self.fast, self.truncated, self.max_pixels, ready.fit, ready.filter)
         return Embedding(embed, view, self.schema(), minibatch, self.max_bytes, threads())
 
     @property

@@ -4,10 +4,16 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fanfold.errors import UsageError
 from fanfold.images.models.registry import Preprocessing, Rgb
+
+if TYPE_CHECKING:
+    from fanfold.images.decode.view import Fit
+
+_BILINEAR = 2  # in Pillow's numbers
+_WARPED = 384  # pixels: ConvNextImageProcessor squeezes from here on
 
 
 def text(config: Path | None) -> str:
@@ -27,15 +33,31 @@ def preprocessing(config: Path | None, size: int | None) -> tuple[Preprocessing,
 def _read(config: Mapping[str, Any], size: int | None) -> Preprocessing:
     """A configuration of Hugging Face's image processors.
 
-    https://huggingface.co/docs/transformers/main_classes/image_processor. A model that wants the whole picture squeezed
-    into a square gets the middle square instead.
+    https://huggingface.co/docs/transformers/main_classes/image_processor
     """
+    cropped = config.get("do_center_crop", True)
     resized = _side(config.get("size"))
-    side = size or _side(config.get("crop_size")) or resized or 224
-    crop = config.get("crop_pct")
+    side = size or (_side(config.get("crop_size")) if cropped else None) or resized or 224
+    fit: Fit = "squash" if _is_squeezed(config) else "crop"
+    crop = config.get("crop_pct") if fit == "crop" else None
     if crop is None:
-        crop = side / resized if resized and config.get("do_center_crop", True) else 1.0
-    return Preprocessing(side, min(1.0, float(crop)), *_arithmetic(config))
+        crop = side / resized if resized and cropped else 1.0
+    smooth = config.get("resample", config.get("interpolation")) in (_BILINEAR, "bilinear")
+    return Preprocessing(side, min(1.0, float(crop)), *_arithmetic(config), fit, "bilinear" if smooth else "bicubic")
+
+
+def _is_squeezed(config: Mapping[str, Any]) -> bool:
+    """Whether both sides are resized to one length, whatever the picture's shape.
+
+    {"height": 224, "width": 224} says so. In old files a bare number does, unless the processor crops afterwards.
+    ConvNeXT's processor crops small squares and squeezes large ones.
+    """
+    size = config.get("size")
+    if isinstance(size, Mapping):
+        kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+        warped = kind.startswith("ConvNext") and (_side(size) or 0) >= _WARPED
+        return warped or not size.get("shortest_edge")
+    return bool(size) and not {"crop_size", "crop_pct"} & set(config)
 
 
 def _arithmetic(config: Mapping[str, Any]) -> tuple[Rgb, Rgb]:

@@ -27,9 +27,11 @@ from fanfold.storage import is_url
 if TYPE_CHECKING:
     import onnx
 
+    from fanfold.images.decode.view import Filter, Fit
+
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-_PREPARATION = "2"
+_PREPARATION = "3"
 """Version of the preparation, in the keys of the cache. Raise it when the preparation changes."""
 
 MIN_COSINE = 0.99
@@ -58,6 +60,8 @@ class Ready:
     """Precision of its arithmetic: fp32, bf16, fp16 or int8."""
     base: str = ""
     """SHA-256 of the weights that it was quantised from."""
+    fit: "Fit" = "crop"
+    filter: "Filter" = "bicubic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +237,8 @@ def _by_surgery(model: "onnx.ModelProto", source: _Source, half: bool) -> tuple[
         output=prepared.output,
         revision=source.revision,
         precision="fp16" if half else "fp32",
+        fit=shown.fit,
+        filter=shown.filter,
     )
 
 

@@ -1,8 +1,12 @@
 """The known models: their names, where their weights are, and how a picture becomes their input."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fanfold.images.models import lite0
+
+if TYPE_CHECKING:
+    from fanfold.images.decode.view import Filter, Fit
 
 Rgb = tuple[float, float, float]
 
@@ -14,20 +18,25 @@ CLIP_DEVIATION: Rgb = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a picture becomes a model's input: (rgb - mean) / deviation."""
+    """How a picture becomes a model's input: a square of pixels, then (rgb - mean) / deviation."""
 
     size: int = 224
     """Side of the square that the model sees, in pixels."""
     crop: float = 0.875
-    """Side of the square, as a fraction of the picture's short side."""
+    """Side of the square, as a fraction of the picture's short side; with `squash`, of each of its sides."""
     mean: Rgb = IMAGENET_MEAN
     """Mean of red, green and blue, in 0..255."""
     deviation: Rgb = IMAGENET_DEVIATION
     """Standard deviation of red, green and blue, in 0..255."""
+    fit: "Fit" = "crop"
+    """Whether the model sees the middle square, or the whole picture squeezed into a square."""
+    filter: "Filter" = "bicubic"
+    """How the picture is resized; always antialiased."""
 
     def __str__(self) -> str:
         mean, deviation = (", ".join(f"{value:.6g}" for value in values) for values in (self.mean, self.deviation))
-        return f"middle {self.crop:g} of the short side to {self.size} px, (rgb - [{mean}]) / [{deviation}]"
+        part = "the short side to" if self.fit == "crop" else "both sides squeezed to a square of"
+        return f"middle {self.crop:g} of {part} {self.size} px, (rgb - [{mean}]) / [{deviation}]"
 
 
 @dataclass(frozen=True, slots=True)
