@@ -159,9 +159,16 @@ class Images:
             embed, minibatch = engines.opened(ready, self.engine, self.batch_size)
         else:
             embed = open_embedder(ready.file, ready.batch, self.provider, probe(ready.size))
-            minibatch = self.batch_size or (64 if self.gpus else engines.MINIBATCH)
+            minibatch = self.minibatch
         view = View(ready.size, ready.crop, self.fast, self.truncated, self.max_pixels, ready.fit, ready.filter)
         return Embedding(embed, view, self.schema(), minibatch, self.max_bytes, threads())
+
+    @property
+    def minibatch(self) -> int:
+        """Pictures per call of the model: `batch_size`, or a default for the provider. OpenVINO may take more."""
+        from fanfold.images.models.engines import MINIBATCH
+
+        return self.batch_size or (64 if self.gpus else MINIBATCH)
 
     @property
     def gpus(self) -> int:
