@@ -1,13 +1,15 @@
 """How long cells will take, before any is done: what the simulation of their handshakes says, and a bit more."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fanfold.job import Item
 from fanfold.tls.cells import Cell, cell_of
 from fanfold.tls.flights import predicted
 from fanfold.tls.simulate import handshake
 from fanfold.tls.zoo import Zoo
+
+if TYPE_CHECKING:  # pyarrow, which comes with it, has threads, and a lab must have none when it starts
+    from fanfold.job import Item
 
 WARM_UP = 2
 """Handshakes of each context that are thrown away."""
@@ -25,7 +27,7 @@ class Expected:
         self._link: Any = None
         self._warm: set[tuple[str, str]] = set()
 
-    def __call__(self, item: Item) -> float | None:
+    def __call__(self, item: "Item") -> float | None:
         """Seconds; None where segments are lost, which nobody knows before."""
         cell = cell_of(item.key)
         if cell.loss or cell.queue_kb:
