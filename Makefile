@@ -89,14 +89,14 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | 
 	@touch $@
 
 # Resolve the newest versions that pyproject.toml allows. Only the pictures of scikit-image are used.
-UNWANTED := scipy imageio lazy-loader
+UNWANTED := imageio lazy-loader
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --upgrade
 DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --extra evidence --extra tls --group demo
 lock:
-	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
-	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra tiff --extra aws \
-		--extra ray --extra cdk --group test --group lint \
+	$(COMPILE) $(DEMO) --no-emit-package scipy --no-emit-package networkx -o requirements/demo.lock
+	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra map --extra tiff \
+		--extra aws --extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
 	$(COMPILE) infra/worker.in --extra images --extra aws -o requirements/worker.lock
