@@ -8,6 +8,7 @@ from fanfold.images import Images
 from fanfold.images.calibration import Calibration
 from fanfold.images.cli.models import models, quantize
 from fanfold.images.cli.search import duplicates, index, search, vectors
+from fanfold.images.cli.view import view
 
 app = App(name="images")
 run, plan = verbs(Images, Calibration())
@@ -19,5 +20,5 @@ app.command(
         "fanfold images embed photos db",
     ),
 )
-for verb in (search, index, duplicates, vectors, quantize, models):
+for verb in (search, index, duplicates, vectors, quantize, models, view):
     app.command(verb)

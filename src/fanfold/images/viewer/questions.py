@@ -1,0 +1,140 @@
+"""What a page asks about one version of a table, and the answers, as JSON will have them."""
+
+import base64
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fanfold.errors import UsageError
+from fanfold.images.search.neighbours import nearest
+from fanfold.images.search.rows import Vectors, matrix
+from fanfold.images.viewer.tables import Addresses, Version
+
+MOST_K = 500
+MOST_ROWS = 500
+MOST_TEXT = 1000
+"""Characters of a question."""
+_KEPT = 8
+"""Selections in memory: 8 bytes a row each."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some rows of a version, in an order."""
+
+    rows: Addresses
+    scores: npt.NDArray[np.float32] | None = None
+    about: Mapping[str, Any] | None = None
+    """What was understood, for the page."""
+
+
+class Selections:
+    """The selections of late, so that a page may scroll through one."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, ...], Selection] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: tuple[str, ...], make: Callable[[], Selection]) -> Selection:
+        """The selection called so; made, if it is not kept."""
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+        made = make()
+        with self._lock:
+            self._kept[name] = made
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return made
+
+
+def listed(version: Version, start: int, count: int) -> list[dict[str, Any]]:
+    """Rows `start` to `start + count` in the table's order."""
+    if start >= version.rows:
+        return []
+    found = version.read(columns=["key"], offset=start, limit=count, scan_in_order=True)
+    pairs = zip(found["_rowaddr"].to_pylist(), found["key"].to_pylist(), strict=True)
+    return [{"row": row, "key": key} for row, key in pairs]
+
+
+def selected(version: Version, selection: Selection, start: int, count: int) -> list[dict[str, Any]]:
+    """The same of a selection, with scores if it has some."""
+    some = selection.rows[start : start + count]
+    found = version.at(some.tolist(), ["key"])
+    if selection.scores is not None:
+        scores = dict(zip(some.tolist(), selection.scores[start : start + count].tolist(), strict=True))
+        for row in found:
+            row["score"] = round(scores[row["row"]], 4)
+    return found
+
+
+def named_like(version: Version, text: str) -> Selection:
+    """The rows whose key contains a text, in small letters or capitals."""
+    quoted = text.lower().replace("'", "''")
+    return Selection(_addresses(version.read(columns=[], filter=f"contains(lower(key), '{quoted}')")))
+
+
+def _addresses(rows: pa.Table) -> Addresses:
+    found: Addresses = rows["_rowaddr"].to_numpy()
+    return np.sort(found)
+
+
+def facts(version: Version, address: int) -> dict[str, Any] | None:
+    """What the table knows about a row, in the order of its columns; None if there is no such row."""
+    found = version.at([address], version.facts)
+    return {name: plain(value) for name, value in found[0].items()} if found else None
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value[:64]).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def vector_of(version: Version, address: int) -> Vectors | None:
+    """A row's vector; None if there is no such row."""
+    listed = ", ".join(map(str, [address, *range(1 << 40, (1 << 40) + 4)]))
+    found = version.read(columns=["vector"], filter=f"_rowaddr IN ({listed})")
+    return matrix(found["vector"].combine_chunks())[0] if len(found) else None
+
+
+def near(version: Version, vector: Vectors, k: int) -> list[dict[str, Any]]:
+    """The rows nearest to a vector, with their cosines. Raises UsageError for a vector of another model."""
+    hits = nearest(version.dataset, vector, k)
+    rows = version.addresses([hit.key for hit in hits])
+    return [{"row": rows[hit.key], "key": hit.key, "score": round(hit.cosine, 4)} for hit in hits if hit.key in rows]
+
+
+def grouped(version: Version, groups: Sequence[Any]) -> list[dict[str, Any]]:
+    """Near-duplicates with what tells them apart: their size in pixels and bytes."""
+    rows = version.addresses([key for group in groups for key in group.keys])
+    columns = [name for name in ("key", "width", "height", "bytes", "format") if name in version.facts]
+    known = {row["row"]: row for row in version.at(list(rows.values()), columns)}
+    return [
+        {"least": round(group.least, 4), "rows": [known[rows[key]] for key in group.keys if key in rows]}
+        for group in groups
+    ]
+
+
+def check_text(text: str) -> str:
+    """A question's text. Raises UsageError for one that is empty or too long."""
+    text = " ".join(text.split())
+    if not text:
+        raise UsageError("Type something to search for.")
+    if len(text) > MOST_TEXT:
+        raise UsageError(f"A search takes at most {MOST_TEXT:,} characters, not {len(text):,}.")
+    return text
