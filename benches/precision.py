@@ -26,7 +26,8 @@ from fanfold.images.decode import View, decode
 from fanfold.images.models import quantize
 from fanfold.images.models.embedder import Embedder
 from fanfold.images.models.graph import prepare
-from fanfold.images.models.model import IMAGENET_DEVIATION, IMAGENET_MEAN, ready
+from fanfold.images.models.model import ready
+from fanfold.images.models.registry import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 CALIBRATED_ON = 32
 MINIBATCH = 2  # the workers' default

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fanfold.cli import app
 from fanfold.images import Images
-from fanfold.images.models.model import MODELS
+from fanfold.images.models.registry import MODELS
 from fanfold.tls.probe.known import known
 from fanfold.tls.probe.show import COLUMNS, known_row
 

@@ -131,3 +131,18 @@ def test_stem_ids_refuse_collisions(photos: Path, database: str) -> None:
     assert done.returncode == 2
     assert "red.jpg" in done.stderr
     assert "sub/red.png" in done.stderr
+
+
+def test_search_among_the_rows_that_match(embedded: str) -> None:
+    """--where keeps a search to the rows that meet a condition; a bad one exits with 2 and names the columns."""
+    found = objects("images", "search", embedded, "red.jpg", "--where", "format = 'PNG'", "--exact")
+    assert sorted(hit["key"] for hit in found) == sorted(
+        key for key in (hit["key"] for hit in objects("images", "search", embedded, "red.jpg")) if key.endswith("png")
+    )
+    refused = fanfold("images", "search", embedded, "red.jpg", "--where", "format = PNG")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "there is no column 'PNG'" in refused.stderr
+    assert "width (whole number)" in refused.stderr
+    assert "vector" not in refused.stderr
+    nothing = fanfold("images", "search", embedded, "red.jpg", "--where", "width < 0")
+    assert (nothing.returncode, nothing.stderr) == (0, "No row meets the condition.\n")

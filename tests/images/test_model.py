@@ -17,7 +17,8 @@ from fanfold.images.models import lite0
 from fanfold.images.models.cache import cache_dir
 from fanfold.images.models.embedder import Embedder
 from fanfold.images.models.hub import Address
-from fanfold.images.models.model import MODELS, Ready, probe, ready
+from fanfold.images.models.model import Ready, probe, ready
+from fanfold.images.models.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -154,25 +155,62 @@ def test_own_file(onnx_file: Callable[..., Path]) -> None:
     assert np.abs(vector_of_probe(found) - expected.mean(axis=(0, 1))).max() < 1e-4
 
 
+SQUARE = {"height": 16, "width": 16}
 CONFIGURATIONS = {
-    "clip": ({"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}, 1.0),
-    "resnet": ({"size": {"shortest_edge": 16}, "crop_pct": 0.875, "do_center_crop": False}, 0.875),
-    "dinov2": ({"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}, "do_center_crop": True}, 0.8),
-    "squeezed": ({"size": {"height": 16, "width": 16}, "do_resize": True}, 1.0),
-    "old": ({"size": 20, "crop_size": 16}, 0.8),
+    "clip": ({"size": {"shortest_edge": 16}, "crop_size": SQUARE}, "crop", 1.0),
+    "resnet": ({"size": {"shortest_edge": 16}, "crop_pct": 0.875, "do_center_crop": False}, "crop", 0.875),
+    "dinov2": ({"size": {"shortest_edge": 20}, "crop_size": SQUARE, "do_center_crop": True}, "crop", 0.8),
+    "old": ({"size": 20, "crop_size": 16}, "crop", 0.8),
+    "siglip": ({"size": SQUARE, "do_resize": True}, "squash", 1.0),
+    "vit": ({"size": 16, "do_resize": True}, "squash", 1.0),
+    "bit": ({"size": {"height": 20, "width": 20}, "crop_size": SQUARE}, "squash", 0.8),
+    "efficientnet": (
+        {"size": SQUARE, "crop_size": {"height": 20, "width": 20}, "do_center_crop": False},
+        "squash",
+        1.0,
+    ),
 }
 
 
-@pytest.mark.parametrize(("config", "crop"), CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_configuration(onnx_file: Callable[..., Path], config: dict[str, object], crop: float) -> None:
+@pytest.mark.parametrize(("config", "fit", "crop"), CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_configuration(onnx_file: Callable[..., Path], config: dict[str, object], fit: str, crop: float) -> None:
     """The numbers in a preprocessor_config.json beside the file are used, in each of its dialects."""
-    file = onnx_file()
+    file = onnx_file(size="side")
     numbers = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.5, 0.5], "rescale_factor": 1 / 255}
     file.with_name("preprocessor_config.json").write_text(json.dumps(config | numbers))
     found = ready(str(file))
-    assert (found.size, found.crop) == (16, crop)
+    assert (found.size, found.fit, found.crop) == (16, fit, crop)
+    assert ("squeezed" in found.preprocessing) == (fit == "squash")
     expected = (probe(16) / 255 - np.array([0.1, 0.2, 0.3])) / 0.5
     assert np.abs(vector_of_probe(found) - expected.mean(axis=(0, 1))).max() < 1e-4
+
+
+@pytest.mark.parametrize(("side", "fit"), [(224, "crop"), (384, "squash")])
+def test_configuration_of_convnext(onnx_file: Callable[..., Path], side: int, fit: str) -> None:
+    """ConvNeXT's processor crops small squares and squeezes large ones."""
+    config = {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": side}, "crop_pct": 0.875}
+    file = onnx_file(size="side")
+    file.with_name("preprocessor_config.json").write_text(json.dumps(config))
+    found = ready(str(file))
+    assert (found.size, found.fit, found.crop) == (side, fit, 0.875 if fit == "crop" else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "how"),
+    [
+        ({}, "bicubic"),
+        ({"resample": 3}, "bicubic"),
+        ({"resample": 2}, "bilinear"),
+        ({"interpolation": "bilinear"}, "bilinear"),
+        ({"resample": 0}, "bicubic"),
+    ],
+)
+def test_configured_filter(onnx_file: Callable[..., Path], config: dict[str, object], how: str) -> None:
+    """The filter of a configuration is used and is in the recipe; those that fanfold lacks become bicubic."""
+    file = onnx_file()
+    file.with_name("preprocessor_config.json").write_text(json.dumps({"size": SQUARE} | config))
+    assert ready(str(file)).filter == how
+    assert f"; antialiased {how}; " in Images(model=str(file)).recipe()["preprocessing"]
 
 
 def test_no_normalising(onnx_file: Callable[..., Path]) -> None:

@@ -115,11 +115,12 @@ class Images:
     def recipe(self) -> Mapping[str, str]:
         """The properties that comparable vectors share: weights, preprocessing, the model's output."""
         ready = self._ready()
+        resizing = f"antialiased {ready.filter}; JPEG decoded at >= {1 if self.fast else 2}x"
         precision = {} if ready.precision == "fp32" else {"precision": ready.precision}
         return precision | {
             "model": ready.name,
             "weights": f"sha256:{ready.sha256}",
-            "preprocessing": f"{ready.preprocessing}; antialiased bicubic; JPEG decoded at >= {1 if self.fast else 2}x",
+            "preprocessing": f"{ready.preprocessing}; {resizing}",
             "output": ready.output,
         }
 
@@ -132,7 +133,7 @@ class Images:
 
         ready = self._ready()
         embedder = open_embedder(ready.file, ready.batch, self.provider, probe(ready.size))
-        view = View(ready.size, ready.crop, self.fast, self.truncated, self.max_pixels)
+        view = View(ready.size, ready.crop, self.fast, self.truncated, self.max_pixels, ready.fit, ready.filter)
         return Embedding(embedder, view, self.schema(), self.minibatch, self.max_bytes, threads())
 
     @property

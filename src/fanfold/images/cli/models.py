@@ -12,7 +12,8 @@ from fanfold.errors import UsageError
 from fanfold.images import Images
 from fanfold.images.calibration import Calibration, valid_cosine
 from fanfold.images.cli import show
-from fanfold.images.models.model import MIN_COSINE, MODELS
+from fanfold.images.models.model import MIN_COSINE
+from fanfold.images.models.registry import MODELS
 from fanfold.source import open_source
 
 Job = Annotated[Images, Parameter(name="*")]  # every field of the job is a flag

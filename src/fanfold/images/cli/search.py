@@ -15,8 +15,13 @@ from fanfold.images.cli import show
 from fanfold.images.cli.tables import Table, opened, query_vector
 from fanfold.images.search import neighbours as searching
 from fanfold.images.search import vector_index
+from fanfold.images.search.where import checked
 
 MIRROR = "dynamodb://"
+Where = Annotated[
+    str | None,
+    Parameter(help="Use only rows that meet a condition on the columns, such as \"format = 'PNG' AND width > 1000\"."),
+]
 
 
 def search(
@@ -26,6 +31,7 @@ def search(
     *,
     k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="Number of neighbours.")] = 10,
     exact: Annotated[bool, Parameter(negative="", help="Use brute-force search, without the index.")] = False,
+    where: Where = None,
     table: Table = "images",
     json: Json = False,
 ) -> int:
@@ -38,13 +44,18 @@ def search(
     dataset = opened(database, table)
     if not dataset.count_rows():
         raise UsageError(f"Table '{table}' in {database} is empty. There is nothing to find.")
+    if where is not None:
+        checked(dataset.schema, where)  # before a model is loaded or an index built
     vector = query_vector(dataset, table, query)
     if not exact and (what := vector_index.due(dataset)):
         try:
             dataset = _indexed(dataset, what, "`--exact` searches without it")
         except StorageError as error:
             shown.note(f"{error} Searching without the index.")
-    show.hits(searching.nearest(dataset, vector, k, exact=exact), json)
+    found = searching.nearest(dataset, vector, k, exact=exact, where=where)
+    if not found:
+        shown.note("No row meets the condition.")
+    show.hits(found, json)
     return 0
 
 

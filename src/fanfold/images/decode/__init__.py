@@ -7,11 +7,11 @@
                                                          ├─ TIFF  tiff.py   by Pillow or by tifffile
                                                          └─ others          by Pillow (pillow.py)
 
-The content decides the format, never the name. Resizing is bicubic and antialiased, over the square alone
-(`square.py`). The square is in the middle, so it can be turned upright last, when it is small. Colour profiles are
-not applied, since no model's training applied them. `levels.py` turns deep pixels into 0 to 255. Large pictures are
-decoded in pieces where their format allows it. A picture that takes too much memory fails by its header (`view.py`).
-`reasons.py` explains failures.
+The content decides the format, never the name. Resizing is antialiased, over the square alone (`square.py`);
+some models take the whole picture, squeezed into a square. The square is in the middle, so it can be turned upright
+last, when it is small. Colour profiles are not applied, since no model's training applied them. `levels.py` turns deep
+pixels into 0 to 255. Large pictures are decoded in pieces where their format allows it. A picture that takes too much
+memory fails by its header (`view.py`). `reasons.py` explains failures.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The middle square of a picture: its place, and how it is resized to what the model takes."""
+"""The part of a picture that becomes a square: its place, and how it is resized to what the model takes."""
 
 import math
 
@@ -11,6 +11,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 Window = tuple[int, int, int, int]
 
 _SHRINKS = (8, 4, 2)  # libjpeg-turbo also offers n/8, but only powers of two have SIMD code: 6/8 is slower than 8/8
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _GAP = 3.0  # whole blocks are averaged first, down to this many times the pixels wanted: 4x faster, same vectors
 
 
@@ -21,18 +22,19 @@ def shrink_of(size: tuple[int, int], view: View) -> int:
 
 
 def box_of(size: tuple[int, int], view: View, shrink: int) -> Box:
-    """The middle square, in pixels of the picture decoded at 1 / `shrink`."""
+    """The middle square, or the middle of all of the picture, in pixels of the picture decoded at 1 / `shrink`."""
     width, height = size
-    side = min(width, height) * view.crop
-    left, top = (width - side) / 2, (height - side) / 2
-    return left / shrink, top / shrink, (left + side) / shrink, (top + side) / shrink
+    sides = size if view.fit == "squash" else (min(size), min(size))
+    across, down = (side * view.crop for side in sides)
+    left, top = (width - across) / 2, (height - down) / 2
+    return left / shrink, top / shrink, (left + across) / shrink, (top + down) / shrink
 
 
 def window_of(size: tuple[int, int], box: Box, view: View) -> Window:
     """The whole pixels that resizing `box` reads: a bicubic kernel reaches two (shrunk) pixels beyond its edge."""
-    reach = math.ceil(2 * max(1.0, (box[2] - box[0]) / view.size)) + 1
-    left, top = max(0, math.floor(box[0]) - reach), max(0, math.floor(box[1]) - reach)
-    return left, top, min(size[0], math.ceil(box[2]) + reach), min(size[1], math.ceil(box[3]) + reach)
+    across, down = (math.ceil(2 * max(1.0, (box[at + 2] - box[at]) / view.size)) + 1 for at in (0, 1))
+    left, top = max(0, math.floor(box[0]) - across), max(0, math.floor(box[1]) - down)
+    return left, top, min(size[0], math.ceil(box[2]) + across), min(size[1], math.ceil(box[3]) + down)
 
 
 def shifted(box: Box, left: int, top: int) -> Box:
@@ -44,7 +46,7 @@ def resized(image: Image.Image, box: Box, view: View) -> Image.Image:
     """The box of a grey or RGB picture as RGB of `view.size` pixels a side."""
     # Rounding may put the box slightly outside of a picture decoded at a fraction of its size.
     inside = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(image.width)), min(box[3], float(image.height))
-    square = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=inside, reducing_gap=_GAP)
+    square = image.resize((view.size, view.size), _FILTERS[view.filter], box=inside, reducing_gap=_GAP)
     return square.convert("RGB")  # last: resizing one channel is a third of the work
 
 
@@ -63,7 +65,7 @@ def turned(square: Pixels, orientation: int) -> Pixels:
 
 
 class Canvas:
-    """The middle square of a picture that comes in pieces, kept as sums over blocks.
+    """The square of a picture that comes in pieces, kept as sums over blocks.
 
     Blocks are as large as Pillow's would be, so the square is the one that Pillow makes of the whole picture.
     """
@@ -72,7 +74,8 @@ class Canvas:
         self._view = view
         self._box = box_of(size, view, 1)
         self.window = window_of(size, self._box, view)
-        self._block = max(1, int((self._box[2] - self._box[0]) / view.size / _GAP))
+        left, top, right, bottom = self._box
+        self._across, self._down = (max(1, int(side / view.size / _GAP)) for side in (right - left, bottom - top))
         self._sums: Values | None = None
 
     def add(self, values: Values, left: int, top: int) -> None:
@@ -80,9 +83,10 @@ class Canvas:
         once."""
         x0, y0, x1, y1 = self.window
         if self._sums is None:
-            self._sums = np.zeros((self._blocks(y1 - y0), self._blocks(x1 - x0), *values.shape[2:]), np.float32)
-        sums, row = _block_sums(values, self._block, top - y0, 0)
-        sums, column = _block_sums(sums, self._block, left - x0, 1)
+            shape = len(_counts(y1 - y0, self._down)), len(_counts(x1 - x0, self._across))
+            self._sums = np.zeros((*shape, *values.shape[2:]), np.float32)
+        sums, row = _block_sums(values, self._down, top - y0, 0)
+        sums, column = _block_sums(sums, self._across, left - x0, 1)
         self._sums[row : row + sums.shape[0], column : column + sums.shape[1]] += sums
 
     def square(self) -> Image.Image:
@@ -90,19 +94,16 @@ class Canvas:
         x0, y0, x1, y1 = self.window
         if self._sums is None:
             return Image.new("RGB", (self._view.size, self._view.size))
-        counts = np.outer(self._counts(y1 - y0), self._counts(x1 - x0))
+        counts = np.outer(_counts(y1 - y0, self._down), _counts(x1 - x0, self._across))
         means = self._sums / counts.reshape(counts.shape + (1,) * (self._sums.ndim - 2))
-        left, top, right, bottom = (edge / self._block for edge in shifted(self._box, x0, y0))
-        image = Image.fromarray(np.rint(means).astype(np.uint8))
-        return resized(image, (left, top, right, bottom), self._view)
+        left, top, right, bottom = shifted(self._box, x0, y0)
+        box = (left / self._across, top / self._down, right / self._across, bottom / self._down)
+        return resized(Image.fromarray(np.rint(means).astype(np.uint8)), box, self._view)
 
-    def _blocks(self, length: int) -> int:
-        return -(-length // self._block)
 
-    def _counts(self, length: int) -> Values:
-        """The width of each block in pixels; the last may be cut."""
-        starts = np.arange(self._blocks(length)) * self._block
-        return np.minimum(self._block, length - starts).astype(np.float32)
+def _counts(length: int, block: int) -> Values:
+    """The pixels in each block along an axis; the last may be cut."""
+    return np.minimum(block, length - np.arange(0, length, block)).astype(np.float32)
 
 
 def _block_sums(values: Values, block: int, start: int, axis: int) -> tuple[Values, int]:

@@ -14,6 +14,11 @@ Values = np.ndarray[Any, Any]
 
 _LEAST_MEMORY = 64 << 20
 
+Fit = Literal["crop", "squash"]
+"""How a picture becomes a square: by its middle square, or squeezed into one."""
+Filter = Literal["bicubic", "bilinear"]
+"""How it is resized; always antialiased."""
+
 
 class DecodeError(FanfoldError):
     """These bytes are not a picture that can be embedded."""
@@ -26,12 +31,14 @@ class View:
     size: int
     """Side of the square that the model sees, in pixels."""
     crop: float
-    """Side of the square, as a fraction of the picture's short side."""
+    """Side of the square, as a fraction of the picture's short side; with `squash`, of each of its sides."""
     fast: bool = False
     """Whether JPEGs are decoded at no less than 1x the pixels wanted, instead of 2x."""
     truncated: Literal["embed", "fail"] = "embed"
     """What to do with a picture that lacks some pixels; one that lacks all of them always fails."""
     max_pixels: int = 1 << 27
+    fit: Fit = "crop"
+    filter: Filter = "bicubic"
 
     @property
     def memory(self) -> int:

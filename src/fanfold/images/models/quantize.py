@@ -127,7 +127,7 @@ def _sample(job: Images, source: Source, model: Ready) -> Pixels:
     """uint8[n, size, size, 3]: pictures as the model sees them. The same source gives the same sample."""
     listed = list(islice(source.list(job.suffixes), _LISTED))
     random.Random(0).shuffle(listed)
-    view = View(model.size, model.crop, job.fast, "fail", job.max_pixels)
+    view = View(model.size, model.crop, job.fast, "fail", job.max_pixels, model.fit, model.filter)
     found: list[Pixels] = []
     why = "none was listed"
     with closing(read_ahead(listed, source, job.max_bytes)) as reads:

@@ -4,8 +4,9 @@ These are pure functions over an opened dataset, so all answers are about one ve
 is a·b / (|a| |b|); a vector of zeros is similar to none, not even to itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import lance
 import numpy as np
@@ -14,11 +15,16 @@ from more_itertools import chunked
 from fanfold.damage import of_table
 from fanfold.errors import UsageError
 from fanfold.images.search.duplicates import Group, duplicates
-from fanfold.images.search.rows import Vectors, dimension_of, matrix, stream, unit
+from fanfold.images.search.rows import STREAMED, Indices, Vectors, dimension_of, matrix, stream, unit, units
 from fanfold.images.search.vector_index import has_index, probed, refined
+from fanfold.images.search.where import checked, rows_where
 from fanfold.storage import errors_of
 
 __all__ = ["Group", "Hit", "Vectors", "duplicates", "nearest", "vectors"]
+
+FEW = 2_000
+"""Most rows that meet a condition for which all are compared, also in a table with an index: 0.04 s for 256 dimensions.
+Of ten neighbours among fewer rows, the index finds nine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,15 @@ class Hit:
 
 
 @of_table
-def nearest(dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool = False) -> list[Hit]:
+def nearest(
+    dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool = False, where: str | None = None
+) -> list[Hit]:
     """The `k` rows of highest cosine with `vector`, best first: by the table's index if it has one, else exactly.
 
-    The index finds nearly all of the true `k` (docs/images.md has the recall); rows that are newer than the index are
-    scanned, and the cosines are exact. `exact` compares with every vector. Raises UsageError if the vector's length is
-    not that of the table's, and for a table without vectors.
+    With `where`, a condition on the table's columns, the `k` best of the rows that meet it: if that many do, that many
+    are found. The index finds nearly all of the true `k` (docs/images.md has the recall); rows that are newer than the
+    index are scanned, and the cosines are exact. `exact` compares with every vector. Raises UsageError if the vector's
+    length is not that of the table's, for a table without vectors, and for a condition that cannot be used.
     """
     query = np.asarray(vector, np.float32)
     expected = dimension_of(dataset)
@@ -44,29 +53,55 @@ def nearest(dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool
         raise UsageError(
             f"The query has {query.size} values, but the table's vectors have {expected}: another model made the query."
         )
-    k = min(k, dataset.count_rows())
-    if exact or not k or not query.any() or not has_index(dataset):  # Lance finds nothing for a query of zeros
-        return _nearest_exactly(dataset, query, k)
-    # Lance gives 1 - cosine.
-    asked = {"column": "vector", "q": query, "k": k, "metric": "cosine"}
-    asked |= {"nprobes": probed(dataset.count_rows()), "refine_factor": refined(k, expected)}
+    rows = None if where is None else rows_where(dataset, where)
+    k = min(k, dataset.count_rows() if rows is None else len(rows))
+    few = rows is not None and len(rows) <= FEW
+    if exact or few or not k or not query.any() or not has_index(dataset):  # Lance finds nothing for zeros
+        return _nearest_exactly(dataset, query, k, rows)
+    found = _nearest_by_index(dataset, query, k, where)
+    return found if len(found) == k or where is None else _nearest_exactly(dataset, query, k, rows)
+
+
+def _nearest_by_index(dataset: lance.LanceDataset, query: Vectors, k: int, where: str | None) -> list[Hit]:
+    asked: dict[str, Any] = {"column": "vector", "q": query, "k": k, "metric": "cosine"}
+    asked["refine_factor"] = refined(k, len(query))
+    # With a filter, Lance goes on to other partitions until it has `k` rows.
+    asked["nprobes" if where is None else "minimum_nprobes"] = probed(dataset.count_rows())
+    condition = None if where is None else checked(dataset.schema, where)
     with errors_of(dataset.uri):
-        found = dataset.to_table(columns=["key", "uri", "_distance"], nearest=asked).to_pylist()
-    return [Hit(row["key"], row["uri"], 1 - row["_distance"]) for row in found]
+        found = dataset.to_table(
+            columns=["key", "uri", "_distance"], nearest=asked, filter=condition, prefilter=True
+        ).to_pylist()
+    return [Hit(row["key"], row["uri"], 1 - row["_distance"]) for row in found]  # Lance gives 1 - cosine
 
 
-def _nearest_exactly(dataset: lance.LanceDataset, query: Vectors, k: int) -> list[Hit]:
-    """Compare with every vector, a block at a time: Lance's own scan holds 1.5 times the whole column in memory."""
+def _nearest_exactly(dataset: lance.LanceDataset, query: Vectors, k: int, among: Indices | None) -> list[Hit]:
+    """Compare with every vector, or with those of some rows, a block at a time."""
     direction = unit(query[None])[0]
     rows, cosines = np.empty(0, np.int64), np.empty(0, np.float32)
-    at = 0
-    for block in stream(dataset, 0, dataset.count_rows()):
-        rows = np.concatenate([rows, np.arange(at, at + len(block))])
-        cosines = np.concatenate([cosines, unit(block) @ direction])
+    for numbers, block in _all(dataset) if among is None else _some(dataset, among):
+        rows = np.concatenate([rows, numbers])
+        cosines = np.concatenate([cosines, block @ direction])
         best = np.argsort(-cosines, kind="stable")[:k]
-        rows, cosines, at = rows[best], cosines[best], at + len(block)
+        rows, cosines = rows[best], cosines[best]
     named = dataset.take(rows.tolist(), columns=["key", "uri"]).to_pylist() if len(rows) else []
     return [Hit(row["key"], row["uri"], min(1.0, float(cosine))) for row, cosine in zip(named, cosines, strict=True)]
+
+
+def _all(dataset: lance.LanceDataset) -> Iterator[tuple[Indices, Vectors]]:
+    """The rows' numbers and their vectors, of length 1, a block at a time: Lance's own scan holds 1.5 times the whole
+    column in memory."""
+    at = 0
+    for block in stream(dataset, 0, dataset.count_rows()):
+        yield np.arange(at, at + len(block)), unit(block)
+        at += len(block)
+
+
+def _some(dataset: lance.LanceDataset, rows: Indices) -> Iterator[tuple[Indices, Vectors]]:
+    """The same for some rows."""
+    for at in range(0, len(rows), STREAMED):
+        numbers = rows[at : at + STREAMED]
+        yield numbers, units(dataset, numbers)
 
 
 @of_table
