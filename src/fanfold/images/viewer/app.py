@@ -39,8 +39,8 @@ from fanfold.machine import cores
 
 MOST_BYTES = 32 << 20
 """Of a picture that is sent."""
-LARGEST = 2048
-"""Pixels of a picture's longest side, if it is sent as a JPEG made here."""
+MIDDLE, LARGEST = 640, 2048
+"""Pixels of the longest side of pictures that are sent as JPEGs made here: beside its facts, and in full."""
 PAGE = 50
 """Failures, or groups of near-duplicates, in an answer."""
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -179,13 +179,19 @@ class Viewer:
         made = self.thumbnails.get(uri, version, lambda: self.pictures.read(uri))
         return Response(made, media_type="image/jpeg", headers=_KEEP)
 
+    def middle(self, request: Request) -> Response:
+        """All of a row's picture, as a JPEG of middle size."""
+        uri, version = self._address(request)
+        made = self.thumbnails.get(uri, version, lambda: self.pictures.read(uri), MIDDLE, "whole")
+        return Response(made, media_type="image/jpeg", headers=_KEEP)
+
     def picture(self, request: Request) -> Response:
         """A row's picture: as it is, if browsers show its kind; else as a JPEG."""
         uri, version = self._address(request)
         data = self.pictures.read(uri)
         kind = kind_of(data)
         if kind is None:
-            data, kind = self.thumbnails.get(uri, version, lambda: data, LARGEST), "image/jpeg"
+            data, kind = self.thumbnails.get(uri, version, lambda: data, LARGEST, "whole"), "image/jpeg"
         return Response(data, media_type=kind, headers=_KEEP)
 
     def _address(self, request: Request) -> tuple[str, str]:
@@ -222,7 +228,7 @@ class Viewer:
         if "key" not in request.query_params:
             return _row_number(request.query_params.get("row", ""))
         key = request.query_params["key"]
-        found = version.addresses([key])
+        found = version.of([key])
         if key not in found:
             raise HTTPException(404, "The table has no picture of this name.")
         return found[key]
@@ -242,6 +248,7 @@ def app(viewer: Viewer, access: Access) -> Starlette:
         ("/api/duplicates", viewer.duplicates, "POST"),
         ("/api/failures", viewer.failures, "GET"),
         ("/thumb/{row}", viewer.thumb, "GET"),
+        ("/middle/{row}", viewer.middle, "GET"),
         ("/picture/{row}", viewer.picture, "GET"),
         ("/events", viewer.events, "GET"),
     ]

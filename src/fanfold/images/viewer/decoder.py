@@ -15,7 +15,7 @@ from io import BytesIO
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import LifoQueue
-from typing import Any
+from typing import Any, Literal
 
 TIMEOUT = 60.0
 """Seconds that a picture may take; a model's first use is included."""
@@ -110,26 +110,31 @@ class _Helper:
 
 
 def answer(request: dict[str, Any], data: bytes) -> bytes:
-    """A JPEG of the middle square (`thumb`) or of the whole picture (`whole`), or its vector (`embed`), float32.
+    """A JPEG of the middle square (`thumb`) or of the whole picture (`whole`); or its vector (`embed`), float32.
 
     `size` is the longest side in pixels. Raises FanfoldError for bytes that are not a picture.
     """
     if request["what"] == "embed":
         vector: bytes = _model(request).embed_one(data).astype("float32").tobytes()
         return vector
-    return _jpeg(data, request["size"], request["max_pixels"])
+    return _jpeg(data, request["size"], request["what"] == "whole", request["max_pixels"])
 
 
-def _jpeg(data: bytes, size: int, max_pixels: int) -> bytes:
+def _jpeg(data: bytes, size: int, whole: bool, max_pixels: int) -> bytes:
     import numpy as np
     from PIL import Image
 
     from fanfold.images.decode import View, decode
 
     pixels = np.empty((size, size, 3), np.uint8)
-    decode(data, pixels, View(size, 1.0, fast=True, max_pixels=max_pixels))
+    fit: Literal["squash", "crop"] = "squash" if whole else "crop"
+    facts = decode(data, pixels, View(size, 1.0, fast=True, max_pixels=max_pixels, fit=fit))
+    image = Image.fromarray(pixels)
+    if whole:  # it was squeezed into a square
+        scale = min(1.0, size / max(facts.width, facts.height))
+        image = image.resize((max(1, round(facts.width * scale)), max(1, round(facts.height * scale))))
     out = BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY)
+    image.save(out, "JPEG", quality=QUALITY)
     return out.getvalue()
 
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from fanfold.errors import UsageError
 from fanfold.images.search.neighbours import nearest
-from fanfold.images.search.rows import Vectors, matrix
-from fanfold.images.viewer.tables import Addresses, Version
+from fanfold.images.search.rows import Indices, Vectors
+from fanfold.images.viewer.tables import Version
 
 MOST_K = 500
 MOST_ROWS = 500
@@ -30,7 +29,7 @@ _KEPT = 8
 class Selection:
     """Some rows of a version, in an order."""
 
-    rows: Addresses
+    rows: Indices
     scores: npt.NDArray[np.float32] | None = None
     about: Mapping[str, Any] | None = None
     """What was understood, for the page."""
@@ -59,38 +58,28 @@ class Selections:
 
 def listed(version: Version, start: int, count: int) -> list[dict[str, Any]]:
     """Rows `start` to `start + count` in the table's order."""
-    if start >= version.rows:
-        return []
-    found = version.read(columns=["key"], offset=start, limit=count, scan_in_order=True)
-    pairs = zip(found["_rowaddr"].to_pylist(), found["key"].to_pylist(), strict=True)
-    return [{"row": row, "key": key} for row, key in pairs]
+    return version.at(range(start, min(start + count, version.rows)), ["key"])
 
 
 def selected(version: Version, selection: Selection, start: int, count: int) -> list[dict[str, Any]]:
     """The same of a selection, with scores if it has some."""
-    some = selection.rows[start : start + count]
-    found = version.at(some.tolist(), ["key"])
+    found = version.at(selection.rows[start : start + count].tolist(), ["key"])
     if selection.scores is not None:
-        scores = dict(zip(some.tolist(), selection.scores[start : start + count].tolist(), strict=True))
-        for row in found:
-            row["score"] = round(scores[row["row"]], 4)
+        for row, score in zip(found, selection.scores[start : start + count].tolist(), strict=True):
+            row["score"] = round(score, 4)
     return found
 
 
 def named_like(version: Version, text: str) -> Selection:
     """The rows whose key contains a text, in small letters or capitals."""
     quoted = text.lower().replace("'", "''")
-    return Selection(_addresses(version.read(columns=[], filter=f"contains(lower(key), '{quoted}')")))
+    found = version.read([], filter=f"contains(lower(key), '{quoted}')", scan_in_order=True)
+    return Selection(found["_rowoffset"].to_numpy().astype(np.int64))
 
 
-def _addresses(rows: pa.Table) -> Addresses:
-    found: Addresses = rows["_rowaddr"].to_numpy()
-    return np.sort(found)
-
-
-def facts(version: Version, address: int) -> dict[str, Any] | None:
+def facts(version: Version, row: int) -> dict[str, Any] | None:
     """What the table knows about a row, in the order of its columns; None if there is no such row."""
-    found = version.at([address], version.facts)
+    found = version.at([row], version.facts)
     return {name: plain(value) for name, value in found[0].items()} if found else None
 
 
@@ -105,23 +94,22 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def vector_of(version: Version, address: int) -> Vectors | None:
+def vector_of(version: Version, row: int) -> Vectors | None:
     """A row's vector; None if there is no such row."""
-    listed = ", ".join(map(str, [address, *range(1 << 40, (1 << 40) + 4)]))
-    found = version.read(columns=["vector"], filter=f"_rowaddr IN ({listed})")
-    return matrix(found["vector"].combine_chunks())[0] if len(found) else None
+    found = version.at([row], ["vector"])
+    return np.asarray(found[0]["vector"], np.float32) if found else None
 
 
-def near(version: Version, vector: Vectors, k: int) -> list[dict[str, Any]]:
+def near(version: Version, vector: Vectors, k: int, where: str | None = None) -> list[dict[str, Any]]:
     """The rows nearest to a vector, with their cosines. Raises UsageError for a vector of another model."""
-    hits = nearest(version.dataset, vector, k)
-    rows = version.addresses([hit.key for hit in hits])
+    hits = nearest(version.dataset, vector, k, where=where)
+    rows = version.of([hit.key for hit in hits])
     return [{"row": rows[hit.key], "key": hit.key, "score": round(hit.cosine, 4)} for hit in hits if hit.key in rows]
 
 
 def grouped(version: Version, groups: Sequence[Any]) -> list[dict[str, Any]]:
     """Near-duplicates with what tells them apart: their size in pixels and bytes."""
-    rows = version.addresses([key for group in groups for key in group.keys])
+    rows = version.of([key for group in groups for key in group.keys])
     columns = [name for name in ("key", "width", "height", "bytes", "format") if name in version.facts]
     known = {row["row"]: row for row in version.at(list(rows.values()), columns)}
     return [

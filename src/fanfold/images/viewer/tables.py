@@ -1,6 +1,6 @@
 """The versions of a table that pages look at.
 
-A page names rows by their address in one version, and everything it shows is of that version. A version that is not
+A page names rows by their number in one version, and everything it shows is of that version. A version that is not
 there any more is answered with 410, and the page starts over with the newest.
 """
 
@@ -13,8 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import lance
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from more_itertools import chunked
 from starlette.exceptions import HTTPException
@@ -23,13 +21,9 @@ from fanfold.damage import reading
 from fanfold.errors import FanfoldError, StorageError
 from fanfold.storage import join
 
-Addresses = npt.NDArray[np.uint64]
-"""Rows of a version: Lance's row addresses, of fragment and place in it."""
-
 _OPEN = 4
 """Versions open at a time."""
 _METADATA, _INDEX = 64 << 20, 256 << 20  # bytes of Lance's caches
-_NOWHERE = 1 << 40  # addresses of no row, in a fragment that no table has
 
 
 @dataclass(frozen=True)
@@ -57,29 +51,28 @@ class Version:
         schema = self.dataset.schema
         return [name for name in schema.names if not pa.types.is_nested(schema.field(name).type)]
 
-    def read(self, **asked: Any) -> pa.Table:
-        """Rows with their addresses, by Lance's `to_table`. Raises StorageError."""
+    def read(self, columns: Sequence[str], **asked: Any) -> pa.Table:
+        """Rows with their numbers, by Lance's `to_table`. Raises StorageError."""
         with reading(self.dataset.uri):
-            found: pa.Table = self.dataset.to_table(with_row_address=True, **asked)
+            found: pa.Table = self.dataset.to_table(columns=[*columns, "_rowoffset"], **asked)
             return found
 
-    def at(self, addresses: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+    def at(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """These columns of rows, in the order given, each with its `row`; those that do not exist are left out."""
-        found: dict[int, dict[str, Any]] = {}
-        for some in chunked(addresses, 500):
-            # Lance looks up a list of four or more, and scans the table for fewer.
-            listed = ", ".join(map(str, [*some, *range(_NOWHERE, _NOWHERE + 4)]))
-            rows = self.read(columns=list(columns), filter=f"_rowaddr IN ({listed})").to_pylist()
-            found.update((row.pop("_rowaddr"), row) for row in rows)
-        return [{"row": address, **found[address]} for address in addresses if address in found]
+        there = [row for row in rows if 0 <= row < self.rows]
+        if not there:
+            return []
+        with reading(self.dataset.uri):
+            found = self.dataset.take(there, columns=list(columns)).to_pylist()
+        return [{"row": row, **facts} for row, facts in zip(there, found, strict=True)]
 
-    def addresses(self, keys: Sequence[str]) -> dict[str, int]:
+    def of(self, keys: Sequence[str]) -> dict[str, int]:
         """The rows of keys, by key."""
         found: dict[str, int] = {}
         for some in chunked(keys, 500):
             names = ", ".join("'" + key.replace("'", "''") + "'" for key in some)
-            rows = self.read(columns=["key"], filter=f"key IN ({names})")
-            found.update((row["key"], row["_rowaddr"]) for row in rows.to_pylist())
+            rows = self.read(["key"], filter=f"key IN ({names})").to_pylist()
+            found.update((row["key"], row["_rowoffset"]) for row in rows)
         return found
 
 

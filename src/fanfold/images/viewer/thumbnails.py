@@ -34,14 +34,14 @@ class Thumbnails:
         self._bytes = self._written = 0
         self._lock = threading.Lock()
 
-    def get(self, uri: str, version: str, read: Callable[[], bytes], size: int = SIDE) -> bytes:
-        """A JPEG. `read` gets the picture's bytes, if need be. Raises Undecodable."""
-        name = hashlib.sha256(f"{uri}\0{version}\0{size}".encode(errors="surrogatepass")).hexdigest()
+    def get(self, uri: str, version: str, read: Callable[[], bytes], size: int = SIDE, what: str = "thumb") -> bytes:
+        """A JPEG of at most `size` pixels a side: see `decoder.answer` for `what`. `read` gets the picture's bytes, if need be. Raises Undecodable."""
+        name = hashlib.sha256(f"{uri}\0{version}\0{what}{size}".encode(errors="surrogatepass")).hexdigest()
         if (held := self._from_memory(name)) is not None:
             return held
         made = self._from_disk(name)
         if made is None:
-            request = {"what": "thumb", "size": size, "max_pixels": self._max_pixels}
+            request = {"what": what, "size": size, "max_pixels": self._max_pixels}
             made = self._helpers.ask(request, read())
             self._keep(name, made)
         with self._lock:

@@ -27,6 +27,7 @@ export const of = (path, asked, options) => ask(path, { v: table.v, ...asked }, 
 export const post = (path, asked, body, options) =>
   ask(path, asked, { method: "POST", headers: { "X-Fanfold": "1" }, body, ...options });
 export const thumb = (row) => `/thumb/${row}?v=${table.v}`;
+export const middle = (row) => `/middle/${row}?v=${table.v}`;
 export const picture = (row) => `/picture/${row}?v=${table.v}`;
 
 // An element with properties and children; text is always text.

@@ -1,5 +1,5 @@
 // A picture, its facts, and the pictures most like it; the way from one to the next; pictures in full.
-import { bytes, load, make, number, of, picture, post, Problem, table, thumb } from "./api.js";
+import { bytes, load, make, middle, number, of, picture, post, Problem, table, thumb } from "./api.js";
 import { empty, place, say } from "./main.js";
 
 const MOST_BYTES = 32 << 20, NEIGHBOURS = 60;
@@ -68,7 +68,7 @@ export async function near(key) {
   }
   const { rows } = await of("/api/near", { row: row.row, k: NEIGHBOURS });
   const step = { hash: `near=${encodeURIComponent(key)}`, name: key, row: row.row };
-  found(key, [way(step), card(key, thumb(row.row), picture(row.row), facts(row))], rows);
+  found(key, [way(step), card(key, middle(row.row), picture(row.row), facts(row))], rows);
 }
 
 export async function nearPicture(mine) {
