@@ -54,13 +54,16 @@ def view(
     access = Access(listener.getsockname()[1], host, tuple(allow_host or ()))
     if warning := server.warning(host):
         shown.note(warning)
-    if json:
-        shown.put_json({"address": access.address, "table": table, "rows": rows, "source": viewer.pictures.root})
-    else:
-        _started(access.address, table, rows, viewer.pictures.root)
-    if open:
-        server.open_browser(access.address)
-    server.serve(viewer, access, listener)
+
+    def started() -> None:
+        if json:
+            shown.put_json({"address": access.address, "table": table, "rows": rows, "source": viewer.pictures.root})
+        else:
+            _started(access.address, table, rows, viewer.pictures.root)
+        if open:
+            server.open_browser(access.address)
+
+    server.serve(viewer, access, listener, started)
     return 0
 
 

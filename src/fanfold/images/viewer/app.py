@@ -133,7 +133,7 @@ class Viewer:
         version = self.tables.newest()
         asked = {"what": "embed", "metadata": version.metadata, "table": self.tables.table}
         try:
-            answer = self.models.ask(asked | {"database": self.tables.database}, data)
+            answer = self.models.ask(asked | {"database": self.tables.database, "max_pixels": self.max_pixels}, data)
         except Undecodable as error:
             raise HTTPException(415, str(error)) from None
         return _json(_of(version, {"rows": questions.near(version, np.frombuffer(answer, np.float32), k)}))
@@ -252,7 +252,7 @@ def app(viewer: Viewer, access: Access) -> Starlette:
         ("/picture/{row}", viewer.picture, "GET"),
         ("/events", viewer.events, "GET"),
     ]
-    return Starlette(
+    made = Starlette(
         routes=[Route(path, answer, methods=[method]) for path, answer, method in routes],
         middleware=[Middleware(Guard, access=access)],
         exception_handlers={
@@ -264,6 +264,8 @@ def app(viewer: Viewer, access: Access) -> Starlette:
             Exception: lambda _, error: _error(f"The server made a mistake: {type(error).__name__}.", 500),
         },
     )
+    made.router.redirect_slashes = False
+    return made
 
 
 def _of(version: Version, answer: dict[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def answer(request: dict[str, Any], data: bytes) -> bytes:
     `size` is the longest side in pixels. Raises FanfoldError for bytes that are not a picture.
     """
     if request["what"] == "embed":
+        _jpeg(data, 16, False, request["max_pixels"])  # what is not a picture is refused before a model is loaded
         vector: bytes = _model(request).embed_one(data).astype("float32").tobytes()
         return vector
     return _jpeg(data, request["size"], request["what"] == "whole", request["max_pixels"])

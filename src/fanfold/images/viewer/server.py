@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 import sys
 import threading
@@ -42,6 +43,11 @@ class Server(uvicorn.Server):
             )
         )
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: `serve` takes them, from before the address is printed."""
+        yield
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what is open, and the helpers."""
         self.viewer.close()
@@ -62,15 +68,23 @@ def listen(host: str, port: int | None) -> socket.socket:
     raise AssertionError("port 0 is free, or an error")
 
 
-def serve(viewer: Viewer, access: Access, listener: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+def serve(viewer: Viewer, access: Access, listener: socket.socket, started: Callable[[], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM. `started` is called when these end it as they should."""
+    server = Server(viewer, access)
+
+    def stop(*_: object) -> None:
+        server.force_exit = server.should_exit  # the second time
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        Server(viewer, access).run(sockets=[listener])
-    except KeyboardInterrupt:  # raised again by uvicorn, after it has ended
-        return
+        started()
+        server.run(sockets=[listener])
     finally:
         viewer.close()
         listener.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

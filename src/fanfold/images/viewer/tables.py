@@ -17,7 +17,7 @@ import pyarrow as pa
 from more_itertools import chunked
 from starlette.exceptions import HTTPException
 
-from fanfold.damage import reading
+from fanfold.damage import is_gone, reading
 from fanfold.errors import FanfoldError, StorageError
 from fanfold.storage import join
 
@@ -92,8 +92,10 @@ class Tables:
         """The newest version. Raises StorageError if the table is not there."""
         try:
             dataset = self._dataset()
-        except StorageError:
+        except StorageError as error:
             self._forget()
+            if is_gone(error) or "was not found" in str(error.__cause__):
+                raise StorageError(f"Table '{self.table}' is not in {self.database} any more.") from error
             raise
         if dataset.version < self._highest:  # made again
             self._forget()

@@ -35,7 +35,10 @@ class Thumbnails:
         self._lock = threading.Lock()
 
     def get(self, uri: str, version: str, read: Callable[[], bytes], size: int = SIDE, what: str = "thumb") -> bytes:
-        """A JPEG of at most `size` pixels a side: see `decoder.answer` for `what`. `read` gets the picture's bytes, if need be. Raises Undecodable."""
+        """A JPEG of at most `size` pixels a side; `what`: see `decoder.answer`.
+
+        `read` gets the picture's bytes, if need be. Raises Undecodable.
+        """
         name = hashlib.sha256(f"{uri}\0{version}\0{what}{size}".encode(errors="surrogatepass")).hexdigest()
         if (held := self._from_memory(name)) is not None:
             return held

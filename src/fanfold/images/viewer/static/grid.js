@@ -46,6 +46,10 @@ export class Grid {
       this.seen = Math.ceil(height / this.high) + 1;
       least *= 1.1;
     } while (this.columns * (this.seen + 1) > MOST && this.columns > 1);
+    const sizes = `${width} ${height} ${this.columns}`;
+    if (this.sized === sizes) return this.draw();
+    this.sized = sizes;
+    const focused = this.element.contains(document.activeElement);
     this.lines = Math.ceil(this.total / this.columns);
     this.full = this.lines * this.high;
     this.element.style.height = `${Math.min(this.full, TALLEST)}px`;
@@ -54,6 +58,7 @@ export class Grid {
     this.element.replaceChildren();
     this.slots = Array.from({ length: Math.min(this.seen + 1, this.lines) }, () => this.slot());
     this.draw();
+    if (focused) this.focus(this.at);
   }
 
   slot() {

@@ -3,10 +3,11 @@ import { make, number, table } from "./api.js";
 import { refresh } from "./main.js";
 
 const news = document.getElementById("news"), views = document.getElementById("views");
-let source, retry, lost = false;
+let source, retry, last, lost = false;
 
 export function follow() {
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : connect()));
+  addEventListener("version", () => last && changed(last));
   addEventListener("pagehide", close); // a browser has six connections to a server, for all of its pages
   connect();
 }
@@ -39,6 +40,7 @@ function heard(state) {
   part("lost");
   if (state.error) return part("error", "bad", state.error);
   part("error");
+  last = state;
   count("grid", state.rows);
   count("failures", state.failures);
   changed(state);

@@ -45,6 +45,7 @@ export async function refresh() {
     $("source").textContent = now.source || "a list of addresses";
     $("source").title = $("source").textContent;
     $("q").placeholder = "Part of a name";
+    dispatchEvent(new Event("version"));
     await route();
   } catch (error) {
     trouble(error);
