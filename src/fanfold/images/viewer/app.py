@@ -12,6 +12,7 @@
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib.resources import files
@@ -28,9 +29,10 @@ from starlette.routing import Route
 
 from fanfold.core.table import Table
 from fanfold.errors import FanfoldError, UsageError
-from fanfold.images.viewer import duplicates, questions
+from fanfold.images.viewer import duplicates, facets, questions
 from fanfold.images.viewer.decoder import Helpers, Undecodable
 from fanfold.images.viewer.guard import Access, Guard
+from fanfold.images.viewer.kept import Kept
 from fanfold.images.viewer.live import Live
 from fanfold.images.viewer.pictures import Pictures, kind_of
 from fanfold.images.viewer.tables import Tables, Version
@@ -59,7 +61,8 @@ class Viewer:
         self.pictures = Pictures(metadata.get("fanfold.root", ""), fetch)
         self.helpers, self.models = Helpers(min(4, cores())), Helpers(1)
         self.thumbnails = Thumbnails(self.helpers, self.max_pixels, on_disk)
-        self.selections = questions.Selections()
+        self.selections: Kept[questions.Selection] = Kept()
+        self.facets_of: Kept[list[facets.Facet]] = Kept()
         self.comparisons = duplicates.Comparisons()
         self.live = Live(tables)
         self.helpers.start()
@@ -83,6 +86,7 @@ class Viewer:
                 "database": self.tables.database,
                 "source": self.pictures.root,
                 "model": version.metadata.get("fanfold.model", ""),
+                "index": questions.index_due(version),
             }
         )
 
@@ -99,11 +103,19 @@ class Viewer:
         return _json(_of(version, answer))
 
     def _selection(self, request: Request, version: Version) -> questions.Selection | None:
-        if "find" in request.query_params:
-            text = questions.check_text(request.query_params["find"])
-            make = lambda: questions.named_like(version, text)  # noqa: E731
-            return self.selections.get((version.name, "find", text), make)
-        return None
+        """The rows that a question is about; None for all."""
+        text, where = request.query_params.get("find"), request.query_params.get("where")
+        if text is None and where is None:
+            return None
+        text = None if text is None else questions.check_text(text)
+        name = (version.name, f"{text!r} {where!r}")
+        return self.selections.get(name, lambda: questions.chosen(version, text, where))
+
+    def facets(self, request: Request) -> Response:
+        """What the rows may be filtered by."""
+        version = self._version(request)
+        found = self.facets_of.get((version.name, "facets"), lambda: facets.facets(version))
+        return _json(_of(version, {"facets": found, "columns": facets.columns(version)}))
 
     def row(self, request: Request) -> Response:
         """All that the table knows about a row."""
@@ -120,7 +132,8 @@ class Viewer:
         vector = questions.vector_of(version, row)
         if vector is None:
             raise HTTPException(404, "There is no such row.")
-        hits = [hit for hit in questions.near(version, vector, k + 1) if hit["row"] != row][:k]
+        where = request.query_params.get("where")
+        hits = [hit for hit in questions.near(version, vector, k + 1, where) if hit["row"] != row][:k]
         return _json(_of(version, {"row": row, "rows": hits}))
 
     async def near_picture(self, request: Request) -> Response:
@@ -242,6 +255,7 @@ def app(viewer: Viewer, access: Access) -> Starlette:
         ("/api/table", viewer.table, "GET"),
         ("/api/rows", viewer.rows, "GET"),
         ("/api/row", viewer.row, "GET"),
+        ("/api/facets", viewer.facets, "GET"),
         ("/api/near", viewer.near, "GET"),
         ("/api/near", viewer.near_picture, "POST"),
         ("/api/duplicates", viewer.duplicates, "GET"),
@@ -258,7 +272,7 @@ def app(viewer: Viewer, access: Access) -> Starlette:
         exception_handlers={
             HTTPException: lambda _, error: _error(error.detail, error.status_code),
             Undecodable: lambda _, error: _error(str(error), 404),
-            UsageError: lambda _, error: _error(str(error), 400),
+            UsageError: lambda _, error: _error(_for_the_page(str(error)), 400),
             FanfoldError: lambda _, error: _error(str(error), 503),
             ClientDisconnect: lambda *_: Response(status_code=400),
             Exception: lambda _, error: _error(f"The server made a mistake: {type(error).__name__}.", 500),
@@ -278,6 +292,12 @@ def _json(content: Any) -> Response:
 
 def _error(why: str, status: int) -> Response:
     return JSONResponse({"error": why}, status, headers=_CHANGING)
+
+
+def _for_the_page(message: str) -> str:
+    """A sentence about the command's flag, about the field of the page."""
+    message = message.replace("--where takes", "A condition takes").replace("--where cannot", "This condition cannot")
+    return re.sub(r'--where "(.*)"$', r"\1", message)
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:

@@ -2,9 +2,7 @@
 
 import base64
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fanfold.errors import UsageError
+from fanfold.images.search import vector_index
 from fanfold.images.search.neighbours import nearest
 from fanfold.images.search.rows import Indices, Vectors
+from fanfold.images.search.where import rows_where
 from fanfold.images.viewer.tables import Version
 
 MOST_K = 500
 MOST_ROWS = 500
 MOST_TEXT = 1000
 """Characters of a question."""
-_KEPT = 8
-"""Selections in memory: 8 bytes a row each."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +31,6 @@ class Selection:
     scores: npt.NDArray[np.float32] | None = None
     about: Mapping[str, Any] | None = None
     """What was understood, for the page."""
-
-
-class Selections:
-    """The selections of late, so that a page may scroll through one."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, ...], Selection] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, name: tuple[str, ...], make: Callable[[], Selection]) -> Selection:
-        """The selection called so; made, if it is not kept."""
-        with self._lock:
-            if name in self._kept:
-                self._kept.move_to_end(name)
-                return self._kept[name]
-        made = make()
-        with self._lock:
-            self._kept[name] = made
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return made
 
 
 def listed(version: Version, start: int, count: int) -> list[dict[str, Any]]:
@@ -70,11 +47,27 @@ def selected(version: Version, selection: Selection, start: int, count: int) -> 
     return found
 
 
-def named_like(version: Version, text: str) -> Selection:
-    """The rows whose key contains a text, in small letters or capitals."""
+def chosen(version: Version, text: str | None, where: str | None) -> Selection:
+    """The rows whose key contains a text, and that meet a condition. Raises UsageError for one that cannot be used."""
+    rows = None if where is None else rows_where(version.dataset, where)
+    if text is None:
+        return Selection(np.arange(version.rows) if rows is None else rows)
+    named = _named_like(version, text)
+    return Selection(named if rows is None else np.intersect1d(named, rows, assume_unique=True))
+
+
+def _named_like(version: Version, text: str) -> Indices:
+    """In small letters or capitals."""
     quoted = text.lower().replace("'", "''")
     found = version.read([], filter=f"contains(lower(key), '{quoted}')", scan_in_order=True)
-    return Selection(found["_rowoffset"].to_numpy().astype(np.int64))
+    rows: Indices = found["_rowoffset"].to_numpy().astype(np.int64)
+    return rows
+
+
+def index_due(version: Version) -> str:
+    """The seconds that it would take to make searches quick, in words; empty if they are."""
+    what = vector_index.due(version.dataset)
+    return f"{vector_index.needs(version.dataset, what).seconds:.0f} s" if what else ""
 
 
 def facts(version: Version, row: int) -> dict[str, Any] | None:

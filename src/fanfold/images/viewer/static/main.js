@@ -1,6 +1,7 @@
 // The page: which view the address names, the search box, and keys for all views.
 import { ask, make, number, of, table } from "./api.js";
 import { box, near, nearPicture } from "./near.js";
+import { address, asked, show as filter } from "./filter.js";
 import { Grid } from "./grid.js";
 import { duplicates, failures } from "./lists.js";
 import { follow } from "./live.js";
@@ -11,7 +12,7 @@ let grid, mine, first = true;
 
 export const say = (text) => ($("status").textContent = text);
 export const go = (hash) => (location.hash = hash);
-const near_ = (row) => go(`near=${encodeURIComponent(row.key)}`);
+const near_ = (row) => go(address({ near: row.key }));
 
 // Put a view's elements into the page. `total` and `rows` make its grid.
 export function place(title, parts, total, rows, known) {
@@ -52,42 +53,39 @@ export async function refresh() {
   }
 }
 
-async function everything() {
-  const known = await of("/api/rows", { from: 0, count: 120 });
-  if (!known.total) {
-    say("No pictures");
+// All pictures, those with a text in their name, and of these those that meet the condition.
+async function pictures(text) {
+  const question = { ...(text ? { find: text } : {}), ...asked() };
+  const known = await of("/api/rows", { ...question, from: 0, count: 120 });
+  const where = question.where ? ` where ${question.where}` : "";
+  const named = text ? ` with “${text}” in the name` : "";
+  const what = `${number(known.total)} picture${known.total === 1 ? "" : "s"}${named}${where}`;
+  say(table.rows ? what : "No pictures");
+  if (!table.rows) {
     return place("Pictures", [empty("This table has no pictures yet. They appear here while ",
       make("code", {}, "fanfold images embed"), " adds them.")]);
   }
-  place("Pictures", [], known.total, (from, count) => of("/api/rows", { from, count }).then((got) => got.rows), known.rows);
-  say(`${number(known.total)} picture${known.total === 1 ? "" : "s"}`);
-}
-
-async function find(text) {
-  const asked = { find: text };
-  const known = await of("/api/rows", { ...asked, from: 0, count: 120 });
-  const what = `${number(known.total)} picture${known.total === 1 ? "" : "s"} with “${text}” in the name`;
-  say(what);
-  if (!known.total) return place(text, [empty(`No picture's name contains “${text}”.`)]);
-  const rows = (from, count) => of("/api/rows", { ...asked, from, count }).then((got) => got.rows);
-  place(text, [make("div", { className: "lead" }, make("h2", {}, `“${text}”`), make("p", {}, what))], known.total, rows, known.rows);
+  if (!known.total) return place(text || "Pictures", [empty(text ? `No picture's name contains “${text}”${where}.` : `No picture is${where}.`)]);
+  const rows = (from, count) => of("/api/rows", { ...question, from, count }).then((got) => got.rows);
+  const lead = text ? [make("div", { className: "lead" }, make("h2", {}, `“${text}”`), make("p", {}, what))] : [];
+  place(text || "Pictures", lead, known.total, rows, known.rows);
 }
 
 async function route() {
-  const asked = new URLSearchParams(location.hash.slice(1));
-  const view = ["map", "duplicates", "failures"].find((name) => asked.has(name)) || "grid";
+  const state = new URLSearchParams(location.hash.slice(1));
+  const view = ["map", "duplicates", "failures"].find((name) => state.has(name)) || "grid";
   for (const link of $("views").children) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (document.activeElement !== $("q")) $("q").value = asked.get("q") || "";
+  if (document.activeElement !== $("q")) $("q").value = state.get("q") || "";
   try {
-    if (asked.has("near")) await near(asked.get("near"));
-    else if (asked.has("picture") && mine) await nearPicture(mine);
-    else if (asked.get("q")?.trim()) await find(asked.get("q").trim());
-    else if (view === "duplicates") await duplicates(asked.get("duplicates"));
-    else if (view === "failures") await failures(asked.get("failures"));
-    else await everything();
+    filter().catch(trouble);
+    if (state.has("near")) await near(state.get("near"));
+    else if (state.has("picture") && mine) await nearPicture(mine);
+    else if (view === "duplicates") await duplicates(state.get("duplicates"));
+    else if (view === "failures") await failures(state.get("failures"));
+    else await pictures(state.get("q")?.trim());
   } catch (error) {
     trouble(error);
   }
@@ -106,7 +104,7 @@ async function search(file) {
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("q").value.trim();
-  go(text ? `q=${encodeURIComponent(text)}` : "");
+  go(address(text ? { q: text } : {}));
   main.focus();
 });
 $("pick").addEventListener("click", () => $("file").click());

@@ -1,5 +1,6 @@
 // A picture, its facts, and the pictures most like it; the way from one to the next; pictures in full.
 import { bytes, load, make, middle, number, of, picture, post, Problem, table, thumb } from "./api.js";
+import { asked } from "./filter.js";
 import { empty, place, say } from "./main.js";
 
 const MOST_BYTES = 32 << 20, NEIGHBOURS = 60;
@@ -54,6 +55,10 @@ function card(name, address, full, about) {
 function found(title, parts, rows) {
   const list = rows.length ? make("h3", {}, "Most alike, with their cosines") : empty("There are no other pictures.");
   list.classList.add("lead");
+  if (table.index) {
+    parts.push(make("p", { className: "soft" }, `A search compares all ${number(table.rows)} vectors, which takes a while. An index makes it quick, after ${table.index}: `,
+      make("code", {}, `fanfold images index ${table.database}`)));
+  }
   place(title, [...parts.filter(Boolean), list], rows.length, null, rows);
   say(`${number(rows.length)} pictures like ${title}, the most alike first`);
 }
@@ -66,7 +71,7 @@ export async function near(key) {
     say("This picture is not in the table");
     return place(key, [empty("The table has no picture called ", make("code", {}, key), ".")]);
   }
-  const { rows } = await of("/api/near", { row: row.row, k: NEIGHBOURS });
+  const { rows } = await of("/api/near", { row: row.row, k: NEIGHBOURS, ...asked() });
   const step = { hash: `near=${encodeURIComponent(key)}`, name: key, row: row.row };
   found(key, [way(step), card(key, middle(row.row), picture(row.row), facts(row))], rows);
 }
