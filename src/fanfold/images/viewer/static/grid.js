@@ -38,6 +38,7 @@ export class Grid {
   resize() {
     const width = this.element.clientWidth, height = this.scroller.clientHeight;
     if (!width) return;
+    const kept = this.slots.length ? Math.max(0, Math.floor(this.place()[1] / this.high)) * this.columns : 0;
     let least = width < 520 ? 104 : 148;
     do {
       this.columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
@@ -57,8 +58,15 @@ export class Grid {
     this.element.setAttribute("aria-colcount", this.columns);
     this.element.replaceChildren();
     this.slots = Array.from({ length: Math.min(this.seen + 1, this.lines) }, () => this.slot());
+    if (kept) this.reach(Math.floor(kept / this.columns) * this.high);
     this.draw();
-    if (focused) this.focus(this.at);
+    if (focused) (this.cellOf(this.at)?.cell || this.element).focus({ preventScroll: true });
+  }
+
+  // Scroll so that the view begins at this place of the grid at its full height.
+  reach(wanted) {
+    const top = this.full <= TALLEST ? wanted : (wanted / (this.full - this.scroller.clientHeight)) * (TALLEST - this.scroller.clientHeight);
+    this.scroller.scrollTop = this.element.offsetTop + top;
   }
 
   slot() {
@@ -170,8 +178,7 @@ export class Grid {
     if (line * this.high < begin) wanted = line * this.high - GAP;
     else if ((line + 1) * this.high > begin + view) wanted = (line + 1) * this.high - view + GAP;
     if (wanted !== begin) {
-      const top = this.full <= TALLEST ? wanted : (wanted / (this.full - view)) * (TALLEST - view);
-      this.scroller.scrollTop = this.element.offsetTop + top;
+      this.reach(wanted);
       this.draw();
     }
     this.rove();
