@@ -43,10 +43,10 @@ def model_table() -> str:
     """The models that have a name."""
     rows = [
         f"| `{model.name}` | {model.dimension} | {model.licence} | "
-        f"{f'{model.download_bytes / 1e6:.0f} MB' if model.download_bytes else 'none'} |"
+        f"{f'{model.download_bytes / 1e6:.0f} MB' if model.download_bytes else 'none'} | `{model.extra}` |"
         for model in MODELS
     ]
-    return "\n".join(["| model | dimension | licence | download |", "|---|---|---|---|", *rows])
+    return "\n".join(["| model | dimension | licence | download | extra |", "|---|---|---|---|---|", *rows])
 
 
 def client_table() -> str:

@@ -6,6 +6,8 @@ from fanfold.cli import described
 from fanfold.cli.jobs import verbs
 from fanfold.images import Images
 from fanfold.images.calibration import Calibration
+from fanfold.images.cli.columns import columns, join
+from fanfold.images.cli.labels import labels
 from fanfold.images.cli.models import models, quantize
 from fanfold.images.cli.search import duplicates, index, search, vectors
 from fanfold.images.cli.view import view
@@ -20,5 +22,5 @@ app.command(
         "fanfold images embed photos db",
     ),
 )
-for verb in (search, index, duplicates, vectors, quantize, models, view):
+for verb in (search, labels, index, duplicates, vectors, view, join, columns, quantize, models):
     app.command(verb)

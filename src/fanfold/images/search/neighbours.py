@@ -4,8 +4,8 @@ These are pure functions over an opened dataset, so all answers are about one ve
 is a·b / (|a| |b|); a vector of zeros is similar to none, not even to itself.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import lance
@@ -34,18 +34,27 @@ class Hit:
     key: str
     uri: str
     cosine: float
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """The row's values in the columns that were asked for."""
 
 
 @of_table
 def nearest(
-    dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool = False, where: str | None = None
+    dataset: lance.LanceDataset,
+    vector: Vectors,
+    k: int,
+    *,
+    exact: bool = False,
+    where: str | None = None,
+    columns: Sequence[str] = (),
 ) -> list[Hit]:
     """The `k` rows of highest cosine with `vector`, best first: by the table's index if it has one, else exactly.
 
     With `where`, a condition on the table's columns, the `k` best of the rows that meet it: if that many do, that many
-    are found. The index finds nearly all of the true `k` (docs/images.md has the recall); rows that are newer than the
-    index are scanned, and the cosines are exact. `exact` compares with every vector. Raises UsageError if the vector's
-    length is not that of the table's, for a table without vectors, and for a condition that cannot be used.
+    are found. `columns` are read for the hits. The index finds nearly all of the true `k` (docs/images.md has the
+    recall); rows that are newer than the index are scanned, and the cosines are exact. `exact` compares with every
+    vector. Raises UsageError if the vector's length is not that of the table's, for a table without vectors, and for a
+    condition that cannot be used.
     """
     query = np.asarray(vector, np.float32)
     expected = dimension_of(dataset)
@@ -57,12 +66,14 @@ def nearest(
     k = min(k, dataset.count_rows() if rows is None else len(rows))
     few = rows is not None and len(rows) <= FEW
     if exact or few or not k or not query.any() or not has_index(dataset):  # Lance finds nothing for zeros
-        return _nearest_exactly(dataset, query, k, rows)
-    found = _nearest_by_index(dataset, query, k, where)
-    return found if len(found) == k or where is None else _nearest_exactly(dataset, query, k, rows)
+        return _nearest_exactly(dataset, query, k, rows, columns)
+    found = _nearest_by_index(dataset, query, k, where, columns)
+    return found if len(found) == k or where is None else _nearest_exactly(dataset, query, k, rows, columns)
 
 
-def _nearest_by_index(dataset: lance.LanceDataset, query: Vectors, k: int, where: str | None) -> list[Hit]:
+def _nearest_by_index(
+    dataset: lance.LanceDataset, query: Vectors, k: int, where: str | None, columns: Sequence[str]
+) -> list[Hit]:
     asked: dict[str, Any] = {"column": "vector", "q": query, "k": k, "metric": "cosine"}
     asked["refine_factor"] = refined(k, len(query))
     # With a filter, Lance goes on to other partitions until it has `k` rows.
@@ -70,12 +81,14 @@ def _nearest_by_index(dataset: lance.LanceDataset, query: Vectors, k: int, where
     condition = None if where is None else checked(dataset.schema, where)
     with errors_of(dataset.uri):
         found = dataset.to_table(
-            columns=["key", "uri", "_distance"], nearest=asked, filter=condition, prefilter=True
+            columns=["key", "uri", "_distance", *columns], nearest=asked, filter=condition, prefilter=True
         ).to_pylist()
-    return [Hit(row["key"], row["uri"], 1 - row["_distance"]) for row in found]  # Lance gives 1 - cosine
+    return [_hit(row, 1 - row["_distance"], columns) for row in found]  # Lance gives 1 - cosine
 
 
-def _nearest_exactly(dataset: lance.LanceDataset, query: Vectors, k: int, among: Indices | None) -> list[Hit]:
+def _nearest_exactly(
+    dataset: lance.LanceDataset, query: Vectors, k: int, among: Indices | None, columns: Sequence[str]
+) -> list[Hit]:
     """Compare with every vector, or with those of some rows, a block at a time."""
     direction = unit(query[None])[0]
     rows, cosines = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -84,8 +97,12 @@ def _nearest_exactly(dataset: lance.LanceDataset, query: Vectors, k: int, among:
         cosines = np.concatenate([cosines, block @ direction])
         best = np.argsort(-cosines, kind="stable")[:k]
         rows, cosines = rows[best], cosines[best]
-    named = dataset.take(rows.tolist(), columns=["key", "uri"]).to_pylist() if len(rows) else []
-    return [Hit(row["key"], row["uri"], min(1.0, float(cosine))) for row, cosine in zip(named, cosines, strict=True)]
+    named = dataset.take(rows.tolist(), columns=["key", "uri", *columns]).to_pylist() if len(rows) else []
+    return [_hit(row, min(1.0, float(cosine)), columns) for row, cosine in zip(named, cosines, strict=True)]
+
+
+def _hit(row: Mapping[str, Any], cosine: float, columns: Sequence[str]) -> Hit:
+    return Hit(row["key"], row["uri"], cosine, {name: row[name] for name in columns})
 
 
 def _all(dataset: lance.LanceDataset) -> Iterator[tuple[Indices, Vectors]]:
