@@ -20,7 +20,7 @@ import numpy as np
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images.models import configuration, hub, lite0
 from fanfold.images.models.cache import cache_dir, digest, find, keep, write_whole
-from fanfold.images.models.registry import MODELS, Model, Preprocessing
+from fanfold.images.models.registry import MODELS, Model, Preprocessing, named
 from fanfold.source.objects import read_url
 from fanfold.storage import is_url
 
@@ -121,7 +121,7 @@ def _kept(folder: Path, key: str) -> Ready | None:
 
 
 def _source(name: str) -> _Source:
-    known = next((model for model in MODELS if model.name == name), None)
+    known = named(name)
     if known is not None and not known.needs_download:
         return _Source(name, digest(lite0.weights_file()), lambda: lite0.build(lite0.load()), known.preprocessing)
     if known is not None:
