@@ -5,14 +5,11 @@
                                        recipe              what they were made by; of another recipe, they do not count
 
 A changed picture has another version, so it is a new row here, and the order of the rows does not matter: `fanfold
-optimize` changes it. The file is written whole, or not at all. If the database is read-only, the file goes to the
-cache folder.
+optimize` changes it. `beside.py` writes the file.
 """
 
-import hashlib
 import io
 import json
-import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -23,28 +20,32 @@ import lance
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 
 from fanfold.damage import of_table
-from fanfold.images.models.cache import cache_dir, write_whole
-from fanfold.storage import errors_of, join, open_store
+from fanfold.images.beside import contents, put
 
 Arrays = dict[str, npt.NDArray[Any]]
 Rows = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 
-FOLDER = "_view"
 _ABOUT = "about"  # the array that holds the recipe and the time, as JSON
-_READ_ONLY = re.compile(r"Permission denied|Read-only file system|Operation not permitted")
 
 
-@of_table
 def rows_of(dataset: lance.LanceDataset) -> Rows:
     """The digest of each row of this version of the table, in the table's order. uint64[rows]
 
     The first 64 bits of SHA-256: among a million rows the chance that any two share one is 3e-8.
     """
-    spelled = "concat(version, ' ', key)" if "version" in dataset.schema.names else "key"
+    return _digests(dataset, "concat(version, ' ', key)" if "version" in dataset.schema.names else "key")
+
+
+def keys_of(dataset: lance.LanceDataset) -> Rows:
+    """The same of each row's key alone."""
+    return _digests(dataset, "key")
+
+
+@of_table
+def _digests(dataset: lance.LanceDataset, spelled: str) -> Rows:
     scan = dataset.scanner({"row": f"sha256({spelled})"}, batch_size=8192, scan_in_order=True)
     digests = (batch["row"].cast(pa.binary(32)) for batch in scan.to_batches())
     # Copied: a view would keep all 32 bytes.
@@ -68,9 +69,8 @@ def read(dataset: lance.LanceDataset, name: str, recipe: str) -> Arrays | None:
 
     If the database and the cache folder both have some, the newer. Raises StorageError.
     """
-    found = [
-        _unpacked(content, _recipe(dataset, recipe)) for content in (_beside(dataset, name), _cached(dataset, name))
-    ]
+    files = contents(dataset, f"{name}.npz")
+    found = [_unpacked(content, _recipe(dataset, recipe)) for content in files]
     _, arrays = max((one for one in found if one), key=lambda one: one[0], default=("", None))
     return arrays
 
@@ -80,56 +80,12 @@ def write(dataset: lance.LanceDataset, name: str, recipe: str, arrays: Mapping[s
 
     Raises StorageError, FanfoldError if neither the database nor the cache folder can be written to.
     """
-    content = _packed(_recipe(dataset, recipe), arrays)
-    folder = _folder(dataset)
-    with errors_of(folder):
-        try:
-            open_store(folder.rpartition(f"/{FOLDER}/")[0]).put(_path(dataset, name), content)
-            return join(folder, f"{name}.npz")
-        except BaseError as error:
-            refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
-            if not refused and not _READ_ONLY.search(str(error)):
-                raise
-    file = _cache_file(dataset, name)
-    write_whole(file, content)
-    return str(file)
-
-
-def _folder(dataset: lance.LanceDataset) -> str:
-    database, _, table = dataset.uri.rstrip("/").rpartition("/")
-    return join(database, FOLDER, table.removesuffix(".lance"))
-
-
-def _path(dataset: lance.LanceDataset, name: str) -> str:
-    """The file's path in the database."""
-    return f"{FOLDER}/{_folder(dataset).rpartition('/')[2]}/{name}.npz"
-
-
-def _cache_file(dataset: lance.LanceDataset, name: str) -> Any:
-    return cache_dir() / "view" / hashlib.sha256(dataset.uri.encode()).hexdigest()[:32] / f"{name}.npz"
+    return put(dataset, f"{name}.npz", _packed(_recipe(dataset, recipe), arrays))
 
 
 def _recipe(dataset: lance.LanceDataset, recipe: str) -> str:
     """The caller's recipe, and that of the table's vectors."""
     return f"{recipe}; {(dataset.schema.metadata or {}).get(b'fanfold.recipe', b'').decode()}"
-
-
-def _beside(dataset: lance.LanceDataset, name: str) -> bytes:
-    folder = _folder(dataset)
-    with errors_of(folder):
-        try:
-            found = open_store(folder.rpartition(f"/{FOLDER}/")[0]).get(_path(dataset, name))
-            return bytes(found.bytes())
-        except (NotFoundError, FileNotFoundError):
-            return b""
-
-
-def _cached(dataset: lance.LanceDataset, name: str) -> bytes:
-    try:
-        content: bytes = _cache_file(dataset, name).read_bytes()
-    except OSError:
-        return b""
-    return content
 
 
 def _packed(recipe: str, arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
