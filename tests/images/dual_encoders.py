@@ -25,7 +25,9 @@ WRONG = (0.0, 0.0, 0.0, 50.0)
 Table = Mapping[int, tuple[float, ...]]
 
 
-def as_seen(colour: tuple[int, ...], mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD) -> np.ndarray:
+def as_seen(
+    colour: tuple[int, ...], mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD
+) -> np.ndarray:
     """float[4]: the vector of a picture of one colour."""
     return np.append((np.array(colour) / 255 - mean) / std, 0.0)
 

@@ -5,12 +5,12 @@ from cyclopts import App
 from fanfold.cli import described
 from fanfold.cli.jobs import verbs
 from fanfold.images import Images
-from fanfold.images.calibration import Calibration
+from fanfold.images.cli.embed import Preparing
 from fanfold.images.cli.models import models, quantize
 from fanfold.images.cli.search import duplicates, index, search, vectors
 
 app = App(name="images")
-run, plan = verbs(Images, Calibration())
+run, plan = verbs(Images, Preparing())
 app.command(
     run,
     name="embed",

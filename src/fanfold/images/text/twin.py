@@ -39,10 +39,17 @@ def keep(dataset: lance.LanceDataset, text: Text) -> None:
             dataset.update_schema_metadata({KEPT: facts})
 
 
-def check_length(text_length: int, dimension: int) -> None:
-    """Raises UsageError unless a text's vector is as long as those of the pictures."""
-    if text_length != dimension:
+def check(text: Text, dimension: int) -> None:
+    """Open a text encoder. Raises UsageError unless its vectors are as long as those of the pictures."""
+    from fanfold.images.text.encoder import open_encoder
+
+    check_length(text, len(open_encoder(text)("a photo")), dimension)
+
+
+def check_length(text: Text, length: int, dimension: int) -> None:
+    """Raises UsageError unless a vector of a text is as long as those of the pictures."""
+    if length != dimension:
         raise UsageError(
-            f"The text encoder gives vectors of {text_length} values, but those of the pictures have {dimension}: it "
-            "belongs to another model."
+            f"The text encoder {text.source} gives vectors of {length} values, but those of the pictures have "
+            f"{dimension}. Use the text encoder that was trained with the model of the pictures."
         )
