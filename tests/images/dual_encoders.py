@@ -32,8 +32,11 @@ def as_seen(
     return np.append((np.array(colour) / 255 - mean) / std, 0.0)
 
 
-def picture_graph(output: str) -> bytes:
-    """float[n, 3, 224, 224] `pixel_values` -> float[n, 4]: the mean colour, and 0."""
+def picture_graph(output: str, name: str = "toy") -> bytes:
+    """float[n, 3, 224, 224] `pixel_values` -> float[n, 4]: the mean colour, and 0.
+
+    The name makes two of them different files: models are known by their hash.
+    """
     into = np.eye(3, 4, dtype=np.float32)
     nodes = [
         helper.make_node("GlobalAveragePool", ["pixel_values"], ["pooled"]),
@@ -43,7 +46,7 @@ def picture_graph(output: str) -> bytes:
     ]
     shape = ["batch_size", 3, 224, 224]
     outputs = [_floats("last_hidden_state", [None] * 4), _floats(output, ["batch_size", 4])]
-    return _model(nodes, [_floats("pixel_values", shape)], outputs, {"into": into})
+    return _model(nodes, [_floats("pixel_values", shape)], outputs, {"into": into}, name)
 
 
 def clip_text_graph(rows: Table, size: int) -> bytes:
@@ -129,9 +132,10 @@ def _model(
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
     weights: Mapping[str, np.ndarray],
+    name: str = "toy",
 ) -> bytes:
     tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "toy", inputs, outputs, tensors)
+    graph = helper.make_graph(nodes, name, inputs, outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

@@ -68,9 +68,7 @@ def fetch(address: Address, sha256: str = "", *, config: bool = True, otherwise:
     `otherwise` is a sentence on what works without the file. Raises NotThere, and FanfoldError if the hash differs or
     the hub cannot be reached.
     """
-    identity = str(address) if config else f"{address} alone"
-    name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    record = cache_dir() / "hub" / "records" / f"{name}.json"
+    record = _record(address, config)
     kept = _kept(record)
     if kept is None:
         kept = _download(address, config, otherwise)
@@ -78,6 +76,16 @@ def fetch(address: Address, sha256: str = "", *, config: bool = True, otherwise:
     if sha256 and kept.sha256 != sha256:
         raise FanfoldError(f"{address} is not the expected file: its SHA-256 is {kept.sha256}, not {sha256}.")
     return kept
+
+
+def is_here(address: Address, *, config: bool = True) -> bool:
+    """Whether the file at `address` is in the cache, unharmed."""
+    return _kept(_record(address, config)) is not None
+
+
+def _record(address: Address, config: bool) -> Path:
+    identity = str(address) if config else f"{address} alone"
+    return cache_dir() / "hub" / "records" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
 
 
 def _kept(record: Path) -> Fetched | None:

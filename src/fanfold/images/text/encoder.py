@@ -11,7 +11,7 @@ from fanfold.errors import FanfoldError, UsageError
 from fanfold.images.models.embedder import Vectors, session_options
 from fanfold.images.models.registry import Text
 from fanfold.images.text.files import files_of
-from fanfold.images.text.tokens import Tokenizer, Tokens
+from fanfold.images.text.tokens import Tokenizer, Tokens, check_extra
 from fanfold.storage import first_line
 
 IDS, MASK, KINDS = "input_ids", "attention_mask", "token_type_ids"
@@ -82,6 +82,6 @@ def open_encoder(text: Text) -> Encoder:
 
     Raises MissingExtra, UsageError for files that are not what they should be, FanfoldError if they cannot be fetched.
     """
+    check_extra()  # before hundreds of megabytes are fetched
     files = files_of(text)
-    tokenizer = Tokenizer(files.tokenizer, text)  # first, because it is what may not be installed
-    return Encoder(Graph(files.graph), tokenizer, text.output)
+    return Encoder(Graph(files.graph), Tokenizer(files.tokenizer, text), text.output)

@@ -27,6 +27,16 @@ def files_of(text: Text) -> Files:
     return Files(_checked(text.source, text.sha256, ".onnx"), tokenizer)
 
 
+def are_here(text: Text) -> bool:
+    """Whether nothing has to be fetched."""
+    addresses = ((text.source, ".onnx"), (text.tokenizer, ".json"))
+    return all(
+        hub.is_here(hub.Address.parse(address, ending), config=False)
+        for address, ending in addresses
+        if address.startswith(hub.SCHEME)
+    )
+
+
 def _checked(address: str, sha256: str, ending: str) -> Path:
     if address.startswith(hub.SCHEME):
         fetched = hub.fetch(hub.Address.parse(address, ending), sha256, config=False, otherwise=OTHERWISE)

@@ -15,7 +15,7 @@ from fanfold.images.models import hub
 from fanfold.images.models.registry import Text, known_text
 from fanfold.images.text.encoder import MASK, Graph
 from fanfold.images.text.files import OTHERWISE, hash_of
-from fanfold.images.text.tokens import reader_of
+from fanfold.images.text.tokens import check_extra, reader_of
 from fanfold.storage import absolute
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
@@ -26,6 +26,7 @@ _MOST = 1 << 16  # some files write 10^30 for "no limit"
 
 def text_of(address: str) -> Text:
     """The facts of a text encoder. Raises UsageError if they are not in its files, FanfoldError as `files_of`."""
+    check_extra()
     source, graph, found = _on_hub(address) if address.startswith(hub.SCHEME) else _here(address)
     if TOKENIZER not in found:
         raise UsageError(f"{address} has no {TOKENIZER} beside it. A text encoder needs the one it was trained with.")

@@ -56,11 +56,16 @@ class Tokenizer:
 
 def reader_of(file: Path) -> Any:
     """The library's tokenizer of a file. Raises MissingExtra, and UsageError for a file that is not one."""
-    if not find_spec("tokenizers"):
-        raise MissingExtra("text", "A search by free text")
+    check_extra()
     import tokenizers
 
     try:
         return tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing more special
         raise UsageError(f"{file} is not a tokenizer that the library 'tokenizers' reads: {error}") from error
+
+
+def check_extra() -> None:
+    """Raises MissingExtra if the library is not installed."""
+    if not find_spec("tokenizers"):
+        raise MissingExtra("text", "A search by free text")
