@@ -43,10 +43,11 @@ def model_table() -> str:
     """The models that have a name."""
     rows = [
         f"| `{model.name}` | {model.dimension} | {model.licence} | "
-        f"{_size(model.download_bytes)} | {_size(model.text.download_bytes if model.text else 0)} |"
+        f"{_size(model.download_bytes)} | {_size(model.text.download_bytes if model.text else 0)} | `{model.extra}` |"
         for model in MODELS
     ]
-    return "\n".join(["| model | dimension | licence | download | text encoder |", "|---|---|---|---|---|", *rows])
+    head = "| model | dimension | licence | download | text encoder | extra |"
+    return "\n".join([head, "|---|---|---|---|---|---|", *rows])
 
 
 def _size(count: int) -> str:

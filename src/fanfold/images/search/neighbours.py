@@ -4,8 +4,8 @@ These are pure functions over an opened dataset, so all answers are about one ve
 is a·b / (|a| |b|); a vector of zeros is similar to none, not even to itself.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import lance
@@ -34,6 +34,8 @@ class Hit:
     key: str
     uri: str
     cosine: float
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """The row's values in the columns that were asked for."""
 
 
 class Near(NamedTuple):
@@ -47,34 +49,53 @@ class Near(NamedTuple):
 
 @of_table
 def nearest(
-    dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool = False, where: str | None = None
+    dataset: lance.LanceDataset,
+    vector: Vectors,
+    k: int,
+    *,
+    exact: bool = False,
+    where: str | None = None,
+    columns: Sequence[str] = (),
 ) -> list[Hit]:
     """The `k` rows of highest cosine with `vector`, best first: by the table's index if it has one, else exactly.
 
     With `where`, a condition on the table's columns, the `k` best of the rows that meet it: if that many do, that many
-    are found. The index finds nearly all of the true `k` (docs/images.md has the recall); rows that are newer than the
-    index are scanned, and the cosines are exact. `exact` compares with every vector. Raises UsageError if the vector's
-    length is not that of the table's, for a table without vectors, and for a condition that cannot be used.
+    are found. `columns` are read for the hits. The index finds nearly all of the true `k` (docs/images.md has the
+    recall); rows that are newer than the index are scanned, and the cosines are exact. `exact` compares with every
+    vector. Raises UsageError if the vector's length is not that of the table's, for a table without vectors, and for a
+    condition that cannot be used.
     """
     rows, cosines = nearest_rows(dataset, vector, k, exact=exact, where=where)
-    named = dataset.take(rows.tolist(), columns=["key", "uri"]).to_pylist() if len(rows) else []
-    return [Hit(row["key"], row["uri"], float(cosine)) for row, cosine in zip(named, cosines, strict=True)]
+    named = dataset.take(rows.tolist(), columns=["key", "uri", *columns]).to_pylist() if len(rows) else []
+    return [
+        Hit(row["key"], row["uri"], float(cosine), {name: row[name] for name in columns})
+        for row, cosine in zip(named, cosines, strict=True)
+    ]
 
 
 @of_table
 def nearest_rows(
-    dataset: lance.LanceDataset, vector: Vectors, k: int, *, exact: bool = False, where: str | None = None
+    dataset: lance.LanceDataset,
+    vector: Vectors,
+    k: int,
+    *,
+    exact: bool = False,
+    where: str | None = None,
+    among: Indices | None = None,
 ) -> Near:
-    """The same, as rows by their number in the table's order, and their cosines."""
+    """The same, as rows by their number in the table's order, and their cosines.
+
+    `among` are the rows that count, ascending, instead of a condition: all of them are compared.
+    """
     query = np.asarray(vector, np.float32)
     expected = dimension_of(dataset)
     if query.shape != (expected,):
         raise UsageError(
             f"The query has {query.size} values, but the table's vectors have {expected}: another model made the query."
         )
-    rows = None if where is None else rows_where(dataset, where)
+    rows = among if where is None else rows_where(dataset, where)
     k = min(k, dataset.count_rows() if rows is None else len(rows))
-    few = rows is not None and len(rows) <= FEW
+    few = rows is not None and (len(rows) <= FEW or where is None)
     if exact or few or not k or not query.any() or not has_index(dataset):  # Lance finds nothing for zeros
         return _nearest_exactly(dataset, query, k, rows)
     found = _nearest_by_index(dataset, query, k, where)
