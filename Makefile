@@ -95,7 +95,7 @@ COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --extra view --extra evidence --extra tls --group demo
 lock:
 	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
-	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra lite2 --extra openvino --extra tiff --extra aws \
+	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra lite2 --extra openvino --extra text --extra tiff --extra aws \
 		--extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
