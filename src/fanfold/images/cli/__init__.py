@@ -7,6 +7,7 @@ from fanfold.cli.jobs import verbs
 from fanfold.images import Images
 from fanfold.images.calibration import Calibration
 from fanfold.images.cli.columns import columns, join
+from fanfold.images.cli.export import export
 from fanfold.images.cli.models import models, quantize
 from fanfold.images.cli.search import duplicates, index, search, vectors
 
@@ -20,5 +21,5 @@ app.command(
         "fanfold images embed photos db",
     ),
 )
-for verb in (search, index, duplicates, vectors, join, columns, quantize, models):
+for verb in (search, index, duplicates, vectors, export, join, columns, quantize, models):
     app.command(verb)
