@@ -95,11 +95,11 @@ COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --extra evidence --extra tls --group demo
 lock:
 	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
-	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra tiff --extra aws \
+	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra openvino --extra tiff --extra aws \
 		--extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
-	$(COMPILE) infra/worker.in --extra images --extra aws -o requirements/worker.lock
+	$(COMPILE) infra/worker.in --extra images --extra openvino --extra aws -o requirements/worker.lock
 	uv pip compile infra/gpu.in --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes \
 		--no-header --no-annotate --upgrade -o infra/gpu.lock
 

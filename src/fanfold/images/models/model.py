@@ -57,7 +57,7 @@ class Ready:
     revision: str
     """Commit on the hub; empty for other models."""
     precision: str = "fp32"
-    """Precision of its arithmetic: fp32, fp16 or int8."""
+    """Precision of its arithmetic: fp32, bf16, fp16 or int8."""
     base: str = ""
     """SHA-256 of the weights that it was quantised from."""
     fit: "Fit" = "crop"
@@ -85,6 +85,10 @@ def ready(name: str, precision: str = "fp32") -> Ready:
     Raises UsageError for an unknown model, FanfoldError for one that cannot be fetched or prepared.
     """
     found = _ready(_source(name), half=precision == "fp16")
+    if precision == "bf16":  # the graph is that of float32
+        if found.precision != "fp32":
+            raise UsageError(f"The model '{name}' is already {found.precision}. Use it without --precision bf16.")
+        return replace(found, precision="bf16")
     if precision == "int8" and found.precision != "int8":
         raise UsageError(
             f"The model '{name}' is not INT8 yet: that needs pictures to calibrate it. Embed with "
