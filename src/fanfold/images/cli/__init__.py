@@ -10,6 +10,7 @@ from fanfold.images.cli.embed import Preparing
 from fanfold.images.cli.labels import labels
 from fanfold.images.cli.models import models, quantize
 from fanfold.images.cli.search import duplicates, index, search, vectors
+from fanfold.images.cli.view import view
 
 app = App(name="images")
 run, plan = verbs(Images, Preparing())
@@ -21,5 +22,5 @@ app.command(
         "fanfold images embed photos db",
     ),
 )
-for verb in (search, labels, index, duplicates, vectors, join, columns, quantize, models):
+for verb in (search, labels, index, duplicates, vectors, view, join, columns, quantize, models):
     app.command(verb)
