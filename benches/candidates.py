@@ -135,10 +135,10 @@ def plain_model() -> Path:
     if not file.exists():
         import onnx
 
-        from fanfold.images.models import lite0
+        from fanfold.images.models.efficientnet_lite import LITE0
 
         WORK.mkdir(parents=True, exist_ok=True)
-        onnx.save(lite0.build(lite0.load()), file)
+        onnx.save(LITE0.build(), file)
     return file
 
 

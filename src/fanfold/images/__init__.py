@@ -128,6 +128,7 @@ class Images:
         metadata = {
             "fanfold.model": self.model,
             "fanfold.sha256": ready.sha256,
+            "fanfold.base": ready.base,
             "fanfold.revision": ready.revision,
             "fanfold.dimension": str(ready.dimension),
             "fanfold.recipe": json.dumps(dict(self.recipe())),

@@ -1,6 +1,6 @@
 """What the verbs of `images` show: neighbours, near-duplicates, vectors, the index, models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +21,33 @@ def hits(found: Iterable[Any], as_json: bool) -> None:
         table.add_row(str(rank), f"{hit.cosine:.4f}", Text(show.printable(hit.key)))
     if not as_json:
         show.out.print(table)
+
+
+def text_hits(found: Iterable[Any], as_json: bool) -> None:
+    """What a text finds, the highest score first."""
+    table = Table("", "score", "key", box=None)
+    table.columns[0].justify = table.columns[1].justify = "right"
+    table.columns[2].overflow = "fold"
+    for rank, hit in enumerate(found, 1):
+        if as_json:
+            show.put_json(asdict(hit))
+        table.add_row(str(rank), f"{hit.score:.4f}", Text(show.printable(hit.key)))
+    if not as_json and table.rows:
+        show.out.print(table)
+
+
+def facets(counts: Sequence[tuple[str, int]], top: int, as_json: bool) -> None:
+    """How many pictures have each label, the most frequent first."""
+    if as_json:
+        for label, pictures in counts[:top]:
+            show.put_json({"label": label, "pictures": pictures})
+        return
+    rows = [[f"{pictures:,}", label] for label, pictures in counts[:top]]
+    if rows:
+        show.fitted(("pictures", "label"), rows, numbers=(0,), spare=())
+    pictures = sum(number for _, number in counts)
+    left = f"; --top {len(counts)} shows all" if len(counts) > top else ""
+    show.note(f"{pictures:,} pictures have {len(counts):,} different labels{left}.")
 
 
 def indexing(what: str, needs: Any, hint: str) -> None:
@@ -75,9 +102,11 @@ def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         return
     rows = []
     for model in known:
-        fetched = show.size(model["download_bytes"]) if model["download_bytes"] else "none"
-        rows.append([model["name"], str(model["dimension"]), model["licence"], fetched, model["source"]])
-    show.fitted(("model", "dimension", "licence", "download", "from"), rows, numbers=(1, 3), spare=("from",))
+        sizes = model["download_bytes"], (model["text"] or {}).get("download_bytes", 0)
+        fetched = [show.size(size) if size else "none" for size in sizes]
+        rows.append([model["name"], str(model["dimension"]), model["licence"], *fetched, model["source"]])
+    columns = ("model", "dimension", "licence", "download", "text encoder", "from")
+    show.fitted(columns, rows, numbers=(1, 3, 4), spare=("from",))
 
 
 def joining(done: Any, database: str, table: str, as_json: bool) -> None:
