@@ -5,8 +5,9 @@ in the registry are those of the toys.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,14 @@ from PIL import Image
 from tokenizer_files import END, GOLDEN, clip_tokenizer, word_tokenizer
 
 import fanfold
+from commands import fanfold as fanfold_cli
 from commands import objects
 from fanfold.errors import FanfoldError
 from fanfold.images import Images
 from fanfold.images.models import registry
 from fanfold.images.models.hub import Address
 from fanfold.images.models.registry import Model
+from fanfold.images.search.by_text import text_side
 from fanfold.images.text.encoder import open_encoder
 from helpers import Here
 
@@ -123,15 +126,32 @@ def _pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(name="database", scope="module", params=TOYS)
-def _database(request: pytest.FixtureRequest, hub: Hub, pictures: Path) -> str:
-    """A database that a known model made of the pictures; the name of its folder is the model's."""
+@pytest.fixture(name="embedded", scope="module")
+def _embedded(hub: Hub, pictures: Path) -> Callable[[str], Path]:
+    """Make the database of a known model, once; the name of its folder is the model's."""
     del hub
-    database = str(pictures.parent / request.param)
-    run = fanfold.run(Images(model=request.param), source=str(pictures), database=database, executor=Here())
-    for _ in run:
-        pass
-    return database
+
+    @cache
+    def make(model: str) -> Path:
+        database = pictures.parent / model
+        run = fanfold.run(Images(model=model), source=str(pictures), database=str(database), executor=Here())
+        for _ in run:
+            pass
+        return database
+
+    return make
+
+
+@pytest.fixture(name="database", params=TOYS)
+def _database(request: pytest.FixtureRequest, embedded: Callable[[str], Path]) -> str:
+    """The database of each of the models."""
+    return str(embedded(request.param))
+
+
+@pytest.fixture(name="clip")
+def _clip(embedded: Callable[[str], Path]) -> Path:
+    """The database that CLIP's toy made."""
+    return embedded("clip-vit-b32")
 
 
 ASKED = {
@@ -182,17 +202,16 @@ def cosine(one: np.ndarray, two: np.ndarray) -> float:
     return float(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
 
 
-def test_probability(hub: Hub, pictures: Path) -> None:
+def test_probability(embedded: Callable[[str], Path], clip: Path) -> None:
     """SigLIP 2 gives the probability that a text fits a picture; others give the cosine. Both may be cut off."""
-    del hub
-    database = pictures.parent / "siglip2-b16"
+    database = embedded("siglip2-b16")
     for hit in (hits := objects("images", "search", database, "--text", "red")):
         logit = 112.6667 * hit["cosine"] - 16.771725
         assert hit["score"] == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-3, abs=1e-12)
     likely = objects("images", "search", database, "--text", "red", "--min-score", "0.5")
     assert likely == [hit for hit in hits if hit["score"] >= 0.5]
     assert 0 < len(likely) < len(hits)
-    plain = objects("images", "search", pictures.parent / "clip-vit-b32", "--text", "red", "--min-score", "0.9")
+    plain = objects("images", "search", clip, "--text", "red", "--min-score", "0.9")
     assert [hit["key"] for hit in plain] == ["fire.png", "flag.png"]
     assert all(hit["score"] == hit["cosine"] >= 0.9 for hit in plain)
 
@@ -210,6 +229,59 @@ def test_fetched_as_pinned(database: str, hub: Hub) -> None:
     open_encoder.cache_clear()
     cosines(database, "blue")
     assert len(hub.asked) == before
+
+
+def test_as_a_person_sees_it(clip: Path) -> None:
+    """A search by text prints scores and keys, best first, and takes the options of a search by a picture."""
+    done = fanfold_cli("images", "search", clip, "--text", "red", "-k", 2, "--exact", "--where", "width = 300")
+    assert done.returncode == 0
+    assert done.stdout.split()[:2] == ["score", "key"]
+    assert {line.split()[2] for line in done.stdout.splitlines()[1:]} == {"fire.png", "flag.png"}
+    (hit,) = objects("images", "search", clip, "--text", "red", "--where", "key = 'sea.png'")
+    assert hit["key"] == "sea.png"
+    assert "No row meets" in fanfold_cli("images", "search", clip, "--text", "red", "--where", "width = 1").stderr
+
+
+def test_notes(clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A note comes before a download, and for a text that is cut; a high limit that finds nothing has one, too."""
+    monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path))
+    open_encoder.cache_clear()
+    first = fanfold_cli("images", "search", clip, "--text", "red " * 100)
+    assert "Fetching the text encoder from the Hugging Face hub (256 MB, once)." in " ".join(first.stderr.split())
+    assert "The text is long: only its first 77 tokens count." in " ".join(first.stderr.split())
+    again = fanfold_cli("images", "search", clip, "--text", "blue", "--min-score", "1")
+    assert "Fetching" not in again.stderr
+    assert "Lower --min-score" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--text", ""], "The text is empty"),
+        (["--text", " \n "], "The text is empty"),
+        (["--text", "red", "--min-score", "2"], "takes a number from 0 to 1"),
+        (["--text", "red", "x.png"], "either by a picture or by words"),
+        (["--text", "red", "-k", "0"], "at least 1"),
+    ],
+)
+def test_wrong_searches(clip: Path, words: list[str], said: str) -> None:
+    """A wrong search by text exits with 2 and says what is wrong."""
+    done = fanfold_cli("images", "search", clip, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in " ".join(done.stderr.split())
+
+
+def test_the_text_side(clip: Path) -> None:
+    """What a page asks: rows by their number, of all rows or among some, and the least score."""
+    dataset = fanfold.open_table(str(clip), "images")
+    side = text_side(dataset)
+    assert (side.by, side.least, side.understand("red")) == ("text encoder", -1.0, ())
+    keys = dataset.to_table(columns=["key"])["key"].to_pylist()
+    rows = side.find("blue", 3, 0.5, None, lambda _: None).rows
+    assert [keys[row] for row in rows] == ["sea.png"]
+    among = np.array(sorted(keys.index(key) for key in ("fire.png", "coal.png")))
+    rows = side.find("blue", 3, -1.0, among, lambda _: None).rows
+    assert sorted(rows.tolist()) == among.tolist()
 
 
 # -- every fact counts ----------------------------------------------------------------------------------------------

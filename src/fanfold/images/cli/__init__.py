@@ -7,6 +7,7 @@ from fanfold.cli.jobs import verbs
 from fanfold.images import Images
 from fanfold.images.cli.columns import columns, join
 from fanfold.images.cli.embed import Preparing
+from fanfold.images.cli.export import export
 from fanfold.images.cli.labels import labels
 from fanfold.images.cli.models import models, quantize
 from fanfold.images.cli.search import duplicates, index, search, vectors
@@ -22,5 +23,5 @@ app.command(
         "fanfold images embed photos db",
     ),
 )
-for verb in (search, labels, index, duplicates, vectors, view, join, columns, quantize, models):
+for verb in (search, labels, index, duplicates, vectors, view, export, join, columns, quantize, models):
     app.command(verb)

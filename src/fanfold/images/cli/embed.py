@@ -3,14 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 import fanfold
+from fanfold.cli import show
 from fanfold.cli.jobs import Asked
+from fanfold.errors import StorageError, UsageError
 from fanfold.images import Images
 from fanfold.images.calibration import Calibration
+
+if TYPE_CHECKING:
+    from fanfold.images.models.registry import Text
 
 
 @dataclass(frozen=True)
@@ -40,4 +45,14 @@ class Preparing(Calibration):
         with super().prepared(job, asked) as made:
             yield made
         if asked.executor:  # not for a plan, which leaves nothing behind
-            twin.keep(fanfold.open_table(asked.database, asked.table), text)
+            _keep(text, asked)
+
+
+def _keep(text: "Text", asked: Asked) -> None:
+    """Keep a text encoder with the table of a run."""
+    from fanfold.images.text import twin
+
+    try:
+        twin.keep(fanfold.open_table(asked.database, asked.table), text)
+    except (UsageError, StorageError) as error:  # a run on AWS Batch goes on, and may not have made its table yet
+        show.note(f"The text encoder is not kept: {error} Run the same command again when the run has ended.")

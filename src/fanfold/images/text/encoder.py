@@ -11,7 +11,7 @@ from fanfold.errors import FanfoldError, UsageError
 from fanfold.images.models.embedder import Vectors, session_options
 from fanfold.images.models.registry import Text
 from fanfold.images.text.files import files_of
-from fanfold.images.text.tokens import Tokenizer, Tokens, check_extra
+from fanfold.images.text.tokens import Tokenizer, Tokens, check_extra, check_words
 from fanfold.storage import first_line
 
 IDS, MASK, KINDS = "input_ids", "attention_mask", "token_type_ids"
@@ -64,8 +64,7 @@ class Encoder:
 
     def __call__(self, words: str) -> Vectors:
         """The vector of a text. Raises UsageError for an empty text, FanfoldError if there is no vector for it."""
-        if not words.strip():
-            raise UsageError("The text is empty. Describe a picture, such as: --text 'a cat on a sofa'")
+        check_words(words)
         found = np.asarray(self._graph.run(self.tokenizer(words), self._output), np.float32)
         if found.ndim != 2 or len(found) != 1 or not np.isfinite(found).all() or not found.any():
             raise FanfoldError(

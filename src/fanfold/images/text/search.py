@@ -11,7 +11,7 @@ from fanfold.images.search.by_text import Found, Progress, TextHit
 from fanfold.images.search.neighbours import Hit, nearest_rows
 from fanfold.images.search.rows import Indices, Vectors, dimension_of
 from fanfold.images.text.files import are_here
-from fanfold.images.text.tokens import check_extra
+from fanfold.images.text.tokens import check_extra, check_words
 from fanfold.images.text.twin import check_length
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class FreeText:
         self.least = 0.0 if text.scale else -1.0
 
     def understand(self, text: str) -> tuple[str, ...]:
-        """Nothing: every text is understood, more or less."""
-        del text
+        """Nothing: every text is understood, more or less. Raises UsageError for an empty one."""
+        check_words(text)
         return ()
 
     def find(
@@ -49,6 +49,7 @@ class FreeText:
 
     def notes(self, text: str) -> Iterator[str]:
         """What to tell the user about a text, a sentence each: before a download, and if the text is too long."""
+        check_words(text)  # before a download
         check_extra()
         if not are_here(self._text):
             size = f"{self._text.download_bytes / 1e6:.0f} MB, " if self._text.download_bytes else ""

@@ -69,3 +69,9 @@ def check_extra() -> None:
     """Raises MissingExtra if the library is not installed."""
     if not find_spec("tokenizers"):
         raise MissingExtra("text", "A search by free text")
+
+
+def check_words(words: str) -> None:
+    """Raises UsageError for a text without words."""
+    if not words.strip():
+        raise UsageError('The text is empty. Describe a picture, such as: --text "a cat on a sofa"')
