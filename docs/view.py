@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 SHOWN = "motorcycle_left.png"
@@ -51,7 +50,6 @@ def take(address: str, picture: str) -> None:
         page.evaluate(ANONYMOUS)
         page.screenshot(path=picture)
         browser.close()
-    Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
