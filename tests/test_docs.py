@@ -61,6 +61,7 @@ def playground(tmp_path: Path) -> Path:
         for n in range(2000)
         for role in ("control", "live")
     ]
+    (tmp_path / "labels.csv").write_text("key,label,stars\ncat.png,animal,5\ncoffee.png,drink,4\n")
     (tmp_path / "pairs.csv").write_text("\n".join(["key,role,n,ip,handshake_ms", *pairs]))
     write_ewf(tmp_path / "disk.E01", ewf(mbr(windows_volume("mesa"))))
     return tmp_path
@@ -114,6 +115,9 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "images search",
         "images duplicates",
         "images vectors",
+        "images export",
+        "images join",
+        "images columns",
         "images models",
         "images quantize",
         "plan images",

@@ -40,7 +40,7 @@ CPU part	: 0xd40
         (
             SAPPHIRE_RAPIDS,
             "Intel(R) Xeon(R) Platinum 8488C",
-            ("AVX2", "AVX-512", "AVX-VNNI", "AVX512-VNNI", "AMX-TILE", "AMX-INT8", "AMX-BF16"),
+            ("AVX2", "AVX-512", "AVX-VNNI", "AVX512-VNNI", "AVX512-BF16", "AMX-TILE", "AMX-INT8", "AMX-BF16"),
         ),
         (MILAN, "AMD EPYC 7R13 Processor", ("AVX2",)),
         (GRAVITON3, "Arm, part 0xd40", ("NEON", "dotprod", "i8mm", "SVE")),

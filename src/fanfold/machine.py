@@ -23,6 +23,7 @@ FEATURES = {
     "avx512f": "AVX-512",
     "avx_vnni": "AVX-VNNI",
     "avx512_vnni": "AVX512-VNNI",
+    "avx512_bf16": "AVX512-BF16",
     "amx_tile": "AMX-TILE",
     "amx_int8": "AMX-INT8",
     "amx_bf16": "AMX-BF16",

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fanfold.images.decode import Facts, Pixels, View, decode
+from fanfold.images.decode.square import resized
 
 VIEW = View(size=64, crop=0.875)
 
@@ -27,11 +28,11 @@ def seen(data: bytes, view: View = VIEW) -> tuple[Pixels, Facts]:
 
 
 def reference(image: Image.Image, view: View = VIEW) -> Pixels:
-    """The same square from Pillow alone: full size, antialiased bicubic."""
+    """The same square of pixels that Pillow decoded."""
     side = min(image.size) * view.crop
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
-    return np.asarray(image.convert("RGB").resize((view.size, view.size), Image.Resampling.BICUBIC, box=box))
+    return np.asarray(resized(image if image.mode == "L" else image.convert("RGB"), box, view))
 
 
 def apart(one: Pixels, two: Pixels) -> float:

@@ -12,7 +12,8 @@ from fanfold.images.doctor import Runtime, advice
 from fanfold.machine import Gpu, Machine, Processor, look
 
 PLAIN = Machine("Linux 6.1 x86_64", Processor("a processor", ("AVX2",)), None, 4, 4, 8 << 30, None, "/tmp", 1 << 33, ())
-RUNTIME = Runtime("1.32.0", ("cpu",), (), "none", {}, "/cache", 1 << 33)
+RUNTIME = Runtime("1.32.0", ("cpu",), (), "", {}, "none", {}, "/cache", 1 << 33)
+BOTH = replace(RUNTIME, openvino="2026.4.1", speeds={"fp32": 100.0, "bf16": 230.0})
 
 
 def said(machine: Machine, runtime: Runtime = RUNTIME) -> str:
@@ -33,10 +34,26 @@ def test_nothing_to_say() -> None:
         (replace(PLAIN, gpus=(Gpu("L4", 1 << 34, "550"),)), replace(RUNTIME, idle=("cuda",)), "cannot start it"),
         (replace(PLAIN, processor=Processor("x", ("AVX2", "AVX512-VNNI"))), RUNTIME, "--precision int8"),
         (replace(PLAIN, processor=Processor("x", ("AMX-TILE", "AMX-INT8")), amx=False), RUNTIME, "Linux 5.16"),
+        (replace(PLAIN, processor=Processor("x", ("AVX512-BF16",))), RUNTIME, "pip install 'fanfold[openvino]'"),
+        (
+            replace(PLAIN, processor=Processor("x", ("AVX512-BF16",))),
+            BOTH,
+            "bf16 the default model is 2.3 times as fast",
+        ),
         (replace(PLAIN, memory_limit=1 << 30), RUNTIME, "--workers 2"),
         (PLAIN, replace(RUNTIME, cache_free=1 << 20), "FANFOLD_CACHE"),
     ],
-    ids=["GPU unused", "GPU", "GPU without CUDA", "VNNI", "AMX not granted", "little memory", "full cache"],
+    ids=[
+        "GPU unused",
+        "GPU",
+        "GPU without CUDA",
+        "VNNI",
+        "AMX not granted",
+        "BF16 unused",
+        "BF16 measured",
+        "little memory",
+        "full cache",
+    ],
 )
 def test_advice(machine: Machine, runtime: Runtime, words: str) -> None:
     """Each problem comes with what to do about it."""
@@ -50,6 +67,13 @@ def test_amx_counts_only_where_it_is_granted() -> None:
     assert "--precision int8" in said(replace(PLAIN, processor=amx, amx=True))
 
 
+def test_bfloat16_that_does_not_pay() -> None:
+    """A gain that is hardly there is not mentioned, nor is AMX that the kernel has not granted."""
+    assert said(PLAIN, replace(BOTH, speeds={"fp32": 100.0, "bf16": 110.0})) == ""
+    amx = Processor("x", ("AMX-TILE", "AMX-BF16"))
+    assert "bfloat16" not in said(replace(PLAIN, processor=amx, amx=False))
+
+
 def test_here() -> None:
     """The real machine has the CPU provider and the decoders."""
     found = doctor.look(look())
@@ -57,6 +81,8 @@ def test_here() -> None:
     assert not set(found.providers) & set(found.idle)
     assert {"pillow", "simplejpeg"} <= found.decoders.keys()
     assert found.cache_free
+    assert found.openvino
+    assert found.speeds["fp32"] > 0
 
 
 def fanfold(*words: str, prelude: str = "") -> "subprocess.CompletedProcess[str]":

@@ -20,6 +20,8 @@ from fanfold.images.models.embedder import (
 )
 from fanfold.images.models.model import probe, ready
 
+CUDA = ("The provider 'cuda'", "the CPU", 0.999, "--provider cpu")
+
 
 def absent() -> str:
     """A provider that the installed ONNX Runtime does not include."""
@@ -99,12 +101,12 @@ def test_what_takes_over(provider: str, names: str) -> None:
 def test_disagreement(theirs: list[float]) -> None:
     """A provider whose vector points elsewhere, or nowhere, is refused."""
     with pytest.raises(FanfoldError, match="different vectors than the CPU"):
-        check_alike(np.array(theirs, np.float32), np.array([1, 0], np.float32), "cuda")
+        check_alike(np.array(theirs, np.float32), np.array([1, 0], np.float32), *CUDA)
 
 
 def test_agreement() -> None:
     """Reduced precision is not a disagreement."""
-    check_alike(np.array([1, 0.01], np.float32), np.array([1, 0], np.float32), "cuda")
+    check_alike(np.array([1, 0.01], np.float32), np.array([1, 0], np.float32), *CUDA)
 
 
 def test_no_graph() -> None:

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images import Images
-from fanfold.images.models import lite0
 from fanfold.images.models.cache import cache_dir
+from fanfold.images.models.efficientnet_lite import LITE0
 from fanfold.images.models.embedder import Embedder
 from fanfold.images.models.hub import Address
 from fanfold.images.models.model import Ready, probe, ready
@@ -81,7 +81,9 @@ def test_list_of_models() -> None:
 
 def test_unknown_model() -> None:
     """The error about an unknown name lists the known ones."""
-    with pytest.raises(UsageError, match=r"no model 'resnet19'. Use one of efficientnet-lite0, resnet18, "):
+    with pytest.raises(
+        UsageError, match=r"no model 'resnet19'. Use one of efficientnet-lite0, efficientnet-lite2, resnet18, "
+    ):
         ready("resnet19")
 
 
@@ -257,7 +259,7 @@ def test_no_model_in_the_file(tmp_path: Path, content: bytes | None) -> None:
 def test_other_networks_of_the_article(tmp_path: Path) -> None:
     """The default network saved with its classifier, as in a hub, gives the default's vectors."""
     file = tmp_path / "lite0.onnx"
-    onnx.save(lite0.build(lite0.load(), classifier=True), file)
+    onnx.save(LITE0.build(classifier=True), file)
     arithmetic = {"do_rescale": False, "image_mean": [127] * 3, "image_std": [128] * 3, "size": 256, "crop_size": 224}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(arithmetic))
     found = ready(str(file))

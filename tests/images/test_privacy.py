@@ -67,11 +67,12 @@ def test_no_verb_leaves_anything_in_the_home_folder(pictures: Path, run: Run, tm
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_embedding_makes_no_connection(pictures: Path, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_embedding_makes_no_connection(engine: str, pictures: Path, run: Run, tmp_path: Path) -> None:
     """No process of a run makes an internet socket, or a file outside cache, database and temporary folder."""
     trace = tmp_path / "trace"
     traced = ("strace", "-f", "-qq", "-o", trace, "-e", "trace=network,openat,creat,mkdir,mkdirat,rename,renameat")
-    run(*traced, FANFOLD, "images", "embed", pictures, tmp_path / "db")
+    run(*traced, FANFOLD, "images", "embed", pictures, tmp_path / "db", "--engine", engine)
     calls = trace.read_text().splitlines()
     assert len(calls) > 1000  # the trace is not empty
     assert not [call for call in calls if "AF_INET" in call]
@@ -82,8 +83,8 @@ def test_embedding_makes_no_connection(pictures: Path, run: Run, tmp_path: Path)
 
 
 def test_only_the_job_imports_what_would_report() -> None:
-    """ONNX Runtime and the hub's client are imported only below `fanfold.images`, which first turns reporting off."""
-    silent = {"onnxruntime", "huggingface_hub"}
+    """What sends reports is imported only below `fanfold.images`, which first turns them off."""
+    silent = {"onnxruntime", "huggingface_hub", "openvino"}
     for file in CODE.rglob("*.py"):
         imported = {name.partition(".")[0] for name in _imports(ast.parse(file.read_text()))}
         assert not imported & silent or file.is_relative_to(CODE / "images"), file

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fanfold.images import Images
-from fanfold.images.models import lite0
+from fanfold.images.models.efficientnet_lite import LITE0
 from fanfold.images.work import Embedding
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
@@ -25,7 +25,7 @@ def cosines(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 @pytest.fixture(name="reference", scope="module")
 def _reference() -> onnxruntime.InferenceSession:
     """The same weights and nothing else of Fanfold's pipeline: the graph as the weights define it."""
-    return onnxruntime.InferenceSession(lite0.build(lite0.load()).SerializeToString())
+    return onnxruntime.InferenceSession(LITE0.build().SerializeToString())
 
 
 def reference_vector(session: onnxruntime.InferenceSession, image: Image.Image) -> np.ndarray:

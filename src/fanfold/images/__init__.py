@@ -39,8 +39,10 @@ if not all(map(find_spec, _NEEDED)):
     raise MissingExtra("images", "The job 'images'")
 
 Truncated = Literal["embed", "fail"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Engine = Literal["auto", "onnxruntime", "openvino"]
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino", "coreml"]
+_CHOICES = {"truncated": Truncated, "provider": Provider, "engine": Engine, "precision": Precision}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Images:
         },
     )
     batch_size: int | None = field(
-        default=None, metadata={"help": "Pictures per call of the model. By default 2 on a CPU, 64 on a GPU."}
+        default=None, metadata={"help": "Pictures per call of the model. By default 2 to 8 on a CPU, 64 on a GPU."}
     )
     fast: bool = field(
         default=False,
@@ -80,22 +82,42 @@ class Images:
     provider: Provider = field(
         default="cpu", metadata={"help": "What runs the model: cpu, cuda, tensorrt, openvino or coreml."}
     )
+    engine: Engine = field(
+        default="auto",
+        metadata={
+            "help": "What runs the model on a CPU: onnxruntime, openvino (an extra), or auto, the faster one here."
+        },
+    )
     precision: Precision = field(
         default="fp32",
-        metadata={"help": "Precision of the model: fp32, fp16 (for GPUs), or int8 (calibrated on your pictures)."},
+        metadata={
+            "help": "Precision of the model: fp32, bf16 (by OpenVINO, on processors that have it), fp16 (for GPUs), or "
+            "int8 (calibrated on your pictures)."
+        },
     )
 
     def __post_init__(self) -> None:
         for option in ("batch_size", "max_pixels", "max_bytes"):
             if (value := getattr(self, option)) is not None and value < 1:
                 raise UsageError(f"{option} must be at least 1, not {value}.")
-        for option, kind in (("truncated", Truncated), ("provider", Provider), ("precision", Precision)):
+        for option, kind in _CHOICES.items():
             choices = get_args(kind)
             if getattr(self, option) not in choices:
                 raise UsageError(f"{option} must be one of {', '.join(choices)}, not '{getattr(self, option)}'.")
+        self._check_engine()
         if self.model.endswith(".onnx") and "://" not in self.model:
             # Workers and later searches run in other folders.
             object.__setattr__(self, "model", absolute(self.model))
+
+    def _check_engine(self) -> None:
+        """OpenVINO is for CPUs, and only it computes in bfloat16. Raises UsageError."""
+        by_openvino = "precision bf16" if self.precision == "bf16" else "engine openvino"
+        if self.provider != "cpu" and (self.engine == "openvino" or self.precision == "bf16"):
+            raise UsageError(f"{by_openvino} is for the CPU, not for the provider '{self.provider}'.")
+        if self.engine == "onnxruntime" and self.precision == "bf16":
+            raise UsageError("precision bf16 needs OpenVINO; ONNX Runtime does not compute in it. Use engine openvino.")
+        if self.engine == "openvino" and self.precision == "fp16":
+            raise UsageError("precision fp16 is for GPUs. With engine openvino, use precision bf16.")
 
     def schema(self) -> pa.Schema:
         """The table's columns, with model, weights, dimension and recipe in the metadata under `fanfold.`.
@@ -106,6 +128,7 @@ class Images:
         metadata = {
             "fanfold.model": self.model,
             "fanfold.sha256": ready.sha256,
+            "fanfold.base": ready.base,
             "fanfold.revision": ready.revision,
             "fanfold.dimension": str(ready.dimension),
             "fanfold.recipe": json.dumps(dict(self.recipe())),
@@ -127,19 +150,26 @@ class Images:
     def open(self) -> "Embedding":
         """Load the model. Raises FanfoldError if it cannot run here."""
         from fanfold.images.decode import View
+        from fanfold.images.models import engines
         from fanfold.images.models.embedder import open_embedder, threads
         from fanfold.images.models.model import probe
         from fanfold.images.work import Embedding
 
         ready = self._ready()
-        embedder = open_embedder(ready.file, ready.batch, self.provider, probe(ready.size))
+        if self.provider == "cpu":
+            embed, minibatch = engines.opened(ready, self.engine, self.batch_size)
+        else:
+            embed = open_embedder(ready.file, ready.batch, self.provider, probe(ready.size))
+            minibatch = self.minibatch
         view = View(ready.size, ready.crop, self.fast, self.truncated, self.max_pixels, ready.fit, ready.filter)
-        return Embedding(embedder, view, self.schema(), self.minibatch, self.max_bytes, threads())
+        return Embedding(embed, view, self.schema(), minibatch, self.max_bytes, threads())
 
     @property
     def minibatch(self) -> int:
-        """Pictures per call of the model: `batch_size`, or a default for the provider."""
-        return self.batch_size or (64 if self.gpus else 2)
+        """Pictures per call of the model: `batch_size`, or a default for the provider. OpenVINO may take more."""
+        from fanfold.images.models.engines import MINIBATCH
+
+        return self.batch_size or (64 if self.gpus else MINIBATCH)
 
     @property
     def gpus(self) -> int:

@@ -6,6 +6,7 @@ writable: the caller chooses between the two.
 
 import hashlib
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, 
 from obstore.store import ObjectStore
 
 from fanfold.images.models.cache import cache_dir, write_whole
-from fanfold.storage import errors_of, join, open_store
+from fanfold.storage import errors_of, is_url, join, open_store
 
 FOLDER = "_view"
 _READ_ONLY = re.compile(r"Permission denied|Read-only file system|Operation not permitted")
@@ -45,7 +46,11 @@ def put(dataset: lance.LanceDataset, file: str, content: bytes) -> str:
 
 def writable_folder(dataset: lance.LanceDataset) -> str:
     """The folder beside the table if it can be written to, else the one in the cache. Raises StorageError."""
-    return folder(dataset) if _put_beside(dataset, "writable", b"") else str(cache_folder(dataset))
+    name = "writable"
+    if not _put_beside(dataset, name, b""):
+        return str(cache_folder(dataset))
+    remove(dataset, name)
+    return folder(dataset)
 
 
 def contents(dataset: lance.LanceDataset, file: str) -> list[bytes]:
@@ -62,25 +67,43 @@ def contents(dataset: lance.LanceDataset, file: str) -> list[bytes]:
     return found
 
 
-def names(dataset: lance.LanceDataset) -> tuple[set[str], set[str]]:
-    """The names of the files and folders beside the table, and of those in the cache. Raises StorageError."""
-    here = set[str]()
+def listed(dataset: lance.LanceDataset) -> tuple[dict[str, str], dict[str, str]]:
+    """What is beside the table, and what is in the cache: names of files and folders, each with a text that changes
+    with a file's content (empty for a folder). Raises StorageError."""
+    here: dict[str, str] = {}
     with errors_of(folder(dataset)), suppress(NotFoundError, FileNotFoundError):
         store, path = _located(dataset, "")
         found = store.list_with_delimiter(path)
-        paths = [meta["path"] for meta in found["objects"]] + list(found["common_prefixes"])
-        here = {path.rstrip("/").rpartition("/")[2] for path in paths}
+        here = {_last(meta["path"]): f"{meta['e_tag']} {meta['size']}" for meta in found["objects"]}
+        here |= dict.fromkeys(map(_last, found["common_prefixes"]), "")
+    cached: dict[str, str] = {}
     with suppress(OSError):
-        return here, {path.name for path in cache_folder(dataset).iterdir()}
-    return here, set()
+        for one in cache_folder(dataset).iterdir():
+            stat = one.stat()
+            cached[one.name] = "" if one.is_dir() else f"{stat.st_mtime_ns} {stat.st_ino} {stat.st_size}"
+    return here, cached
 
 
-def remove(dataset: lance.LanceDataset, file: str) -> None:
-    """Delete the files of a name, in both places. Raises StorageError."""
-    (cache_folder(dataset) / file).unlink(missing_ok=True)
-    with errors_of(folder(dataset)), suppress(NotFoundError, FileNotFoundError):
-        store, path = _located(dataset, file)
-        store.delete(path)
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def remove(dataset: lance.LanceDataset, name: str) -> None:
+    """Delete the file or folder of a name, in both places. Raises StorageError."""
+    with errors_of(folder(dataset)):
+        _remove(cache_folder(dataset) / name)
+        if not is_url(dataset.uri):
+            _remove(Path(folder(dataset)) / name)
+            return
+        store, path = _located(dataset, name)
+        store.delete([path, *(meta["path"] for chunk in store.list(f"{path}/") for meta in chunk)])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _put_beside(dataset: lance.LanceDataset, file: str, content: bytes) -> bool:

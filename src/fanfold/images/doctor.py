@@ -1,6 +1,6 @@
 """The job's part of `fanfold doctor`: what runs the model on this machine, what decodes pictures, and advice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -8,12 +8,15 @@ from importlib.util import find_spec
 from fanfold.images.models.cache import cache_dir
 from fanfold.machine import Machine, free_space
 
-_PER_WORKER = 400 << 20
-"""Bytes a worker may take with pictures of 12 megapixels (benches/RESULTS.md: about 220 MB of its own)."""
+_PER_WORKER = 450 << 20
+"""Bytes a worker may take with pictures of 12 megapixels: about 290 MB of its own, 390 with OpenVINO."""
 _ROOM = 1 << 30
 """Bytes free in the cache below which a large model may not fit."""
 _INT8 = ("AVX-VNNI", "AVX512-VNNI", "AMX-INT8", "dotprod", "i8mm")
 """Any of these multiplies eight-bit integers faster than AVX2 does."""
+_BF16 = ("AVX512-BF16", "AMX-BF16")
+WORTH = 1.15
+"""How much faster another precision has to be to be worth mentioning."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Runtime:
     """Values of --provider that work here: tested, not only built in."""
     idle: tuple[str, ...]
     """Values of --provider that are built in, but do not start here."""
+    openvino: str
+    """Its version; empty if it is not installed."""
+    speeds: dict[str, float]
+    """Pictures per CPU second of the default model, by precision, as measured here; empty without OpenVINO."""
     int8: str
     """Instruction sets that speed INT8 up, in words."""
     decoders: dict[str, str]
@@ -40,6 +47,8 @@ def look(machine: Machine) -> Runtime:
     import onnxruntime
 
     from fanfold.images.models.embedder import PROVIDERS, starts
+    from fanfold.images.models.engines import speeds
+    from fanfold.images.models.registry import MODELS
 
     built_in = [name for name, full in PROVIDERS.items() if full in onnxruntime.get_available_providers()]
     running = tuple(filter(starts, built_in))
@@ -48,6 +57,8 @@ def look(machine: Machine) -> Runtime:
         onnxruntime=onnxruntime.__version__,
         providers=running,
         idle=tuple(name for name in built_in if name not in running),
+        openvino=_version("openvino") or "",
+        speeds=speeds(MODELS[0].name),
         int8=", ".join(_int8(machine)) or "none",
         decoders=_decoders(),
         cache=str(folder),
@@ -79,6 +90,9 @@ def facts(runtime: Runtime) -> Iterator[tuple[str, str]]:
     """The lines that `fanfold doctor` shows, each a name and a value."""
     idle = f"; not working here: {', '.join(runtime.idle)}" if runtime.idle else ""
     yield "ONNX Runtime", f"{runtime.onnxruntime}, with {', '.join(runtime.providers)}{idle}"
+    if runtime.openvino:
+        speeds = ", ".join(f"{precision} {speed:,.0f}" for precision, speed in runtime.speeds.items())
+        yield "OpenVINO", f"{runtime.openvino}; the default model, pictures/s on a core: {speeds}"
     yield "INT8 instructions", runtime.int8
     yield "decoders", ", ".join(f"{name} {version}" for name, version in runtime.decoders.items())
     yield "cache", f"{runtime.cache}, {_gigabytes(runtime.cache_free)} free"
@@ -87,6 +101,7 @@ def facts(runtime: Runtime) -> Iterator[tuple[str, str]]:
 def advice(machine: Machine, runtime: Runtime) -> Iterator[str]:
     """What the user could improve, one sentence each."""
     yield from _about_gpus(machine, runtime)
+    yield from _about_bf16(machine, runtime)
     yield from _about_int8(machine)
     if machine.memory_limit and machine.memory_limit < machine.cores * _PER_WORKER:
         fitting = max(1, machine.memory_limit // _PER_WORKER)
@@ -113,6 +128,23 @@ def _about_gpus(machine: Machine, runtime: Runtime) -> Iterator[str]:
         )
     elif machine.gpus:
         yield "This machine has a GPU. To run the model on it: --provider cuda"
+
+
+def _about_bf16(machine: Machine, runtime: Runtime) -> Iterator[str]:
+    there = [name for name in _BF16 if name in machine.processor.features]
+    usable = [name for name in there if machine.amx or not name.startswith("AMX")]
+    if usable and not runtime.openvino:
+        yield (
+            f"The processor computes in bfloat16 ({', '.join(usable)}). To use that: pip install 'fanfold[openvino]'. "
+            "`fanfold doctor` then measures how much faster --precision bf16 is."
+        )
+    elif (gain := gain_of_bf16(runtime.speeds)) > WORTH:
+        yield f"With --precision bf16 the default model is {gain:.1f} times as fast here."
+
+
+def gain_of_bf16(speeds: Mapping[str, float]) -> float:
+    """How many times as fast bfloat16 is as float32; 0 where it is not known."""
+    return speeds.get("bf16", 0) / speeds["fp32"] if speeds.get("fp32") else 0
 
 
 def _about_int8(machine: Machine) -> Iterator[str]:

@@ -23,7 +23,7 @@ from more_itertools import peekable
 
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images.decode import DecodeError, Facts, Pixels, View, decode
-from fanfold.images.models.embedder import Embedder, Vectors
+from fanfold.images.models.embedder import Embed, Vectors
 from fanfold.job import Failure, Item, Opener
 from fanfold.storage import first_line
 
@@ -49,7 +49,7 @@ class Embedding:
     """A worker's model and minibatch; a `fanfold.job.Work`."""
 
     def __init__(
-        self, embedder: Embedder, view: View, schema: pa.Schema, batch_size: int, max_bytes: int, threads: int = 1
+        self, embedder: Embed, view: View, schema: pa.Schema, batch_size: int, max_bytes: int, threads: int = 1
     ) -> None:
         self.seconds = {"read": 0.0, "decode": 0.0, "embed": 0.0}
         self._embedder = embedder

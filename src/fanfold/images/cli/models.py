@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from fanfold.cli import Json
 from fanfold.cli import show as shown
-from fanfold.errors import UsageError
+from fanfold.errors import MissingExtra, UsageError
 from fanfold.images import Images
 from fanfold.images.calibration import Calibration, valid_cosine
 from fanfold.images.cli import show
@@ -55,4 +55,7 @@ def models(*, json: Json = False) -> int:
     For example: `fanfold images models`
     """
     show.models([asdict(model) for model in MODELS], json)
+    for model in MODELS:
+        if not model.is_installed:
+            shown.note(str(MissingExtra(model.extra, f"The model '{model.name}'")))
     return 0

@@ -1,6 +1,7 @@
 """`fanfold images search`, `index`, `duplicates` and `vectors`: questions about a table of pictures."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,20 @@ from fanfold.cli import show as shown
 from fanfold.errors import StorageError, UsageError
 from fanfold.images.cli import show
 from fanfold.images.cli.tables import Table, opened, query_vector
+from fanfold.images.columns.table import narrowed, with_columns
 from fanfold.images.search import neighbours as searching
 from fanfold.images.search import vector_index
-from fanfold.images.search.where import checked
+from fanfold.images.search.by_text import TextSide, hits, text_side
+from fanfold.images.search.where import checked, rows_where
+from fanfold.images.text.search import FreeText
 
 MIRROR = "dynamodb://"
+MinScore = Annotated[
+    float | None,
+    Parameter(
+        help="With --text: lowest score of a picture, from 0 to 1. By default 0.01 for words that a model knows."
+    ),
+]
 Where = Annotated[
     str | None,
     Parameter(help="Use only rows that meet a condition on the columns, such as \"format = 'PNG' AND width > 1000\"."),
@@ -26,37 +36,111 @@ Where = Annotated[
 
 def search(
     database: Database,
-    query: Annotated[str, Parameter(help="A key in the table, or the path or URL of any picture.")],
+    query: Annotated[str | None, Parameter(help="A key in the table, or the path or URL of any picture.")] = None,
     /,
     *,
-    k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="Number of neighbours.")] = 10,
+    text: Annotated[str | None, Parameter(help="Words to search for, instead of a picture.")] = None,
+    k: Annotated[int, Parameter(name=["-k", "--neighbours"], help="Number of pictures to find.")] = 10,
+    min_score: MinScore = None,
     exact: Annotated[bool, Parameter(negative="", help="Use brute-force search, without the index.")] = False,
     where: Where = None,
     table: Table = "images",
     json: Json = False,
 ) -> int:
-    """Find the pictures most similar to one picture. For a table of 100,000 rows or more, this builds an index first.
+    """Find the pictures most similar to one picture, or those that show what words say.
+
+    A search in a table of 100,000 rows or more builds an index first; a search by the words that a model knows, as in
+    `--text cat`, labels new pictures first instead.
 
     For example: `fanfold images search db cat.png -k 5`
     """
     if k < 1:
         raise UsageError(f"-k takes a whole number of at least 1, not {k}.")
+    if (query is None) == (text is None):
+        raise UsageError("Search either by a picture or by words: PICTURE, or --text WORDS.")
     dataset = opened(database, table)
     if not dataset.count_rows():
         raise UsageError(f"Table '{table}' in {database} is empty. There is nothing to find.")
     if where is not None:
-        checked(dataset.schema, where)  # before a model is loaded or an index built
-    vector = query_vector(dataset, table, query)
+        checked(with_columns(dataset).schema, where)  # before a model is loaded or an index built
+    if query is None:
+        side = text_side(dataset)
+        if isinstance(side, FreeText):
+            return _by_free_text(dataset, side, text or "", k, min_score, exact, where, json)
+        if exact:
+            raise UsageError("--exact is for a search by a picture. A search by words is always exact.")
+        return _by_words(dataset, side, text or "", k, min_score, where, json)
+    if min_score is not None:
+        raise UsageError("--min-score is for a search by --text.")
+    found = _nearest(dataset, query_vector(dataset, table, query), k, exact, where, json)
+    if not found:
+        shown.note("No row meets the condition.")
+    show.hits(found, json)
+    return 0
+
+
+def _nearest(
+    dataset: lance.LanceDataset, vector: searching.Vectors, k: int, exact: bool, where: str | None, json: bool
+) -> list[searching.Hit]:
+    """The rows nearest to a vector; in a large table, by an index that is made if need be."""
     if not exact and (what := vector_index.due(dataset)):
         try:
             dataset = _indexed(dataset, what, "`--exact` searches without it")
         except StorageError as error:
             shown.note(f"{error} Searching without the index.")
-    found = searching.nearest(dataset, vector, k, exact=exact, where=where)
-    if not found:
+    wide = with_columns(dataset) if json or where is not None else dataset
+    return searching.nearest(wide, vector, k, exact=exact, where=where, columns=_own(dataset, wide))
+
+
+def _by_free_text(
+    dataset: lance.LanceDataset,
+    side: FreeText,
+    text: str,
+    k: int,
+    least: float | None,
+    exact: bool,
+    where: str | None,
+    json: bool,
+) -> int:
+    """Print the pictures nearest to a text."""
+    for note in side.notes(text):
+        shown.note(note)
+    near = _nearest(dataset, side.vector(text), k, exact, where, json)
+    found = side.scored(near, side.least if least is None else _checked(least))
+    show.text_hits(found, json)
+    if not near:
         shown.note("No row meets the condition.")
-    show.hits(found, json)
+    elif not found:
+        shown.note("No picture has a score that is high enough. Lower --min-score, or leave it out.")
     return 0
+
+
+def _checked(least: float) -> float:
+    if not 0 <= least <= 1:
+        raise UsageError(f"--min-score takes a number from 0 to 1, not {least}.")
+    return least
+
+
+def _by_words(
+    dataset: lance.LanceDataset, side: TextSide, text: str, k: int, least: float | None, where: str | None, json: bool
+) -> int:
+    """Print the pictures that words find."""
+    least = side.least if least is None else _checked(least)
+    if understood := side.understand(text):
+        shown.note(f"understood as: {' and '.join(understood)}")
+    wide = with_columns(dataset) if json or where is not None else dataset
+    among = None if where is None else rows_where(wide, where)
+    with shown.fraction("labelling") as progress:
+        found = side.find(text, k, least, among, progress)
+    show.text_hits(hits(wide, found, _own(dataset, wide)), json)
+    if not len(found.rows):
+        shown.note("No picture has a score that is high enough. --min-score sets another limit.")
+    return 0
+
+
+def _own(dataset: lance.LanceDataset, wide: lance.LanceDataset) -> list[str]:
+    """The names of the columns joined to a table."""
+    return [name for name in wide.schema.names if name not in dataset.schema.names]
 
 
 def index(
@@ -102,6 +186,7 @@ def duplicates(
     exact: Annotated[
         bool, Parameter(negative="", help="Compare all pairs of pictures, also in a large table.")
     ] = False,
+    where: Where = None,
     table: Table = "images",
     json: Json = False,
 ) -> int:
@@ -112,7 +197,10 @@ def duplicates(
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold takes a cosine above 0 and at most 1, not {threshold}.")
     dataset = opened(database, table)
-    with shown.fraction("comparing") as progress:
+    with ExitStack() as stack:
+        if where is not None:
+            dataset = stack.enter_context(narrowed(with_columns(dataset), where))
+        progress = stack.enter_context(shown.fraction("comparing"))
         found = searching.duplicates(dataset, threshold, exact=exact, progress=progress)
     show.groups(found, json)
     return 0

@@ -1,6 +1,6 @@
 """What the verbs of `images` show: neighbours, near-duplicates, vectors, the index, models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +21,33 @@ def hits(found: Iterable[Any], as_json: bool) -> None:
         table.add_row(str(rank), f"{hit.cosine:.4f}", Text(show.printable(hit.key)))
     if not as_json:
         show.out.print(table)
+
+
+def text_hits(found: Iterable[Any], as_json: bool) -> None:
+    """What a text finds, the highest score first."""
+    table = Table("", "score", "key", box=None)
+    table.columns[0].justify = table.columns[1].justify = "right"
+    table.columns[2].overflow = "fold"
+    for rank, hit in enumerate(found, 1):
+        if as_json:
+            show.put_json(asdict(hit))
+        table.add_row(str(rank), f"{hit.score:.4f}", Text(show.printable(hit.key)))
+    if not as_json and table.rows:
+        show.out.print(table)
+
+
+def facets(counts: Sequence[tuple[str, int]], top: int, as_json: bool) -> None:
+    """How many pictures have each label, the most frequent first."""
+    if as_json:
+        for label, pictures in counts[:top]:
+            show.put_json({"label": label, "pictures": pictures})
+        return
+    rows = [[f"{pictures:,}", label] for label, pictures in counts[:top]]
+    if rows:
+        show.fitted(("pictures", "label"), rows, numbers=(0,), spare=())
+    pictures = sum(number for _, number in counts)
+    left = f"; --top {len(counts)} shows all" if len(counts) > top else ""
+    show.note(f"{pictures:,} pictures have {len(counts):,} different labels{left}.")
 
 
 def indexing(what: str, needs: Any, hint: str) -> None:
@@ -75,6 +102,39 @@ def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         return
     rows = []
     for model in known:
-        fetched = show.size(model["download_bytes"]) if model["download_bytes"] else "none"
-        rows.append([model["name"], str(model["dimension"]), model["licence"], fetched, model["source"]])
-    show.fitted(("model", "dimension", "licence", "download", "from"), rows, numbers=(1, 3), spare=("from",))
+        sizes = model["download_bytes"], (model["text"] or {}).get("download_bytes", 0)
+        fetched = [show.size(size) if size else "none" for size in sizes]
+        rows.append([model["name"], str(model["dimension"]), model["licence"], *fetched, model["source"]])
+    columns = ("model", "dimension", "licence", "download", "text encoder", "from")
+    show.fitted(columns, rows, numbers=(1, 3, 4), spare=("from",))
+
+
+def joining(done: Any, database: str, table: str, as_json: bool) -> None:
+    """What was joined to a table, and what of the file was not."""
+    if as_json:
+        show.put_json(asdict(done))
+        return
+    names = ", ".join(show.printable(name) for name in done.joined.columns)
+    show.out.print(
+        f"{names}: joined to {done.matched:,} of {done.table_rows:,} rows of table '{table}'.", soft_wrap=True
+    )
+    if done.unknown:
+        example = show.printable(done.example)
+        have = "row of the file has a key that is" if done.unknown == 1 else "rows of the file have keys that are"
+        show.note(f"{done.unknown:,} {have} not in the table, such as {example}.")
+    for name, why in done.left_out.items():
+        show.note(f"Left out: {show.printable(name)}: {why}.")
+    show.note(f"Kept in {done.place}. Take it away with: fanfold images columns {database} --remove {done.joined.name}")
+
+
+def columns(found: Iterable[Mapping[str, str]], as_json: bool) -> None:
+    """A line per column."""
+    if as_json:
+        for column in found:
+            show.put_json(column)
+        return
+    rows = []
+    for column in found:
+        origin = column["from"] + (f" ({show.printable(column['file'])})" if "file" in column else "")
+        rows.append([show.printable(column["column"]), column["kind"], origin])
+    show.fitted(("column", "kind", "from"), rows, numbers=(), spare=())

@@ -5,13 +5,19 @@ import math
 import numpy as np
 from PIL import Image
 
-from fanfold.images.decode.view import Pixels, Values, View
+from fanfold.images.decode.view import Filter, Pixels, Values, View
+
+try:
+    import cykooz_resizer as simd
+except ImportError:  # on Arm with Linux it has no wheel
+    simd = None
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 Window = tuple[int, int, int, int]
 
 _SHRINKS = (8, 4, 2)  # libjpeg-turbo also offers n/8, but only powers of two have SIMD code: 6/8 is slower than 8/8
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_NAMES = {"bicubic": "catmull_rom", "bilinear": "bilinear"}  # with a = -0.5, as Pillow's
 _GAP = 3.0  # whole blocks are averaged first, down to this many times the pixels wanted: 4x faster, same vectors
 
 
@@ -46,8 +52,27 @@ def resized(image: Image.Image, box: Box, view: View) -> Image.Image:
     """The box of a grey or RGB picture as RGB of `view.size` pixels a side."""
     # Rounding may put the box slightly outside of a picture decoded at a fraction of its size.
     inside = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(image.width)), min(box[3], float(image.height))
-    square = image.resize((view.size, view.size), _FILTERS[view.filter], box=inside, reducing_gap=_GAP)
+    shrinks = min(inside[2] - inside[0], inside[3] - inside[1]) >= view.size
+    square = (by_simd if simd and shrinks else by_pillow)(image, inside, view.size, view.filter)
     return square.convert("RGB")  # last: resizing one channel is a third of the work
+
+
+def by_pillow(image: Image.Image, box: Box, size: int, kernel: Filter) -> Image.Image:
+    """The box of a picture at `size` pixels a side."""
+    return image.resize((size, size), _FILTERS[kernel], box=box, reducing_gap=_GAP)
+
+
+def by_simd(image: Image.Image, box: Box, size: int, kernel: Filter) -> Image.Image:
+    """The same in a fifth of the time or less, but for rounding, in which it is as exact as Pillow.
+
+    Only to make it smaller: it does not see what is beyond the box, which matters at the edges of an enlarged picture.
+    """
+    left, top, right, bottom = box
+    options = simd.ResizeOptions(simd.ResizeAlg.convolution(getattr(simd.FilterType, _NAMES[kernel])))
+    options.crop_box = simd.CropBox(left, top, right - left, bottom - top)
+    square = Image.new(image.mode, (size, size))
+    simd.Resizer().resize_pil(image, square, options)
+    return square
 
 
 def turned(square: Pixels, orientation: int) -> Pixels:

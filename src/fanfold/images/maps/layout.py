@@ -31,8 +31,7 @@ class Layout:
 
     def components(self, directions: Vectors) -> Vectors:
         """Vectors of length 1 as they are compared. float32[n, components]"""
-        found: Vectors = (directions - self.mean) @ self.axes.T
-        return found
+        return np.asarray((directions - self.mean) @ self.axes.T, np.float32)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The layout as it is kept."""

@@ -63,10 +63,10 @@ class Placing:
             best = np.argpartition(distances, kept - 1, axis=1)[:, :kept]
             near[some, slot, :kept] = members[best]
             far[some, slot, :kept] = np.take_along_axis(distances, best, 1)
-        near, far = near.reshape(len(points), -1), far.reshape(len(points), -1)
-        order = np.argsort(far, axis=1, kind="stable")[:, :k]
-        squared = np.take_along_axis(far, order, 1) + np.square(points).sum(axis=1)[:, None]
-        return np.take_along_axis(near, order, 1), np.sqrt(np.maximum(squared, 0))
+        near_all, far_all = near.reshape(len(points), -1), far.reshape(len(points), -1)
+        order = np.argsort(far_all, axis=1, kind="stable")[:, :k]
+        squared = np.take_along_axis(far_all, order, 1) + np.square(points).sum(axis=1)[:, None]
+        return np.take_along_axis(near_all, order, 1), np.sqrt(np.maximum(squared, 0))
 
 
 def whole(spots: Spots) -> Places:
@@ -78,4 +78,4 @@ def _scattered(rows: Rows) -> Spots:
     """A point of the unit disc for each row, always the same one. float32[rows, 2]"""
     angle = (rows & np.uint64(0xFFFF)).astype(np.float32) * np.float32(2 * np.pi / 65_536)
     length = np.sqrt((rows >> np.uint64(16) & np.uint64(0xFFFF)).astype(np.float32) / 65_536)
-    return length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return np.asarray(length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), np.float32)

@@ -111,4 +111,4 @@ def _scaled(flat: npt.NDArray[np.float64]) -> Spots:
         return np.empty((0, 2), np.float32)
     low, high = flat.min(axis=0), flat.max(axis=0)
     side = float((high - low).max()) or 1.0
-    return ((flat - (low + high) / 2) / side * (SIDE - 2 * _MARGIN) + SIDE / 2).astype(np.float32)
+    return np.asarray((flat - (low + high) / 2) / side * (SIDE - 2 * _MARGIN) + SIDE / 2, np.float32)

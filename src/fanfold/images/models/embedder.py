@@ -1,6 +1,7 @@
 """A prepared graph in ONNX Runtime: pictures in, vectors out."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from fanfold.errors import FanfoldError, UsageError
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Embed = Callable[[Pixels], Vectors]
+"""float32[n, dimension] for uint8[n, size, size, 3]."""
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -38,16 +41,20 @@ class Embedder:
         check_running(provider, self._session)
 
     def __call__(self, pictures: Pixels) -> Vectors:
-        if self._batch is None:
-            return self._run(pictures)
-        # The graph takes a fixed number of pictures: repeat the last one, then drop the surplus.
-        filled = np.concatenate([pictures, np.repeat(pictures[-1:], -len(pictures) % self._batch, axis=0)])
-        starts = range(0, len(filled), self._batch)
-        return np.concatenate([self._run(filled[at : at + self._batch]) for at in starts])[: len(pictures)]
+        return self._run(pictures) if self._batch is None else in_minibatches(self._run, self._batch, pictures)
 
     def _run(self, pictures: Pixels) -> Vectors:
         vectors: Vectors = self._session.run(["vectors"], {"pictures": pictures})[0]
         return vectors
+
+
+def in_minibatches(run: Embed, batch: int, pictures: Pixels) -> Vectors:
+    """The vectors of any number of pictures, by something that takes `batch` of them at a time."""
+    if len(pictures) == batch:
+        return run(pictures)
+    filled = np.concatenate([pictures, np.repeat(pictures[-1:], -len(pictures) % batch, axis=0)])
+    starts = range(0, len(filled), batch)
+    return np.concatenate([run(filled[at : at + batch]) for at in starts])[: len(pictures)]  # without the repeated one
 
 
 def open_embedder(graph: str, batch: int | None, provider: str, probe: Pixels) -> Embedder:
@@ -60,7 +67,10 @@ def open_embedder(graph: str, batch: int | None, provider: str, probe: Pixels) -
     try:
         embedder = Embedder(graph, batch, provider)
         if provider != "cpu":
-            check_alike(embedder(probe[None])[0], Embedder(graph, batch)(probe[None])[0], provider)
+            ours = Embedder(graph, batch)(probe[None])[0]
+            check_alike(
+                embedder(probe[None])[0], ours, f"The provider '{provider}'", "the CPU", _ALIKE, "--provider cpu"
+            )
     except FanfoldError:
         raise
     except Exception as error:  # ONNX Runtime's errors have no base class of their own
@@ -109,14 +119,16 @@ def _small() -> bytes:
     return content
 
 
-def check_alike(theirs: Vectors, ours: Vectors, provider: str) -> None:
-    """Raises FanfoldError unless a provider's vector has the direction of the CPU's."""
+def check_alike(theirs: Vectors, ours: Vectors, name: str, other: str, least: float, instead: str) -> None:
+    """Raises FanfoldError unless the vector by what is called `name` has the direction of that by `other`.
+
+    `least` is the lowest cosine of the two that passes, `instead` the flag to use otherwise.
+    """
     lengths = float(np.linalg.norm(theirs) * np.linalg.norm(ours))
     cosine = float(theirs @ ours) / lengths if lengths else 0.0
-    if not cosine >= _ALIKE:  # written so that NaN fails
+    if not cosine >= least:  # written so that NaN fails
         raise FanfoldError(
-            f"The provider '{provider}' gives different vectors than the CPU: their cosine is {cosine:.4f}, below "
-            f"{_ALIKE}. Use --provider cpu."
+            f"{name} gives different vectors than {other}: their cosine is {cosine:.4f}, below {least}. Use {instead}."
         )
 
 

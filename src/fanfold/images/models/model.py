@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fanfold.errors import FanfoldError, UsageError
-from fanfold.images.models import configuration, hub, lite0
+from fanfold.images.models import configuration, efficientnet_lite, hub
 from fanfold.images.models.cache import cache_dir, digest, find, keep, write_whole
-from fanfold.images.models.registry import MODELS, Model, Preprocessing
+from fanfold.images.models.registry import MODELS, Model, Preprocessing, named
 from fanfold.source.objects import read_url
 from fanfold.storage import is_url
 
@@ -57,7 +57,7 @@ class Ready:
     revision: str
     """Commit on the hub; empty for other models."""
     precision: str = "fp32"
-    """Precision of its arithmetic: fp32, fp16 or int8."""
+    """Precision of its arithmetic: fp32, bf16, fp16 or int8."""
     base: str = ""
     """SHA-256 of the weights that it was quantised from."""
     fit: "Fit" = "crop"
@@ -85,6 +85,10 @@ def ready(name: str, precision: str = "fp32") -> Ready:
     Raises UsageError for an unknown model, FanfoldError for one that cannot be fetched or prepared.
     """
     found = _ready(_source(name), half=precision == "fp16")
+    if precision == "bf16":  # the graph is that of float32
+        if found.precision != "fp32":
+            raise UsageError(f"The model '{name}' is already {found.precision}. Use it without --precision bf16.")
+        return replace(found, precision="bf16")
     if precision == "int8" and found.precision != "int8":
         raise UsageError(
             f"The model '{name}' is not INT8 yet: that needs pictures to calibrate it. Embed with "
@@ -121,9 +125,9 @@ def _kept(folder: Path, key: str) -> Ready | None:
 
 
 def _source(name: str) -> _Source:
-    known = next((model for model in MODELS if model.name == name), None)
-    if known is not None and not known.needs_download:
-        return _Source(name, digest(lite0.weights_file()), lambda: lite0.build(lite0.load()), known.preprocessing)
+    known = named(name)
+    if lite := next((one for one in efficientnet_lite.FAMILY if one.name == name), None):
+        return _Source(name, digest(lite.weights_file()), lite.build, known.preprocessing if known else None)
     if known is not None:
         return _from_hub(name, hub.Address.parse(known.source), known)
     if name.startswith(hub.SCHEME):
@@ -248,10 +252,9 @@ def _dimension(content: bytes, size: int, batch: int | None, name: str, toleranc
             f"The model '{name}' does not give a vector for a picture: its output has the shape {vectors.shape}, or "
             "values that are not finite."
         )
-    if name == "efficientnet-lite0" and not np.allclose(vectors[0, 7::160], GOLDEN, atol=tolerance):
-        raise FanfoldError(
-            "efficientnet-lite0 gives a wrong vector for the test picture. `fanfold doctor` shows versions."
-        )
+    golden = next((lite.golden for lite in efficientnet_lite.FAMILY if lite.name == name), None)
+    if golden and not np.allclose(vectors[0, 7::160], golden, atol=tolerance):
+        raise FanfoldError(f"{name} gives a wrong vector for the test picture. `fanfold doctor` shows versions.")
     return int(vectors.shape[1])
 
 
@@ -260,7 +263,3 @@ def probe(size: int) -> Pixels:
     row, column, channel = np.indices((size, size, 3), dtype=np.int64)
     picture: Pixels = ((row * 7 + column * 3 + channel * 29 + (row * column) // 97) % 256).astype(np.uint8)
     return picture
-
-
-GOLDEN = (1.4974, 0.0, 0.4456, 0.3042, 0.1096, 0.0, 0.6007, 0.0194)
-"""Every 160th value, from the eighth on, of efficientnet-lite0's vector for `probe(224)`."""

