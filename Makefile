@@ -92,10 +92,10 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | 
 UNWANTED := scipy imageio lazy-loader
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --upgrade
-DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --extra evidence --extra tls --group demo
+DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --extra view --extra evidence --extra tls --group demo
 lock:
 	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
-	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra lite2 --extra openvino --extra tiff --extra aws \
+	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra lite2 --extra openvino --extra text --extra tiff --extra aws \
 		--extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
