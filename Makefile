@@ -33,6 +33,11 @@ docs/tls.png: $(VENV)/demo
 	$(BIN)/fanfold tls report demo/walls --out demo/walls-report
 	cp demo/walls-report/curves.png $@
 
+# The picture of the page in the README: the demo's photos, in Chromium.
+docs/view.png: $(VENV)/dev
+	$(BIN)/python examples/demo.py </dev/null
+	$(BIN)/python docs/view.py demo/data-* $@
+
 # Tests at a time. More than cores, because a third of their time is waiting.
 JOBS ?= 3
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --durations=60 --durations-min=1

@@ -168,6 +168,41 @@ def test_with_the_keyboard_alone(browser: Browser, served: Page) -> None:
         expect(tab.get_by_role("status")).to_have_text("1 picture with “ROCK” in the name")
 
 
+def test_words_find_what_is_shown(browser: Browser, served: Page) -> None:
+    """A word finds the pictures that show it, and says as what it was understood; an unknown one is part of a name."""
+    with opened(browser, served) as tab:
+        tab.get_by_role("searchbox").fill("cat")
+        tab.keyboard.press("Enter")
+        expect(tab.locator(".lead")).to_contain_text("understood as: cat")
+        expect(cells(tab).first.locator(".name")).to_contain_text("chelsea.png")
+        cells(tab).first.click()
+        expect(tab.locator("dl")).to_contain_text("looks like")
+        tab.get_by_role("searchbox").fill("_left")
+        tab.keyboard.press("Enter")
+        expect(tab.get_by_role("status")).to_have_text("1 picture with “_left” in the name")
+        tab.goto(f"http://{served.host}/#q=vehicle&where=format = 'PNG'")
+        for number in range(2):
+            expect(cells(tab).nth(number).locator(".name")).to_contain_text("motorcycle")
+        tab.goto(f"http://{served.host}/#name=cat")
+        expect(tab.locator(".empty")).to_contain_text("No picture's name contains “cat”")
+
+
+def test_a_filter_narrows_every_view(browser: Browser, served: Page) -> None:
+    """A value or a condition chooses pictures, in the grid and among neighbours; a wrong one says what is wrong."""
+    with opened(browser, served) as tab:
+        tab.get_by_role("button", name="Filter").click()
+        tab.get_by_role("button", name="JPEG 1").click()
+        expect(tab.get_by_role("status")).to_have_text("1 picture where format = 'JPEG'")
+        tab.get_by_role("textbox", name="Condition").fill("width > 600")
+        tab.keyboard.press("Enter")
+        expect(tab.get_by_role("status")).to_have_text("3 pictures where width > 600")
+        named(tab, "motorcycle_left").click()
+        expect(cells(tab)).to_have_count(2)
+        assert served.ask("/api/rows?where=nonsense").json["error"].startswith("This condition cannot be used")
+        found = Axe().run(tab)
+        assert found.violations_count == 0, found.generate_report()
+
+
 def test_names_are_text(browser: Browser, served: Page) -> None:
     """Keys with markup, quotation marks and bytes that are not UTF-8 are shown as they are, and run nothing."""
     with opened(browser, served) as tab:
@@ -177,7 +212,7 @@ def test_names_are_text(browser: Browser, served: Page) -> None:
             expect(tab.locator(".card img")).to_have_js_property("complete", True)
             assert tab.locator(".card img").evaluate("image => image.naturalWidth") > 0
             tab.go_back()
-        tab.goto(f"http://{served.host}/#q={SCRIPT}")
+        tab.goto(f"http://{served.host}/#name={SCRIPT}")
         expect(cells(tab)).to_have_count(11)
         tab.goto(f"http://{served.host}/#near=%3Cimg src=x onerror=alert(1)%3E")
         expect(tab.locator(".empty")).to_contain_text("no picture called <img src=x")

@@ -37,6 +37,7 @@ from fanfold.images.viewer.live import Live
 from fanfold.images.viewer.pictures import Pictures, kind_of
 from fanfold.images.viewer.tables import Tables, Version
 from fanfold.images.viewer.thumbnails import Thumbnails
+from fanfold.images.viewer.words import Words
 from fanfold.machine import cores
 
 MOST_BYTES = 32 << 20
@@ -64,6 +65,7 @@ class Viewer:
         self.selections: Kept[questions.Selection] = Kept()
         self.facets_of: Kept[list[facets.Facet]] = Kept()
         self.comparisons = duplicates.Comparisons()
+        self.words = Words()
         self.live = Live(tables)
         self.helpers.start()
 
@@ -86,6 +88,7 @@ class Viewer:
                 "database": self.tables.database,
                 "source": self.pictures.root,
                 "model": version.metadata.get("fanfold.model", ""),
+                "words": self.words.knows(version),
                 "index": questions.index_due(version),
             }
         )
@@ -104,12 +107,26 @@ class Viewer:
 
     def _selection(self, request: Request, version: Version) -> questions.Selection | None:
         """The rows that a question is about; None for all."""
-        text, where = request.query_params.get("find"), request.query_params.get("where")
-        if text is None and where is None:
+        asked = request.query_params
+        text, where, words = asked.get("find"), asked.get("where"), asked.get("words")
+        if text is None and where is None and words is None:
             return None
         text = None if text is None else questions.check_text(text)
-        name = (version.name, f"{text!r} {where!r}")
-        return self.selections.get(name, lambda: questions.chosen(version, text, where))
+        name = (version.name, f"{text!r} {where!r} {words!r}")
+
+        def make() -> questions.Selection:
+            chosen = questions.chosen(version, text, where)
+            if words is None:
+                return chosen
+            return self.words.find(version, questions.check_text(words), chosen.rows if text or where else None)
+
+        return self.selections.get(name, make)
+
+    def understood(self, request: Request) -> Response:
+        """What a text is taken for."""
+        version = self._version(request)
+        text = questions.check_text(request.query_params.get("q", ""))
+        return _json(_of(version, self.words.understand(version, text)))
 
     def facets(self, request: Request) -> Response:
         """What the rows may be filtered by."""
@@ -123,7 +140,7 @@ class Viewer:
         found = questions.facts(version, self._row(request, version))
         if found is None:
             raise HTTPException(404, "There is no such row.")
-        return _json(_of(version, found))
+        return _json(_of(version, found | {"labels": self.words.named(version, [found["row"]])[0]}))
 
     def near(self, request: Request) -> Response:
         """The rows nearest to a row."""
@@ -255,6 +272,7 @@ def app(viewer: Viewer, access: Access) -> Starlette:
         ("/api/table", viewer.table, "GET"),
         ("/api/rows", viewer.rows, "GET"),
         ("/api/row", viewer.row, "GET"),
+        ("/api/words", viewer.understood, "GET"),
         ("/api/facets", viewer.facets, "GET"),
         ("/api/near", viewer.near, "GET"),
         ("/api/near", viewer.near_picture, "POST"),

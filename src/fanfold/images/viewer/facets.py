@@ -18,12 +18,12 @@ Facet = dict[str, Any]
 
 def columns(version: Version) -> list[str]:
     """The columns that a condition may use, each with its kind."""
-    return [f"{field.name} ({kind_of(field.type)})" for field in filterable(version.dataset.schema)]
+    return [f"{field.name} ({kind_of(field.type)})" for field in filterable(version.wide.schema)]
 
 
 def facets(version: Version) -> list[Facet]:
     """The folders, and the columns of text or truth that have few different values; the most frequent first."""
-    fields = [field for field in filterable(version.dataset.schema) if field.name not in _NAMES]
+    fields = [field for field in filterable(version.wide.schema) if field.name not in _NAMES]
     texts = [field.name for field in fields if kind_of(field.type) in ("text", "true or false")]
     found = version.read(["key", *texts])
     facets = [_facet("folder", _folders(found["key"]), _in_folder)]

@@ -14,7 +14,8 @@ MOST = 8
 class Kept(Generic[Answer]):
     """The last answers, by name; each is worked out once, also if it is asked for twice at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
         self._answers: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -24,6 +25,6 @@ class Kept(Generic[Answer]):
             if name not in self._answers:
                 self._answers[name] = make()
             self._answers.move_to_end(name)
-            while len(self._answers) > MOST:
+            while len(self._answers) > self._most:
                 self._answers.popitem(last=False)
             return self._answers[name]

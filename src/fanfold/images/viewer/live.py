@@ -108,7 +108,7 @@ class _Progress:
             self._count.add(outcome)
         report, plan = self._count.report(self._run), self._run.get("plan.json")
         before = plan.get("failed_before", 0) if plan else 0
-        planned = plan["listed"] - plan["unchanged"] - before if plan else None
+        planned = plan["planned"] if plan else None
         return {"id": self._run.id, "ok": report.ok, "failed": report.failed - before, "planned": planned}
 
 

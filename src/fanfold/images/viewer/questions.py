@@ -49,7 +49,7 @@ def selected(version: Version, selection: Selection, start: int, count: int) -> 
 
 def chosen(version: Version, text: str | None, where: str | None) -> Selection:
     """The rows whose key contains a text, and that meet a condition. Raises UsageError for one that cannot be used."""
-    rows = None if where is None else rows_where(version.dataset, where)
+    rows = None if where is None else rows_where(version.wide, where)
     if text is None:
         return Selection(np.arange(version.rows) if rows is None else rows)
     named = _named_like(version, text)
@@ -95,7 +95,7 @@ def vector_of(version: Version, row: int) -> Vectors | None:
 
 def near(version: Version, vector: Vectors, k: int, where: str | None = None) -> list[dict[str, Any]]:
     """The rows nearest to a vector, with their cosines. Raises UsageError for a vector of another model."""
-    hits = nearest(version.dataset, vector, k, where=where)
+    hits = nearest(version.dataset if where is None else version.wide, vector, k, where=where)
     rows = version.of([hit.key for hit in hits])
     return [{"row": rows[hit.key], "key": hit.key, "score": round(hit.cosine, 4)} for hit in hits if hit.key in rows]
 

@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from fanfold.damage import is_gone, reading
 from fanfold.errors import FanfoldError, StorageError
+from fanfold.images.columns.table import with_columns
 from fanfold.storage import join
 
 _OPEN = 4
@@ -46,15 +48,22 @@ class Version:
         return {key.decode(): value.decode() for key, value in (self.dataset.schema.metadata or {}).items()}
 
     @cached_property
+    def wide(self) -> lance.LanceDataset:
+        """The same rows, with the columns that were joined to them."""
+        with suppress(FanfoldError):
+            return with_columns(self.dataset)
+        return self.dataset
+
+    @cached_property
     def facts(self) -> list[str]:
         """The columns to show of a row: all but vectors and other lists."""
-        schema = self.dataset.schema
+        schema = self.wide.schema
         return [name for name in schema.names if not pa.types.is_nested(schema.field(name).type)]
 
     def read(self, columns: Sequence[str], **asked: Any) -> pa.Table:
         """Rows with their numbers, by Lance's `to_table`. Raises StorageError."""
         with reading(self.dataset.uri):
-            found: pa.Table = self.dataset.to_table(columns=[*columns, "_rowoffset"], **asked)
+            found: pa.Table = self.wide.to_table(columns=[*columns, "_rowoffset"], **asked)
             return found
 
     def at(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -63,7 +72,8 @@ class Version:
         if not there:
             return []
         with reading(self.dataset.uri):
-            found = self.dataset.take(there, columns=list(columns)).to_pylist()
+            source = self.dataset if set(columns) <= set(self.dataset.schema.names) else self.wide
+            found = source.take(there, columns=list(columns)).to_pylist()
         return [{"row": row, **facts} for row, facts in zip(there, found, strict=True)]
 
     def of(self, keys: Sequence[str]) -> dict[str, int]:

@@ -45,7 +45,7 @@ export async function refresh() {
     $("home").title = `${now.database}, table ${now.table}`;
     $("source").textContent = now.source || "a list of addresses";
     $("source").title = $("source").textContent;
-    $("q").placeholder = "Part of a name";
+    $("q").placeholder = now.words ? "Words, or part of a name" : "Part of a name";
     dispatchEvent(new Event("version"));
     await route();
   } catch (error) {
@@ -53,39 +53,53 @@ export async function refresh() {
   }
 }
 
-// All pictures, those with a text in their name, and of these those that meet the condition.
-async function pictures(text) {
-  const question = { ...(text ? { find: text } : {}), ...asked() };
+// All pictures, those that words find, or those with a text in their name; of these, those that meet the condition.
+async function pictures(text, byName) {
+  if (text && table.words && !byName) {
+    const { why } = await of("/api/words", { q: text });
+    return why ? listed(text, { find: text }, why) : listed(text, { words: text });
+  }
+  return listed(text, text ? { find: text } : {});
+}
+
+async function listed(text, kind, note) {
+  const question = { ...kind, ...asked() };
   const known = await of("/api/rows", { ...question, from: 0, count: 120 });
-  const where = question.where ? ` where ${question.where}` : "";
-  const named = text ? ` with “${text}” in the name` : "";
-  const what = `${number(known.total)} picture${known.total === 1 ? "" : "s"}${named}${where}`;
-  say(table.rows ? what : "No pictures");
   if (!table.rows) {
+    say("No pictures");
     return place("Pictures", [empty("This table has no pictures yet. They appear here while ",
       make("code", {}, "fanfold images embed"), " adds them.")]);
   }
-  if (!known.total) return place(text || "Pictures", [empty(text ? `No picture's name contains “${text}”${where}.` : `No picture is${where}.`)]);
+  const where = question.where ? ` where ${question.where}` : "";
+  const found = kind.words ? ` for “${text}”` : text ? ` with “${text}” in the name` : "";
+  const what = `${number(known.total)} picture${known.total === 1 ? "" : "s"}${found}${where}`;
+  say(what);
+  const lead = text ? [make("div", { className: "lead" }, make("h2", {}, `“${text}”`), make("p", {}, understood(known) || what),
+    kind.words ? make("a", { href: `#${address({ name: text })}` }, "Search names instead") : null)] : [];
+  if (note) lead.push(make("p", { className: "soft lead" }, note));
+  if (!known.total) return place(text || "Pictures", [...lead, empty(kind.words ? `No picture shows “${text}”${where}, as far as the model knows.`
+    : text ? `No picture's name contains “${text}”${where}.` : `No picture is there${where}.`)]);
   const rows = (from, count) => of("/api/rows", { ...question, from, count }).then((got) => got.rows);
-  const lead = text ? [make("div", { className: "lead" }, make("h2", {}, `“${text}”`), make("p", {}, what))] : [];
   place(text || "Pictures", lead, known.total, rows, known.rows);
 }
 
+const understood = ({ about, total }) => about?.understood?.length ? `understood as: ${about.understood.join(" and ")}; ${number(total)} pictures` : "";
+
 async function route() {
   const state = new URLSearchParams(location.hash.slice(1));
-  const view = ["map", "duplicates", "failures"].find((name) => state.has(name)) || "grid";
+  const view = ["duplicates", "failures"].find((name) => state.has(name)) || "grid";
   for (const link of $("views").children) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (document.activeElement !== $("q")) $("q").value = state.get("q") || "";
+  if (document.activeElement !== $("q")) $("q").value = state.get("q") || state.get("name") || "";
   try {
     filter().catch(trouble);
     if (state.has("near")) await near(state.get("near"));
     else if (state.has("picture") && mine) await nearPicture(mine);
     else if (view === "duplicates") await duplicates(state.get("duplicates"));
     else if (view === "failures") await failures(state.get("failures"));
-    else await pictures(state.get("q")?.trim());
+    else await pictures((state.get("q") || state.get("name") || "").trim(), state.has("name"));
   } catch (error) {
     trouble(error);
   }
@@ -131,7 +145,6 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape") typing ? main.focus() : location.hash.length > 1 && history.back();
   else if (typing) return;
   else if (event.key === "/") $("q").focus();
-  else if (event.key === "m") go("map");
   else return;
   event.preventDefault();
 });

@@ -9,12 +9,13 @@ let trail = [];
 
 // The facts of a row in the order in which they are read; those that this page does not know come last.
 const KNOWN = {
+  "looks like": (row) => row.labels,
   size: (row) => row.width && `${number(row.width)} × ${number(row.height)} px${row.truncated ? ", some of them missing" : ""}`,
   file: (row) => [row.format, row.bytes && bytes(row.bytes)].filter(Boolean).join(", "),
   added: (row) => row.created && new Date(row.created).toLocaleString(),
   from: (row) => row.uri && plain(row.uri),
 };
-const TOLD = ["v", "row", "key", "version", "width", "height", "bytes", "format", "truncated", "created", "uri"];
+const TOLD = ["v", "row", "key", "version", "width", "height", "bytes", "format", "truncated", "created", "uri", "labels"];
 
 function plain(uri) {
   try {
