@@ -1,8 +1,11 @@
 """Who may ask the page of a table: the token, Host and Origin; and what every answer forbids."""
 
+import gzip
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -97,6 +100,19 @@ def test_every_answer_says_what_is_allowed(page: Page, path: str) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert not [name for name in answer.headers if name.startswith("access-control") or name == "server"]
+
+
+def test_the_page_is_small(page: Page) -> None:
+    """All files of the page together are less than 20 kB as they are sent, and no file names another server."""
+    folder = files("fanfold.images.viewer") / "static"
+    names = [file.name for file in folder.iterdir()]
+    answers = [page.ask(f"/static/{name}", Accept_Encoding="gzip") for name in names]
+    assert {answer.headers["content-encoding"] for answer in answers} == {"gzip"}
+    assert sum(len(answer.body) for answer in answers) < 20_000
+    for name, answer in zip(names, answers, strict=True):
+        text = gzip.decompress(answer.body)
+        assert text == (folder / name).read_bytes()
+        assert set(re.findall(rb"https?://[^\"'\s)]+", text)) <= {b"http://www.w3.org/2000/svg"}
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])

@@ -11,6 +11,7 @@
 /events                        server-sent events: new rows, the run under way
 """
 
+import gzip
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -242,7 +243,10 @@ class Viewer:
         file = files(__package__) / "static" / name
         if kind is None or "/" in name or name.startswith(".") or not file.is_file():
             raise HTTPException(404, "There is nothing at this address.")
-        return Response(file.read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache"})
+        content, headers = file.read_bytes(), {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            content, headers["Content-Encoding"] = gzip.compress(content), "gzip"
+        return Response(content, media_type=kind, headers=headers)
 
     async def events(self, _request: Request) -> Response:
         """News, as they come."""

@@ -63,8 +63,10 @@ def listen(host: str, port: int | None) -> socket.socket:
         except OSError as error:
             if error.errno == errno.EADDRINUSE and port is None:
                 continue
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror or error}"
-            raise UsageError(f"Port {number} of {host} {why}. Choose another one with --port, or none.") from error
+            if error.errno == errno.EADDRINUSE:
+                raise UsageError(f"Port {number} is in use. Choose another one with --port, or none.") from error
+            why = (error.strerror or str(error)).partition(" (")[0]
+            raise UsageError(f"Cannot listen at {host}, port {number}: {why}.") from error
     raise AssertionError("port 0 is free, or an error")
 
 
@@ -118,7 +120,8 @@ def warning(host: str) -> str:
     """What to know about an address that others can reach; empty for this machine's own."""
     if is_loopback(host):
         return ""
+    where = "this machine" if host in ("0.0.0.0", "::") else host
     return (
-        f"Anyone who can reach {host} and has the address below, token included, sees these pictures. "
+        f"Anyone who can reach {where} and has the address below, token included, sees these pictures. "
         "The connection is not encrypted."
     )
