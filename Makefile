@@ -33,6 +33,11 @@ docs/tls.png: $(VENV)/demo
 	$(BIN)/fanfold tls report demo/walls --out demo/walls-report
 	cp demo/walls-report/curves.png $@
 
+# The picture of the page in the README: the demo's photos, in Chromium.
+docs/view.png: $(VENV)/dev
+	$(BIN)/python examples/demo.py </dev/null
+	$(BIN)/python docs/view.py demo/data-* $@
+
 # Tests at a time. More than cores, because a third of their time is waiting.
 JOBS ?= 3
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --durations=60 --durations-min=1
@@ -89,14 +94,14 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml tests/npm/package-lock.json | 
 	@touch $@
 
 # Resolve the newest versions that pyproject.toml allows. Only the pictures of scikit-image are used.
-UNWANTED := scipy imageio lazy-loader
+UNWANTED := imageio lazy-loader
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --upgrade
-DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --extra evidence --extra tls --group demo
+DEMO = $(UNWANTED:%=--no-emit-package %) --extra images --extra view --extra evidence --extra tls --group demo
 lock:
-	$(COMPILE) $(DEMO) --no-emit-package networkx -o requirements/demo.lock
-	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra lite2 --extra openvino --extra tiff --extra aws \
-		--extra ray --extra cdk --group test --group lint \
+	$(COMPILE) $(DEMO) --no-emit-package scipy --no-emit-package networkx -o requirements/demo.lock
+	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra lite2 --extra map \
+		--extra openvino --extra text --extra tiff --extra aws --extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
 	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
 	$(COMPILE) infra/worker.in --extra images --extra openvino --extra aws -o requirements/worker.lock

@@ -3,13 +3,15 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 import measure
 import numpy as np
 import pictures
+
+from fanfold.images.models.openvino import has_bf16
 
 WORK = pictures.DATA / "work"
 """The folder for the candidates' vectors and fanfold's database."""
@@ -92,6 +94,7 @@ class Fanfold:
     label: str = "**fanfold**"
     flags: tuple[str, ...] = ()
     others: tuple[Settings, ...] = ()
+    program: Path = measure.OURS / "fanfold"
 
     @property
     def database(self) -> Path:
@@ -102,7 +105,7 @@ class Fanfold:
         """Embed the folder."""
         shutil.rmtree(self.database, ignore_errors=True)
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in (settings or {}).items()]
-        command = [measure.OURS / "fanfold", "images", "embed", task.folder, self.database, "--json"]
+        command = [self.program, "images", "embed", task.folder, self.database, "--json"]
         took = measure.checked(measure.run([*command, *self.flags, *flags], memory=memory))
         report = json.loads(took.out)
         if report["ok"] != len(task.paths):
@@ -173,6 +176,13 @@ TUNED = Peer(
         {"OMP_WAIT_POLICY": "active"},
     ),
 )
+TUNED_BF16 = replace(
+    TUNED,
+    name="tuned-bf16",
+    label="the same, by torch.autocast(bfloat16)",
+    settings=TUNED.settings | {"bf16": 1},
+    others=({"channels_last": 0}, {"batch": 8}, {"threads": 1}),
+)
 LOOP = Peer(
     "loop",
     "the article's loop: PyTorch, one at a time",
@@ -203,5 +213,15 @@ RAY = Peer(
 )
 FANFOLD_RAY = Fanfold("fanfold-ray", "fanfold `--on ray`", ("--on", "ray"))
 FANFOLD = Fanfold(others=({"batch_size": 1}, {"batch_size": 4}, {"batch_size": 8}))
+FANFOLD_BF16 = Fanfold("fanfold-bf16", "**fanfold** `--precision bf16`", ("--precision", "bf16"))
+FANFOLD_INT8 = Fanfold("fanfold-int8", "**fanfold** `--precision int8`", ("--precision", "int8"))
 
-CANDIDATES: tuple[Fanfold | Peer, ...] = (FANFOLD, LOADER, TUNED, LOOP, FASTEMBED, DAFT, FANFOLD_RAY, RAY)
+CANDIDATES: tuple[Fanfold | Peer, ...] = (
+    *(FANFOLD, *((FANFOLD_BF16,) if has_bf16() else ()), FANFOLD_INT8),
+    *(LOADER, TUNED, TUNED_BF16, LOOP, FASTEMBED, DAFT, FANFOLD_RAY, RAY),
+)
+
+
+def before(program: Path) -> Fanfold:
+    """Another version of fanfold, from an environment of its own."""
+    return Fanfold("before", "fanfold before", program=program)

@@ -22,7 +22,7 @@ import measure
 import numpy as np
 import pictures
 import results
-from candidates import CANDIDATES, FANFOLD, Result, Task
+from candidates import CANDIDATES, FANFOLD, Result, Task, before
 
 TITLES = {"500x375": "500 x 375 JPEG", "12mp": "12 megapixel JPEG", "png": "PNG of all sizes"}
 
@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds")
     parser.add_argument("--inputs", type=lambda text: text.split(","), default=list(pictures.INPUTS))
     parser.add_argument("--only", type=lambda text: text.split(","), help="candidates, e.g. fanfold,loader")
+    parser.add_argument("--before", type=Path, help="the fanfold of another version, to measure beside this one")
     parser.add_argument("--json", type=Path, help="a file for every number of every round")
     return parser.parse_args()
 
@@ -54,6 +55,7 @@ def bench(name: str, args: argparse.Namespace) -> dict[str, Any]:
     folder = pictures.make(name, args.large if name == "12mp" else args.pictures)
     task = Task(folder, pictures.in_folder(folder))
     chosen = [candidate for candidate in CANDIDATES if not args.only or candidate.name in args.only]
+    chosen += [before(args.before)] if args.before else []
     rounds: dict[str, list[Result]] = defaultdict(list)
     limits: dict[str, list[float]] = defaultdict(list)
     say(f"{name}: {pictures.describe(task.paths)}")

@@ -17,6 +17,7 @@ STEPS = (
     "search.py",
     "search.py --rows 1000000 --alone",
     "duplicates.py --rows 1000000",
+    "words.py",
     "estimate.py",
     "dynamodb.py",
     "tls_serve.py",

@@ -43,10 +43,15 @@ def model_table() -> str:
     """The models that have a name."""
     rows = [
         f"| `{model.name}` | {model.dimension} | {model.licence} | "
-        f"{f'{model.download_bytes / 1e6:.0f} MB' if model.download_bytes else 'none'} | `{model.extra}` |"
+        f"{_size(model.download_bytes)} | {_size(model.text.download_bytes if model.text else 0)} | `{model.extra}` |"
         for model in MODELS
     ]
-    return "\n".join(["| model | dimension | licence | download | extra |", "|---|---|---|---|---|", *rows])
+    head = "| model | dimension | licence | download | text encoder | extra |"
+    return "\n".join([head, "|---|---|---|---|---|---|", *rows])
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count else "none"
 
 
 def client_table() -> str:

@@ -1,4 +1,4 @@
-"""Embed a folder of pictures and show each one's nearest neighbours: a table, and a contact sheet as PNG.
+"""Embed a folder of pictures and show each one's nearest neighbours: a table, a contact sheet, and a page to look at.
 
 python examples/demo.py [FOLDER]       without FOLDER: the pictures that ship inside scikit-image
 """
@@ -50,6 +50,10 @@ def main() -> int:
     draw(rows).save(sheet)
     print(f"Contact sheet: {sheet}")
     print(f"Search with any picture: {Path(sys.executable).parent}/fanfold images search {database} PICTURE")
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        print("See all of them in your browser, until Ctrl-C:")
+        return call("fanfold", "images", "view", str(database))
+    print(f"See all of them in your browser: {Path(sys.executable).parent}/fanfold images view {database}")
     return 0
 
 

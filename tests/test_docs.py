@@ -115,6 +115,7 @@ def test_console_blocks_name_commands_that_exist() -> None:
         "images search",
         "images duplicates",
         "images vectors",
+        "images export",
         "images join",
         "images columns",
         "images models",

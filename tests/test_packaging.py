@@ -72,6 +72,18 @@ def test_the_core_does_not_import_the_jobs() -> None:
     assert not loaded & {"PIL", "onnxruntime", "onnx", "rich", "cyclopts", "lancedb"}
 
 
+@pytest.mark.parametrize("job", JOBS)
+def test_what_only_some_commands_need(job: str) -> None:
+    """The prices (for plans) and what runs models, draws or calls AWS are imported by the commands that use them."""
+    package = JOBS[job].address.partition(":")[0]
+    program = f"import fanfold.api, fanfold.cli, {package}.cli\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert f"{package}.cli" in loaded
+    late = {"fanfold.estimate.prices", "onnxruntime", "onnx", "openvino", "matplotlib", "boto3", "ray"}
+    assert not loaded & late
+
+
 def test_the_version_is_in_one_place() -> None:
     """The metadata's version is the package's own, and is a valid version."""
     assert PROJECT["project"]["dynamic"] == ["version"]

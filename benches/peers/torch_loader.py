@@ -19,7 +19,7 @@ class Pictures(Dataset):
         return torch_model.transform(self.paths[number], self.draft)
 
 
-bench = Bench(workers=2, threads=2, batch=32, channels_last=0, frozen=0, compiled=0, draft=0)
+bench = Bench(workers=2, threads=2, batch=32, channels_last=0, frozen=0, compiled=0, draft=0, bf16=0)
 torch.set_num_threads(bench["threads"])
 network = torch_model.load()
 layout = torch.channels_last if bench["channels_last"] else torch.contiguous_format
@@ -33,6 +33,6 @@ if bench["compiled"]:
         network(example)
 loader = DataLoader(Pictures(bench.paths, bool(bench["draft"])), bench["batch"], num_workers=bench["workers"])
 bench.start()
-with torch.inference_mode():
-    vectors = torch.cat([network(batch.to(memory_format=layout)) for batch in loader])
+with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bool(bench["bf16"])):
+    vectors = torch.cat([network(batch.to(memory_format=layout)).float() for batch in loader])
 bench.finish(vectors.numpy())

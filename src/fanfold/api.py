@@ -3,7 +3,7 @@ derived tables again."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fanfold.core import fold as folds
 from fanfold.core.database import open_table as open_table
@@ -11,10 +11,12 @@ from fanfold.core.executor import Detached, Executor
 from fanfold.core.plan import Options
 from fanfold.core.progress import Tally
 from fanfold.core.run import Run, begin
-from fanfold.estimate.preview import Preview, previewed
 from fanfold.executors.local import Local
 from fanfold.job import Job, worker_cpus_of
 from fanfold.source import Source
+
+if TYPE_CHECKING:
+    from fanfold.estimate.preview import Preview
 
 
 def run(
@@ -64,7 +66,7 @@ def preview(
     tally: Tally | None = None,
     before: float = 0.0,
     **options: Any,
-) -> Preview:
+) -> "Preview":
     """Estimate what `run` would do with the same arguments. Nothing is written to the database.
 
     A sample of the items is processed into a temporary database.
@@ -77,6 +79,8 @@ def preview(
     Raises:
         UsageError: As for `run`, or the prices cannot be read.
     """
+    from fanfold.estimate.preview import previewed  # with Pydantic, for the prices: a third of what a run imports
+
     options_, here = Options(**options), Local(workers, worker_cpus_of(job))
     return previewed(job, source, database, table, options_, here, prices, tally or Tally(), before)
 

@@ -3,16 +3,13 @@
 import hashlib
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
+from local_hub import COMMIT, Hub, serving
 from onnx import TensorProto, helper
 
 from fanfold.errors import FanfoldError, UsageError
@@ -20,73 +17,21 @@ from fanfold.images import Images
 from fanfold.images.models.hub import Address, fetch
 from fanfold.images.models.model import ready
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-LATER = "f" * 40
-
-
-@dataclass
-class Hub:
-    """The hub's files, and the requests it received."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    """By `org/repo/path`."""
-    main: str = COMMIT
-    asked: list[str] = field(default_factory=list)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """The hub's endpoint for files: /org/repo/resolve/revision/path."""
-
-    hub: ClassVar[Hub]
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self.answer(send=False)
-
-    def do_GET(self) -> None:
-        self.answer(send=True)
-
-    def answer(self, send: bool) -> None:
-        self.hub.asked.append(f"{self.command} {self.path}")
-        org, repo, _, revision, path = [*self.path[1:].split("/", 4), *[""] * 5][:5]
-        content = self.hub.files.get(f"{org}/{repo}/{path}")
-        has_repo = any(name.startswith(f"{org}/{repo}/") for name in self.hub.files)
-        known = revision in ("main", self.hub.main, COMMIT)
-        code = "EntryNotFound" if has_repo and known else "RevisionNotFound" if has_repo else "RepoNotFound"
-        self.send_response(404 if content is None or not known else 200)
-        if content is None or not known:
-            self.send_header("X-Error-Code", code)
-            content = b""
-        self.send_header("X-Repo-Commit", COMMIT if revision == COMMIT else self.hub.main)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if send:
-            self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
 
 @pytest.fixture(name="hub")
 def _hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with one model, and an empty cache."""
-    hub = Hub()
-    hub.files["org/net/onnx/model.onnx"] = small_classifier()
-    hub.files["org/net/preprocessor_config.json"] = json.dumps(
-        {"size": {"shortest_edge": 40}, "crop_size": 32, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
-    ).encode()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OurHandler", (Handler,), {"hub": hub}))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path / "cache"))
-    yield hub
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving() as hub:
+        hub.files["org/net/onnx/model.onnx"] = small_classifier()
+        hub.files["org/net/preprocessor_config.json"] = json.dumps(
+            {"size": {"shortest_edge": 40}, "crop_size": 32, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+        ).encode()
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path / "cache"))
+        yield hub
+
+
+LATER = "f" * 40
 
 
 def small_classifier(seed: int = 0) -> bytes:

@@ -295,3 +295,23 @@ def test_s3_that_takes_no_writes(bucket: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StorageError, match=r"images\.lance"):
         build(dataset)
+
+
+def test_rows_by_their_number(database: str) -> None:
+    """The numbers of the rows that the index finds are those of the table's order, whatever was deleted before them."""
+    matrix = clustered(600, 1)
+    table = made(database, matrix)
+    build(fanfold.open_table(database, "images"))
+    gone = [f"k{row}" for row in (0, 3, 199, 250, 599)]
+    table.refresh()
+    table.commit([], Drop(digests(gone), words(["1"] * len(gone))))
+    commit(table, ["new", "k10"], clustered(2, 5), version="2")
+    dataset = fanfold.open_table(database, "images")
+    order = dataset.to_table(columns=["key"])["key"].to_pylist()
+    assert len(order) == 596
+    for exact in (False, True):
+        for row in (1, 5, 198, 200, 251, 598):
+            near = search.nearest_rows(dataset, matrix[row], 20, exact=exact)
+            assert order[near.rows[0]] == f"k{row}"
+            assert [order[one] for one in near.rows] == keys(search.nearest(dataset, matrix[row], 20, exact=exact))
+            assert near.cosines.tolist() == sorted(near.cosines.tolist(), reverse=True)

@@ -17,7 +17,6 @@ from cyclopts import App, Parameter
 import fanfold
 from fanfold.cli import Database, Json, described, show
 from fanfold.cli.clusters import leaving
-from fanfold.cli.planned import leaving_nothing, show_plan
 from fanfold.core.executor import Detached, Executor, Size
 from fanfold.core.plan import Options
 from fanfold.core.progress import Tally
@@ -153,6 +152,8 @@ def verbs(cls: type[Job], preparation: Preparation = NONE, task_size: int = 0) -
         prices: Annotated[Path | None, Parameter(help="A price table to use instead of fanfold's own.")] = None,
         json: Json = False,
     ) -> int:
+        from fanfold.cli.planned import leaving_nothing, show_plan
+
         tally, asked = Tally(), Asked(_one_or_several(source), database, options.table or job.name, None)
         with leaving_nothing(), preparation.prepared(job, asked) as prepared, show.progress(tally):
             preview = fanfold.preview(

@@ -10,7 +10,6 @@ import fanfold
 from fanfold.cli import Database, Json, described
 from fanfold.cli import show as shown
 from fanfold.cli.jobs import Sources
-from fanfold.cli.planned import leaving_nothing, show_plan
 from fanfold.cli.progress import fraction
 from fanfold.core.executor import Size
 from fanfold.core.progress import Tally
@@ -48,6 +47,8 @@ def plan(
     json: Json = False,
 ) -> int:
     """Show what a scan into an empty database would do."""
+    from fanfold.cli.planned import leaving_nothing, show_plan
+
     tally = Tally()
     with leaving_nothing(), TemporaryDirectory(prefix="fanfold-plan-") as folder, shown.progress(tally):
         for _ in (listing := fanfold.run(Containers(), source=source, database=folder, workers=workers)):

@@ -10,7 +10,6 @@ from typing import IO, Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 from more_itertools import chunked
 from pyarrow import csv, parquet
 from rich.padding import Padding
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fanfold.cli import show
+from fanfold.cli.spreadsheet import safe
 from fanfold.errors import UsageError
 from fanfold.evidence.extract import Extracted
 from fanfold.evidence.report.exports import L2TCSV, TIMELINE
@@ -76,7 +76,7 @@ def export(found: Iterable[pa.RecordBatch], kind: str, out: Path | None) -> None
             if kind == "jsonl":
                 file.writelines(msgspec.json.encode(_nested(row)) + b"\n" for row in batch.to_pylist())
                 continue
-            rows = _safe(batch) if kind == "csv" else batch
+            rows = safe(batch) if kind == "csv" else batch
             if writer is None:
                 writer = (csv.CSVWriter if kind == "csv" else parquet.ParquetWriter)(file, rows.schema)
             writer.write(rows)
@@ -102,19 +102,6 @@ def _opened(out: Path | None) -> Iterator[IO[bytes]]:
 def _nested(row: dict[str, Any]) -> dict[str, Any]:
     """A row whose `data` is an object, not a text."""
     return row | {"data": msgspec.Raw(row["data"].encode())} if row.get("data") else row
-
-
-def _safe(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Rows for a spreadsheet, in which no text is a formula or moves the cursor: an attacker may have chosen it."""
-    columns = [_without_formulas(column) if pa.types.is_string(column.type) else column for column in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
-
-
-def _without_formulas(texts: Any) -> Any:
-    quoted = pc.replace_substring_regex(texts, "(?s)^([=+@]|-.)", r"'\1")  # a hyphen alone is not a formula
-    if not pc.any(pc.invert(pc.utf8_is_printable(quoted))).as_py():
-        return quoted
-    return pa.array([text and show.harmless(text).replace("\n", "\\n") for text in quoted.to_pylist()], pa.string())
 
 
 def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:

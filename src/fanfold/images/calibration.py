@@ -18,7 +18,6 @@ from fanfold.core.table import Table
 from fanfold.errors import RecipeMismatch, UsageError
 from fanfold.images import Images
 from fanfold.images.doctor import WORTH, gain_of_bf16
-from fanfold.images.models.engines import speeds
 from fanfold.images.models.model import MIN_COSINE, ready
 from fanfold.source import Source
 from fanfold.storage import errors_of, exists, join, open_store
@@ -64,8 +63,14 @@ def _by_bf16(job: Images) -> dict[str, str]:
     """That bfloat16 is faster on this machine, if it is."""
     if job.precision != "fp32" or job.provider != "cpu" or job.engine == "onnxruntime":
         return {}
+    from fanfold.images.models.engines import speeds  # and both engines
+
     gain = gain_of_bf16(speeds(job.model))
-    return {"embed": f"--precision bf16 ({gain:.1f} times as fast here), or {ADVICE['embed']}"} if gain > WORTH else {}
+    return (
+        {"embed": f"--precision bf16, {gain:.1f} times as fast here, or a GPU (--provider cuda)"}
+        if gain > WORTH
+        else {}
+    )
 
 
 def valid_cosine(threshold: float) -> float:

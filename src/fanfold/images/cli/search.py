@@ -17,11 +17,17 @@ from fanfold.images.cli.tables import Table, opened, query_vector
 from fanfold.images.columns.table import narrowed, with_columns
 from fanfold.images.search import neighbours as searching
 from fanfold.images.search import vector_index
-from fanfold.images.search.by_text import hits, text_side
+from fanfold.images.search.by_text import TextSide, hits, text_side
 from fanfold.images.search.where import checked, rows_where
+from fanfold.images.text.search import FreeText
 
 MIRROR = "dynamodb://"
-MinScore = Annotated[float | None, Parameter(help="With --text: lowest score of a picture; by default 0.01 of 1.")]
+MinScore = Annotated[
+    float | None,
+    Parameter(
+        help="With --text: lowest score of a picture, from 0 to 1. By default 0.01 for words that a model knows."
+    ),
+]
 Where = Annotated[
     str | None,
     Parameter(help="Use only rows that meet a condition on the columns, such as \"format = 'PNG' AND width > 1000\"."),
@@ -43,8 +49,8 @@ def search(
 ) -> int:
     """Find the pictures most similar to one picture, or those that show what words say.
 
-    A search by a picture in a table of 100,000 rows or more builds an index first; a search by words, as in
-    `--text cat`, labels new pictures first.
+    A search in a table of 100,000 rows or more builds an index first; a search by the words that a model knows, as in
+    `--text cat`, labels new pictures first instead.
 
     For example: `fanfold images search db cat.png -k 5`
     """
@@ -58,36 +64,74 @@ def search(
     if where is not None:
         checked(with_columns(dataset).schema, where)  # before a model is loaded or an index built
     if query is None:
+        side = text_side(dataset)
+        if isinstance(side, FreeText):
+            return _by_free_text(dataset, side, text or "", k, min_score, exact, where, json)
         if exact:
             raise UsageError("--exact is for a search by a picture. A search by words is always exact.")
-        return _by_text(dataset, text or "", k, min_score, where, json)
+        return _by_words(dataset, side, text or "", k, min_score, where, json)
     if min_score is not None:
         raise UsageError("--min-score is for a search by --text.")
-    vector = query_vector(dataset, table, query)
-    if not exact and (what := vector_index.due(dataset)):
-        try:
-            dataset = _indexed(dataset, what, "`--exact` searches without it")
-        except StorageError as error:
-            shown.note(f"{error} Searching without the index.")
-    wide = with_columns(dataset) if json or where is not None else dataset
-    found = searching.nearest(wide, vector, k, exact=exact, where=where, columns=_own(dataset, wide))
+    found = _nearest(dataset, query_vector(dataset, table, query), k, exact, where, json)
     if not found:
         shown.note("No row meets the condition.")
     show.hits(found, json)
     return 0
 
 
-def _by_text(dataset: lance.LanceDataset, text: str, k: int, least: float | None, where: str | None, json: bool) -> int:
-    """Print the pictures that words find."""
-    if least is not None and not 0 <= least <= 1:
+def _nearest(
+    dataset: lance.LanceDataset, vector: searching.Vectors, k: int, exact: bool, where: str | None, json: bool
+) -> list[searching.Hit]:
+    """The rows nearest to a vector; in a large table, by an index that is made if need be."""
+    if not exact and (what := vector_index.due(dataset)):
+        try:
+            dataset = _indexed(dataset, what, "`--exact` searches without it")
+        except StorageError as error:
+            shown.note(f"{error} Searching without the index.")
+    wide = with_columns(dataset) if json or where is not None else dataset
+    return searching.nearest(wide, vector, k, exact=exact, where=where, columns=_own(dataset, wide))
+
+
+def _by_free_text(
+    dataset: lance.LanceDataset,
+    side: FreeText,
+    text: str,
+    k: int,
+    least: float | None,
+    exact: bool,
+    where: str | None,
+    json: bool,
+) -> int:
+    """Print the pictures nearest to a text."""
+    for note in side.notes(text):
+        shown.note(note)
+    near = _nearest(dataset, side.vector(text), k, exact, where, json)
+    found = side.scored(near, side.least if least is None else _checked(least))
+    show.text_hits(found, json)
+    if not near:
+        shown.note("No row meets the condition.")
+    elif not found:
+        shown.note("No picture has a score that is high enough. Lower --min-score, or leave it out.")
+    return 0
+
+
+def _checked(least: float) -> float:
+    if not 0 <= least <= 1:
         raise UsageError(f"--min-score takes a number from 0 to 1, not {least}.")
-    side = text_side(dataset)
+    return least
+
+
+def _by_words(
+    dataset: lance.LanceDataset, side: TextSide, text: str, k: int, least: float | None, where: str | None, json: bool
+) -> int:
+    """Print the pictures that words find."""
+    least = side.least if least is None else _checked(least)
     if understood := side.understand(text):
         shown.note(f"understood as: {' and '.join(understood)}")
     wide = with_columns(dataset) if json or where is not None else dataset
     among = None if where is None else rows_where(wide, where)
     with shown.fraction("labelling") as progress:
-        found = side.find(text, k, side.least if least is None else least, among, progress)
+        found = side.find(text, k, least, among, progress)
     show.text_hits(hits(wide, found, _own(dataset, wide)), json)
     if not len(found.rows):
         shown.note("No picture has a score that is high enough. --min-score sets another limit.")

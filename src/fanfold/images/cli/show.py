@@ -102,9 +102,11 @@ def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         return
     rows = []
     for model in known:
-        fetched = show.size(model["download_bytes"]) if model["download_bytes"] else "none"
-        rows.append([model["name"], str(model["dimension"]), model["licence"], fetched, model["source"]])
-    show.fitted(("model", "dimension", "licence", "download", "from"), rows, numbers=(1, 3), spare=("from",))
+        sizes = model["download_bytes"], (model["text"] or {}).get("download_bytes", 0)
+        fetched = [show.size(size) if size else "none" for size in sizes]
+        rows.append([model["name"], str(model["dimension"]), model["licence"], *fetched, model["source"]])
+    columns = ("model", "dimension", "licence", "download", "text encoder", "from")
+    show.fitted(columns, rows, numbers=(1, 3, 4), spare=("from",))
 
 
 def joining(done: Any, database: str, table: str, as_json: bool) -> None:

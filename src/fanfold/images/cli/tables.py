@@ -1,5 +1,6 @@
 """A table of pictures, as the verbs open it, and the vector of what they search for."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from json import loads
@@ -69,11 +70,16 @@ def _content(address: str) -> bytes:
 def _job_of(dataset: lance.LanceDataset, table: str) -> Images:
     """The job that made a table, to embed a query in the same way."""
     metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+    return job_of(metadata, table, dataset.uri.rpartition("/")[0])
+
+
+def job_of(metadata: Mapping[str, str], table: str, database: str) -> Images:
+    """The job that made a table with this metadata. Raises UsageError for a table that `images` did not make."""
     if metadata.get("fanfold.job") != Images.name:
         raise UsageError(f"Table '{table}' was not made by the job 'images'. Search it by a key that is in it.")
     job = load(Images.name, loads(metadata["fanfold.options"]))
     assert isinstance(job, Images)
     if job.precision == "int8":
-        job = in_database(job, dataset.uri.rpartition("/")[0])
-    check_recipe(metadata, job, table, dataset.uri.rpartition("/")[0])
+        job = in_database(job, database)
+    check_recipe(metadata, job, table, database)
     return replace(job, provider="cpu")  # the GPU that made the table need not be here

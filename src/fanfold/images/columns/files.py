@@ -125,6 +125,10 @@ def _csv(path: Path, by: str) -> pa.Table:
             raise UsageError(f"{path} is not in UTF-8: see the column '{field.name}'. Save it as UTF-8.")
     if any("\n" in str(value) for row in table.slice(max(0, len(table) - 1)).to_pylist() for value in row.values()):
         _check_quotes(path)
+    if by in table.column_names:  # else `_chosen` refuses it
+        keys: Any = table[by]
+        bare = pc.replace_substring_regex(keys, r"(?s)^'('*[=+@]|'*-.)", r"\1")  # as `export` has them for spreadsheets
+        table = table.set_column(table.column_names.index(by), by, bare)
     return table
 
 

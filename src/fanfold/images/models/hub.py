@@ -21,6 +21,7 @@ from fanfold.images.models.cache import cache_dir, digest, write_whole
 
 SCHEME = "hf://"
 CONFIG = "preprocessor_config.json"
+_NO_DOWNLOAD = "The model 'efficientnet-lite0' needs no download."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,20 @@ class Address:
     revision: str | None
 
     @classmethod
-    def parse(cls, text: str) -> "Address":
+    def parse(cls, text: str, ending: str = ".onnx") -> "Address":
         """Raises UsageError for other text."""
         body, _, revision = text.removeprefix(SCHEME).partition("@")
         parts = body.split("/", 2)
-        if len(parts) != 3 or not all(parts) or not body.endswith(".onnx"):
-            raise UsageError(f"'{text}' is not an address like hf://org/repo/path/model.onnx@revision.")
+        if len(parts) != 3 or not all(parts) or not body.endswith(ending):
+            raise UsageError(f"'{text}' is not an address like hf://org/repo/path/model{ending}@revision.")
         return cls("/".join(parts[:2]), parts[2], revision or None)
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.repo}/{self.path}" + (f"@{self.revision}" if self.revision else "")
+
+
+class NotThere(UsageError):
+    """The repository has no such file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +58,34 @@ class Fetched:
     """Commit that it is from."""
     sha256: str
     config: str
-    """Path of the preprocessor_config.json of the same revision; empty if there is none."""
+    """Path of the preprocessor_config.json of the same revision; empty if there is none, or if it was not wanted."""
 
 
-def fetch(address: Address, sha256: str = "") -> Fetched:
+def fetch(address: Address, sha256: str = "", *, config: bool = True, otherwise: str = _NO_DOWNLOAD) -> Fetched:
     """The file at `address`, from the cache if it is there and unharmed, else from the hub.
 
-    `sha256`, if given, is the file's expected hash. Raises FanfoldError if it differs, or if the hub cannot be reached.
+    `sha256`, if given, is the file's expected hash; with `config`, the file of its preprocessing comes along.
+    `otherwise` is a sentence on what works without the file. Raises NotThere, and FanfoldError if the hash differs or
+    the hub cannot be reached.
     """
-    name = hashlib.sha256(str(address).encode()).hexdigest()[:32]
-    record = cache_dir() / "hub" / "records" / f"{name}.json"
+    record = _record(address, config)
     kept = _kept(record)
     if kept is None:
-        kept = _download(address)
+        kept = _download(address, config, otherwise)
         write_whole(record, json.dumps(asdict(kept), indent=1).encode())
     if sha256 and kept.sha256 != sha256:
         raise FanfoldError(f"{address} is not the expected file: its SHA-256 is {kept.sha256}, not {sha256}.")
     return kept
+
+
+def is_here(address: Address, *, config: bool = True) -> bool:
+    """Whether the file at `address` is in the cache, unharmed."""
+    return _kept(_record(address, config)) is not None
+
+
+def _record(address: Address, config: bool) -> Path:
+    identity = str(address) if config else f"{address} alone"
+    return cache_dir() / "hub" / "records" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
 
 
 def _kept(record: Path) -> Fetched | None:
@@ -85,15 +101,15 @@ def _kept(record: Path) -> Fetched | None:
     return None
 
 
-def _download(address: Address) -> Fetched:
+def _download(address: Address, config: bool, otherwise: str) -> Fetched:
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        file, commit = _call(address)
+        file, commit = _call(address, otherwise)
     except EntryNotFoundError as error:
-        raise UsageError(f"There is no '{address.path}' in {address.repo} on the Hugging Face hub.") from error
-    config = _config(Address(address.repo, address.path, commit))
-    return Fetched(str(file), commit, digest(file), str(config or ""))
+        raise NotThere(f"There is no '{address.path}' in {address.repo} on the Hugging Face hub.") from error
+    beside = _config(Address(address.repo, address.path, commit)) if config else None
+    return Fetched(str(file), commit, digest(file), str(beside or ""))
 
 
 def _config(address: Address) -> Path | None:
@@ -108,7 +124,7 @@ def _config(address: Address) -> Path | None:
     return None
 
 
-def _call(address: Address) -> tuple[Path, str]:
+def _call(address: Address, otherwise: str = _NO_DOWNLOAD) -> tuple[Path, str]:
     """A file by the hub's own client, and its commit. Raises EntryNotFoundError, or FanfoldError for other errors.
 
     The commit comes first: without a network, the download alone would retry for half a minute.
@@ -131,7 +147,7 @@ def _call(address: Address) -> tuple[Path, str]:
         message = " ".join(str(error.__cause__ or error).split())[:200]
         raise FanfoldError(
             f"Cannot fetch {address} from the Hugging Face hub ({type(error).__name__}: {message}). "
-            "Check the network and try again. The model 'efficientnet-lite0' needs no download."
+            f"Check the network and try again. {otherwise}"
         ) from error
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images.models import configuration, efficientnet_lite, hub
 from fanfold.images.models.cache import cache_dir, digest, find, keep, write_whole
-from fanfold.images.models.registry import MODELS, Model, Preprocessing
+from fanfold.images.models.registry import MODELS, Model, Preprocessing, named
 from fanfold.source.objects import read_url
 from fanfold.storage import is_url
 
@@ -125,7 +125,7 @@ def _kept(folder: Path, key: str) -> Ready | None:
 
 
 def _source(name: str) -> _Source:
-    known = next((model for model in MODELS if model.name == name), None)
+    known = named(name)
     if lite := next((one for one in efficientnet_lite.FAMILY if one.name == name), None):
         return _Source(name, digest(lite.weights_file()), lite.build, known.preprocessing if known else None)
     if known is not None:

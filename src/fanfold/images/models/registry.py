@@ -1,5 +1,6 @@
 """The known models: their names, where their weights are, and how a picture becomes their input."""
 
+import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -41,6 +42,37 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """The text encoder that shares a model's space of vectors, and how words become its input."""
+
+    source: str
+    """Its graph: an address on the Hugging Face hub with its commit, or the path of a file."""
+    tokenizer: str
+    """Its tokenizer.json, likewise."""
+    sha256: str
+    """SHA-256 of the graph's file."""
+    tokenizer_sha256: str
+    """SHA-256 of the tokenizer's file."""
+    output: str
+    """The output of the graph that is the vector."""
+    length: int | None = None
+    """Most tokens of a text, those that mark its start and end included; None if any number is taken."""
+    pad: int | None = None
+    """The token that fills up a text to `length`; None if a text keeps its own length."""
+    end: int | None = None
+    """The token that ends a text, whether or not the tokenizer adds it; None if that is left to the tokenizer."""
+    lower: bool = False
+    """Whether a text is lower-cased before the tokenizer gets it."""
+    prompt: str = ""
+    """What is put before a text, as the model was trained: `search_query: `."""
+    scale: float | None = None
+    """With `bias`: the probability that a text fits a picture is 1 / (1 + exp(-(scale * cosine + bias)))."""
+    bias: float = 0.0
+    download_bytes: int = 0
+    """Bytes of the download before the first search by text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model with a name."""
 
@@ -57,6 +89,8 @@ class Model:
     """SHA-256 of the file at `source`, if it is known."""
     extra: str = "images"
     """The extra of fanfold that it needs."""
+    text: Text | None = None
+    """What embeds text as vectors that can be compared with its own; None if nothing does."""
 
     @property
     def needs_download(self) -> bool:
@@ -76,6 +110,50 @@ _DINO = "hf://Xenova/dinov2-small/onnx/model.onnx@c2bb04a51fab207c420665f1946016
 _DINO_HASH = "83141175ec78b4ff9a2bb58a4c7c264ba0054d1c2e122e5a8114b79a8d4179ea"
 _CLIP_VISION = "hf://Qdrant/clip-ViT-B-32-vision/model.onnx@e0c24ed0fa57fa3e4f97f30de74c51d944036ace"
 _CLIP_HASH = "c68d3d9a200ddd2a8c8a5510b576d4c94d1ae383bf8b36dd8c084f94e1fb4d63"
+_SIGLIP2 = "hf://onnx-community/siglip2-base-patch16-224-ONNX/{}@ba1f3b0843f24bc5417d38e19c37b287d719b2f4"
+_SIGLIP2_HASH = "a1959f7bd3993a607e48839f6d01e25b876fe76afda301b028b78eef68aabd95"
+_SIGLIP = "hf://Xenova/siglip-base-patch16-224/{}@4649052661e53c7000355844105f8a1792088239"
+_SIGLIP_HASH = "f89d41bac7f4d4b87e010a467d93f98689d708916ed22f5a07f96fdfa26f475f"
+_CENTRED = (0.5 * 255,) * 3
+
+CLIP_TEXT = Text(
+    source="hf://Qdrant/clip-ViT-B-32-text/model.onnx@371054a536db792542756cade10bec4d25eddb2d",
+    tokenizer="hf://Qdrant/clip-ViT-B-32-text/tokenizer.json@371054a536db792542756cade10bec4d25eddb2d",
+    sha256="4dbe762b11e36488304471e439cde89da053ad7acaddbf9e096745d142ec8d8b",
+    tokenizer_sha256="b68d571997a1f81bf521fb73806740ddb91e4ed6666cb6e996c066bb289cf55b",
+    output="text_embeds",
+    length=77,
+    pad=49407,
+    end=49407,
+    lower=True,
+    download_bytes=254_102_519 + 2_224_147,
+)
+SIGLIP2_TEXT = Text(
+    source=_SIGLIP2.format("onnx/text_model_fp16.onnx"),
+    tokenizer=_SIGLIP2.format("tokenizer.json"),
+    sha256="711da56ada0a4aa11c7dd3320df741081a3cae4f0ae1b5e5c6d5b294738d0eb0",
+    tokenizer_sha256="cb9140fae3ac5122c972d37adf83e1248471a38147ad76f8215c8872c6fd8322",
+    output="pooler_output",
+    length=64,
+    pad=0,  # <pad>: the vector is that of the last place, so texts must be filled up
+    end=1,  # <eos>
+    lower=True,  # as in training; its tokenizer.json keeps the case
+    scale=math.exp(4.724453449249268),
+    bias=-16.771724700927734,
+    download_bytes=564_862_230 + 34_363_039,
+)
+SIGLIP_TEXT = Text(
+    source=_SIGLIP.format("onnx/text_model.onnx"),
+    tokenizer=_SIGLIP.format("tokenizer.json"),
+    sha256="3aa7fdbd20eaa8740cce17bf82913de641fcb632a768fed59f661cdcd0c32553",
+    tokenizer_sha256="4a17c975210be5ab4c36b47d8dae4eefb866dbfb1e676e394aad85dc30a3ae08",
+    output="pooler_output",
+    length=64,
+    pad=1,  # </s>, where SigLIP 2 has another token
+    end=1,
+    lower=True,
+    download_bytes=441_332_132 + 2_398_744,
+)
 
 
 def _lite(lite: efficientnet_lite.Lite) -> Model:
@@ -90,6 +168,45 @@ MODELS: tuple[Model, ...] = (
     Model("resnet18", 512, "Apache-2.0", 46_800_000, _RESNET18),
     Model("resnet50", 2048, "Apache-2.0", 102_000_000, _RESNET50),
     Model("dinov2-small", 384, "Apache-2.0", 88_500_000, _DINO, sha256=_DINO_HASH),
-    Model("clip-vit-b32", 512, "MIT", 351_686_194, _CLIP_VISION, _CLIP, _CLIP_HASH),
+    Model("clip-vit-b32", 512, "MIT", 351_686_194, _CLIP_VISION, _CLIP, _CLIP_HASH, text=CLIP_TEXT),
+    Model(
+        "siglip2-b16",
+        768,
+        "Apache-2.0",
+        186_039_516,
+        _SIGLIP2.format("onnx/vision_model_fp16.onnx"),
+        Preprocessing(224, 1.0, _CENTRED, _CENTRED, "squash", "bilinear"),
+        _SIGLIP2_HASH,
+        text=SIGLIP2_TEXT,
+    ),
+    Model(
+        "siglip-b16",
+        768,
+        "Apache-2.0",
+        371_819_850,
+        _SIGLIP.format("onnx/vision_model.onnx"),
+        Preprocessing(224, 1.0, _CENTRED, _CENTRED, "squash", "bicubic"),
+        _SIGLIP_HASH,
+        text=SIGLIP_TEXT,
+    ),
 )
 """The names that `--model` accepts; the first is the default."""
+
+
+def named(name: str) -> Model | None:
+    """The known model of this name."""
+    return next((model for model in MODELS if model.name == name), None)
+
+
+def text_of_weights(*weights: str | None) -> Text | None:
+    """The text encoder of the known model with weights of one of these SHA-256; None if there is none.
+
+    Models are known by their weights, whatever they are called: a copy of CLIP's file has CLIP's text encoder.
+    """
+    return next((model.text for model in MODELS if model.text and model.sha256 in weights), None)
+
+
+def known_text(sha256: str, tokenizer_sha256: str) -> Text | None:
+    """The known text encoder of these two files."""
+    texts = (model.text for model in MODELS if model.text)
+    return next((text for text in texts if (text.sha256, text.tokenizer_sha256) == (sha256, tokenizer_sha256)), None)

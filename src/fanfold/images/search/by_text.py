@@ -1,6 +1,7 @@
 """Search by text, whatever a table's model has for it: `text_side` opens it by the table's metadata.
 
 by "classes"        words that the model's own classifier knows (fanfold.images.words); nothing to download
+by "text encoder"   any text, by the text encoder that belongs to the model (fanfold.images.text)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ import lance
 import numpy as np
 
 from fanfold.damage import of_table
+from fanfold.errors import UsageError
 from fanfold.images.search.rows import Indices, Vectors
 
 Progress = Callable[[float], None]
@@ -38,6 +40,8 @@ class TextHit:
     score: float
     columns: Mapping[str, Any]
     """The row's values in the columns that were asked for."""
+    cosine: float | None = None
+    """Of the vectors of text and picture, with a text encoder."""
 
 
 class TextSide(Protocol):
@@ -62,8 +66,22 @@ class TextSide(Protocol):
 
 def text_side(dataset: lance.LanceDataset) -> TextSide:
     """What a table's model has for text. Raises UsageError if it has nothing, MissingExtra if that is not installed."""
+    from fanfold.images.text.twin import twin_of
+
+    metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+    if text := twin_of(metadata):
+        from fanfold.images.text.search import FreeText
+
+        return FreeText(dataset, text)
+    from fanfold.images.words.classifier import weights_of
     from fanfold.images.words.search import ClassWords
 
+    if weights_of(dataset) is None:
+        raise UsageError(
+            f"The model '{metadata.get('fanfold.model', 'unknown')}' has no words: fanfold knows neither a text "
+            "encoder nor a classifier for it. Search by a picture; or embed with clip-vit-b32 or siglip2-b16, which "
+            "take any text, or with efficientnet-lite0 or efficientnet-lite2, which know some words."
+        )
     return ClassWords(dataset)
 
 

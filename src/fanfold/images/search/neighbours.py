@@ -6,7 +6,7 @@ is a·b / (|a| |b|); a vector of zeros is similar to none, not even to itself.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import lance
 import numpy as np
@@ -15,12 +15,12 @@ from more_itertools import chunked
 from fanfold.damage import of_table
 from fanfold.errors import UsageError
 from fanfold.images.search.duplicates import Group, duplicates
-from fanfold.images.search.rows import STREAMED, Indices, Vectors, dimension_of, matrix, stream, unit, units
+from fanfold.images.search.rows import STREAMED, Indices, Vectors, dimension_of, matrix, numbers_of, stream, unit, units
 from fanfold.images.search.vector_index import has_index, probed, refined
 from fanfold.images.search.where import checked, rows_where
 from fanfold.storage import errors_of
 
-__all__ = ["Group", "Hit", "Vectors", "duplicates", "nearest", "vectors"]
+__all__ = ["Group", "Hit", "Near", "Vectors", "duplicates", "nearest", "nearest_rows", "vectors"]
 
 FEW = 2_000
 """Most rows that meet a condition for which all are compared, also in a table with an index: 0.04 s for 256 dimensions.
@@ -36,6 +36,15 @@ class Hit:
     cosine: float
     columns: Mapping[str, Any] = field(default_factory=dict)
     """The row's values in the columns that were asked for."""
+
+
+class Near(NamedTuple):
+    """Rows near a query, best first."""
+
+    rows: Indices
+    """int64[n]: their numbers in the table's order."""
+    cosines: Vectors
+    """float32[n]"""
 
 
 @of_table
@@ -56,24 +65,44 @@ def nearest(
     vector. Raises UsageError if the vector's length is not that of the table's, for a table without vectors, and for a
     condition that cannot be used.
     """
+    rows, cosines = nearest_rows(dataset, vector, k, exact=exact, where=where)
+    named = dataset.take(rows.tolist(), columns=["key", "uri", *columns]).to_pylist() if len(rows) else []
+    return [
+        Hit(row["key"], row["uri"], float(cosine), {name: row[name] for name in columns})
+        for row, cosine in zip(named, cosines, strict=True)
+    ]
+
+
+@of_table
+def nearest_rows(
+    dataset: lance.LanceDataset,
+    vector: Vectors,
+    k: int,
+    *,
+    exact: bool = False,
+    where: str | None = None,
+    among: Indices | None = None,
+) -> Near:
+    """The same, as rows by their number in the table's order, and their cosines.
+
+    `among` are the rows that count, ascending, instead of a condition: all of them are compared.
+    """
     query = np.asarray(vector, np.float32)
     expected = dimension_of(dataset)
     if query.shape != (expected,):
         raise UsageError(
             f"The query has {query.size} values, but the table's vectors have {expected}: another model made the query."
         )
-    rows = None if where is None else rows_where(dataset, where)
+    rows = among if where is None else rows_where(dataset, where)
     k = min(k, dataset.count_rows() if rows is None else len(rows))
-    few = rows is not None and len(rows) <= FEW
+    few = rows is not None and (len(rows) <= FEW or where is None)
     if exact or few or not k or not query.any() or not has_index(dataset):  # Lance finds nothing for zeros
-        return _nearest_exactly(dataset, query, k, rows, columns)
-    found = _nearest_by_index(dataset, query, k, where, columns)
-    return found if len(found) == k or where is None else _nearest_exactly(dataset, query, k, rows, columns)
+        return _nearest_exactly(dataset, query, k, rows)
+    found = _nearest_by_index(dataset, query, k, where)
+    return found if len(found.rows) == k or where is None else _nearest_exactly(dataset, query, k, rows)
 
 
-def _nearest_by_index(
-    dataset: lance.LanceDataset, query: Vectors, k: int, where: str | None, columns: Sequence[str]
-) -> list[Hit]:
+def _nearest_by_index(dataset: lance.LanceDataset, query: Vectors, k: int, where: str | None) -> Near:
     asked: dict[str, Any] = {"column": "vector", "q": query, "k": k, "metric": "cosine"}
     asked["refine_factor"] = refined(k, len(query))
     # With a filter, Lance goes on to other partitions until it has `k` rows.
@@ -81,14 +110,13 @@ def _nearest_by_index(
     condition = None if where is None else checked(dataset.schema, where)
     with errors_of(dataset.uri):
         found = dataset.to_table(
-            columns=["key", "uri", "_distance", *columns], nearest=asked, filter=condition, prefilter=True
-        ).to_pylist()
-    return [_hit(row, 1 - row["_distance"], columns) for row in found]  # Lance gives 1 - cosine
+            columns=["_distance"], nearest=asked, filter=condition, prefilter=True, with_row_address=True
+        )
+        rows = numbers_of(dataset, found["_rowaddr"].to_numpy())
+    return Near(rows, 1 - found["_distance"].to_numpy())  # Lance gives 1 - cosine
 
 
-def _nearest_exactly(
-    dataset: lance.LanceDataset, query: Vectors, k: int, among: Indices | None, columns: Sequence[str]
-) -> list[Hit]:
+def _nearest_exactly(dataset: lance.LanceDataset, query: Vectors, k: int, among: Indices | None) -> Near:
     """Compare with every vector, or with those of some rows, a block at a time."""
     direction = unit(query[None])[0]
     rows, cosines = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -97,12 +125,7 @@ def _nearest_exactly(
         cosines = np.concatenate([cosines, block @ direction])
         best = np.argsort(-cosines, kind="stable")[:k]
         rows, cosines = rows[best], cosines[best]
-    named = dataset.take(rows.tolist(), columns=["key", "uri", *columns]).to_pylist() if len(rows) else []
-    return [_hit(row, min(1.0, float(cosine)), columns) for row, cosine in zip(named, cosines, strict=True)]
-
-
-def _hit(row: Mapping[str, Any], cosine: float, columns: Sequence[str]) -> Hit:
-    return Hit(row["key"], row["uri"], cosine, {name: row[name] for name in columns})
+    return Near(rows, np.minimum(cosines, 1))
 
 
 def _all(dataset: lance.LanceDataset) -> Iterator[tuple[Indices, Vectors]]:

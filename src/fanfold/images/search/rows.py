@@ -62,3 +62,21 @@ def unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = np.divide(vectors, np.where(lengths > 0, lengths, 1), dtype=np.float32)
     return scaled
+
+
+def numbers_of(dataset: lance.LanceDataset, addresses: Any) -> Indices:
+    """int64[n]: rows by their number in the table's order, for uint64[n], Lance's addresses of them.
+
+    An address is a fragment's number, times 2^32, plus a place in it; deleted rows keep their place.
+    """
+    wanted = np.asarray(addresses, np.uint64)
+    found, before = np.full(len(wanted), -1, np.int64), 0
+    for fragment in dataset.get_fragments():
+        within = np.flatnonzero(wanted >> np.uint64(32) == fragment.fragment_id)
+        if len(within) and fragment.num_deletions:
+            there = fragment.scanner(columns=[], with_row_address=True).to_table()["_rowaddr"].to_numpy()
+            found[within] = before + np.searchsorted(there, wanted[within])
+        elif len(within):
+            found[within] = before + (wanted[within] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        before += fragment.metadata.num_rows
+    return found

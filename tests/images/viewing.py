@@ -1,0 +1,119 @@
+"""Pages of tables for the tests: a server in this process, a client that sends what it likes, and Chromium."""
+
+import http.client
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from fanfold.images.viewer.app import Viewer
+from fanfold.images.viewer.guard import Access
+from fanfold.images.viewer.server import listen, serving
+from fanfold.images.viewer.tables import Tables
+from fanfold.storage import absolute
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = 'it\'s "quoted" <img src=x onerror=alert(1)>.png'
+DIMENSION = 8
+
+
+@dataclass
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body's JSON."""
+        return json.loads(self.body)
+
+
+@dataclass
+class Page:
+    """A page that is served."""
+
+    access: Access
+    viewer: Viewer
+    stop: Any
+
+    @property
+    def host(self) -> str:
+        """What a browser would call the server."""
+        return f"127.0.0.1:{self.access.port}"
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str | None) -> Answer:
+        """Ask as the page does; `headers` change what it sends, and None leaves one out."""
+        sent = {"Host": self.host, "Cookie": f"{self.access.cookie}={self.access.token}"}
+        if method == "POST":
+            sent |= {"Origin": f"http://{self.host}", "X-Fanfold": "1"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", self.access.port, timeout=60)
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in sent.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return Answer(answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
+
+    def rows(self) -> dict[str, int]:
+        """The table's rows by key."""
+        return {row["key"]: row["row"] for row in self.ask("/api/rows?count=500").json["rows"]}
+
+
+@contextmanager
+def viewing(
+    database: str | Path, *, port: int | None = 0, token: str = "", fetch: bool = False, **access: Any
+) -> Iterator[Page]:
+    """Serve the page of a database's pictures while the block runs."""
+    viewer = Viewer(Tables(absolute(str(database)), "images"), fetch=fetch, on_disk=False)
+    listener = listen(access.get("host", "127.0.0.1"), port)
+    allowed = Access(listener.getsockname()[1], **access, **({"token": token} if token else {}))
+    with serving(viewer, allowed, listener) as stop:
+        yield Page(allowed, viewer, stop)
+
+
+def table_of(database: Path, root: str, uris: Mapping[str, str], **columns: Sequence[Any]) -> Path:
+    """A database whose table `images` has these keys at these addresses, as a stranger could make it."""
+    schema = pa.schema(
+        [
+            *(pa.field(name, pa.string()) for name in ("key", "version", "uri")),
+            pa.field("vector", pa.list_(pa.float32(), DIMENSION)),
+        ],
+        metadata={"fanfold.job": "images", "fanfold.root": root},
+    )
+    vectors = np.random.default_rng(0).normal(size=(len(uris), DIMENSION)).astype(np.float32)
+    rows = [
+        {"key": key, "version": "1", "uri": uri, "vector": vector}
+        for (key, uri), vector in zip(uris.items(), vectors, strict=True)
+    ]
+    made = pa.Table.from_pylist(rows, schema=schema)
+    for name, values in columns.items():
+        made = made.append_column(name, pa.array(values))
+    lance.write_dataset(made, str(database / "images.lance"))
+    return database
+
+
+def coloured(folder: Path, count: int) -> dict[str, str]:
+    """Small pictures of different colours, and their addresses by key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        colour = (number * 37 % 256, number * 91 % 256, number * 53 % 256)
+        Image.new("RGB", (40, 30), colour).save(folder / f"{number:02d}.png")
+    return {file.name: file.as_uri() for file in sorted(folder.iterdir())}
