@@ -106,7 +106,7 @@ def models(known: Iterable[Mapping[str, Any]], as_json: bool) -> None:
         fetched = [show.size(size) if size else "none" for size in sizes]
         rows.append([model["name"], str(model["dimension"]), model["licence"], *fetched, model["source"]])
     columns = ("model", "dimension", "licence", "download", "text encoder", "from")
-    show.fitted(columns, rows, numbers=(1, 3, 4), spare=("from",))
+    show.fitted(columns, rows, numbers=(1, 3, 4), spare=("from", "text encoder"))
 
 
 def joining(done: Any, database: str, table: str, as_json: bool) -> None:
