@@ -167,12 +167,12 @@ def test_numbers_that_json_does_not_know(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["--to", "out.xlsx"], "--to takes a file that ends in .parquet, .npy, .csv, .jsonl, but out.xlsx does not"),
-        (["--to", "nowhere/out.csv"], "There is no folder nowhere. Make it first"),
+        (["--to", "nowhere/out.csv"], "The folder nowhere does not exist. Make it first"),
         (["--to", "folder.csv"], "Cannot write folder.csv: it is a folder"),
         (["--to", "/proc/out.csv"], "Cannot write /proc/out.csv"),
         (
             ["--to", "out.csv", "--columns", "kye"],
-            "There is no column 'kye'. The columns are: key, version, uri, vector",
+            "'kye' is not a column of the table. Its columns are: key, version, uri, vector",
         ),
         (["--to", "out.csv", "--columns", ","], "--columns takes the names of columns"),
         (["--to", "out.csv", "--columns", "key,key"], "--columns has 'key' twice"),

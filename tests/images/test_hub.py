@@ -124,7 +124,7 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("hf://org/net/onnx/other.onnx", "There is no 'onnx/other.onnx' in org/net"),
+        ("hf://org/net/onnx/other.onnx", "'onnx/other.onnx' does not exist in org/net"),
         ("hf://org/other/model.onnx", "There is no model org/other"),
         ("hf://org/net/onnx/model.onnx@nonsense", "Cannot fetch hf:"),
         ("hf://org/net", "not an address like"),

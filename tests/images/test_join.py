@@ -399,7 +399,7 @@ def test_files_that_cannot_be_opened(database: str, tmp_path: Path) -> None:
     for name, content in (("cut.parquet", good.read_bytes()[:-20]), ("noise.parquet", b"noise" * 50), ("0.pq", b"")):
         (tmp_path / name).write_bytes(content)
     for name, says in (
-        ("nothing.csv", "There is no file"),
+        ("nothing.csv", "does not exist"),
         ("folder.csv", "is a folder, not a file"),
         ("labels.xlsx", "Columns come from a .csv, .tsv or .parquet file"),
         ("cut.parquet", "cannot be read: Parquet magic bytes not found"),

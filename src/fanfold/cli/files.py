@@ -37,7 +37,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
                 raise
     except OSError as error:
         if not path.parent.exists():
-            raise UsageError(f"There is no folder {path.parent}. Make it first.") from None
+            raise UsageError(f"The folder {path.parent} does not exist. Make it first.") from None
         raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 

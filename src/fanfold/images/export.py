@@ -49,6 +49,7 @@ def check_columns(dataset: lance.LanceDataset, columns: Sequence[str]) -> None:
         raise UsageError("--columns takes the names of columns, with commas between: --columns key,vector,width")
     for name in columns:
         if name not in dataset.schema.names:
-            raise UsageError(f"There is no column '{name}'. The columns are: {', '.join(dataset.schema.names)}.")
+            names = ", ".join(dataset.schema.names)
+            raise UsageError(f"'{name}' is not a column of the table. Its columns are: {names}.")
     if again := next((name for name in columns if list(columns).count(name) > 1), None):
         raise UsageError(f"--columns has '{again}' twice.")

@@ -3,7 +3,7 @@
     candidates ──both run the probe──▶ pictures a second, each ──▶ the faster one
                                                   └──▶ kept in the cache, for the next worker
 
-An engine is no part of a table's recipe: the vectors of both are the same, but for rounding.
+A table's recipe does not name the engine: the vectors of both are the same, but for rounding.
 """
 
 import hashlib

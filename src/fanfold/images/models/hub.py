@@ -107,7 +107,7 @@ def _download(address: Address, config: bool, otherwise: str) -> Fetched:
     try:
         file, commit = _call(address, otherwise)
     except EntryNotFoundError as error:
-        raise NotThere(f"There is no '{address.path}' in {address.repo} on the Hugging Face hub.") from error
+        raise NotThere(f"'{address.path}' does not exist in {address.repo} on the Hugging Face hub.") from error
     beside = _config(Address(address.repo, address.path, commit)) if config else None
     return Fetched(str(file), commit, digest(file), str(beside or ""))
 
