@@ -49,7 +49,7 @@ def test_labels_from_a_file_to_a_search(photos: Path, database: str, labels: Pat
     assert fanfold("images", "columns", database, "--remove", "labels").returncode == 0
     refused = fanfold("images", "search", database, "red.jpg", "--where", where)
     assert refused.returncode == 2
-    assert "there is no column 'label'" in refused.stderr
+    assert "the column 'label' is not known" in refused.stderr
 
 
 def test_what_a_file_may_not_have(embedded: str, tmp_path: Path) -> None:

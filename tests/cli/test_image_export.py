@@ -176,7 +176,7 @@ def test_numbers_that_json_does_not_know(tmp_path: Path) -> None:
         ),
         (["--to", "out.csv", "--columns", ","], "--columns takes the names of columns"),
         (["--to", "out.csv", "--columns", "key,key"], "--columns has 'key' twice"),
-        (["--to", "out.csv", "--where", "widht > 3"], "there is no column 'widht'"),
+        (["--to", "out.csv", "--where", "widht > 3"], "the column 'widht' is not known"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

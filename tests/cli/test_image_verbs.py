@@ -141,7 +141,7 @@ def test_search_among_the_rows_that_match(embedded: str) -> None:
     )
     refused = fanfold("images", "search", embedded, "red.jpg", "--where", "format = PNG")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "there is no column 'PNG'" in refused.stderr
+    assert "the column 'PNG' is not known" in refused.stderr
     assert "width (whole number)" in refused.stderr
     assert "vector" not in refused.stderr
     nothing = fanfold("images", "search", embedded, "red.jpg", "--where", "width < 0")

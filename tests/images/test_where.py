@@ -114,8 +114,8 @@ def test_row_numbers_after_deletions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("widht > 3", "there is no column 'widht' (did you mean 'width'?)"),
-        ("format = PNG", "there is no column 'PNG'; text is written in single quotes"),
+        ("widht > 3", "the column 'widht' is not known (did you mean 'width'?)"),
+        ("format = PNG", "the column 'PNG' is not known; text is written in single quotes"),
         ("format = 'PNG", "a quotation mark is not closed"),
         ("width > 'abc'", "cannot be compared with a column of whole numbers"),
         ("format > 3", "3 cannot be compared with a column of texts"),
@@ -127,7 +127,7 @@ def test_row_numbers_after_deletions(tmp_path: Path) -> None:
         ("width", "it must be true or false for each row"),
         ("width / 0 > 1", "it divides by zero"),
         ("cast(key AS int) > 3", "the text 'k0' cannot be read"),
-        ("foo(width) > 3", "there is no function 'foo'"),
+        ("foo(width) > 3", "the function 'foo' is not known"),
         ("sum(width) > 3", "it is not a condition that can be used here"),
         ("vector IS NULL", "the column 'vector' does not hold single values"),
         ("width > ?", "'?' has no meaning there"),

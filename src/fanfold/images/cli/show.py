@@ -12,26 +12,23 @@ from fanfold.cli import show
 
 def hits(found: Iterable[Any], as_json: bool) -> None:
     """Neighbours, nearest first."""
-    table = Table("", "cosine", "key", box=None)
-    table.columns[0].justify = table.columns[1].justify = "right"
-    table.columns[2].overflow = "fold"
-    for rank, hit in enumerate(found, 1):
-        if as_json:
-            show.put_json(asdict(hit))
-        table.add_row(str(rank), f"{hit.cosine:.4f}", Text(show.printable(hit.key)))
-    if not as_json:
-        show.out.print(table)
+    _ranked("cosine", found, as_json)
 
 
 def text_hits(found: Iterable[Any], as_json: bool) -> None:
     """What a text finds, the highest score first."""
-    table = Table("", "score", "key", box=None)
+    _ranked("score", found, as_json)
+
+
+def _ranked(by: str, found: Iterable[Any], as_json: bool) -> None:
+    """Hits, the best first, with their attribute `by`."""
+    table = Table("", by, "key", box=None)
     table.columns[0].justify = table.columns[1].justify = "right"
     table.columns[2].overflow = "fold"
     for rank, hit in enumerate(found, 1):
         if as_json:
             show.put_json(asdict(hit))
-        table.add_row(str(rank), f"{hit.score:.4f}", Text(show.printable(hit.key)))
+        table.add_row(str(rank), f"{getattr(hit, by):.4f}", Text(show.printable(hit.key)))
     if not as_json and table.rows:
         show.out.print(table)
 

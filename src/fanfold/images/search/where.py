@@ -108,7 +108,7 @@ def _reason(text: str, schema: pa.Schema) -> str:
         what = "it ends too early" if found[2] in (")", "EOF") else f"'{found[2]}' does not fit where it stands"
         return f"{what}; conditions are joined by AND or OR"
     if found := re.search(r"Invalid function '(.*?)'", text):
-        return f"there is no function '{found[1]}'"
+        return f"the function '{found[1]}' is not known"
     if found := re.search(r"Cannot cast string '(.*?)' to value of", text):
         return f"the text '{found[1]}' cannot be read as a value of another kind"
     if "Divide by zero" in text:
@@ -122,7 +122,7 @@ def _unknown(name: str, schema: pa.Schema) -> str:
     names = [field.name for field in filterable(schema)]
     near = get_close_matches(name.lower(), names, 1)
     meant = f" (did you mean '{near[0]}'?)" if near else ""
-    return f"there is no column '{name}'{meant}; text is written in single quotes"
+    return f"the column '{name}' is not known{meant}; text is written in single quotes"
 
 
 def _compared(kind: str) -> str:

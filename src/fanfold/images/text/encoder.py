@@ -63,7 +63,7 @@ class Encoder:
         self.tokenizer = tokenizer
 
     def __call__(self, words: str) -> Vectors:
-        """The vector of a text. Raises UsageError for an empty text, FanfoldError if there is no vector for it."""
+        """The vector of a text. Raises UsageError for an empty text, FanfoldError if the model gives it none."""
         check_words(words)
         found = np.asarray(self._graph.run(self.tokenizer(words), self._output), np.float32)
         if found.ndim != 2 or len(found) != 1 or not np.isfinite(found).all() or not found.any():

@@ -140,7 +140,7 @@ class Viewer:
         version = self._version(request)
         found = questions.facts(version, self._row(request, version))
         if found is None:
-            raise HTTPException(404, "There is no such row.")
+            raise HTTPException(404, "This row does not exist.")
         return _json(_of(version, found | {"labels": self.words.named(version, [found["row"]])[0]}))
 
     def near(self, request: Request) -> Response:
@@ -149,7 +149,7 @@ class Viewer:
         row = self._row(request, version)
         vector = questions.vector_of(version, row)
         if vector is None:
-            raise HTTPException(404, "There is no such row.")
+            raise HTTPException(404, "This row does not exist.")
         where = request.query_params.get("where")
         hits = [hit for hit in questions.near(version, vector, k + 1, where) if hit["row"] != row][:k]
         return _json(_of(version, {"row": row, "rows": hits}))
@@ -231,7 +231,7 @@ class Viewer:
         columns = [name for name in ("uri", "version") if name in version.facts]
         found = version.at([_row_number(request.path_params["row"])], columns)
         if not found:
-            raise HTTPException(404, "There is no such row.")
+            raise HTTPException(404, "This row does not exist.")
         return found[0].get("uri") or "", found[0].get("version") or ""
 
     # -- the page -----------------------------------------------------------------------------------------------------
