@@ -71,7 +71,7 @@ def index_due(version: Version) -> str:
 
 
 def facts(version: Version, row: int) -> dict[str, Any] | None:
-    """What the table knows about a row, in the order of its columns; None if there is no such row."""
+    """What the table knows about a row, in the order of its columns; None for a row that does not exist."""
     found = version.at([row], version.facts)
     return {name: plain(value) for name, value in found[0].items()} if found else None
 
@@ -88,7 +88,7 @@ def plain(value: Any) -> Any:
 
 
 def vector_of(version: Version, row: int) -> Vectors | None:
-    """A row's vector; None if there is no such row."""
+    """A row's vector; None for a row that does not exist."""
     found = version.at([row], ["vector"])
     return np.asarray(found[0]["vector"], np.float32) if found else None
 
