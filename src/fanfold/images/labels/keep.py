@@ -43,8 +43,7 @@ def keep(dataset: lance.LanceDataset, name: str, path: Path, labels: Sequence[st
     """
     without = fit.best == NO_LABEL
     numbers: Any = pa.array(fit.best, mask=without)
-    columns = pa.table(
-        {name: pa.array(labels, pa.string()).take(numbers), name + SCORE: pa.array(fit.scores, mask=without)}
-    )
+    chosen, scores = pa.array(labels, pa.string()).take(numbers), pa.array(fit.scores, mask=without)
+    columns = pa.table({name: chosen, name + SCORE: scores})
     _, place = joined.keep(dataset, name, path.name, columns, rows_of(dataset), joined.BY_ROW)
     return place
