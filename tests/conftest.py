@@ -45,6 +45,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # No deadlines, since an example's time depends on how busy the machine is. The same examples every time.
 hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.register_profile("all-seeds", hypothesis.settings.get_profile("fanfold"), max_examples=180)
 hypothesis.settings.load_profile("fanfold")
 
 
@@ -74,6 +75,12 @@ KILLS = 6
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option for tests that only a change to the core needs."""
     parser.addoption("--all-seeds", action="store_true", help="try every seed of the tests that kill at random")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try three times as many examples if all seeds are asked for."""
+    if config.getoption("--all-seeds"):
+        hypothesis.settings.load_profile("all-seeds")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
@@ -118,7 +125,7 @@ def _place(path: str) -> int:
     return next((number for number, start in enumerate(FIRST) if path.startswith(start)), len(FIRST))
 
 
-REAL = ("cli/", "executors/", "images/", "test_docs.py", "test_packaging.py")
+REAL = ("cli/", "executors/", "images/", "test_packaging.py")
 """Where tests start worker processes as users do. Elsewhere they are forked, in a fraction of the time."""
 
 
