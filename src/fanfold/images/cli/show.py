@@ -52,8 +52,12 @@ def indexing(what: str, needs: Any, hint: str) -> None:
     """What is about to be done to an index, and its cost."""
     vectors = f"{needs.rows:,} vectors"
     doing = f"Building an index of {vectors}" if what == "build" else f"Adding {vectors} to the index"
-    takes = f"about {show.duration(needs.seconds)}, up to {show.size(needs.memory)} of memory"
-    show.note(f"{doing}: {takes} ({hint}).")
+    show.note(f"{doing}: {cost(needs)} ({hint}).")
+
+
+def cost(needs: Any) -> str:
+    """About how long something takes, and its memory."""
+    return f"about {show.duration(max(1, needs.seconds))}, up to {show.size(needs.memory)} of memory"
 
 
 def indexed(index: Any, as_json: bool) -> None:

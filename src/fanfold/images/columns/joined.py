@@ -20,6 +20,7 @@ from fanfold.errors import StorageError, UsageError
 from fanfold.images import beside
 from fanfold.images.columns.files import KEY, read
 from fanfold.images.kept import Rows, find, keys_of
+from fanfold.images.search.rows import name_of
 from fanfold.images.search.where import kind_of
 
 DIGEST = "_digest"
@@ -172,7 +173,7 @@ def _check_names(dataset: lance.LanceDataset, path: Path, name: str, columns: Se
 
 def _no_match(dataset: lance.LanceDataset, path: Path, keys: Any) -> str:
     theirs = dataset.to_table(columns=["key"], limit=2)["key"].to_pylist()
-    name = dataset.uri.rpartition("/")[2].removesuffix(".lance")
+    name = name_of(dataset)
     if not theirs:
         return f"Table '{name}' is empty, so no key of {path} is in it."
     ours = " and ".join(repr(key) for key in keys.slice(0, 2).to_pylist())

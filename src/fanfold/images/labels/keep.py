@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lance
+import numpy as np
 import pyarrow as pa
 
 from fanfold.errors import UsageError
@@ -15,6 +16,7 @@ from fanfold.images.search.by_text import NO_LABEL, Fit
 
 SCORE = "_score"
 """What the name of the column of scores ends in."""
+_DIGITS = 6  # of a score, for people who read it
 
 
 def name_of(dataset: lance.LanceDataset, path: Path) -> str:
@@ -43,7 +45,8 @@ def keep(dataset: lance.LanceDataset, name: str, path: Path, labels: Sequence[st
     """
     without = fit.best == NO_LABEL
     numbers: Any = pa.array(fit.best, mask=without)
-    chosen, scores = pa.array(labels, pa.string()).take(numbers), pa.array(fit.scores, mask=without)
+    chosen = pa.array(labels, pa.string()).take(numbers)
+    scores = pa.array(fit.scores.astype(np.float64).round(_DIGITS), mask=without)
     columns = pa.table({name: chosen, name + SCORE: scores})
     _, place = joined.keep(dataset, name, path.name, columns, rows_of(dataset), joined.BY_ROW)
     return place
