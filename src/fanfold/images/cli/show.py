@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fanfold.cli import show
+from fanfold.images.columns.joined import removing
 
 
 def hits(found: Iterable[Any], as_json: bool) -> None:
@@ -126,7 +127,7 @@ def joining(done: Any, database: str, table: str, as_json: bool) -> None:
         show.note(f"{done.unknown:,} {have} not in the table, such as {example}.")
     for name, why in done.left_out.items():
         show.note(f"Left out: {show.printable(name)}: {why}.")
-    show.note(f"Kept in {done.place}. Take it away with: fanfold images columns {database} --remove {done.joined.name}")
+    show.note(f"Kept in {done.place}. Take it away with: {removing(database, table, done.joined.name)}")
 
 
 def columns(found: Iterable[Mapping[str, str]], as_json: bool) -> None:

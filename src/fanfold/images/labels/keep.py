@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from fanfold.errors import UsageError
+from fanfold.errors import StorageError, UsageError
 from fanfold.images.columns import joined
 from fanfold.images.kept import rows_of
 from fanfold.images.search.by_text import NO_LABEL, Fit
@@ -26,9 +27,9 @@ def name_of(dataset: lance.LanceDataset, path: Path) -> str:
     """
     name = re.sub(r"\W+", "_", path.stem).strip("_").lower()[:90] or "label"
     taken = joined.owners(dataset, but=name)
-    earlier = next((one for one in joined.joined_to(dataset) if one.name == name), None)
-    if earlier and earlier.by == joined.BY_KEY:
-        taken[name] = f"{earlier.file}, which is joined to the table,"
+    with suppress(StorageError):  # damaged columns of this name are replaced
+        if (earlier := joined.called(dataset, name)) and earlier.by == joined.BY_KEY:
+            taken[name] = f"{earlier.file}, which is joined to the table,"
     for column in (name, name + SCORE):
         if owner := taken.get(column):
             raise UsageError(
