@@ -51,6 +51,13 @@ class Map:
         """The number of rows that have a place."""
         return int((self.places[:, 0] != NOWHERE).sum())
 
+    @property
+    def due(self) -> "Due | None":
+        """What `build` would do: make it again since the rows have doubled, or place the new ones; None if nothing."""
+        if _is_outgrown(len(self.places), self.landmarks, self.laid_out):
+            return "make again"
+        return "place" if self.placed < len(self.places) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -78,10 +85,6 @@ class _Known:
         found[at >= 0] = self.places[at[at >= 0]]
         return found
 
-    def is_outgrown(self, rows: int) -> bool:
-        """Whether the table has grown so much that the layout tells too little about it."""
-        return rows >= _OUTGROWN * max(1, self.layout.rows) or (rows > 0 and not len(self.layout.spots))
-
 
 def load(dataset: lance.LanceDataset) -> Map | None:
     """The map of a table as it is kept, or None if there is none. Raises StorageError, UsageError."""
@@ -94,12 +97,8 @@ def due(dataset: lance.LanceDataset) -> Due | None:
 
     None if every row has its place. Raises as `load`.
     """
-    known, rows = _known(dataset), kept.rows_of(dataset)
-    if known is None:
-        return "make"
-    if known.is_outgrown(len(rows)):
-        return "make again"
-    return "place" if (known.joined(rows) == NOWHERE).any() else None
+    now = load(dataset)
+    return now.due if now else "make"
 
 
 def needs(dataset: lance.LanceDataset, what: Due) -> Needs:
@@ -127,7 +126,7 @@ def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None, *, r
     """
     dimension_of(dataset)  # before anything is read
     known, rows = None if rebuild else _known(dataset), kept.rows_of(dataset)
-    if known is None or known.is_outgrown(len(rows)):
+    if known is None or _is_outgrown(len(rows), len(known.layout.spots), known.layout.rows):
         layout, places = _made(dataset, rows, progress)
     else:
         layout, places = known.layout, _extended(dataset, known, rows, progress)
@@ -136,6 +135,11 @@ def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None, *, r
     kept.write(dataset, _NAME, _RECIPE, layout.arrays() | {"rows": rows, "places": places})
     progress(1.0)
     return _map(layout, places)
+
+
+def _is_outgrown(rows: int, landmarks: int, laid_out: int) -> bool:
+    """Whether the table has grown so much that the layout tells too little about it."""
+    return rows >= _OUTGROWN * max(1, laid_out) or (rows > 0 and not landmarks)
 
 
 def _map(layout: Layout, places: Places) -> Map:

@@ -31,6 +31,7 @@ NEIGHBOURS = 10
 
 _EARLY, _ROUNDS = 125, 500  # rounds of t-SNE: with attraction exaggerated, which finds the groups, and without
 _FEW = 10  # rows for which their first two components are the map
+_CRUSHED = 20  # rows for each time that attraction is exaggerated: few rows would be crushed into a line
 _QUICK_FROM = 3000  # rows from which the repulsion is interpolated, on a grid of this many units between points
 _GRID = 2  # 1, as is usual, takes four times as long and keeps 0.02 more of the neighbours
 _BLOCK = 1000  # rows compared with all at a time
@@ -84,7 +85,7 @@ def _spread_out(landmarks: Vectors, start: npt.NDArray[np.float64], progress: Pr
         callbacks=report,
         callbacks_every_iters=_REPORTS,
     )
-    found = found.optimize(_EARLY, exaggeration=12, momentum=0.5)
+    found = found.optimize(_EARLY, exaggeration=min(12, max(1, count / _CRUSHED)), momentum=0.5)
     return np.asarray(found.optimize(_ROUNDS, momentum=0.8))
 
 
