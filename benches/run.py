@@ -20,6 +20,7 @@ STEPS = (
     "words.py",
     "estimate.py",
     "dynamodb.py",
+    "tls.py",
     "tls_serve.py",
     "results.py",
 )

@@ -245,6 +245,11 @@ def harmless(message: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
 
 
+def line(text: str) -> None:
+    """Print a text that may have names of schemes, clients or files in it: nothing in it is markup, or wrapped."""
+    out.print(Text(harmless(text)), soft_wrap=True)
+
+
 def size(count: float) -> str:
     """A number of bytes for people."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -9,6 +9,7 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from fanfold.errors import UsageError
+from fanfold.tls.openssl import reasons
 from fanfold.tls.serve.names import Names
 
 
@@ -89,12 +90,12 @@ def _check_key(path: Path, leaf: x509.Certificate, key: Path) -> None:
     try:
         context.use_certificate(leaf)
     except SSL.Error as error:
-        raise UsageError(f"OpenSSL refuses the certificate in {path}: {_reason(error)}.") from error
+        raise UsageError(f"OpenSSL refuses the certificate in {path}: {_said(error)}.") from error
     try:
         context.use_privatekey_file(str(key), crypto.FILETYPE_PEM)
         context.check_privatekey()
     except SSL.Error as error:
-        reason = _reason(error)
+        reason = _said(error)
         if "mismatch" in reason:
             raise UsageError(
                 f"The key in {key} is not the key of the certificate in {path}. "
@@ -104,7 +105,5 @@ def _check_key(path: Path, leaf: x509.Certificate, key: Path) -> None:
         raise UsageError(f"--key {key} has no private key in PEM that {library} can read: {reason}.") from error
 
 
-def _reason(error: SSL.Error) -> str:
-    """What OpenSSL says, in its own words."""
-    found = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(reason for _, _, reason in found if reason) or "it does not say why"
+def _said(error: SSL.Error) -> str:
+    return reasons(error) or "it does not say why"
