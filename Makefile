@@ -103,8 +103,8 @@ lock:
 	$(COMPILE) $(DEMO) --extra evidence-vm --extra evidence-vss --extra evidence-prefetch --extra heic --extra lite2 --extra map \
 		--extra openvino --extra text --extra tiff --extra aws --extra ray --extra cdk --group test --group lint \
 		-o requirements/dev.lock
-	$(COMPILE) --extra images --extra aws --extra cdk -o requirements/deploy.lock
-	$(COMPILE) infra/worker.in --extra images --extra openvino --extra aws -o requirements/worker.lock
+	$(COMPILE) --extra images --extra lite2 --extra aws --extra cdk -o requirements/deploy.lock
+	$(COMPILE) infra/worker.in --extra images --extra lite2 --extra openvino --extra aws -o requirements/worker.lock
 	uv pip compile infra/gpu.in --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes \
 		--no-header --no-annotate --upgrade -o infra/gpu.lock
 

@@ -222,6 +222,9 @@ CANDIDATES: tuple[Fanfold | Peer, ...] = (
 )
 
 
+BEFORE = "before"
+
+
 def before(program: Path) -> Fanfold:
     """Another version of fanfold, from an environment of its own."""
-    return Fanfold("before", "fanfold before", program=program)
+    return Fanfold(BEFORE, "fanfold before", program=program)

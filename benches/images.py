@@ -22,7 +22,7 @@ import measure
 import numpy as np
 import pictures
 import results
-from candidates import CANDIDATES, FANFOLD, Result, Task, before
+from candidates import BEFORE, CANDIDATES, FANFOLD, Result, Task, before
 
 TITLES = {"500x375": "500 x 375 JPEG", "12mp": "12 megapixel JPEG", "png": "PNG of all sizes"}
 
@@ -122,7 +122,8 @@ def summary(everything: dict[str, Any]) -> str:
     """The table for the README: pictures per second, and fanfold's speed relative to each candidate."""
     first = next(iter(everything.values()))
     head = ["pictures/s (fanfold is so many times as fast)", *(TITLES[name] for name in everything), "peak memory"]
-    rows = [[first["candidates"][key]["label"], *_rates(everything, key)] for key in first["candidates"]]
+    shown = [key for key in first["candidates"] if key != BEFORE]  # another version is for RESULTS.md alone
+    rows = [[first["candidates"][key]["label"], *_rates(everything, key)] for key in shown]
     limits = [f"{whole(told['limit']):.0f} ({_ratio(told, whole(told['limit']))})" for told in everything.values()]
     return results.markdown(head, [*rows, ["*limit of this machine*", *limits, ""]])
 

@@ -1,9 +1,10 @@
 """The page of a table: how long until it shows something, and what it holds, at any number of rows.
 
-    .venv/bin/python benches/view.py [--rows 1000000] [--dimension 1280] [--index] [--folder bench-data]
+    .venv/bin/python benches/view.py [--rows 1000000] [--dimension 1280] [--folder bench-data]
 
-All rows have the same few pictures, so that thumbnails cost what they do with a warm cache. Headless Chromium, by
-Playwright; the times of the server include HTTP, and are medians of --tries questions about random rows.
+All rows have the same few pictures, so that thumbnails cost what they do with a warm cache. The table has its index,
+and with 1280 dimensions, those of the default model, its labels. Headless Chromium, by Playwright; the times of the
+server include HTTP, and are medians of --tries questions about random rows.
 """
 
 import argparse
@@ -11,27 +12,31 @@ import json
 import random
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import lance
 import measure
 import numpy as np
 import pyarrow as pa
+import results
 import vectors
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from fanfold.images.models.efficientnet_lite import DIMENSION, LITE0
 from fanfold.images.search import vector_index
+from fanfold.images.words import labels
+from fanfold.images.words.vocabulary import vocabulary
 
 PICTURES = 50
 
 
-def table(folder: Path, rows: int, dimension: int, index: bool) -> Path:
-    """A database with a table of made-up vectors, whose rows are pictures in a folder."""
+def table(folder: Path, rows: int, dimension: int) -> Path:
+    """A database with a table of made-up vectors, whose rows are pictures in a folder; with its index and labels."""
     database = folder / f"view-{rows}-{dimension}"
     uri = database / "images.lance"
     if not uri.exists():
@@ -45,8 +50,10 @@ def table(folder: Path, rows: int, dimension: int, index: bool) -> Path:
         dataset = lance.dataset(str(uri))
         _address(dataset, photos)
     dataset = lance.dataset(str(uri))
-    if index and not vector_index.has_index(dataset):
+    if not vector_index.has_index(dataset):
         vector_index.build(dataset)
+    if dimension == DIMENSION:
+        labels.refresh(dataset)
     return database
 
 
@@ -61,7 +68,9 @@ def _address(dataset: lance.LanceDataset, photos: Path) -> None:
     dataset.add_columns(uris, read_columns=["key"])
     dataset.drop_columns(["uri"])
     dataset.alter_columns({"path": "address", "name": "uri"})
-    dataset.update_schema_metadata({"fanfold.job": "images", "fanfold.root": root})
+    dataset.update_schema_metadata({"fanfold.job": "images", "fanfold.root": root, "fanfold.id": "bench"})
+    if dataset.schema.field("vector").type.list_size == DIMENSION:
+        dataset.update_schema_metadata({"fanfold.sha256": LITE0.sha256})
 
 
 class Served:
@@ -141,11 +150,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=1280)
     parser.add_argument("--tries", type=int, default=20)
-    parser.add_argument("--index", action="store_true", help="build the index first")
     parser.add_argument("--folder", type=Path, default=Path("bench-data"))
     asked = parser.parse_args()
     busy = measure.idle()
-    database = table(asked.folder, asked.rows, asked.dimension, asked.index)
+    database = table(asked.folder, asked.rows, asked.dimension)
     served = Served(database)
     try:
         row = lambda: random.randrange(asked.rows)  # noqa: E731
@@ -159,13 +167,23 @@ def main() -> None:
             ("a thumbnail", "thumb/{}"),
         ):
             lines.append([name, median_ms(lambda path=path: served.ask(path.format(row())), asked.tries)])
+        if asked.dimension == DIMENSION:
+            words = random.sample(sorted(vocabulary()), asked.tries + 1)
+            word = lambda: served.ask(f"api/rows?count=60&words={quote(words.pop())}")  # noqa: E731
+            word()  # loads the labels
+            lines.append(["a word (new each time)", median_ms(word, asked.tries)])
         lines += in_chromium(served, asked.rows)
         lines.append(["memory of the server and its helpers", f"{served.memory() / 1e6:.0f} MB"])
     finally:
         served.process.terminate()
-    print(f"{asked.rows:,} rows of {asked.dimension} dimensions, {busy}", file=sys.stderr)
-    for name, value in lines:
-        print(f"{name:40} {value}")
+    found = dict(lines)
+    readme = (
+        f"The page of {asked.rows:,} pictures: its first screen after {found['first screen of thumbnails']}, "
+        f"60 neighbours in {found['60 neighbours']}"
+        + (f", a word in {found['a word (new each time)']}" if "a word (new each time)" in found else "")
+        + f"; {found['memory of the server and its helpers']} of memory."
+    )
+    print(results.record("view", readme, results.markdown([f"{asked.rows:,} x {asked.dimension}", ""], lines), busy))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,9 @@ FIRST = (
 SHARED = ("synthesise", "stacks")
 """Session fixtures that are so slow that one worker of pytest-xdist makes them, for all tests."""
 
+READER = "reader"
+"""The access key on the S3 server that may only read."""
+
 KILLS = 6
 """Seeds of `test_killed_at_any_moment` without `--all-seeds`: each kind of victim, twice."""
 
@@ -125,6 +128,18 @@ def database(tmp_path: Path) -> str:
     return str(tmp_path / "db")
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB, to be filled, or made read-only with `mount -o remount,ro`."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", where]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    yield where
+    subprocess.run(["umount", "-l", where], check=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A separate cache for all workers of pytest-xdist: models are made once, and the user's cache is not touched."""
@@ -147,12 +162,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a SeaweedFS S3 server that checks credentials; its processes end with the tests."""
     folder = tmp_path_factory.mktemp("s3")
     config = folder / "s3.json"
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": "key", "secretKey": "secret"}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config.write_text(json.dumps({"identities": [identity]}))
+    allowed = {"key": ["Admin", "Read", "Write", "List", "Tagging"], READER: ["Read", "List"]}
+    identities = [
+        {"name": key, "credentials": [{"accessKey": key, "secretKey": "secret"}], "actions": actions}
+        for key, actions in allowed.items()
+    ]
+    config.write_text(json.dumps({"identities": identities}))
     weed = shutil.which("weed", path=sysconfig.get_path("scripts")) or "weed"
     ports = {name: free_port() for name in ("s3", "master", "volume", "filer")}
     options = [f"-{name}.port={port}" for name, port in ports.items()]

@@ -62,6 +62,7 @@ def playground(tmp_path: Path) -> Path:
         for role in ("control", "live")
     ]
     (tmp_path / "labels.csv").write_text("key,label,stars\ncat.png,animal,5\ncoffee.png,drink,4\n")
+    (tmp_path / "subject.txt").write_text("cat\ncoffee\nvehicle\n")
     (tmp_path / "pairs.csv").write_text("\n".join(["key,role,n,ip,handshake_ms", *pairs]))
     write_ewf(tmp_path / "disk.E01", ewf(mbr(windows_volume("mesa"))))
     return tmp_path

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +27,6 @@ from fanfold.core.optimize import optimize_table
 from fanfold.images.columns.files import read
 from vector_tables import DIMENSION, SCHEMA, clustered, commit, made
 
-needs_mounts = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root can mount")
 ODD = ["=1+1", "'=1", "-x", "-", "@a", "+b", 'say "hi"', "new\nline", "é 🐈.jpg", "a,b", " "]
 
 
@@ -190,18 +188,6 @@ def test_what_cannot_be_exported(words: list[str], says: str, vectors: str, tmp_
     assert names(tmp_path) == before
 
 
-@pytest.fixture(name="disk")
-def _disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 kB."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", where], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a disk")
-    yield where
-    subprocess.run(["umount", "-l", where], check=True)
-
-
-@needs_mounts
 def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
     """A full disk ends an export of any format with a sentence; the earlier file stays, and nothing else does."""
     database = str(tmp_path / "db")

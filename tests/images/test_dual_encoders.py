@@ -5,7 +5,8 @@ in the registry are those of the toys.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,7 @@ from commands import fanfold as fanfold_cli
 from commands import objects
 from fanfold.errors import FanfoldError
 from fanfold.images import Images
+from fanfold.images.columns.table import with_columns
 from fanfold.images.models import registry
 from fanfold.images.models.hub import Address
 from fanfold.images.models.registry import Model
@@ -45,7 +47,7 @@ from fanfold.images.search.by_text import text_side
 from fanfold.images.text.encoder import open_encoder
 from helpers import Here
 
-WORDS = ("<0>", "<1>", "<unk>", "a", "photo", "of", "something", "sky", "cat", "warm", *COLOURS)
+WORDS = ("<0>", "<1>", "<unk>", "a", "photo", "of", "something", "sky", "cat", "warm", "this", "is", *COLOURS)
 WARM = (141, 117, 104)
 """Redder than CLIP's mean, and blue for those whose mean is another."""
 
@@ -307,3 +309,76 @@ def test_every_fact_of_a_text_counts(name: str, wrong: dict[str, Any]) -> None:
     except FanfoldError:
         return
     assert cosine(right, found) < 0.9
+
+
+# -- labels of one's own --------------------------------------------------------------------------------------------
+
+
+def labelled(database: str | Path, folder: Path, *words: object, labels: Sequence[str] = tuple(COLOURS)) -> Any:
+    """A copy of a database, whose pictures are labelled, and the label and the score of each."""
+    copy = folder / "copy"
+    shutil.copytree(database, copy)
+    (folder / "Colour.txt").write_text("\n".join(labels))
+    done = fanfold_cli("images", "labels", copy, "--labels", folder / "Colour.txt", *words)
+    assert done.returncode == 0, done.stderr
+    rows = with_columns(fanfold.open_table(str(copy), "images")).to_table(columns=["key", "colour", "colour_score"])
+    return str(copy), {row["key"]: (row["colour"], row["colour_score"]) for row in rows.to_pylist()}
+
+
+def probability(database: str | Path, colour: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> float:
+    """Of a picture of one colour, that it shows this colour, rather than others."""
+    mean, std = (CLIP_MEAN, CLIP_STD) if "clip" in Path(database).name else (HALF, HALF)
+    if Path(database).name == "siglip2-b16":
+        return float(1 / (1 + np.exp(16.771725 - 112.6667)))
+    logits = [100 * cosine(as_seen(colour, mean, std), as_seen(other, mean, std)) for other in others]
+    return float(1 / np.exp(np.array(logits) - 100).sum())
+
+
+def test_labels_that_fit(database: str, tmp_path: Path) -> None:
+    """Each picture gets the label that its colour is called, with its probability; filters and exports have it."""
+    copy, found = labelled(database, tmp_path)
+    names = {"fire.png": "red", "sea.png": "blue", "wood.png": "green", "snow.png": "white", "coal.png": "black"}
+    for key, name in names.items():
+        assert found[key][0] == name
+        assert found[key][1] == pytest.approx(probability(database, COLOURS[name], list(COLOURS.values())), abs=2e-3)
+    (hit,) = objects("images", "search", copy, "--text", "red", "--where", "colour = 'blue' AND key = 'sea.png'")
+    assert hit["columns"]["colour"] == "blue"
+    assert fanfold_cli("images", "export", copy, "--to", tmp_path / "blue.csv", "--where", "colour = 'blue'")[0] == 0
+    assert "sea.png" in (tmp_path / "blue.csv").read_text()
+
+
+def test_a_prompt_of_ones_own(clip: Path, embedded: Callable[[str], Path], tmp_path: Path) -> None:
+    """The prompt is the text around each label; a model that gives each text a probability takes a single one."""
+    _, found = labelled(clip, tmp_path, "--prompt", "red {} red", labels=["blue", "green"])
+    texts = [2 * as_seen(RED) + as_seen(colour) for colour in (BLUE, GREEN)]
+    logits = [100 * cosine(as_seen(RED), text) for text in texts]
+    assert found["fire.png"][1] == pytest.approx(1 / (1 + np.exp(min(logits) - max(logits))), abs=0.01)
+    assert found["fire.png"][0] == ["blue", "green"][int(np.argmax(logits))]
+    (tmp_path / "alone").mkdir()
+    _, alone = labelled(embedded("siglip2-b16"), tmp_path / "alone", "--min-score", "0.5", labels=["red"])
+    assert alone["fire.png"] == ("red", pytest.approx(1))
+    assert alone["sea.png"] == alone["snow.png"] == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "said"),
+    [
+        (["--prompt", "a photo"], "red\nblue", "with {} in place of the label"),
+        (["--prompt", "{} {}"], "red\nblue", "with {} in place of the label"),
+        ([], "red\n", "it needs at least two"),
+        (["--min-score", "1.5"], "red\nblue", "takes a number from 0 to 1"),
+    ],
+)
+def test_wrong_labels(clip: Path, tmp_path: Path, words: list[str], labels: str, said: str) -> None:
+    """What cannot be compared is refused in a sentence, and nothing is kept."""
+    (tmp_path / "colour.txt").write_text(labels)
+    done = fanfold_cli("images", "labels", clip, "--labels", tmp_path / "colour.txt", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in " ".join(done.stderr.split())
+    assert not (clip / "_view").exists()
+
+
+def test_labels_need_a_file(clip: Path) -> None:
+    """A model without labels of its own asks for a file of them."""
+    done = fanfold_cli("images", "labels", clip)
+    assert (done.returncode, "--labels FILE" in done.stderr) == (2, True)

@@ -1,12 +1,10 @@
 """Columns of one's own: from files, joined by key, filtered together with the table's; the table stays as it is."""
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -32,8 +30,6 @@ from fanfold.images.search.vector_index import build
 from fanfold.images.search.where import rows_where
 from fanfold.storage import open_store
 from vector_tables import clustered, commit, made
-
-needs_mounts = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root can mount")
 
 
 @pytest.fixture(name="database")
@@ -237,18 +233,6 @@ def test_rows_that_meet_a_condition_alone(database: str, tmp_path: Path) -> None
 # -- places ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(name="disk")
-def _disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MB that can be made read-only."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", where], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a disk")
-    yield where
-    subprocess.run(["umount", "-l", where], check=True)
-
-
-@needs_mounts
 def test_a_read_only_database(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns of a read-only database are kept in the cache folder, the index included; the newer ones count."""
     monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path / "cache"))

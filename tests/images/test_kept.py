@@ -1,14 +1,11 @@
 """What is kept beside a table: joined by key and version, whole or absent, in the cache where it cannot be beside."""
 
 import io
-import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,25 +19,12 @@ from fanfold.errors import StorageError
 from fanfold.images import kept
 from vector_tables import clustered, commit, made
 
-needs_mounts = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root can mount")
-
 
 @pytest.fixture(name="database")
 def _database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a database, with a cache folder of its own."""
     monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path / "cache"))
     return str(tmp_path / "db")
-
-
-@pytest.fixture(name="disk")
-def _disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB that can be made read-only, or full."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", where], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a disk")
-    yield where
-    subprocess.run(["umount", "-l", where], check=True)
 
 
 def opened(database: str) -> lance.LanceDataset:
@@ -170,7 +154,6 @@ def test_killed_writers_leave_whole_files(database: str) -> None:
     assert seen <= {0, 1, 2}
 
 
-@needs_mounts
 def test_a_read_only_database(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What belongs to a read-only database is kept in the cache folder, and the newer of the two files counts."""
     monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path / "cache"))
@@ -188,7 +171,6 @@ def test_a_read_only_database(disk: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert (kept.read(dataset, "numbers", "1") or {})["numbers"].tolist() == [3]
 
 
-@needs_mounts
 def test_a_full_disk(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is an error that says so, and the earlier file still counts."""
     monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path / "cache"))

@@ -9,6 +9,8 @@ import pytest
 from emulator import ABSENT, ROOT
 from templates import Stacks, Synthesise, properties, text
 
+from fanfold.images.models.registry import MODELS
+
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 
 
@@ -59,12 +61,15 @@ def test_the_base_is_named_by_its_digest_and_can_be_chosen() -> None:
 
 
 def test_the_locks_hold_what_fanfold_needs_with_hashes_and_no_addresses() -> None:
-    """The locks have every package of the container image's extras, and Lambda's client."""
+    """The locks have every package of the container image's extras, and Lambda's client; and every model's weights."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     needed = [re.split(r"[\[<>=~ ]", one)[0] for one in project["dependencies"] + extras["images"] + extras["aws"]]
     locked = _locked(ROOT / "requirements" / "worker.lock")
     assert {*needed, "awslambdaric"} <= set(locked)
+    weights = {model.source for model in MODELS if not model.needs_download}
+    assert weights <= set(locked)
+    assert weights <= set(_locked(ROOT / "requirements" / "deploy.lock"))  # where a run begins, its recipe is made
     gpu = _locked(ROOT / "infra" / "gpu.lock")
     assert "onnxruntime-gpu" in gpu
     for name, hashes in (locked | gpu).items():

@@ -5,10 +5,8 @@ import random
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -154,20 +152,6 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int) -
     assert len(expected) >= wanted
     assert expected <= there
     assert len(there) <= len(expected) + 6 + 1  # at most one of each client was not acknowledged yet
-
-
-@pytest.fixture
-def disk() -> Iterator[Path]:
-    """A disk of a megabyte."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    where = Path(tempfile.mkdtemp(prefix="fanfold-disk-"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", where], check=True)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", "--lazy", where], check=True)
-        where.rmdir()
 
 
 def fill(disk: Path) -> Path:

@@ -106,7 +106,7 @@ def _by_free_text(
     for note in side.notes(text):
         shown.note(note)
     near = _nearest(dataset, side.vector(text), k, exact, where, json)
-    found = side.scored(near, side.least if least is None else _checked(least))
+    found = side.scored(near, side.least if least is None else checked_score(least))
     show.text_hits(found, json)
     if not near:
         shown.note("No row meets the condition.")
@@ -115,7 +115,8 @@ def _by_free_text(
     return 0
 
 
-def _checked(least: float) -> float:
+def checked_score(least: float) -> float:
+    """A --min-score. Raises UsageError unless it is one."""
     if not 0 <= least <= 1:
         raise UsageError(f"--min-score takes a number from 0 to 1, not {least}.")
     return least
@@ -125,7 +126,7 @@ def _by_words(
     dataset: lance.LanceDataset, side: TextSide, text: str, k: int, least: float | None, where: str | None, json: bool
 ) -> int:
     """Print the pictures that words find."""
-    least = side.least if least is None else _checked(least)
+    least = side.least if least is None else checked_score(least)
     if understood := side.understand(text):
         shown.note(f"understood as: {' and '.join(understood)}")
     wide = with_columns(dataset) if json or where is not None else dataset

@@ -33,18 +33,19 @@ def _ranked(by: str, found: Iterable[Any], as_json: bool) -> None:
         show.out.print(table)
 
 
-def facets(counts: Sequence[tuple[str, int]], top: int, as_json: bool) -> None:
-    """How many pictures have each label, the most frequent first."""
+def facets(counts: Sequence[tuple[str, int]], top: int, as_json: bool, without: int = 0) -> None:
+    """How many pictures have each label, the most frequent first, and how many have none."""
     if as_json:
         for label, pictures in counts[:top]:
             show.put_json({"label": label, "pictures": pictures})
         return
-    rows = [[f"{pictures:,}", label] for label, pictures in counts[:top]]
+    rows = [[f"{pictures:,}", show.printable(label)] for label, pictures in counts[:top]]
     if rows:
         show.fitted(("pictures", "label"), rows, numbers=(0,), spare=())
     pictures = sum(number for _, number in counts)
     left = f"; --top {len(counts)} shows all" if len(counts) > top else ""
-    show.note(f"{pictures:,} pictures have {len(counts):,} different labels{left}.")
+    none = f", {without:,} {'has' if without == 1 else 'have'} none" if without else ""
+    show.note(f"{pictures:,} pictures have {len(counts):,} different labels{none}{left}.")
 
 
 def indexing(what: str, needs: Any, hint: str) -> None:

@@ -31,7 +31,7 @@ def read(path: Path, by: str = KEY, only: Sequence[str] | None = None) -> tuple[
     kind = path.suffix.lower()
     if kind not in _CSV | _PARQUET:
         raise UsageError(f"Columns come from a .csv, .tsv or .parquet file, but {path} is none.")
-    with _readable(path):
+    with readable(path):
         table = _csv(path, by) if kind in _CSV else _parquet(path, by)
     names = _chosen(path, table.column_names, by, only)
     left_out = {name: why for name in names if (why := _unfit(name, table.schema.field(name).type))}
@@ -110,13 +110,8 @@ def _texts(column: Any) -> Any:
 def _csv(path: Path, by: str) -> pa.Table:
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    first = head.splitlines()[0] if head.strip() else b""
-    if not first:
-        raise UsageError(f"{path} is empty.")
-    if mark := _MARKS.get(head[:2]):
-        raise UsageError(f"{path} is in {mark}. Save it as UTF-8.")
-    if b"\0" in head:
-        raise UsageError(f"{path} is not a text file.")
+    check_text(path, head)
+    first = head.splitlines()[0]
     convert = csv.ConvertOptions(column_types={by: pa.string()})
     parse = csv.ParseOptions(delimiter=max(",;\t", key=lambda one: first.count(one.encode())), newlines_in_values=True)
     table = csv.read_csv(path, parse_options=parse, convert_options=convert)
@@ -130,6 +125,16 @@ def _csv(path: Path, by: str) -> pa.Table:
         bare = pc.replace_substring_regex(keys, r"(?s)^'('*[=+@]|'*-.)", r"\1")  # as `export` has them for spreadsheets
         table = table.set_column(table.column_names.index(by), by, bare)
     return table
+
+
+def check_text(path: Path, head: bytes) -> None:
+    """Raise UsageError if a file with this beginning is not a text in UTF-8."""
+    if not head.strip():
+        raise UsageError(f"{path} is empty.")
+    if mark := _MARKS.get(head[:2]):
+        raise UsageError(f"{path} is in {mark}. Save it as UTF-8.")
+    if b"\0" in head:
+        raise UsageError(f"{path} is not a text file.")
 
 
 def _check_quotes(path: Path) -> None:
@@ -156,7 +161,7 @@ def _parquet(path: Path, by: str) -> pa.Table:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Turn what reading raises into a UsageError in plain words."""
     try:
         yield

@@ -23,7 +23,9 @@ from fanfold.images.kept import Rows, find, keys_of
 from fanfold.images.search.where import kind_of
 
 DIGEST = "_digest"
-"""The column of the kept file that has the digests of the keys, ascending."""
+"""The column of the kept file that has the digests of the rows, ascending."""
+BY_KEY, BY_ROW = "key", "key and version"
+"""What a row of the table is known by: with its version, a row that has changed has no values any more."""
 _ABOUT = b"fanfold.joined"
 _FILE = re.compile(r"columns-(.+)\.parquet")
 _VALID = re.compile(r"\w[\w.-]{0,99}")
@@ -41,6 +43,8 @@ class Joined:
     rows: int
     written: str
     """When it was joined: an ISO 8601 time."""
+    by: str = BY_KEY
+    """BY_KEY or BY_ROW."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +78,33 @@ def join(
         raise UsageError(f"'{name}' is not a valid name. Use letters, digits, '_', '-' and '.', at most 100 of them.")
     given, left_out = read(path, by, only)
     _check_names(dataset, path, name, given.column_names[1:])
-    digests = _digests(given[KEY])
-    order = np.argsort(digests, kind="stable")
-    given = given.take(order).add_column(0, DIGEST, pa.array(digests[order]))
-    table_keys = keys_of(dataset)
-    matched = int((find(table_keys, digests[order]) >= 0).sum())
+    digests, table_keys = _digests(given[KEY]), keys_of(dataset)
+    matched = int((find(table_keys, digests) >= 0).sum())
     if not matched:
         raise UsageError(_no_match(dataset, path, given[KEY]))
-    unknown = np.flatnonzero(~np.isin(digests[order], table_keys))
-    columns = {field.name: kind_of(field.type) for field in given.schema if field.name not in (DIGEST, KEY)}
-    joined = Joined(name, path.name, columns, len(given), datetime.now(UTC).isoformat(timespec="seconds"))
-    place = beside.put(dataset, f"columns-{name}.parquet", _packed(given, joined))
+    unknown = np.flatnonzero(~np.isin(digests, table_keys))
+    joined, place = keep(dataset, name, path.name, given, digests)
     example = given[KEY][int(unknown[0])].as_py() if len(unknown) else ""
     return Joining(joined, len(table_keys), matched, len(unknown), example, left_out, place)
 
 
+def keep(
+    dataset: lance.LanceDataset, name: str, file: str, given: pa.Table, digests: Rows, by: str = BY_KEY
+) -> tuple[Joined, str]:
+    """Keep columns under a name, instead of any earlier ones, for the rows with these digests; returns the place, too.
+
+    Raises StorageError, FanfoldError if they cannot be kept.
+    """
+    order = np.argsort(digests, kind="stable")
+    columns = {field.name: kind_of(field.type) for field in given.schema if field.name != KEY}
+    joined = Joined(name, file, columns, len(given), datetime.now(UTC).isoformat(timespec="seconds"), by)
+    given = given.take(order).add_column(0, DIGEST, pa.array(digests[order]))
+    return joined, beside.put(dataset, f"columns-{name}.parquet", _packed(given, joined))
+
+
 def joined_to(dataset: lance.LanceDataset, but: str = "") -> list[Joined]:
     """What is joined to a table, by name, but for one. Raises StorageError."""
-    return [_about(kept) for kept in tables_of(dataset, but).values()]
+    return [about(kept) for kept in tables_of(dataset, but).values()]
 
 
 def tables_of(dataset: lance.LanceDataset, but: str = "") -> dict[str, parquet.ParquetFile]:
@@ -105,7 +118,7 @@ def tables_of(dataset: lance.LanceDataset, but: str = "") -> dict[str, parquet.P
                 parquet.ParquetFile(io.BytesIO(one)) for one in beside.contents(dataset, f"columns-{name}.parquet")
             ]
             if files:
-                found[name] = max(files, key=lambda one: _about(one).written)
+                found[name] = max(files, key=lambda one: about(one).written)
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise StorageError(
                 f"The columns '{name}' beside {dataset.uri} are damaged: {str(error).rstrip('.')}. "
@@ -134,11 +147,18 @@ def remove(dataset: lance.LanceDataset, name: str) -> None:
     beside.remove(dataset, f"columns-{name}.parquet")
 
 
+def owners(dataset: lance.LanceDataset, but: str = "") -> dict[str, str]:
+    """What has each of the columns of a table and of what is joined to it, but for one, by the column's name in small
+    letters. Raises StorageError."""
+    found = {column.lower(): "the table" for column in dataset.schema.names}
+    for other in joined_to(dataset, but):
+        found |= {column.lower(): f"'{other.name}', which is joined to the table," for column in other.columns}
+    return found
+
+
 def _check_names(dataset: lance.LanceDataset, path: Path, name: str, columns: Sequence[str]) -> None:
     """Raise UsageError if the table, or something else that is joined to it, has one of these columns."""
-    taken = {column.lower(): "the table" for column in dataset.schema.names}
-    for other in joined_to(dataset, but=name):
-        taken |= {column.lower(): f"'{other.name}', which is joined to the table," for column in other.columns}
+    taken = owners(dataset, but=name)
     seen: set[str] = set()
     for column in columns:
         if owner := taken.get(column.lower()):
@@ -178,5 +198,6 @@ def _packed(given: pa.Table, joined: Joined) -> bytes:
     return sink.getvalue()
 
 
-def _about(kept: parquet.ParquetFile) -> Joined:
+def about(kept: parquet.ParquetFile) -> Joined:
+    """What a kept file says of itself. Raises what reading a damaged one raises."""
     return Joined(**json.loads((kept.schema_arrow.metadata or {})[_ABOUT]))

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,8 +20,8 @@ from fanfold.damage import of_table
 from fanfold.errors import StorageError
 from fanfold.images import beside
 from fanfold.images.columns.files import KEY
-from fanfold.images.columns.joined import DIGEST, names_of, tables_of
-from fanfold.images.kept import find, keys_of
+from fanfold.images.columns.joined import BY_KEY, BY_ROW, DIGEST, about, names_of, tables_of
+from fanfold.images.kept import find, keys_of, rows_of
 from fanfold.images.search.where import checked, explained
 from fanfold.storage import errors_of, is_url
 
@@ -105,9 +106,9 @@ def _opened(uri: str) -> LanceDataset | None:
 def _made(dataset: LanceDataset, uri: str) -> LanceDataset:
     with errors_of(uri):
         made = _clone(dataset, uri)
-        rows = keys_of(dataset)
+        digests = {BY_KEY: cache(lambda: keys_of(dataset)), BY_ROW: cache(lambda: rows_of(dataset))}
         for kept in tables_of(dataset).values():
-            places = find(rows, kept.read(columns=[DIGEST])[DIGEST].to_numpy())
+            places = find(digests[about(kept).by](), kept.read(columns=[DIGEST])[DIGEST].to_numpy())
             names = [name for name in kept.schema_arrow.names if name not in (DIGEST, KEY)]
             columns = kept.read(columns=names).replace_schema_metadata(None)
             made.add_columns(pa.RecordBatchReader.from_batches(columns.schema, _in_order(columns, places)))

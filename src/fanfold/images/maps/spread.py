@@ -56,8 +56,9 @@ def _principal(directions: Vectors) -> tuple[Vectors, Vectors]:
     count, dimension = directions.shape
     if count < 2:
         return directions.sum(axis=0), np.zeros((1, dimension), np.float32)
+    solver = "covariance_eigh" if count > dimension else "full"  # of few rows, the covariance takes far longer
     with np.errstate(all="ignore"):  # if all are the same, their variance is 0
-        found = PCA(min(COMPONENTS, count, dimension), svd_solver="covariance_eigh").fit(directions)
+        found = PCA(min(COMPONENTS, count, dimension), svd_solver=solver).fit(directions)
     return found.mean_.astype(np.float32), found.components_.astype(np.float32)
 
 

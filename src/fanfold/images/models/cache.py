@@ -1,10 +1,12 @@
 """The user's cache: the folder where models stay between runs. Its files are never half written."""
 
+import fcntl
 import functools
 import hashlib
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from platformdirs.unix import Unix
@@ -52,6 +54,21 @@ def write_whole(path: Path, content: bytes) -> None:
         raise FanfoldError(
             f"Cannot write to the cache {path.parent}: {error.strerror}. Set FANFOLD_CACHE to a writable folder."
         ) from error
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait for other processes that make the same file. In a cache that cannot be written to, nobody waits."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = path.with_name(f".{path.name}.lock").open("wb")
+    except OSError:
+        yield
+        return
+    with lock:  # closing it gives it back, and so does the end of the process
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def digest(path: Path) -> str:

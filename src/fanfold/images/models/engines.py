@@ -14,11 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
 from fanfold.errors import FanfoldError
-from fanfold.images.models.cache import cache_dir, write_whole
+from fanfold.images.models.cache import cache_dir, one_at_a_time, write_whole
 from fanfold.images.models.embedder import Embed, Pixels, check_alike, open_embedder, threads
 from fanfold.images.models.model import Ready, probe, ready
 from fanfold.images.models.openvino import OpenVino, has_bf16, is_installed
@@ -28,8 +29,8 @@ ONNX, OPENVINO = "onnxruntime", "openvino"
 MINIBATCH = 2
 """Pictures per call of the model on a CPU: what its caches hold."""
 _LARGE = 8  # where AMX multiplies tiles, or for eight-bit integers, more pictures at a time are faster
-_MARGIN = 1.05
-"""How much faster OpenVINO has to be: a choice that hangs on noise would differ from worker to worker."""
+_MARGIN = 1.15
+"""How much faster OpenVINO has to be: a choice that hangs on noise would differ from machine to machine."""
 _ROUNDS, _SECONDS = 3, 0.15  # of a measurement; the best round counts, since other work only slows down
 _ALIKE = {"fp32": 0.99999, "int8": 0.98, "bf16": 0.98}
 """Least cosine of OpenVINO's vector with ONNX Runtime's."""
@@ -93,15 +94,27 @@ def speeds(model: str) -> dict[str, float]:
 
 
 def rates(made: Ready, among: list[Engine]) -> Mapping[Engine, float]:
-    """Pictures per CPU second of each engine; 0 for one that cannot run the model. Measured once, then kept."""
+    """Pictures per CPU second of each engine; 0 for one that cannot run the model. Measured once, then kept.
+
+    Workers that start together wait for the first one's measurement: two could come to different choices.
+    """
     kept = cache_dir() / "engines" / f"{_identity(made, among)}.json"
-    with suppress(OSError, ValueError, TypeError, KeyError):  # not there, or damaged
+    with one_at_a_time(kept):
+        if (found := _read(kept, among)) is not None:
+            return found
+        measured = _measured(made, among)
+        with suppress(FanfoldError):  # a cache that cannot be written to
+            write_whole(kept, json.dumps({str(engine): round(rate, 2) for engine, rate in measured.items()}).encode())
+    return measured
+
+
+def _read(kept: Path, among: list[Engine]) -> dict[Engine, float] | None:
+    """What was measured before; None where nothing was, or where the file is damaged."""
+    try:
         found = json.loads(kept.read_bytes())
         return {engine: float(found[str(engine)]) for engine in among}
-    measured = _measured(made, among)
-    with suppress(FanfoldError):  # a cache that cannot be written to
-        write_whole(kept, json.dumps({str(engine): round(rate, 2) for engine, rate in measured.items()}).encode())
-    return measured
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _identity(made: Ready, among: list[Engine]) -> str:

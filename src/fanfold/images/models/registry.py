@@ -65,9 +65,13 @@ class Text:
     """Whether a text is lower-cased before the tokenizer gets it."""
     prompt: str = ""
     """What is put before a text, as the model was trained: `search_query: `."""
+    label_prompt: str = "a photo of a {}."
+    """How a label becomes a text."""
     scale: float | None = None
-    """With `bias`: the probability that a text fits a picture is 1 / (1 + exp(-(scale * cosine + bias)))."""
-    bias: float = 0.0
+    """What the model multiplies cosines by; CLIP's is used if it is not known. Softmax over some texts then gives the
+    probability that each is the one that fits a picture."""
+    bias: float | None = None
+    """With it, each text has a probability of its own, whatever the others: 1 / (1 + exp(-(scale * cosine + bias)))."""
     download_bytes: int = 0
     """Bytes of the download before the first search by text."""
 
@@ -116,6 +120,11 @@ _SIGLIP = "hf://Xenova/siglip-base-patch16-224/{}@4649052661e53c7000355844105f8a
 _SIGLIP_HASH = "f89d41bac7f4d4b87e010a467d93f98689d708916ed22f5a07f96fdfa26f475f"
 _CENTRED = (0.5 * 255,) * 3
 
+CLIP_SCALE = 100.0
+"""CLIP's, and the highest that its training allows. https://arxiv.org/abs/2103.00020, 2.5"""
+_SIGLIP_PROMPT = "this is a photo of {}"
+"""https://huggingface.co/docs/transformers/model_doc/siglip, as SigLIP's tokenizer leaves it: without a full stop"""
+
 CLIP_TEXT = Text(
     source="hf://Qdrant/clip-ViT-B-32-text/model.onnx@371054a536db792542756cade10bec4d25eddb2d",
     tokenizer="hf://Qdrant/clip-ViT-B-32-text/tokenizer.json@371054a536db792542756cade10bec4d25eddb2d",
@@ -126,6 +135,7 @@ CLIP_TEXT = Text(
     pad=49407,
     end=49407,
     lower=True,
+    scale=CLIP_SCALE,
     download_bytes=254_102_519 + 2_224_147,
 )
 SIGLIP2_TEXT = Text(
@@ -138,6 +148,7 @@ SIGLIP2_TEXT = Text(
     pad=0,  # <pad>: the vector is that of the last place, so texts must be filled up
     end=1,  # <eos>
     lower=True,  # as in training; its tokenizer.json keeps the case
+    label_prompt=_SIGLIP_PROMPT,
     scale=math.exp(4.724453449249268),
     bias=-16.771724700927734,
     download_bytes=564_862_230 + 34_363_039,
@@ -152,6 +163,7 @@ SIGLIP_TEXT = Text(
     pad=1,  # </s>, where SigLIP 2 has another token
     end=1,
     lower=True,
+    label_prompt=_SIGLIP_PROMPT,
     download_bytes=441_332_132 + 2_398_744,
 )
 

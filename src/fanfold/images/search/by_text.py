@@ -6,7 +6,7 @@ by "text encoder"   any text, by the text encoder that belongs to the model (fan
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import lance
 import numpy as np
@@ -17,6 +17,27 @@ from fanfold.images.search.rows import Indices, Vectors
 
 Progress = Callable[[float], None]
 """Gets the fraction done, 0 to 1."""
+NO_LABEL = -1
+"""The number of the label of a row that has none."""
+
+
+class Fit(NamedTuple):
+    """Which of some labels fits each row of a table best."""
+
+    best: Indices
+    """int64[rows]: the number of the label, or NO_LABEL."""
+    scores: Vectors
+    """float32[rows]: its probability; 0 without a label."""
+
+    def at_least(self, least: float) -> "Fit":
+        """The same, without the labels whose probability is lower."""
+        low = self.scores < least
+        return Fit(np.where(low, NO_LABEL, self.best), np.where(low, np.float32(0), self.scores))
+
+    def counts(self, labels: Sequence[str]) -> list[tuple[str, int]]:
+        """Each of the labels that a row has, and how many have it; the most frequent first."""
+        times = np.bincount(self.best[self.best != NO_LABEL], minlength=len(labels))
+        return [(labels[number], int(times[number])) for number in np.argsort(-times, kind="stable") if times[number]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """Search by the words that a model's classifier knows: a row's score is the probability of the classes under a word."""
 
+from collections.abc import Sequence
 from functools import reduce
 
 import lance
 import numpy as np
 
-from fanfold.images.search.by_text import Found, Progress, highest
+from fanfold.images.search.by_text import Fit, Found, Progress, highest
 from fanfold.images.search.rows import Indices, Vectors
 from fanfold.images.words import labels as labelling
 from fanfold.images.words.classifier import classifier_of
 from fanfold.images.words.labels import Labels
+from fanfold.images.words.own import best_of
 from fanfold.images.words.vocabulary import Understood, understood
 
 
@@ -48,6 +50,15 @@ class ClassWords:
         scores = scored(self._labels, words)
         rows = highest(scores, k, least, among)
         return Found(tuple(map(str, words)), rows, scores[rows])
+
+    def label(self, words: Sequence[Sequence[int]], progress: Progress = lambda _: None) -> Fit:
+        """Which word fits each row best, of words that are given by the classes that belong to each.
+
+        Raises what `find` raises.
+        """
+        if self._labels is None:
+            self._labels = labelling.refresh(self._dataset, progress)
+        return best_of(self._labels, words)
 
 
 def scored(labels: Labels, words: tuple[Understood, ...]) -> Vectors:
