@@ -158,7 +158,7 @@ def main() -> None:
     first, end = str(last[5]).split(" to ")
     says = (
         f"`fanfold tls serve` does {last[1]} handshakes/s with 30 certificates more, with {args.clients} clients at a "
-        f"time beside it on the same cores: half of them within {last[2]} ms, 99 % within {last[3]} ms; each is stored. "
+        f"time beside it on the same cores: half within {last[2]} ms, 99 % within {last[3]} ms; each is stored. "
         f"Its memory was {first} MB at first and {end} MB in the end."
     )
     rest = (

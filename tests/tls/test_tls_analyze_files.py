@@ -260,7 +260,7 @@ UNFIT = {
     "a log of a proxy": (
         b'{"time":"2026-11-28T05:00:00Z","client":{"ip":"192.0.2.1"},"tls_handshake_us":5210,"sni":"17.1.example"}\n',
         r"lacks the columns key, role, n, handshake_ms, prefix or ip\. The fields of its lines are: `time,client\.ip,"
-        r".* Is it tls_handshake_us for handshake_ms, client\.ip for prefix or ip\? Rename",
+        r".* Is it 'tls_handshake_us' for handshake_ms, 'client\.ip' for prefix or ip\? Rename",
     ),
     "one long line": (b"x" * 3_000_000, "has more than 1,048,576 bytes: this is not a table of handshakes"),
     "a million empty columns": (b"," * 1_000_000, "has 1,000,001 columns: this is not a table of handshakes"),

@@ -36,7 +36,7 @@ def wanted(names: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def no_table(source: str, names: Sequence[str], missing: Sequence[str], has: str = "Its header is") -> UsageError:
     """What to raise for a table with these columns, which lacks some."""
-    likely = [f"{one} for {name}" for name in missing if (one := _likely(name, names))]
+    likely = [f"'{one}' for {name}" for name in missing if (one := _likely(name, names))]
     hint = f" Is it {', '.join(likely)}? Rename what is meant, with times in ms." if likely else ""
     return UsageError(
         f"{source} lacks the columns {', '.join(missing)}. {has}: {shown(','.join(names))}. "
@@ -46,8 +46,11 @@ def no_table(source: str, names: Sequence[str], missing: Sequence[str], has: str
 
 def _likely(missing: str, names: Sequence[str]) -> str:
     """The column that may be meant, under another name; empty if none looks like it."""
-    near = get_close_matches(missing, names, 1, 0.7)
-    return next(iter(near), "") or next((name for name in names if _OTHER_NAMES[missing].search(name)), "")
+    names = [name for name in names if re.fullmatch(r"[\w .$-]{1,40}", name)]
+    plain = {name.strip().lower(): name for name in names}
+    meant = ADDRESS if missing not in NEEDED else (missing,)
+    near = [plain[one] for one in (*meant, *get_close_matches(missing, plain, 1, 0.7)) if one in plain]
+    return next(iter([*near, *filter(_OTHER_NAMES[missing].search, names)]), "")
 
 
 def shown(line: str) -> str:

@@ -5,6 +5,7 @@ columns `key` and `n`: the pairs that the server has handed out. They become row
 """
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from pyarrow.csv import ConvertOptions, InvalidRow, ParseOptions, ReadOptions, o
 import fanfold
 from fanfold.damage import reading
 from fanfold.errors import StorageError, UsageError
-from fanfold.storage import absolute, errors_of, is_url, open_store
+from fanfold.storage import absolute, errors_of, is_url, is_web, open_store
 from fanfold.tls.analysis.columns import UNPARSABLE, WORDS, no_table, shown, wanted
 from fanfold.tls.analysis.damage import arrow_errors
 from fanfold.tls.analysis.lines import json_lines
@@ -44,6 +45,8 @@ def batches(source: str, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
     Raises UsageError for a file that is not a table of handshakes, StorageError for one that cannot be read.
     """
     path = Path(source)
+    if is_web(source):
+        raise UsageError(f"{source} is on a web server. Download it first: curl -O {source}")
     if is_url(source) or path.is_dir():
         yield from _database(source)
         return
@@ -70,7 +73,7 @@ def _is_json(source: str) -> bool:
     """Whether a text has a JSON object in its first line. Raises UsageError for one that is a list as a whole."""
     with arrow_errors(source, "a compressed file"), pa.input_stream(source, compression="detect") as file:
         start: bytes = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start.startswith(b"["):
+    if re.match(rb"\[\s*\{", start):
         raise UsageError(f"{source} is one JSON list. Write an object a line: jq -c '.[]' FILE > FILE.jsonl")
     return start.startswith(b"{")
 

@@ -141,6 +141,6 @@ def _keys(column: Any) -> tuple[Any, Any]:
 
 
 def _roles(column: Any) -> Any:
-    """The number of each role; -1 for one that is not known."""
-    texts = _plain(column).cast(pa.string())
+    """The number of each role, in upper or lower case; -1 for one that is not known."""
+    texts = pc.ascii_lower(pc.ascii_trim_whitespace(_plain(column).cast(pa.string())))
     return pc.index_in(texts, pa.array(ROLES)).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int8)

@@ -12,6 +12,9 @@ from fanfold.errors import UsageError
 from fanfold.tls.openssl import reasons
 from fanfold.tls.serve.names import Names
 
+_LARGEST = 1 << 20
+"""Bytes of a file in PEM."""
+
 
 @dataclass(frozen=True)
 class Credentials:
@@ -38,13 +41,15 @@ def _chain(path: Path) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(found)
     except ValueError as error:
         raise UsageError(
-            f"--cert {path} has no certificates in PEM (-----BEGIN CERTIFICATE-----): the server's own first, then "
-            f"the intermediate ones. {error}"
+            f"--cert {path} has no certificates in PEM (-----BEGIN CERTIFICATE-----) that can be read. It must have "
+            "the server's own first, then the intermediate ones."
         ) from error
 
 
 def _read(option: str, path: Path) -> bytes:
     try:
+        if path.exists() and not (path.is_file() and path.stat().st_size <= _LARGEST):  # a device may never end
+            raise UsageError(f"{option} {path} is not a file of certificates or keys, of at most {_LARGEST:,} bytes.")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"Cannot read {option} {path}: {error.strerror}.") from error

@@ -101,6 +101,7 @@ class Store:
         except BaseException:
             self._lock.close()
             raise
+        self._identity = _identity(path)
         self._writer = threading.Thread(target=self._write, name="store", daemon=True)
         self._writer.start()
 
@@ -149,6 +150,8 @@ class Store:
     def _results(self, rows: list[tuple[str, Sequence[object]]]) -> list[Stored]:
         """Write rows in one transaction."""
         try:
+            if _identity(self._path) != self._identity:  # SQLite would write on, into a file that nobody can open
+                raise sqlite3.OperationalError("the file was removed or replaced")
             self._opened.execute("BEGIN IMMEDIATE")
             results: list[Stored] = []
             for table, values in rows:
@@ -167,6 +170,15 @@ class Store:
             self._is_failing = False
             self._trouble("Handshakes are stored again.")
         return results
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name; None if none has."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _lock(path: Path) -> io.FileIO:
