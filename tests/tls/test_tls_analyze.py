@@ -19,7 +19,7 @@ from fanfold.tls.analysis.pairs import LOSSES
 from fanfold.tls.analysis.results import Analysis, Bin
 from fanfold.tls.analysis.spill import Spill
 from fanfold.tls.analysis.splits import split
-from fanfold.tls.analysis.words import sentences, table
+from fanfold.tls.analysis.words import sentences, table, warning
 
 
 def analyzed(tmp_path: Path, rows: Iterable[Iterable[Any]], **options: Any) -> Analysis:
@@ -279,6 +279,19 @@ def test_rows_that_are_dropped_are_counted_by_reason(tmp_path: Path) -> None:
     assert values(analysis.bins[0])[0] == [7, 60_000]
     assert (analysis.missing.live.lost, analysis.missing.live.of) == (1, 3)
     assert any(text.startswith("Rows dropped: 14 (cannot be parsed: 7; ") for text in sentences(analysis))
+
+
+def test_times_in_another_unit_are_noticed(tmp_path: Path) -> None:
+    """Seconds and microseconds are analyzed as the milliseconds that they should be, with a question; roles in any case
+    are known."""
+    rows = [[k, role, 1, f"10.0.{k}.1", ms] for k, ms in enumerate(range(50, 90)) for role in ("Control", " LIVE ")]
+    assert warning(analyzed(tmp_path, rows)) == ""
+    seconds = [[*row[:-1], row[-1] / 1000] for row in rows]
+    assert warning(analyzed(tmp_path, seconds)) == "Controls take only 0.069 ms. Are the times in seconds?"
+    microseconds = [[*row[:-1], row[-1] * 1000] for row in rows]
+    assert warning(analyzed(tmp_path, microseconds)).endswith(
+        "Are the times in microseconds? They must be in milliseconds."
+    )
 
 
 def test_bins_are_ranges_of_certificates_or_of_bytes(tmp_path: Path) -> None:
