@@ -52,8 +52,8 @@ def analyze(
     Memory is bounded: rows go through temporary files, so it depends on the largest bin, not on the number of rows.
 
     Args:
-        source: A store of `serve`, a CSV, JSON Lines or Parquet file, or a database with a table of these columns: `key`,
-            `role` (control or live), `n` (dummy certificates of the pair's live connection), `prefix` or `ip`,
+        source: A store of `serve`, a CSV, JSON Lines or Parquet file, or a database with a table of these columns:
+            `key`, `role` (control or live), `n` (dummy certificates of the pair's live connection), `prefix` or `ip`,
             `handshake_ms`. If there are `initcwnd` and `first_flight_bytes`, the walls are drawn from them.
         by: What bins are given in, and tables are labelled with: certificates, or thousands of bytes.
         bins: A width, or ranges; each n by default. See `bins.ranges`.
