@@ -87,7 +87,7 @@ def test_every_command_and_snippet_runs(page: Path, playground: Path) -> None:
         call(["fanfold", "images", "embed", "photos", "db"], playground)
     here = [command for command in commands(page) if command[0] not in NOT_HERE and not _needs_aws(command)]
     for command in [*here, [sys.executable, "-c", "\n".join(blocks(page, "python"))]]:
-        done = call(command, playground)
+        done = fanfold(*command[1:], cwd=playground) if command[0] == "fanfold" else call(command, playground)
         assert done.returncode in (0, 3), f"{command}\n{done.stdout}\n{done.stderr}"
 
 

@@ -18,7 +18,7 @@ from event_logs import CHUNK, START, Event, by_libevtx, events, log_bytes, seale
 from fanfold.evidence import Evidence
 from fanfold.evidence.eventlog.chunks import Chunk, chunks_of, header_of, log_of, records_of
 from fanfold.evidence.eventlog.coverage import Coverage
-from fanfold.evidence.eventlog.records import NAMES, Decoded, decoded, number, payload, values_of
+from fanfold.evidence.eventlog.records import Content, Decoded, content_of, decoded, decoded_together, number, payload
 from fanfold.evidence.eventlog.rows import EVENT_FIELDS, Found, batches, times
 from fanfold.evidence.times import moment
 
@@ -50,7 +50,7 @@ def test_every_record_is_decoded() -> None:
     """Id, time and values of every record are those that were written."""
     found = read(LOG)
     assert [one.record.record_id for one in found] == [*range(1, 301)]
-    data = [msgspec.json.decode(one.values[NAMES.index("data")]) for one in found]
+    data = [msgspec.json.decode(one.content.data or "") for one in found]
     assert [one["Number"] for one in data] == [str(number) for number in range(1, 301)]
     assert moment(found[0].record.filetime) == START.replace(second=17)
     assert len({one.record.digest for one in found}) == 300
@@ -237,12 +237,69 @@ def test_names_that_come_again_keep_all_their_values() -> None:
     assert payload({"System": msgspec.Raw(b"{}"), "EventData": msgspec.Raw(data)}).encode() == data
 
 
+def content(event: str) -> Content:
+    """The content of an event that has one."""
+    found = content_of(event)
+    assert found
+    return found
+
+
 def test_what_is_no_event_says_so() -> None:
     """A record whose elements are not of the kinds that they should be raises, and one without `System` is kept."""
     with pytest.raises(msgspec.DecodeError):
-        values_of('{"Event":{"System":{"Provider":[]}}}')
-    found = dict(zip(NAMES, values_of('{"Event":{"EventData":{"a":1}}}'), strict=True))
-    assert (found["event_id"], found["provider"], found["data"]) == (None, None, '{"a":1}')
+        content_of('{"Event":{"System":{"Provider":[]}}}')
+    found = content('{"Event":{"EventData":{"a":1}}}')
+    assert (found.kind.event_id, found.kind.provider, found.data) == (None, None, '{"a":1}')
+
+
+SYSTEM = {
+    "Provider": {"#attributes": {"Name": "N", "Guid": "G"}},
+    "EventID": {"#attributes": {"Qualifiers": 16384}, "#text": 7036},
+    "Version": 1,
+    "Level": 4,
+    "Task": 2,
+    "Opcode": 3,
+    "Keywords": "0x8080000000000000",
+    "TimeCreated": {"#attributes": {"SystemTime": "2022-02-05T19:18:52.123456Z"}},
+    "EventRecordID": 9,
+    "Correlation": {"#attributes": {"ActivityID": "A"}},
+    "Execution": {"#attributes": {"ProcessID": 5, "ThreadID": 6}},
+    "Channel": "System",
+    "Computer": "C",
+    "Security": {"#attributes": {"UserID": "S-1"}},
+}
+ODD = st.sampled_from([None, "x", 7, {"#text": "y"}, {"#attributes": {}}, ',"TimeCreated":', ',"Channel":'])
+
+
+@given(
+    st.permutations([*SYSTEM]),
+    st.dictionaries(st.sampled_from([*SYSTEM]), ODD, max_size=2),
+    st.sets(st.sampled_from([*SYSTEM]), max_size=2),
+)
+def test_the_order_of_elements_changes_nothing(order: list[str], odd: dict[str, object], absent: set[str]) -> None:
+    """Each value is that of its element, whatever the others are, and wherever it comes."""
+    given = {name: value for name, value in (SYSTEM | odd).items() if name not in absent}
+    texts = [
+        json.dumps({"Event": {"System": {name: given[name] for name in names if name in given}}}, separators=(",", ":"))
+        for names in (SYSTEM, order)
+    ]
+    one, other = (msgspec.to_builtins(content(text)) for text in texts)
+    assert one == other
+    assert (one["kind"]["level"], one["context"]["channel"]) == (given.get("Level"), given.get("Channel"))
+
+
+@pytest.mark.parametrize("damage", ["none", "a record", "a copy of a chunk"])
+def test_chunks_that_are_decoded_together_are_the_same(damage: str) -> None:
+    """Several chunks at once give what each gives alone, also if one is damaged, or there twice."""
+    data = bytearray(LOG)
+    if damage == "a record":
+        data[FIRST + CHUNK + 700 : FIRST + CHUNK + 900] = bytes(200)
+    elif damage == "a copy of a chunk":
+        data[FIRST + CHUNK : FIRST + 2 * CHUNK] = data[FIRST : FIRST + CHUNK]
+    chunks = [(chunk, records_of(chunk)) for chunk in chunks_of([bytes(data)])]
+    alone = [decoded(*one) for one in chunks]
+    assert msgspec.to_builtins(decoded_together(chunks)) == msgspec.to_builtins(alone)
+    assert len(alone) == 7
 
 
 def test_elements_of_any_name_are_kept() -> None:
@@ -250,9 +307,9 @@ def test_elements_of_any_name_are_kept() -> None:
     beside = {"EventData": {"a": 1}, "ProcessingErrorData": {"b": 2}}
     for elements, expected in ((beside, beside), ({"DebugData": {"c": 3}}, {"c": 3}), ({"EventData": None}, {})):
         event = {"#attributes": {"xmlns": "x"}, "System": {"EventID": 7}, **elements}
-        found = dict(zip(NAMES, values_of(json.dumps({"Event": event})), strict=True))
-        assert found["event_id"] == 7
-        assert json.loads(found["data"]) == expected
+        found = content(json.dumps({"Event": event}))
+        assert found.kind.event_id == 7
+        assert json.loads(found.data or "") == expected
 
 
 def test_payloads_lose_the_marks_of_xml() -> None:

@@ -1,9 +1,13 @@
 """A worker process: when it is ended and replaced, and what happens to its task."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
+from fanfold.core.runs import Task
+from fanfold.executors import keeping
+from fanfold.executors.local import Local
 from fanfold.executors.process import WorkerProcess
 from helpers import begun, ignore, tasks_of
 from jobs import Scripted
@@ -43,3 +47,42 @@ def test_a_worker_takes_no_module_from_the_working_directory(
     process = WorkerProcess(run.database, run.id)
     assert process.perform(*tasks_of([["text"]]), ignore).status == "done"
     process.stop()
+
+
+def test_workers_that_are_kept_go_on_from_run_to_run(tmp_path: Path, database: str) -> None:
+    """Runs of one database have the same worker process, which ends with the block; one that dies is replaced."""
+    executor = Local(1)
+
+    def performed(name: str, tasks: list[list[str]], where: str = database) -> list[tuple[str, str]]:
+        run = begun(tmp_path / name, where, tasks)
+        return [(outcome.status, outcome.worker) for outcome in executor.map(run, tasks_of(tasks), ignore)]
+
+    with keeping(executor, database):
+        ((_, first),) = performed("a", [["text"]])
+        crashed, (done, second) = performed("b", [["kill"], ["text"]])
+        ((_, third),) = performed("c", [["text"]])
+        ((_, elsewhere),) = performed("d", [["text"]], f"{database}-other")
+        (kept,) = executor._kept
+    assert (crashed[0], done) == ("crashed", "done")
+    assert first != second == third != elsewhere
+    assert kept.process
+    assert kept.process.poll() is not None
+
+
+def test_a_run_that_is_stopped_leaves_no_kept_worker_at_work(tmp_path: Path, database: str) -> None:
+    """A worker in the middle of a task ends with its run, though it is kept; the next run has another one."""
+    executor, at_work = Local(1), threading.Event()
+    stopped = begun(tmp_path / "a", database, [["text"], ["text"] * 200], Scripted(pause=0.05))
+    after = begun(tmp_path / "b", database, [["text"]])
+    with keeping(executor, database):
+        outcomes = executor.map(stopped, iter([Task(0, 1), Task(1, 200)]), lambda task, *_: task and at_work.set())
+        first = next(outcomes)
+        (busy,) = executor._kept
+        assert at_work.wait(60)
+        outcomes.close()
+        assert busy.process
+        assert busy.process.poll() is not None
+        assert stopped.receipt(1) is None
+        (outcome,) = executor.map(after, tasks_of([["text"]]), ignore)
+    assert outcome.status == "done"
+    assert outcome.worker != first.worker

@@ -3,18 +3,15 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import lance
 import numpy as np
 import pyarrow as pa
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Locator, expect, sync_playwright
-from playwright.sync_api import Page as Tab
-from viewing import CHROMIUM, DIMENSION, HOSTILE, Page, coloured, table_of, viewing
+from playwright.sync_api import Browser, expect
+from viewing import CHROMIUM, DIMENSION, HOSTILE, Page, cells, chromium, coloured, named, opened, table_of, viewing
 
 from commands import fanfold
 
@@ -51,50 +48,14 @@ def _served(album: Path) -> Iterator[Page]:
 
 @pytest.fixture(name="browser", scope="module")
 def _browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"])
+    with chromium() as browser:
         yield browser
-        browser.close()
-
-
-WATCH = """addEventListener('securitypolicyviolation', event =>
-    console.error('policy: ' + event.violatedDirective + ' ' + event.blockedURI));
-window.alerted = 0; window.alert = () => window.alerted++;"""
-
-
-@contextmanager
-def opened(browser: Browser, page: Page, hash: str = "", **options: Any) -> Iterator[Tab]:
-    """A tab at the page. It must end without errors and violations, save for pictures that are gone."""
-    context: BrowserContext = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
-    context.add_init_script(WATCH)
-    tab, errors = context.new_page(), []
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
-    try:
-        tab.goto(page.access.address)
-        if hash:
-            tab.goto(f"http://{page.host}/#{hash}")
-        yield tab
-        assert tab.evaluate("window.alerted") == 0
-        assert [error for error in errors if "404 (Not Found)" not in error] == []
-    finally:
-        context.close()
-
-
-def cells(tab: Tab) -> Locator:
-    """The pictures in view."""
-    return tab.locator("[role=gridcell]:visible")
-
-
-def named(tab: Tab, key: str) -> Locator:
-    """The picture of a name."""
-    return cells(tab).filter(has=tab.locator(".name", has_text=key))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_is_accessible_and_keeps_the_policy(browser: Browser, served: Page, scheme: str) -> None:
     """axe finds nothing in any view, in light and dark, wide and narrow; no script or style breaks the policy."""
-    with opened(browser, served, color_scheme=scheme, reduced_motion="reduce") as tab:
+    with opened(browser, served, scheme=scheme) as tab:
         for hash, heading in (
             ("", None),
             (f"near={SCRIPT}%2Fmotorcycle_left.png", "motorcycle_left.png"),

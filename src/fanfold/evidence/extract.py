@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from fanfold.errors import UsageError
 from fanfold.evidence.eventlog.chunks import FILE_HEADER, Chunk, header_for, records_of, without
-from fanfold.evidence.eventlog.records import NAMES, decoded
+from fanfold.evidence.eventlog.records import decoded
 from fanfold.evidence.files import DAMAGED
 from fanfold.evidence.opened import Opened
 from fanfold.evidence.units import STAGES, Units, place_of
@@ -165,7 +165,7 @@ def _chunks(item: Item, units: Units, opened: Opened) -> Iterator[Chunk]:
 def _channel(chunk: Chunk) -> str:
     """The channel of a chunk's first record that has one, without slashes, as Windows names its logs."""
     for record in decoded(chunk):
-        channel = record.values[NAMES.index("channel")]
+        channel = record.content.context.channel
         if isinstance(channel, str) and channel:
             return channel.replace("/", "%4")
     return "unknown"

@@ -18,7 +18,7 @@ from fanfold.evidence.containers import Containers
 from fanfold.evidence.copies import ShadowCopies
 from fanfold.evidence.disk import shadow
 from fanfold.evidence.units import OLDER, ONLY, Units, place_of
-from fanfold.executors import open_executor
+from fanfold.executors import keeping, open_executor
 from fanfold.job import Job
 from fanfold.storage import absolute, is_url
 
@@ -88,12 +88,14 @@ def run(
 ) -> int:
     """List what is in a disk image, a folder, an archive or a file; then read it."""
     _check_outside(source, database)
-    scan = _Scan(database, options, open_executor(options.on, size), json)
-    scan.list_containers(source)
-    there = tables.stages(database)
-    for stages in options.stages():
-        if found := [stage for stage in stages if stage in there]:
-            scan.read(found, there)
+    executor = open_executor(options.on, size)
+    scan = _Scan(database, options, executor, json)
+    with keeping(executor, database):
+        scan.list_containers(source)
+        there = tables.stages(database)
+        for stages in options.stages():
+            if found := [stage for stage in stages if stage in there]:
+                scan.read(found, there)
     show.failures(tables.failures(database), database)
     if there and options.only and not _has_logs(database, options.only):
         shown.note(f"No log is called {' or '.join(options.only)}. Name its file or its channel: --only Security")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-from more_itertools import peekable
+from more_itertools import chunked, peekable
 
 from fanfold.evidence.disk.library import blocks
 from fanfold.evidence.disk.medium import SegmentFile, Unreadable
@@ -30,7 +30,7 @@ from fanfold.evidence.eventlog.chunks import (
     records_of,
 )
 from fanfold.evidence.eventlog.coverage import Coverage, merged
-from fanfold.evidence.eventlog.records import decoded
+from fanfold.evidence.eventlog.records import decoded_together
 from fanfold.evidence.eventlog.rows import Found, batches
 from fanfold.evidence.facts import LARGEST, LARGEST_LOG, facts_of, is_source
 from fanfold.evidence.facts.fact import Fact
@@ -44,6 +44,7 @@ _STRIDE = 8 << 20  # bytes of a read
 _UNREADABLE = "Parts of it are on sectors that cannot be read. Copy it again, or scan an image of its disk."
 _BLOCK = 4096  # bytes of a file that are taken for damaged at once
 _DAMAGED = "Parts of it are damaged in the disk image."
+_TOGETHER = 16  # chunks that are decoded at once
 _THREADS = 2  # that inflate chunks ahead of the digests, at most
 
 Answer = Iterator[pa.RecordBatch | Detail]
@@ -89,13 +90,15 @@ class Reading:
 
     def _records(self, parts: "Parts", coverage: Coverage) -> Iterator[Found]:
         """The records of each chunk in the order of the log, without those that are known."""
-        for chunk, frames in chunks_in(parts):
-            is_new = parts.are_new(frames)
-            records = [*compress(decoded(chunk, frames), is_new)] if any(is_new) else []
-            coverage.add(chunk, records, len(frames) - len(records))
-            number = None if parts.place.kind == "carve" else max(0, chunk.offset - FILE_HEADER) // CHUNK
-            damaged = parts.is_damaged(chunk.offset)
-            yield Found(records, chunk, number, damaged)
+        for some in chunked(chunks_in(parts), _TOGETHER):
+            are_new = [parts.are_new(frames) for _, frames in some]
+            every = iter(decoded_together([*compress(some, map(any, are_new))]))
+            for (chunk, frames), is_new in zip(some, are_new, strict=True):
+                records = [*compress(next(every), is_new)] if any(is_new) else []
+                coverage.add(chunk, records, len(frames) - len(records))
+                number = None if parts.place.kind == "carve" else max(0, chunk.offset - FILE_HEADER) // CHUNK
+                damaged = parts.is_damaged(chunk.offset)
+                yield Found(records, chunk, number, damaged)
 
     def _verified(self, item: Item, source: Units, about: dict[str, Any]) -> Answer:
         """The verification of a disk image, as facts."""

@@ -6,6 +6,7 @@ aws-batch   AWS Batch                   fanfold.aws.batch      detached
 """
 
 import importlib
+from contextlib import AbstractContextManager, nullcontext
 
 from fanfold.core.executor import Detached, Executor, Size
 from fanfold.core.runs import RunDirectory
@@ -34,6 +35,15 @@ def open_executor(on: str, size: Size = ONE_EACH) -> "Executor | Detached":
     module, _, attribute = EXECUTORS[name].partition(":")
     opened: Executor | Detached = getattr(importlib.import_module(module), attribute).open(where, size)
     return opened
+
+
+def keeping(executor: "Executor | Detached", database: str) -> AbstractContextManager[None]:
+    """Let worker processes go on from one run of a database to the next while the block runs, to start only once.
+
+    Those of executors that cannot do so are started for each run, as always.
+    """
+    kept: AbstractContextManager[None] = getattr(executor, "keeping", lambda _: nullcontext())(database)
+    return kept
 
 
 def executor_of(run: RunDirectory) -> Detached:

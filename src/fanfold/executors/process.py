@@ -1,7 +1,7 @@
 """A worker process, and its parent's side of the pipe between them.
 
-    WorkerProcess ──task──▶ pipe ──▶ serve()      python -m fanfold.executors.process
-                  ◀─────── progress, outcome      a process that dies is an outcome, too, and is replaced
+    WorkerProcess ─run, task─▶ pipe ──▶ serve()      python -m fanfold.executors.process
+                  ◀───── progress, outcome           a process that dies is an outcome, too, and is replaced
 
 Tasks are performed in a separate process because a picture that crashes its decoder must not end the run. The process
 is a plain subprocess: those of multiprocessing import the caller's script again, and so need the
@@ -10,6 +10,7 @@ is a plain subprocess: those of multiprocessing import the caller's script again
 The process ends with its parent: the pipe closes, and the thread that listens to it ends the process.
 """
 
+import gc
 import json
 import os
 import queue
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
@@ -43,13 +45,17 @@ core of the machine, and glibc makes as many arenas."""
 
 
 class WorkerProcess:
-    """A worker process of one run. It starts at its first task, and again after a crash."""
+    """A worker process of one run, or of several, one after the other.
 
-    def __init__(self, database: str, run: str, cpus: int = 1) -> None:
+    It starts at its first task, if it was not started before, and again after a crash.
+    """
+
+    def __init__(self, database: str, run: str = "", cpus: int = 1) -> None:
         self.database, self.run, self.cpus = database, run, cpus
         self.process: subprocess.Popen[bytes] | None = None
         self.stopped = False
         self.starting = threading.Lock()
+        self._at = ""  # the run that the process is ready for
 
     def ready(self, _ended: threading.Event) -> bool:
         """See `fan_out.Worker.ready`. There is always a place for it on this machine."""
@@ -57,13 +63,13 @@ class WorkerProcess:
 
     def perform(self, task: Task, progress: TaskProgress) -> Outcome:
         """Perform a task. Raises FanfoldError if the process cannot start, or after `stop`."""
-        if self.process is None or self.process.poll() is not None:
+        if not self._lives() or self._at != self.run:
             self._start()
         started = time.time()
         self.output.seek(0)
         self.output.truncate()  # so that a crash's dump is of this task
         try:
-            self.pipe.send_bytes(json.dumps(asdict(task)).encode())
+            self._say("task", asdict(task))
             while True:
                 kind, content = json.loads(self.pipe.recv_bytes())
                 if kind == "progress":
@@ -85,29 +91,45 @@ class WorkerProcess:
             self.stopped = True
         self._end()
 
-    def _end(self) -> None:
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-    def _start(self) -> None:
-        """Start the process and wait until it is ready. Raises FanfoldError if it cannot start."""
-        for _ in range(2):  # a process that is killed while it starts gets a second try
-            with self.starting:  # so that `stop` either prevents the process or ends it
-                if self.stopped:
-                    raise FanfoldError("The run was stopped.")
+    def start(self) -> None:
+        """Start the process, and do not wait until it is ready. Raises FanfoldError if it cannot start."""
+        with self.starting:  # so that `stop` either prevents the process or ends it
+            if self.stopped:
+                raise FanfoldError("The run was stopped.")
+            if not self._lives():
                 try:
                     self.process = self._spawn()
                 except OSError as error:  # no more processes, memory or open files; no room for its output
                     raise FanfoldError(f"A worker cannot start: {error}") from error
+
+    def _lives(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def _end(self) -> None:
+        if self.process and self._lives():
+            self.process.kill()
+            self.process.wait()
+
+    def _start(self) -> None:
+        """Start the process and wait until it is ready for the run. Raises FanfoldError if it cannot start."""
+        for _ in range(2):  # a process that is killed while it starts gets a second try
+            self.start()
             try:
+                with suppress(OSError):  # it has ended, and may have said why
+                    self._say("run", self.run)
                 kind, content = json.loads(self.pipe.recv_bytes())
             except (EOFError, OSError):
+                assert self.process is not None
+                self.process.wait()
                 continue
             if kind == "ready":
+                self._at = self.run
                 return
             raise _error_from(content)
         raise FanfoldError(f"A worker cannot start: {self._how_it_ended()}")
+
+    def _say(self, kind: str, content: Any) -> None:
+        self.pipe.send_bytes(json.dumps([kind, content]).encode())
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         self.pipe, theirs = Pipe()
@@ -139,6 +161,38 @@ class WorkerProcess:
         return f"{how}: {output[:300]}" if output else how
 
 
+class Lent:
+    """A worker process that goes on after this run, and is ended with it only in the middle of a task."""
+
+    def __init__(self, process: WorkerProcess, run: str) -> None:
+        self.process, self.run = process, run
+        self.busy, self.stopped = False, False
+        self.changing = threading.Lock()
+
+    def ready(self, _ended: threading.Event) -> bool:
+        """See `fan_out.Worker.ready`."""
+        return not self.stopped
+
+    def perform(self, task: Task, progress: TaskProgress) -> Outcome:
+        """See `WorkerProcess.perform`."""
+        with self.changing:
+            if self.stopped:
+                raise FanfoldError("The run was stopped.")
+            self.busy = True
+        try:
+            self.process.run = self.run
+            return self.process.perform(task, progress)
+        finally:
+            self.busy = False
+
+    def stop(self) -> None:
+        """End the work for this run now."""
+        with self.changing:
+            self.stopped = True
+        if self.busy:
+            self.process.stop()
+
+
 def _error_from(content: list[Any]) -> FanfoldError:
     """The error that the process raised while it started."""
     name, args = content
@@ -146,29 +200,38 @@ def _error_from(content: list[Any]) -> FanfoldError:
     return kind(*args) if kind else FanfoldError(f"A worker cannot start: {name}: {' '.join(map(str, args))}")
 
 
-def serve(pipe: Connection, database: str, run: str) -> None:
+def serve(pipe: Connection, database: str) -> None:
     """Be a worker process: perform the tasks that come through the pipe, until it closes."""
     inbox: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
+    worker: Any = None
     try:
         from fanfold.core.worker import Worker  # here, so that an error while importing reaches the driver
 
-        worker = Worker(database, run)
+        while True:
+            kind, content = json.loads(inbox.get())
+            if kind == "run":
+                worker = None  # what it holds is not needed any more
+                worker = Worker(database, content)
+                gc.freeze()  # modules and models: never garbage, and to look through them again takes long
+                _send(pipe, "ready", None)
+            else:
+                _perform(worker, Task(**content), pipe)
     except Exception as error:
         _send(pipe, "error", [type(error).__name__, [str(arg) for arg in error.args]])
-        return
-    _send(pipe, "ready", None)
-    while True:
-        task = Task(**json.loads(inbox.get()))
-        last = time.monotonic()
 
-        def progress(ok: int, failed: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= PROGRESS_EVERY:
-                last = time.monotonic()
-                _send(pipe, "progress", [ok, failed])
 
-        _send(pipe, "outcome", asdict(worker.perform(task, progress)))
+def _perform(worker: Any, task: Task, pipe: Connection) -> None:
+    """Have a worker perform a task, and send its progress and its outcome."""
+    last = time.monotonic()
+
+    def progress(ok: int, failed: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_EVERY:
+            last = time.monotonic()
+            _send(pipe, "progress", [ok, failed])
+
+    _send(pipe, "outcome", asdict(worker.perform(task, progress)))
 
 
 def _listen(pipe: Connection, inbox: "queue.Queue[bytes]") -> None:
@@ -184,4 +247,4 @@ def _send(pipe: Connection, kind: str, content: Any) -> None:
 
 
 if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3])
+    serve(Connection(int(sys.argv[1])), sys.argv[2])  # the run, if one follows, is for those who list processes

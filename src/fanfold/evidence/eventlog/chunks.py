@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import NamedTuple
-from zlib import crc32
 
 import msgspec
+from isal.isal_zlib import crc32
 
 FILE_HEADER = 4096
 """Bytes before the first chunk."""
@@ -32,7 +32,7 @@ _CHUNK = struct.Struct("<8s4Q4L")
 _RECORD = struct.Struct("<4sLQQ")
 _SIZE, _DIGEST = struct.Struct("<L"), struct.Struct("<Q")
 _CHUNK_HEADER = 512
-_LISTS = 128  # where the header of a chunk says where its names and its templates are
+_LISTS, _FIRSTS = 128, struct.Struct("<96L")  # where the header of a chunk says where its names and its templates are
 _LONGEST_LIST = 4096
 
 
@@ -84,7 +84,7 @@ class Chunk:
         (own,) = struct.unpack_from("<L", data, 124)
         whole = _CHUNK_HEADER <= free <= CHUNK
         header_ok = whole and crc32(data[128:_CHUNK_HEADER], crc32(data[:120])) == own
-        data_ok = whole and crc32(data[_CHUNK_HEADER:free]) == checksum
+        data_ok = whole and crc32(memoryview(data)[_CHUNK_HEADER:free]) == checksum
         return cls(offset, data, first_id, last_id, free, header_ok, data_ok)
 
 
@@ -221,21 +221,22 @@ def without_circles(data: bytes) -> bytes:
     The header says where each of 64 lists of names begins, and each of 32 lists of templates. Whatever is in a list
     begins with the place of the next one, or 0. A list that does not end is left out: nothing else needs it.
     """
-    endless = [at for at in range(_LISTS, _CHUNK_HEADER, 4) if not _ends(data, at)]
+    firsts = enumerate(_FIRSTS.unpack_from(data, _LISTS))
+    endless = [number for number, first in firsts if first and not _ends(data, first)]
     if not endless:
         return data
     whole = bytearray(data)
-    for at in endless:
-        _SIZE.pack_into(whole, at, 0)
+    for number in endless:
+        _SIZE.pack_into(whole, _LISTS + 4 * number, 0)
     return bytes(whole)
 
 
 def _ends(data: bytes, at: int) -> bool:
-    """Whether the list ends whose first place is here."""
+    """Whether the list ends that begins here."""
     for _ in range(_LONGEST_LIST):
-        (at,) = _SIZE.unpack_from(data, at)
         if not 0 < at <= CHUNK - 4:
             return True
+        (at,) = _SIZE.unpack_from(data, at)
     return False
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fanfold.evidence.eventlog.chunks import Chunk, Header
-from fanfold.evidence.eventlog.records import NAMES, Decoded
+from fanfold.evidence.eventlog.records import Decoded
 from fanfold.evidence.times import BEYOND, filetime, moment
 
 COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
@@ -35,8 +35,6 @@ COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
 ]
 """The columns of a unit that is a log, or a part of one."""
 
-_CHANNEL = NAMES.index("channel")
-_TIME = NAMES.index("time")
 _LATE = 10_000_000  # 1 s: records are written some milliseconds after the event
 _JITTER = 20_000_000  # 2 s: records of several threads are written out of order, and clocks are set a little
 
@@ -69,7 +67,7 @@ def _timed(records: Sequence[Decoded]) -> Iterator[tuple[int, int]]:
 def _happened(record: Decoded) -> int | None:
     """The FILETIME at which an event happened, as the record says; None if it does not."""
     try:
-        return filetime(datetime.fromisoformat(record.values[_TIME]))
+        return filetime(datetime.fromisoformat(record.content.time))
     except (TypeError, ValueError):  # missing, or not a date
         return None
 
@@ -105,9 +103,11 @@ class Coverage:
         self.records += len(records)
         self.known += known
         self.undecoded += sum(1 for decoded in records if decoded.error)
-        self.channels.update(filter(None, (decoded.values[_CHANNEL] for decoded in records)))
-        self._add_ids([decoded.record.record_id for decoded in records])
-        self._add_written([written for one in records if (written := one.written_id) is not None])
+        self.channels.update(filter(None, (decoded.content.context.channel for decoded in records)))
+        ids = [decoded.record.record_id for decoded in records]
+        self._add_ids(ids)
+        if ids != [decoded.content.written_id for decoded in records]:  # as is rare
+            self._add_written([written for one in records if (written := one.written_id) is not None])
         self._add_times(records)
 
     def _add_ids(self, ids: list[int]) -> None:

@@ -5,6 +5,7 @@ there any more is answered with 410, and the page starts over with the newest.
 """
 
 import secrets
+import shlex
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,6 +27,11 @@ from fanfold.storage import join
 _OPEN = 4
 """Versions open at a time."""
 _METADATA, _INDEX = 64 << 20, 256 << 20  # bytes of Lance's caches
+
+
+def quoted(text: str) -> str:
+    """A text as conditions have it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,12 @@ class Version:
         schema = self.wide.schema
         return [name for name in schema.names if not pa.types.is_nested(schema.field(name).type)]
 
+    def command(self, verb: str) -> str:
+        """What to type to do something with the table."""
+        database, _, table = self.dataset.uri.rpartition("/")
+        name = table.removesuffix(".lance")
+        return shlex.join(["fanfold", "images", verb, database, *([] if name == "images" else ["--table", name])])
+
     def read(self, columns: Sequence[str], **asked: Any) -> pa.Table:
         """Rows with their numbers, by Lance's `to_table`. Raises StorageError."""
         with reading(self.dataset.uri):
@@ -80,8 +92,7 @@ class Version:
         """The rows of keys, by key."""
         found: dict[str, int] = {}
         for some in chunked(keys, 500):
-            names = ", ".join("'" + key.replace("'", "''") + "'" for key in some)
-            rows = self.read(["key"], filter=f"key IN ({names})").to_pylist()
+            rows = self.read(["key"], filter=f"key IN ({', '.join(map(quoted, some))})").to_pylist()
             found.update((row["key"], row["_rowoffset"]) for row in rows)
         return found
 

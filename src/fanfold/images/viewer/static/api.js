@@ -18,6 +18,7 @@ export async function ask(path, asked = {}, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The server does not answer.", 0);
   }
+  if (answer.ok && options.raw) return answer.arrayBuffer();
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Problem(content.error || `The server answered ${answer.status}.`, answer.status);
   return content;

@@ -57,8 +57,8 @@ function found(title, parts, rows) {
   const list = rows.length ? make("h3", {}, "Most alike, with their cosines") : empty("There are no other pictures.");
   list.classList.add("lead");
   if (table.index) {
-    parts.push(make("p", { className: "soft" }, `A search compares all ${number(table.rows)} vectors, which takes a while. An index makes it quick, after ${table.index}: `,
-      make("code", {}, `fanfold images index ${table.database}`)));
+    parts.push(make("p", { className: "soft" }, `A search compares all ${number(table.rows)} vectors, which takes a while. An index makes it quick, after ${table.index.takes}: `,
+      make("code", {}, table.index.type)));
   }
   place(title, [...parts.filter(Boolean), list], rows.length, null, rows);
   say(`${number(rows.length)} pictures like ${title}, the most alike first`);
