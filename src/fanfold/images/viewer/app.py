@@ -80,7 +80,7 @@ class Viewer:
     def table(self, _request: Request) -> Response:
         """What the page starts from."""
         version = self.tables.newest()
-        self.words.at_hand(version, again=True)
+        self.words.look(version)
         return _json(
             {
                 "version": version.name,
