@@ -10,7 +10,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fanfold
@@ -371,6 +371,7 @@ steps = st.lists(
 
 
 @given(steps)
+@settings(max_examples=settings.default.max_examples // 3)  # each takes a tenth of a second or more
 def test_two_objects_taking_turns_are_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[bool, dict[int, str], int, set[int]]]
 ) -> None:

@@ -88,12 +88,13 @@ def found(seed: int, tmp_path: Path, **options: Any) -> list[int]:
     return [one.found.above for one in analysis.splits]
 
 
-def test_the_sizes_that_hurt_are_found(tmp_path: Path) -> None:
-    """(e) 1 % of the clients with the limit 9 and 1 % with 29 are found in 20 experiments, and little else is."""
-    splits = [found(seed, tmp_path, clients=5000, pairs=40, limits={9: 0.01, 29: 0.01}) for seed in range(20)]
-    assert sum(any(abs(k - 9) <= 1 for k in some) for some in splits) == 20
-    assert sum(any(abs(k - 29) <= 1 for k in some) for some in splits) >= 16
-    assert sum(len(some) > 2 for some in splits) <= 4
+def test_the_sizes_that_hurt_are_found(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """(e) 1 % of the clients with the limit 9 and 1 % with 29 are found in 5 or 20 experiments, and little else is."""
+    count = 20 if request.config.getoption("--all-seeds") else 5
+    splits = [found(seed, tmp_path, clients=5000, pairs=40, limits={9: 0.01, 29: 0.01}) for seed in range(count)]
+    assert sum(any(abs(k - 9) <= 1 for k in some) for some in splits) == count
+    assert sum(any(abs(k - 29) <= 1 for k in some) for some in splits) >= 0.8 * count
+    assert sum(len(some) > 2 for some in splits) <= 0.2 * count
 
 
 def test_where_no_size_hurts_none_is_found(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fanfold
+import nursery
 import rays
 from commands import fanfold as command
 from fanfold.errors import RecipeMismatch, UsageError
@@ -22,6 +24,9 @@ from fanfold.tls.cells import Chain, cell_of, checked_cell
 from fanfold.tls.grid import Grid
 from fanfold.tls.zoo import load
 from faults import Driver
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 GRID = """
 [grid]
@@ -258,7 +263,7 @@ def test_killed_runs_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
     words = [sys.executable, "-m", "fanfold", "tls", "measure", file, database, "--backend", "simulate"]
     words += ["--workers", "2", "--task-size", "50"]
     for _ in range(6):
-        with subprocess.Popen([*map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        with nursery.Popen([*map(str, words)], stdout=nursery.DEVNULL, stderr=nursery.DEVNULL) as driver:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 driver.wait(0.5 + 2 * rng.random())
             driver.kill()
@@ -268,17 +273,17 @@ def test_killed_runs_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
     assert len(table) == len(set(table)) == 4000
 
 
-@pytest.mark.parametrize("on", ["ray"])
-def test_a_grid_on_ray_is_killed_and_resumed(tmp_path: Path, on: str) -> None:
+def test_a_grid_on_ray_is_killed_and_resumed(three: "Cluster", tmp_path: Path) -> None:
     """Workers on a cluster make the cells of the same grid; the command that follows a killed one does the rest."""
     file, database = tmp_path / "a.grid.toml", str(tmp_path / "db")
     axes = f"rtt_ms = {[*range(1, 101)]}\ndown_mbit = [10, 20]\ninitcwnd = [10, 30]"
     file.write_text(f'[grid]\n{axes}\nchain = ["p256+1x17000", "ml-dsa-44:2021"]\n')
-    words = ["measure", file, database, "--backend", "simulate", "--on", on, "--workers", "1", "--task-size", "20"]
+    words = ["measure", file, database, "--backend", "simulate", "--task-size", "20"]
+    words += ["--on", f"ray:{three.address}", "--workers", "1"]
 
     def started() -> Driver:
         pipe, command = subprocess.PIPE, [sys.executable, "-m", "fanfold", "tls", *map(str, words), "--json"]
-        return Driver(database, subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+        return Driver(database, nursery.Popen(command, stdout=pipe, stderr=pipe, text=True))
 
     rays.wait_for_receipts(driver := started(), 2)
     driver.kill()

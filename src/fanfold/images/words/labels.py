@@ -8,17 +8,17 @@ rows] and `probabilities` float16[KEPT, rows]. Several processes may label at on
 it lacks is made again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import lance
 import numpy as np
 from more_itertools import sliced
 
-from fanfold.damage import of_table
+from fanfold.damage import reading
 from fanfold.images import kept
 from fanfold.images.models.efficientnet_lite import CLASSES
-from fanfold.images.search.rows import Indices, Vectors, matrix
+from fanfold.images.search.rows import Indices, Progress, Vectors, taken
 from fanfold.images.words.classifier import KEPT, Classes, classifier_of, weights_of
 from fanfold.images.words.vocabulary import names
 
@@ -29,9 +29,6 @@ BATCH = 262_144
 NAME = "labels"
 """What they are kept as, see kept.py."""
 _READ = 1024  # rows read at a time
-
-Progress = Callable[[float], None]
-"""Gets the fraction done, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,9 @@ def fill(dataset: lance.LanceDataset, labels: Labels, rows: Indices, progress: P
     """Label these rows, in place. Raises UsageError for a table whose model has no words."""
     classifier, done = classifier_of(dataset), 0
     for some in sliced(rows, _READ):
-        classes, probabilities = classifier.best(_vectors(dataset, some))
+        with reading(dataset.uri):
+            vectors = taken(dataset, some)
+        classes, probabilities = classifier.best(vectors)
         labels.classes[:, some], labels.probabilities[:, some] = classes.T, probabilities.T
         done += len(some)
         progress(done / len(rows))
@@ -124,12 +123,6 @@ def fill(dataset: lance.LanceDataset, labels: Labels, rows: Indices, progress: P
 def _part(progress: Progress, before: float, share: float) -> Progress:
     """The progress of a part of the work."""
     return lambda fraction: progress(before + share * fraction)
-
-
-@of_table
-def _vectors(dataset: lance.LanceDataset, rows: Indices) -> Vectors:
-    """float32[rows, dimension], for rows by their number in the table's order."""
-    return matrix(dataset.take(rows.tolist(), columns=["vector"])["vector"].combine_chunks())
 
 
 def none(rows: int) -> Labels:
