@@ -13,7 +13,11 @@ from measure import ROOT, command_line, commit, machine, today
 
 RESULTS = ROOT / "benches" / "RESULTS.md"
 README = ROOT / "README.md"
-BENCHES = ("images", "precision", "first", "rerun", "scale", "search", "duplicates", "estimate", "planning", "evidence")
+BENCHES = (
+    *("images", "precision", "first", "rerun", "scale"),
+    *("search", "duplicates", "words", "map", "view"),
+    *("estimate", "planning", "evidence", "tls", "tls_serve"),
+)
 """The benches in the README's order."""
 
 _HEAD = """\

@@ -8,7 +8,6 @@ As a script it is that cluster, or the command line with the cluster among its e
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+import nursery
 from fanfold.core import detached
 from fanfold.core.executor import Size
 from fanfold.core.mirror import MIRRORS
@@ -28,6 +28,7 @@ from fanfold.core.runs import RunDirectory
 from fanfold.executors import EXECUTORS
 from fanfold.job import Job
 from fanfold.source import Source
+from helpers import workers_of
 
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE)}
@@ -73,18 +74,18 @@ class Subprocesses:
         self._start(run, "plan", self.name)
 
     def state(self, run: RunDirectory) -> str | None:
-        working = sum(1 for group in self._groups(run) for _ in members(group))
+        working = sum(1 for _ in members(run))
         return f"{working} processes" if working else None
 
     def cancel(self, run: RunDirectory) -> None:
-        for group in self._groups(run):
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGTERM)
+        for process in members(run):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
         until(lambda: self.state(run) is None)
 
     def _start(self, run: RunDirectory, verb: str, *options: str) -> None:
         with self.log.open("a") as log:
-            process = subprocess.Popen(
+            process = nursery.Popen(
                 [sys.executable, __file__, verb, run.database, run.id, *options],
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
@@ -93,19 +94,15 @@ class Subprocesses:
                 start_new_session=True,
             )
         threading.Thread(target=process.wait, daemon=True).start()  # otherwise it would stay as a zombie
-        jobs = [*self._groups(run), process.pid]
-        run.put("jobs.json", {"executor": self.name, "jobs": jobs})
-
-    def _groups(self, run: RunDirectory) -> list[int]:
-        """The process groups of what was submitted; a group has the id of its first process."""
-        return list((run.get("jobs.json") or {"jobs": []})["jobs"])
+        before = run.get("jobs.json") or {"jobs": []}
+        run.put("jobs.json", {"executor": self.name, "jobs": [*before["jobs"], process.pid]})
 
 
-def members(group: int) -> Iterator[psutil.Process]:
-    """The living processes of a group."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+def members(run: RunDirectory) -> Iterator[psutil.Process]:
+    """The living processes of a cluster that do something for a run, without their worker processes."""
+    for process in workers_of(run.id):
+        with suppress(psutil.NoSuchProcess):
+            if {"serve", "plan", "work", "commit"} & {*process.cmdline()}:
                 yield process
 
 
@@ -130,7 +127,7 @@ def plan(database: str, run: str, executor: str) -> int:
 
 def fanfold(*words: object, **options: int) -> "subprocess.Popen[str]":
     """Start the command line in a separate process."""
-    return subprocess.Popen([sys.executable, "-m", "fanfold", *map(str, words)], env=ENVIRONMENT, text=True, **options)
+    return nursery.Popen([sys.executable, "-m", "fanfold", *map(str, words)], env=ENVIRONMENT, text=True, **options)
 
 
 def until(ready: Callable[[], object], within: float = 240) -> None:

@@ -14,6 +14,7 @@ import termios
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nursery
 from fanfold.cli import exit_code
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ def example(*words: object, on: str = "local") -> "subprocess.Popen[str]":
     """Start `fanfold run examples...` in the repository's folder, as the first lines of the examples say."""
     command = [*FANFOLD, "run", *map(str, words), "--on", on, "--workers", "1", "--task-size", "4", "--json"]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    return nursery.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
 
 
 def objects(*words: object, cwd: str | Path = ".") -> list[dict[str, Any]]:

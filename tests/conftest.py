@@ -12,12 +12,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
+import nursery
 from fanfold.storage import open_store
 from helpers import free_port
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 sys.path.insert(0, str(Path(__file__).parent))  # for jobs.py, here and (through PYTHONPATH) in workers
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -40,6 +45,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # No deadlines, since an example's time depends on how busy the machine is. The same examples every time.
 hypothesis.settings.register_profile("fanfold", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.register_profile("all-seeds", hypothesis.settings.get_profile("fanfold"), max_examples=180)
 hypothesis.settings.load_profile("fanfold")
 
 
@@ -49,6 +55,9 @@ FIRST = (
     "executors/test_ray_clusters.py",
     "aws/test_end_to_end.py",
     "infra/",
+    "tls/test_tls_link.py",
+    "tls/test_tls_emulate.py",
+    "tls/test_tls_example.py",
     "aws/",
     "executors/",
     "test_docs.py",
@@ -69,6 +78,12 @@ KILLS = 6
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option for tests that only a change to the core needs."""
     parser.addoption("--all-seeds", action="store_true", help="try every seed of the tests that kill at random")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try three times as many examples if all seeds are asked for."""
+    if config.getoption("--all-seeds"):
+        hypothesis.settings.load_profile("all-seeds")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
@@ -100,6 +115,8 @@ def _group(item: pytest.Item) -> str:
     if any(value == "ray" for value in parameters if isinstance(value, str)):
         return "ray"
     fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    if "ray_cluster" in fixtures:
+        return "ray"
     if any(name in fixtures for name in SHARED):
         return SHARED[0]
     own = {name for name, found in fixtures.items() if found[-1].scope == "module"} - {"_end_of_ray"}
@@ -109,6 +126,17 @@ def _group(item: pytest.Item) -> str:
 def _place(path: str) -> int:
     """The position of a test file among all."""
     return next((number for number, start in enumerate(FIRST) if path.startswith(start)), len(FIRST))
+
+
+REAL = ("cli/", "executors/", "images/", "test_packaging.py")
+"""Where tests start worker processes as users do. Elsewhere they are forked, in a fraction of the time."""
+
+
+@pytest.fixture(autouse=True)
+def _workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork worker processes, save in some folders."""
+    if not request.path.relative_to(Path(__file__).parent).as_posix().startswith(REAL):
+        monkeypatch.setattr("fanfold.executors.process.subprocess", nursery)
 
 
 @pytest.fixture
@@ -155,6 +183,26 @@ def _end_of_ray() -> Iterator[None]:
     yield
     if ray := sys.modules.get("ray"):
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator["Cluster"]:
+    """A Ray cluster of three nodes with one CPU each, and a server for Ray Client."""
+    import rays  # late: Ray takes a second to import
+
+    with rays.several(3, ray_client_server_port=free_port()) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def three(ray_cluster: "Cluster") -> "Cluster":
+    """The same cluster, with its full number of nodes, also after tests that killed some."""
+    import rays
+
+    while len(ray_cluster.worker_nodes) < 2:
+        rays.add(ray_cluster)
+    rays.wait_for(lambda: len(rays.ray_nodes(ray_cluster)) == 3, 60)  # Ray may not have noticed a dead one yet
+    return ray_cluster
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ import psutil
 
 import fanfold
 import fanfold.core.run
+import nursery
 from fanfold import FanfoldError, Report
 from fanfold.core.executor import Size
 from fanfold.core.optimize import optimize
 from fanfold.executors import open_executor
 from fanfold.source import open_source
 from fanfold.storage import join, open_store
+from helpers import Here
 from jobs import Detailed, Scripted, detail_rows
 
 JOBS: dict[str, type[Scripted]] = {"plain": Scripted, "details": Detailed}
@@ -43,6 +46,8 @@ def main(source: str, database: str, options: dict[str, Any]) -> int:
     """Act as a driver and exit as the command line does."""
     job = JOBS[options.pop("kind", "plain")]
     script = {name: options.pop(name) for name in SCRIPTED if name in options}
+    if seconds := options.pop("check_every", 0):
+        import_module("fanfold.executors.ray.connection").CHECK_EVERY = seconds
     fanfold.core.run.COMMIT_EVERY = options.pop("commit_every", fanfold.core.run.COMMIT_EVERY)
     try:
         if on := options.pop("on", ""):
@@ -71,9 +76,7 @@ class Driver:
         self.process.communicate()
 
     def children(self) -> list[psutil.Process]:
-        with suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.process.pid).children()
-        return []
+        return [*workers_of(self.database)]
 
     def kill_worker(self, rng: random.Random) -> None:
         if workers := self.children():
@@ -98,7 +101,8 @@ def drive(source: Path | str, database: str, powerless: bool = False, **options:
     command = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if powerless else []
     command += [sys.executable, __file__, str(source), database, json.dumps(options)]
     pipe = subprocess.PIPE
-    return Driver(database, subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+    start = subprocess.Popen if powerless else nursery.Popen
+    return Driver(database, start(command, stdout=pipe, stderr=pipe, text=True))
 
 
 def fill(folder: Path, count: int, salt: str = "", failing: int = 7) -> None:
@@ -179,8 +183,11 @@ def signs(database: str, pattern: str) -> set[Path]:
 
 
 def settle(source: Path | str, database: str, **options: Any) -> Report:
-    """Do a clean rerun; after it every listed item must be in exactly one table, exactly once."""
-    options = {"workers": 2, "task_size": 20, **options}
+    """Do a clean rerun, in this process unless `workers` are asked for.
+
+    After it every listed item must be in exactly one table, exactly once.
+    """
+    options = {"executor": None if "workers" in options else Here(), "task_size": 20, **options}
     run = fanfold.run(JOBS[kind](), source=str(source), database=database, **options)
     for _ in run:
         pass

@@ -1,4 +1,4 @@
-"""Ray clusters for tests: a single node that a test file shares, and several nodes on loopback."""
+"""Ray clusters for tests: nodes on loopback, and what happens to them."""
 
 import logging
 import os
@@ -26,6 +26,7 @@ from fanfold.executors.ray import Ray
 from faults import MOMENTS, Driver, drive, signs, wait_for
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
 ITEMS = 72
 TASK = 6  # items
 OURS = {"FANFOLD_TEST_CLUSTER": str(os.getpid())}
@@ -34,50 +35,40 @@ OURS = {"FANFOLD_TEST_CLUSTER": str(os.getpid())}
 os.environ |= OURS
 
 
-def on_ray(workers: int) -> Ray:
-    """An executor on this process's cluster, which is started for the first one and ended by `end`."""
+def on_ray(cluster: Cluster, workers: int) -> Ray:
+    """An executor on a cluster that this process has joined, or joins now; the end of the test file leaves it."""
     if not ray.is_initialized():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-            patch.setattr(*ray_node.BARE)
-            _start()
-    return Ray(workers=workers)
-
-
-def _start(tries: int = 3) -> None:
-    """Start a cluster on this machine. Ray gives up after 30 s, which a busy machine may need."""
-    try:
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:
-        ray.shutdown()
-        if tries == 1 or "timed out during startup" not in str(error):
-            raise
-        _start(tries - 1)
+        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    return Ray("auto", workers=workers)
 
 
 @contextmanager
 def several(nodes: int, **head: object) -> Iterator[Cluster]:
-    """A cluster of this many one-CPU nodes on loopback, whose workers find the tests' jobs; the first has options.
-
-    Without a dashboard they start as if `ray[default]` were not installed, in two thirds of the time.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-        if not head.get("include_dashboard"):
-            patch.setattr(*ray_node.BARE)
-        cluster = Cluster()
-        try:
-            add(cluster, **head)
-            for _ in range(nodes - 1):
-                add(cluster)
-            yield cluster
-        finally:
-            cluster.shutdown()
+    """A cluster of this many one-CPU nodes on loopback, whose workers find the tests' jobs; the first has options."""
+    cluster = Cluster()
+    try:
+        add(cluster, **head)
+        for _ in range(nodes - 1):
+            add(cluster)
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 def add(cluster: Cluster, **options: object) -> Node:
-    """Add another node."""
-    return cluster.add_node(**{"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False, **options})
+    """Add another node.
+
+    Without a dashboard it starts as if `ray[default]` were not installed, and without processes that only
+    autoscalers, logs and dashboards need: in half of the time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("RAY_health_check_period_ms", "500")  # a dead node is noticed after five
+        if not options.get("include_dashboard"):
+            patch.setattr(*ray_node.BARE)
+            patch.setattr(Node, "start_api_server", lambda *_, **__: None)
+            options = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True, **options}
+        return cluster.add_node(**{"num_cpus": 1, "node_ip_address": "127.0.0.1", **options})
 
 
 @contextmanager
@@ -88,6 +79,11 @@ def joined(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def client_address(cluster: Cluster) -> str:
+    """The address of a cluster for Ray Client."""
+    return f"ray://127.0.0.1:{cluster.head_node._ray_params.ray_client_server_port}"
 
 
 def kill(cluster: Cluster, node: Node) -> None:
@@ -103,9 +99,7 @@ def stranger(cluster: Cluster, folder: Path, path: str = "", **variables: str) -
     """A node with another file system in place of `folder`, `path` first on its import path, and other environment
     variables."""
     mount = f"mount -t tmpfs none {folder} && exec {sys.executable} {HERE}/ray_node.py {cluster.address}"
-    environment = os.environ | variables
-    if path:
-        environment["PYTHONPATH"] = path
+    environment = os.environ | variables | {"PYTHONPATH": os.pathsep.join(filter(None, [path, str(HERE)]))}
     before = len(ray_nodes(cluster))
     process = subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", mount],

@@ -32,9 +32,11 @@ def written(folder: Path, rules: list[str], steps: range | list[int]) -> Path:
 
 
 @pytest.mark.parametrize("on", ["local", "ray"])
-def test_a_grid_is_killed_and_resumed(grid: Path, database: str, on: str) -> None:
+def test_a_grid_is_killed_and_resumed(grid: Path, database: str, on: str, request: pytest.FixtureRequest) -> None:
     """A killed `fanfold run examples.grid:Grid` is finished by the same command: each cell is done once, and the fold
     has its summary."""
+    if on == "ray":
+        on = f"ray:{request.getfixturevalue('three').address}"
     driver = Driver(database, example("examples.grid:Grid", grid, database, on=on))
     rays.wait_for_receipts(driver, 2)
     driver.kill()

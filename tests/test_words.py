@@ -13,7 +13,7 @@ from words import Words
 import fanfold
 import rays
 from commands import example
-from faults import Driver, assert_no_workers
+from faults import Driver, assert_no_workers, wait_for
 from helpers import changed
 
 
@@ -75,6 +75,7 @@ def test_killed_and_resumed(on: str, folder: Path, database: str) -> None:
     rays.wait_for_receipts(driver, 1)
     driver.kill()
     assert_no_workers(database)
+    wait_for(lambda: not rays.busy(), 60)  # a cluster that the command started has ended with it
     code, out, _ = Driver(database, example(*command, on=on)).end(240)
     report = json.loads(out)
     assert (code, report["listed"], report["lost"]) == (0, 40, 0)

@@ -30,6 +30,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import nursery
+
 ENDED = ("SUCCEEDED", "FAILED")
 LOST_HOST = "Host EC2 (instance i-0123456789abcdef0) terminated."
 TIMED_OUT = "Job attempt duration exceeded timeout"
@@ -222,7 +224,7 @@ class BatchServer:
     def _attempt(self, job: Job) -> None:
         began, code, why = _now(), None, ""
         with (Path(self._folder.name) / f"{job.id}.{len(job.attempts)}").open("wb") as out:
-            process = subprocess.Popen(
+            process = nursery.Popen(
                 [*self.entrypoint, *job.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -19,6 +19,7 @@ from PIL import Image
 
 import fanfold
 import jobs
+import nursery
 from fanfold import UsageError
 from fanfold.aws.batch import MOST_CHILDREN, AwsBatch
 from fanfold.aws.deployment import Deployment
@@ -61,7 +62,7 @@ def keys_of(database: str, table: str = "scripted") -> list[str]:
 def cli(*words: str, **options: Any) -> "subprocess.Popen[str]":
     """Start the command line."""
     command = [sys.executable, "-m", "fanfold", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return nursery.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 def until(condition: Callable[[], Any], seconds: float = 600.0) -> Any:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from batch_server import BatchServer
 from PIL import Image
 
 import fanfold
+import nursery
 from fanfold.core.report import Report
 from fanfold.core.runs import RunDirectory
 from fanfold.images import Images
@@ -63,7 +63,7 @@ class System:
     def invoke(self, **event: Any) -> dict[str, Any]:
         """The Lambda's answer; its handler runs in a separate process."""
         command = [sys.executable, "-c", INVOKE, json.dumps(event)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        done = nursery.run(command)
         assert done.returncode == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
@@ -223,7 +223,7 @@ def test_the_command_line_reads_them(system: System, told: dict[str, Any], local
 
 
 def _cli(*words: str, code: int = 0) -> str:
-    done = subprocess.run([sys.executable, "-m", "fanfold", *words], capture_output=True, text=True, timeout=600)
+    done = nursery.run([sys.executable, "-m", "fanfold", *words])
     assert done.returncode == code, done.stderr
     return done.stdout
 

@@ -5,7 +5,6 @@ S3 is a real server, DynamoDB is dynalite, and AWS Batch runs its jobs as proces
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -22,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from test_article import Context, photo
 
 import fanfold
+import nursery
 from fanfold import UsageError
 from fanfold.aws.deployment import Deployment
 from fanfold.aws.dynamodb.table import DynamoTable
@@ -108,7 +108,7 @@ def check_in_step(table: str, mirror: str, dimension: int, count: int) -> None:
 def read(mirror: str, key: str) -> list[float]:
     """A vector from `fanfold images vectors`."""
     command = [sys.executable, "-m", "fanfold", "images", "vectors", mirror, key, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = nursery.run(command)
     assert done.returncode == 0, done.stderr
     vector: list[float] = json.loads(done.stdout)["vector"]
     return vector
@@ -156,10 +156,10 @@ def test_from_a_laptop_the_same_tables_are_filled(
     there = Deployment.load()
     command = [sys.executable, "-m", "fanfold", "images", "embed", f"s3://{there.bucket}/images", there.database]
     command += ["--on", "aws-batch", "--model", other]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = nursery.run(command)
     assert done.returncode == 0, done.stderr
     check_in_step("resnet18", "dynamodb://fanfold.resnet18", 512, 4)
-    refused = subprocess.run([*command, "--table", "images"], capture_output=True, text=True)
+    refused = nursery.run([*command, "--table", "images"])
     assert refused.returncode == 2
     assert "Write to another table with: --table resnet18" in " ".join(refused.stderr.split())
 
@@ -182,7 +182,7 @@ def test_every_table_has_a_mirror_of_its_own(batch: BatchServer) -> None:
     told = invoke(batch, Table="s2", Paths=["more"], Mirror="dynamodb://fanfold.again")
     assert (told["Mirror"], told["Counts"]["unchanged"]) == ("dynamodb://fanfold.again", 1)
     fill = ["mirror", Deployment.load().database, "dynamodb://fanfold.again", "--table", "s2"]
-    assert subprocess.run([sys.executable, "-m", "fanfold", *fill], capture_output=True).returncode == 0
+    assert nursery.run([sys.executable, "-m", "fanfold", *fill]).returncode == 0
     check_in_step("s2", "dynamodb://fanfold.again", 1280, 1)
     with pytest.raises(UsageError, match=rf"may write to {FIRST}, and dynamodb://fanfold\.NAME with any NAME, not to"):
         invoke(batch, Mirror="dynamodb://theirs")

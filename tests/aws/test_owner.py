@@ -1,6 +1,5 @@
 """Owners of DynamoDB tables: two Lance tables never share one, in whatever order they arrive."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from dynamo_servers import ABSENT, dynalite, environment
 
 import fanfold
+import nursery
 from fanfold.aws.dynamodb.table import DynamoTable
 from fanfold.core.ledger import Ledger
 from fanfold.core.mirror import bring_in_step, mirror_all
@@ -64,7 +64,7 @@ def texts(database: str, table: str = "scripted") -> dict[str, str]:
 def fill(database: str, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run `fanfold mirror`."""
     command = [sys.executable, "-m", "fanfold", "mirror", database, *words]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "500"})
+    return nursery.run(command)
 
 
 def ledger_of(database: str, table: str = "scripted") -> Ledger:

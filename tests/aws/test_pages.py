@@ -1,7 +1,6 @@
 """The pages about AWS are run like the others, on a deployment whose names are filled in."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ from batch_server import BatchServer
 from test_article import Context, photo
 from test_models import DEFAULT, deploy, small_resnet18
 
+import nursery
 from fanfold.aws.deployment import Deployment
 from fanfold.aws.dynamodb.table import DynamoTable
 from fanfold.aws.trigger import handler
@@ -46,7 +46,7 @@ def test_what_pages_say_of_aws(
         assert any(ran) or name == "docs/article.md"
         if name != "README.md":
             code = _with_names("\n".join(blocks(page, "python")), deployment)
-            done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+            done = nursery.run([sys.executable, "-c", code], cwd=tmp_path)
             assert done.returncode == 0, done.stderr
 
 

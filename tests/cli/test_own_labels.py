@@ -77,6 +77,16 @@ def test_changes(pictures: str, tmp_path: Path) -> None:
     assert found(pictures, tmp_path) == before | {"k0": "vehicle", "new": "fish"}
 
 
+def test_damage(pictures: str, tmp_path: Path) -> None:
+    """Labels that are damaged are an error that says what to do; labelling again replaces them."""
+    assert labels(pictures, tmp_path, "cat\nvehicle").returncode == 0
+    (Path(pictures) / "_view" / "images" / "columns-subject.parquet").write_bytes(b"noise")
+    done = fanfold("images", "export", pictures, "--to", tmp_path / "out.csv")
+    assert (done.returncode, "Join or label by their file again" in done.stderr) == (1, True)
+    assert labels(pictures, tmp_path, "cat\nvehicle").returncode == 0
+    assert found(pictures, tmp_path)["k0"] == "cat"
+
+
 def test_names(pictures: str, tmp_path: Path) -> None:
     """The columns are named after the file; two files give two pairs, and neither touches what is there."""
     assert labels(pictures, tmp_path, "cat\nvehicle", name="My Subjects (2).txt").returncode == 0

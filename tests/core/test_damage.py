@@ -4,8 +4,6 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from test_detached import Later
 
 import fanfold
+from commands import fanfold as command
 from fanfold import StorageError, UsageError
 from fanfold.core import detached, recovery
 from fanfold.core.catalog import list_runs
@@ -225,18 +224,6 @@ def test_a_receipt_reaches_the_disk_after_its_rows(
 
 
 # --- committed ------------------------------------------------------------------------------------------------
-
-FANFOLD = [str(Path(sys.executable).parent / "fanfold")]
-
-
-def command(*words: object) -> tuple[int, str, str]:
-    """Run the command line and return exit code, stdout and stderr; there must never be a traceback."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}  # so that it finds the tests' job
-    told = subprocess.run(
-        [*FANFOLD, *map(str, words)], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert "Traceback" not in told.stderr, told.stderr
-    return told.returncode, told.stdout, told.stderr
 
 
 COMMITTED: dict[str, Callable[[Path], Path]] = {

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import clusters
 import fanfold
+import nursery
 from clusters import Subprocesses, cluster, until
 from fanfold import StorageError, UsageError
 from fanfold.core import detached, recovery
@@ -36,7 +37,7 @@ from fanfold.core.runs import Outcome, RunDirectory, Task
 from fanfold.core.worker import Worker
 from fanfold.executors import executor_of
 from fanfold.executors.local import Local
-from faults import data_files, fill, held, listed_of, texts_of
+from faults import data_files, fill, held, listed_of, texts_of, workers_of
 from helpers import Here, changed, embed
 from jobs import Scripted
 
@@ -133,7 +134,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 def command(*words: object) -> tuple[int, str, str]:
     """Run the command line with the cluster of processes among its executors."""
     line = [sys.executable, clusters.__file__, *map(str, words)]
-    return ended(subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    return ended(nursery.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
 
 
 # On a cluster
@@ -165,12 +166,7 @@ def test_a_killed_share_is_repeated(source: Path, database: str, processes: Subp
     """The cluster retries a share that is killed in the middle of a task, and the run ends as usual."""
     run = launched(source, database, 2, processes, pause=0.1)
     until(lambda: receipts(run))
-    (victim,) = [
-        process
-        for group in run.get("jobs.json")["jobs"]
-        for process in clusters.members(group)
-        if "work" in process.cmdline() and process.cmdline()[-3] == "0"
-    ]
+    (victim,) = [process for process in clusters.members(run) if "--share 0" in " ".join(process.cmdline())]
     victim.kill()
     assert sum(outcome.items for outcome in detached.follow(run, processes, detached.planned(run))) == 24
     assert_complete(source, database, account(run)[0])
@@ -277,7 +273,7 @@ def test_stopping_to_follow_leaves_the_run_going(
     with cluster(tmp_path / "log") as processes:
         run = launched(source, database, 4, processes, pause=0.4)
         line = [sys.executable, clusters.__file__, "report", database, "--follow"]
-        follower = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        follower = nursery.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert follower.stderr
         assert "done" in follower.stderr.readline()  # its progress, so it follows by now
         follower.send_signal(sign)
@@ -399,7 +395,7 @@ def test_a_repeated_share_does_only_the_rest(sign: signal.Signals, code: int, so
     run = launched(source, database, 3, pause=0.05)
     share = work(run, "--share", "0", "--of", "2")
     until(lambda: receipts(run))
-    workers = psutil.Process(share.pid).children()
+    workers = [*workers_of(database)]
     share.send_signal(sign)
     assert ended(share)[0] == code
     _, alive = psutil.wait_procs(workers, timeout=60)

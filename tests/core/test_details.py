@@ -13,7 +13,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fanfold
@@ -184,6 +184,7 @@ steps = st.lists(
 
 
 @given(steps)
+@settings(max_examples=settings.default.max_examples // 3)  # each takes a tenth of a second or more
 def test_two_objects_taking_turns_are_a_dictionary(tmp_path_factory: pytest.TempPathFactory, turns: list[Any]) -> None:
     """After any commits, fills, drops and compactions by two drivers in turns, the table equals a dictionary."""
     database = str(tmp_path_factory.mktemp("turns"))
@@ -548,6 +549,7 @@ story = st.lists(
 
 
 @given(story)
+@settings(max_examples=settings.default.max_examples // 3)  # each takes a tenth of a second or more
 def test_whatever_happens_all_tables_agree(tmp_path_factory: pytest.TempPathFactory, happened: list[Any]) -> None:
     """After any file changes, driver deaths between steps and republished outcomes, one run makes all tables agree."""
     home = tmp_path_factory.mktemp("story")

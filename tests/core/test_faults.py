@@ -713,9 +713,10 @@ def test_no_room_for_workers(
 ) -> None:
     """If no worker process can be started, or no file made for its output, the error says so in one line."""
     with monkeypatch.context() as patched:
+        patched.setattr("fanfold.executors.process.subprocess", subprocess)
         patched.setattr(lacking, str(tmp_path / "nothing"))
         with pytest.raises(FanfoldError, match=rf"^A worker cannot start: .*{tmp_path}/nothing") as raised:
-            settle(texts, database)
+            settle(texts, database, workers=2)
     assert "\n" not in str(raised.value)
     settle(texts, database)
 

@@ -1,7 +1,6 @@
 """Fold: after the last commit the derived tables match the rows, after any kill and by any route."""
 
 import json
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from test_detached import Later
 
 import fanfold
+import nursery
 from fanfold import FanfoldError, UsageError
 from fanfold.core import detached, recovery
 from fanfold.core.catalog import list_runs
@@ -48,8 +48,7 @@ def versions(database: str) -> tuple[int, int]:
 def killed(source: Path, database: str, options: dict[str, str]) -> None:
     """Run a driver that is killed while it folds."""
     command = [sys.executable, "-c", DRIVER, source, database, json.dumps(options)]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
-    assert ended.returncode == -9
+    assert nursery.run(command, cwd=Path(__file__).parents[1]).returncode == -9
 
 
 def test_a_run_derives_its_tables(texts: Path, database: str) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_damage import command
 from test_detached import Later
 
 import fanfold
+from commands import fanfold as command
 from fanfold.cli.planned import show_plan
 from fanfold.core import detached, recovery
 from fanfold.core.catalog import list_runs

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fanfold
@@ -280,6 +280,7 @@ steps = st.lists(
 
 
 @given(steps)
+@settings(max_examples=settings.default.max_examples // 3)  # each takes a tenth of a second or more
 def test_whatever_happens_every_item_is_in_one_table(
     tmp_path_factory: pytest.TempPathFactory, happened: list[tuple[str, int]]
 ) -> None:

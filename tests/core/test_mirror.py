@@ -1,7 +1,6 @@
 """Mirrors end up with the table's content, with any number of writers in any order."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 import clusters
 import fanfold
+import nursery
 import shelves
 from fanfold import StorageError, UsageError
 from fanfold.core.catalog import list_runs
@@ -264,26 +264,20 @@ def test_a_run_on_a_cluster_tells_of_its_mirror(source: Path, database: str, she
     assert shelves.held(shelf).keys() == rows(database).keys() - {"1.txt"}
 
 
-def driven(source: Path, database: str, mirror: str) -> "subprocess.CompletedProcess[str]":
-    """A whole run in a separate process."""
+def driven(source: Path, database: str, mirror: str) -> int:
+    """A whole run in a separate process; its exit code."""
     line = (
         "import sys; import clusters, helpers; source, database, mirror = sys.argv[1:]; "
         "print(helpers.embed(source, database, mirror=mirror))"
     )
-    return subprocess.run(
-        [sys.executable, "-c", line, source, database, mirror],
-        env=clusters.ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return nursery.run([sys.executable, "-c", line, source, database, mirror], env=clusters.ENVIRONMENT).returncode
 
 
 def test_a_driver_killed_between_commit_and_mirror(source: Path, database: str, shelf: Path, tmp_path: Path) -> None:
     """The next run brings a dead run's mirror in sync first, even if it has nothing to do itself."""
     dies = tmp_path / "dies"
     dies.touch()
-    assert driven(source, database, f"shelf://{shelf}?dies={dies}").returncode == -9
+    assert driven(source, database, f"shelf://{shelf}?dies={dies}") == -9
     assert len(rows(database)) == ITEMS
     assert not shelf.exists()
     report = embed(source, database)
@@ -299,7 +293,7 @@ def test_a_dead_runs_mirror_that_is_gone_is_in_nobodys_way(
     """Runs continue without a mirror of a dead run that they cannot open, and bring it in sync once they can."""
     dies = tmp_path / "dies"
     dies.touch()
-    assert driven(source, database, f"shelf://{shelf}?dies={dies}").returncode == -9
+    assert driven(source, database, f"shelf://{shelf}?dies={dies}") == -9
     with monkeypatch.context() as patch:
         patch.delitem(MIRRORS, "shelf")
         assert embed(source, database).unchanged == ITEMS
@@ -318,7 +312,7 @@ def test_a_commit_killed_before_the_mirror_is_in_step(source: Path, database: st
         clusters.until(lambda: processes.state(run.directory) is None)
     dies.touch()
     line = [sys.executable, clusters.__file__, "commit", database, run.id]
-    assert [subprocess.run(line, stdout=subprocess.DEVNULL).returncode for _ in range(2)] == [-9, 0]
+    assert [nursery.run(line).returncode for _ in range(2)] == [-9, 0]
     assert shelves.held(shelf) == held(database)
     assert run.report.mirror == {address: {"written": ITEMS, "refused": {}}}
 
@@ -327,13 +321,13 @@ def test_the_command_fills_a_mirror(source: Path, database: str, shelf: Path) ->
     """`fanfold mirror` compares every row, writes what is missing, and exits with 3 if a row is refused."""
     embed(source, database)
     line = [sys.executable, clusters.__file__, "mirror", database, f"shelf://{shelf}", "--table", "scripted"]
-    done = subprocess.run(line, capture_output=True, text=True)
+    done = nursery.run(line)
     said = f"{ITEMS} rows compared.\nMirror shelf://{shelf}: {ITEMS} written\n"
     assert (done.returncode, done.stdout) == (0, said), done.stderr
     assert shelves.held(shelf) == held(database)
     (source / "1.txt").write_text("x" * 99)
     embed(source, database)
-    done = subprocess.run([*line, "--json"], capture_output=True, text=True)
+    done = nursery.run([*line, "--json"])
     told: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode, told["rows"]) == (3, ITEMS)
     assert told["mirrors"][f"shelf://{shelf}"]["refused"] == {"1.txt": "99 characters"}

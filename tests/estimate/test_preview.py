@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 import fanfold
+from commands import Done
+from commands import fanfold as command
 from fanfold import UsageError
 from fanfold.cli.planned import show_plan
 from fanfold.core.progress import Tally
@@ -231,9 +233,9 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def plan(*words: object) -> "subprocess.CompletedProcess[str]":
+def plan(*words: object) -> Done:
     """Run `fanfold plan images`."""
-    return subprocess.run([*FANFOLD, "plan", "images", *map(str, words)], capture_output=True, text=True, timeout=300)
+    return command("plan", "images", *words)
 
 
 def test_plan_prints_counts_stages_time_and_dollars(photos: Path, database: str, temporary: Path) -> None:

@@ -1,12 +1,12 @@
 """Scans in this process, and what they leave in a database."""
 
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import fanfold
+import nursery
 from fanfold.evidence import Evidence, tables
 from fanfold.evidence.containers import Containers
 from fanfold.evidence.copies import ShadowCopies
@@ -48,7 +48,7 @@ def records(database: str, *columns: str) -> Counter[tuple[Any, ...]]:
 
 def killed(asked: Sequence[str], database: str, sign: str) -> None:
     """Start a command, and kill it as soon as something in the database has a name like `sign`."""
-    driver = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    driver = nursery.Popen(asked, stdout=nursery.DEVNULL, stderr=nursery.DEVNULL, start_new_session=True)
     wait_for(lambda: driver.poll() is not None or list(Path(database).glob(sign)))
     driver.kill()
     driver.wait()

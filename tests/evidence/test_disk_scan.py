@@ -3,15 +3,16 @@
 import json
 import random
 import re
-import subprocess
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from evtx import PyEvtxParser
 from scans import STAGES, killed, records, rows, scan
 
+import nursery
 from commands import FANFOLD
 from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
@@ -23,6 +24,9 @@ from fanfold.evidence.disk.volumes import volumes
 from fanfold.evidence.report.report import made
 from fanfold.evidence.scan import units_of_a_task
 from fanfold.evidence.work import Parts
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 DELETED = {"Setup": 40, "Old": 250}
 OTHERS = {"Packed": 80, "Pieces": 120}
@@ -105,6 +109,7 @@ def test_a_log_without_a_name_is_carved(tmp_path: Path, database: str) -> None:
             assert (row["volume"], row["chunk"]) == (None, None)
 
 
+@pytest.mark.seeds
 @pytest.mark.parametrize("seed", range(12))
 def test_after_overwriting_every_chunk_that_stands(seed: int, tmp_path: Path, database: str) -> None:
     """After clusters were overwritten, also by other logs, every chunk that is whole on the disk gives its records."""
@@ -246,22 +251,22 @@ def test_a_scan_of_disks_that_is_killed_goes_on(seed: int, tmp_path: Path, datab
         write_ewf(tmp_path / "shelf" / f"host{number}.E01", ewf(mbr(windows_volume()), per_segment=50))
     asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "5"]
     killed(asked, database, ["containers.lance", "evidence.lance", "_runs/*/receipts/*"][seed])
-    done = subprocess.run([*asked, "--json"], capture_output=True, text=True, timeout=300)
+    done = nursery.run([*asked, "--json"])
     assert done.returncode == 0, done.stderr
     found = records(database, "image", "digest")
     assert (found.total(), set(found.values())) == (6 * ALL, {1})
 
 
-@pytest.mark.xdist_group("ray")
-def test_a_shelf_of_disks_on_a_cluster(tmp_path: Path, database: str) -> None:
+def test_a_shelf_of_disks_on_a_cluster(three: "Cluster", tmp_path: Path, database: str) -> None:
     """The workers of a Ray cluster read the same from several images, and a second scan has nothing to do."""
-    for number in range(4):
+    for number in range(2):
         write_ewf(tmp_path / "shelf" / f"host{number}.E01", ewf(mbr(windows_volume()), per_segment=50))
-    asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--on", "ray", "--json"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
+    where = ("--on", f"ray:{three.address}", "--workers", "2")
+    asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, *where, "--json"]
+    done = nursery.run(asked)
     assert done.returncode == 0, done.stderr
     found = records(database, "image", "digest")
-    assert (found.total(), set(found.values())) == (4 * ALL, {1})
+    assert (found.total(), set(found.values())) == (2 * ALL, {1})
 
 
 def test_an_image_in_a_bucket_is_read_in_ranges(disk: Path, bucket: str, database: str) -> None:

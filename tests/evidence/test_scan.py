@@ -16,6 +16,7 @@ import pytest
 from scans import killed, records, rows, scan
 
 import fanfold
+import nursery
 from commands import FANFOLD, on_terminal
 from commands import fanfold as command
 from disk_images import Segment
@@ -344,7 +345,7 @@ def test_a_scan_that_is_killed_goes_on(seed: int, logs: Path, tmp_path: Path, da
         shutil.copytree(logs, tmp_path / "shelf" / f"host{number}")
     asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "4"]
     killed(asked, database, ["containers.lance", "evidence.lance", "_runs/*/receipts/*"][seed])
-    done = subprocess.run([*asked, "--json"], capture_output=True, text=True, timeout=300)
+    done = nursery.run([*asked, "--json"])
     assert done.returncode == 0, done.stderr
     found = records(database)
     assert (found.total(), set(found.values())) == (20 * total(), {1})
@@ -536,12 +537,7 @@ def test_coverage_on_a_narrow_terminal(tmp_path: Path, database: str) -> None:
 
 def test_a_plan_leaves_nothing_behind(logs: Path, database: str) -> None:
     """`plan evidence` counts units, measures a sample, and makes no database."""
-    done = subprocess.run(
-        [*FANFOLD, "plan", "evidence", str(logs), database, "--workers", "1", "--json"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = command("plan", "evidence", logs, database, "--workers", "1", "--json")
     assert (done.returncode, json.loads(done.stdout)["new"]) == (0, 3), done.stderr
     assert not Path(database).exists()
 
@@ -551,13 +547,13 @@ def test_ctrl_c_ends_a_scan(logs: Path, tmp_path: Path, database: str) -> None:
     for number in range(10):
         shutil.copytree(logs, tmp_path / "shelf" / f"host{number}")
     asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "2"]
-    driver = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    driver = nursery.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: driver.poll() is not None or list(Path(database).glob("_runs/*/receipts/*")))
     driver.send_signal(signal.SIGINT)
     _, err = driver.communicate(timeout=300)
     assert driver.returncode in (130, 0)
     assert "Traceback" not in err
-    assert subprocess.run(asked, capture_output=True, timeout=300).returncode == 0
+    assert nursery.run(asked).returncode == 0
     assert records(database).total() == 10 * total()
 
 

@@ -13,6 +13,7 @@ import pytest
 from evtx import PyEvtxParser
 from scans import killed, records, rows, scan
 
+import nursery
 from commands import FANFOLD
 from commands import fanfold as command
 from disk_images import chunk_at, ewf, flipped, in_memory, mbr, windows_volume, write_ewf
@@ -191,7 +192,7 @@ def test_a_scan_that_is_killed_goes_on(sign: str, tmp_path: Path, database: str)
         write_ewf(file, ewf(mbr(with_copies(states[-1][0], *(volume for volume, _, _ in states[:-1])))))
     asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "3", "--no-carve"]
     killed(asked, database, sign)
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
+    done = nursery.run(asked)
     assert done.returncode == 0, done.stderr
     found = records(database, "image", "channel", "digest")
     assert set(found.values()) == {1}

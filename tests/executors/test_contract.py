@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,13 @@ from helpers import begun, ignore, tasks_of, workers_of
 from jobs import Detailed, Scripted
 from rays import on_ray
 
-EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": Local, "ray": on_ray}
-"""Every executor, made for a number of workers."""
 
-
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(params=["local", "ray"])
 def make(request: pytest.FixtureRequest) -> Callable[[int], Executor]:
-    """A factory of the executor under test."""
-    return EXECUTORS[request.param]
+    """A factory of every executor, for a number of workers."""
+    if request.param == "local":
+        return Local
+    return partial(on_ray, request.getfixturevalue("three"))
 
 
 SCRIPTS: dict[str, tuple[list[list[str]], list[tuple[str, int, int]]]] = {
@@ -209,8 +209,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 import fanfold
-from jobs import Detailed, Scripted
-from rays import on_ray
+from jobs import Scripted
 {helpers}
 run = fanfold.run(Scripted(), source={source!r}, database={database!r}, executor={executor})
 print(sum(outcome.ok for outcome in run), run.report.lost)
@@ -222,7 +221,7 @@ IN_SCRIPTS = {
 """The code that makes each executor in a script."""
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", IN_SCRIPTS)
 def test_a_script_needs_no_main_guard(name: str, texts: Path, database: str, tmp_path: Path) -> None:
     """A script without a main guard, like a notebook, is neither imported again nor run twice, from any folder."""
     imports, makes = IN_SCRIPTS[name]
@@ -233,10 +232,12 @@ def test_a_script_needs_no_main_guard(name: str, texts: Path, database: str, tmp
     assert (done.stdout, done.stderr, done.returncode) == ("40 0\n", "", 0)
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_a_program_from_a_pipe_works(name: str, texts: Path, database: str) -> None:
-    """A program that is not in a file works the same way."""
+@pytest.mark.parametrize("name", IN_SCRIPTS)
+def test_a_program_from_a_pipe_works(name: str, texts: Path, database: str, request: pytest.FixtureRequest) -> None:
+    """A program that is not in a file works the same way, on Ray on a cluster that exists."""
     imports, makes = IN_SCRIPTS[name]
+    if name == "ray":
+        makes = f"Ray({request.getfixturevalue('three').address!r}, workers=2)"
     tests = str(Path(__file__).parent.parent)
     program = SCRIPT.format(tests=tests, helpers=imports, source=str(texts), database=database, executor=makes)
     done = subprocess.run([sys.executable], input=program, capture_output=True, text=True, timeout=120)

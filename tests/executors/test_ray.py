@@ -22,30 +22,9 @@ from fanfold.executors.ray import Ray
 from fanfold.executors.ray.node import NodeWorker
 from fanfold.executors.ray.worker import RemoteWorker
 from faults import TABLE, Driver, assert_clean, assert_no_workers, drive, fill, once, settle, wait_for
-from helpers import begun, free_port, ignore, tasks_of, workers_of
+from helpers import begun, ignore, tasks_of, workers_of
 from jobs import Marked, Scripted
 from rays import ITEMS, TASK
-
-
-@pytest.fixture(scope="module")
-def client_port() -> int:
-    """The port on which the cluster listens for Ray Client."""
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def cluster(client_port: int, s3_server: str) -> Iterator[Cluster]:  # noqa: ARG001 - its keys are in the environment
-    """Three nodes of one CPU each that may use the S3 server."""
-    with rays.several(3, ray_client_server_port=client_port) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def three(cluster: Cluster) -> Cluster:
-    """The same cluster, with its full number of nodes."""
-    while len(cluster.worker_nodes) < 2:
-        rays.add(cluster)
-    return cluster
 
 
 def driven(source: Path, database: str, cluster: Cluster, receipts: int) -> Driver:
@@ -79,7 +58,9 @@ def test_a_node_dies_and_then_the_driver(three: Cluster, tmp_path: Path, databas
     assert_no_workers(database, within=60)
     wait_for(lambda: not rays.busy(), 60)
     kept = rays.done(database)
-    rays.rerun(tmp_path / "source", database, f"ray:{three.address}")
+    run = fanfold.run(Scripted(), source=str(tmp_path / "source"), database=database, executor=Ray(three.address))
+    for _ in run:
+        pass
     report = settle(tmp_path / "source", database)
     assert (report.ok, 3 <= kept < ITEMS // TASK) == (0, True)
     assert_clean(database)
@@ -87,25 +68,28 @@ def test_a_node_dies_and_then_the_driver(three: Cluster, tmp_path: Path, databas
 
 def test_a_cluster_that_was_joined_is_left_as_it_was(three: Cluster, texts: Path, database: str) -> None:
     """A run leaves no process and no actor on the nodes, and the next run works as well."""
-    for number in range(2):
-        code, out, err = rays.rerun(texts, f"{database}{number}", f"ray:{three.address}", workers=2)
-        assert (code, json.loads(out)["ok"], err.count("\n")) == (0, 40, 8)
-        assert_no_workers(f"{database}{number}", within=0.5)
-        wait_for(lambda: not rays.busy(), 60)
-    wait_for(lambda: len(rays.ray_nodes(three)) == 3, 60)  # Ray may not have noticed yet that a node has died
+    code, out, err = rays.rerun(texts, f"{database}-1", f"ray:{three.address}", workers=2)
+    assert (code, json.loads(out)["ok"], err.count("\n")) == (0, 40, 8)
+    assert_no_workers(f"{database}-1", within=0.5)
+    wait_for(lambda: not rays.busy(), 60)
+    run = fanfold.run(Scripted(), source=str(texts), database=f"{database}-2", executor=Ray(three.address, workers=2))
+    assert sum(outcome.ok for outcome in run) == 40
+    assert_no_workers(f"{database}-2", within=0.5)
+    wait_for(lambda: not rays.busy(), 60)
+    assert len(rays.ray_nodes(three)) == 3
 
 
-def test_by_ray_client(three: Cluster, client_port: int, texts: Path, database: str) -> None:
+def test_by_ray_client(three: Cluster, texts: Path, database: str) -> None:
     """A run through Ray Client, from outside the cluster, works the same, and so does a worker's error at its start."""
-    wait_for(lambda: len(rays.ray_nodes(three)) == 3, 60)  # Ray may not have noticed yet that a node has died
-    address = f"ray://127.0.0.1:{client_port}"
+    address = rays.client_address(three)
     code, out, err = rays.rerun(texts, database, address, task_size=10)
     assert (code, json.loads(out)["ok"]) == (0, 40)
     assert sum(map(int, re.findall(r"(\d+) ok, 0 failed", err))) == 40
     assert_no_workers(database, within=0.5)
     settle(texts, database)
-    code, _, err = rays.rerun(texts, f"{database}-other", address, open_error="no model")
-    assert (code, err) == (1, "FanfoldError: On the Ray node 127.0.0.1: no model\n")
+    job = Scripted(open_error="no model")
+    with pytest.raises(FanfoldError, match=r"^On the Ray node 127\.0\.0\.1: no model$"):
+        list(fanfold.run(job, source=str(texts), database=f"{database}-other", executor=Ray(address, workers=1)))
     wait_for(lambda: not rays.busy(), 60)
 
 
@@ -210,9 +194,9 @@ class Elsewhere(Scripted):
     """A job that only this process can import."""
 
 
-def test_a_refusal_ends_the_connection(three: Cluster, client_port: int, texts: Path, database: str) -> None:
+def test_a_refusal_ends_the_connection(three: Cluster, texts: Path, database: str) -> None:
     """A run that was refused, or never started, leaves no connection that the next run would use by mistake."""
-    mine, client = Ray(three.address, workers=1), Ray(f"ray://127.0.0.1:{client_port}", workers=1)
+    mine, client = Ray(three.address, workers=1), Ray(rays.client_address(three), workers=1)
     with pytest.raises(UsageError, match="has room for a worker with 64 CPUs"):
         _ = Ray(three.address, worker_cpus=64).workers
     assert not ray.is_initialized()
@@ -232,9 +216,9 @@ def test_a_refusal_ends_the_connection(three: Cluster, client_port: int, texts: 
 
 def test_a_worker_larger_than_any_node_is_refused(three: Cluster, texts: Path, database: str) -> None:
     """A cluster without room for a worker says so."""
-    code, _, err = rays.rerun(texts, database, f"ray:{three.address}", worker_cpus=64)
-    assert code == 2
-    assert "No node of the Ray cluster has room for a worker with 64 CPUs" in err
+    with pytest.raises(UsageError, match="No node of the Ray cluster has room for a worker with 64 CPUs"):
+        list(fanfold.run(Scripted(), source=str(texts), database=database, executor=Ray(three.address, worker_cpus=64)))
+    assert not ray.is_initialized()
 
 
 def test_addresses_that_are_none() -> None:

@@ -1,6 +1,5 @@
 """Nodes of a Ray cluster that lack something: each makes a preflight check before its first task."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,7 +10,10 @@ from ray.cluster_utils import Cluster
 
 import fanfold
 import rays
-from faults import settle, upload
+from fanfold import FanfoldError, Report, UsageError
+from fanfold.executors.ray import Ray
+from faults import fill, settle, upload
+from jobs import Scripted
 
 
 @pytest.fixture(scope="module")
@@ -21,42 +23,37 @@ def head(s3_server: str) -> Iterator[Cluster]:  # noqa: ARG001
         yield cluster
 
 
-def test_what_a_node_cannot_see(head: Cluster, tmp_path: Path, texts: Path) -> None:
-    """A source or database that a node does not have ends the run at the node's first task, with both names."""
-    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
-    shutil.copytree(texts, elsewhere / "texts")
-    mine = tmp_path / "deep" / "db"
-    with rays.stranger(head, tmp_path):
-        for source, database, message in (
-            (texts, elsewhere / "db", f"It cannot read {texts}"),
-            (elsewhere / "texts", mine, f"in {mine}, which is another folder there"),
-        ):
-            code, out, err = on_the_node(source, database, head)
-            assert (code, out) == (2, "")
-            assert "UsageError: On the Ray node 127.0.0.1: " in err
-            assert message in err
-            report = settle(source, str(database))
-            assert (report.listed, report.failed) == (40, 0)
-
-
-def on_the_node(source: Path | str, database: Path | str, cluster: Cluster, **options: object) -> tuple[int, str, str]:
+def on_the_node(source: Path | str, database: Path | str, cluster: Cluster, **options: object) -> Report:
     """A run whose worker is on the node that has joined last."""
-    return rays.rerun(source, database, f"ray:{cluster.address}", workers=1, **options)
+    executor = Ray(cluster.address, workers=1)
+    run = fanfold.run(Scripted(), source=str(source), database=str(database), executor=executor, **options)
+    for _ in run:
+        pass
+    return run.report
+
+
+def test_a_node_with_its_own_credentials(head: Cluster, tmp_path: Path, texts: Path, bucket: str) -> None:
+    """A node that shares no folder with the driver does what is in an object store."""
+    upload(texts, f"{bucket}/texts")
+    (tmp_path / "own").mkdir()
+    with rays.stranger(head, tmp_path / "own"):
+        assert on_the_node(f"{bucket}/texts", f"{bucket}/db", head, task_size=20).ok == 40
 
 
 def test_a_node_with_another_fanfold(head: Cluster, tmp_path: Path, texts: Path, database: str) -> None:
     """A node with another version of fanfold ends the run, and the error has both versions."""
     other = tmp_path / "other" / "fanfold"
-    shutil.copytree(Path(fanfold.__file__).parent, other, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(fanfold.__file__).parent, other)
     (other / "version.txt").write_text("0.0.1")
     init = (other / "__init__.py").read_text()
     (other / "__init__.py").write_text(re.sub("__version__ = .*", '__version__ = "0.0.1"', init))
     (tmp_path / "empty").mkdir()
-    with rays.stranger(head, tmp_path / "empty", str(other.parent)):
-        code, _, err = on_the_node(texts, database, head)
-    assert code == 2
-    assert f"It has fanfold 0.0.1, but the driver has {fanfold.__version__}." in err
-    assert "Every node needs the driver's version of fanfold" in err
+    with (
+        rays.stranger(head, tmp_path / "empty", str(other.parent)),
+        pytest.raises(UsageError, match="Every node needs the driver's version of fanfold") as raised,
+    ):
+        on_the_node(texts, database, head)
+    assert f"It has fanfold 0.0.1, but the driver has {fanfold.__version__}." in str(raised.value)
 
 
 def test_a_node_without_fanfold(head: Cluster, tmp_path: Path, texts: Path, database: str) -> None:
@@ -65,25 +62,45 @@ def test_a_node_without_fanfold(head: Cluster, tmp_path: Path, texts: Path, data
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'fanfold'\")")
     (tmp_path / "empty").mkdir()
-    with rays.stranger(head, tmp_path / "empty", str(broken.parent)):
-        code, _, err = on_the_node(texts, database, head)
-    assert code == 1
-    assert "No module named 'fanfold'" in err
-    assert "Every node needs the driver's version of fanfold" in err
+    with (
+        rays.stranger(head, tmp_path / "empty", str(broken.parent)),
+        pytest.raises(FanfoldError, match="Every node needs the driver's version of fanfold") as raised,
+    ):
+        on_the_node(texts, database, head)
+    assert "No module named 'fanfold'" in str(raised.value)
+    assert raised.value.exit_code == 1
 
 
-def test_a_node_without_credentials(head: Cluster, tmp_path: Path, texts: Path, database: str, bucket: str) -> None:
+@pytest.fixture(scope="module")
+def unseen(head: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that the only node with room for tasks does not have; that node has the wrong credentials, too."""
+    folder = tmp_path_factory.mktemp("unseen")
+    with rays.stranger(head, folder, AWS_SECRET_ACCESS_KEY="another"):
+        yield folder
+
+
+def test_what_a_node_cannot_see(head: Cluster, unseen: Path, tmp_path: Path) -> None:
+    """A source or database that a node does not have ends the run at the node's first task, with both names."""
+    for folder in (unseen, tmp_path):
+        fill(folder / "texts", 40, failing=99)
+    for source, database, message in (
+        (unseen / "texts", tmp_path / "db", f"It cannot read {unseen / 'texts'}"),
+        (tmp_path / "texts", unseen / "deep" / "db", f"in {unseen / 'deep' / 'db'}, which is another folder there"),
+    ):
+        with pytest.raises(UsageError, match=r"^On the Ray node 127\.0\.0\.1: ") as raised:
+            on_the_node(source, database, head)
+        assert message in str(raised.value)
+        report = settle(source, str(database))
+        assert (report.listed, report.failed) == (40, 0)
+
+
+def test_a_node_without_credentials(head: Cluster, unseen: Path, tmp_path: Path, bucket: str) -> None:  # noqa: ARG001
     """A source or database that the driver can use and a node cannot ends the run, with the store's message."""
-    upload(texts, f"{bucket}/texts")
-    own = tmp_path / "own"
-    own.mkdir()
-    with rays.stranger(head, own, AWS_SECRET_ACCESS_KEY="another"):
-        for source, where in ((f"{bucket}/texts", database), (str(texts), f"{bucket}/db")):
-            code, out, err = on_the_node(source, where, head)
-            assert (code in (1, 2), out) == (True, "")
-            assert "On the Ray node 127.0.0.1: " in err
-            assert "SignatureDoesNotMatch" in err or "403 Forbidden" in err
-            assert "its own credentials" in err
-    with rays.stranger(head, own):
-        code, out, err = on_the_node(f"{bucket}/texts", f"{bucket}/db2", head, task_size=20)
-    assert (code, json.loads(out)["ok"]) == (0, 40), err
+    fill(tmp_path / "texts", 4)
+    upload(tmp_path / "texts", f"{bucket}/texts")
+    for source, database in ((f"{bucket}/texts", tmp_path / "db"), (tmp_path / "texts", f"{bucket}/db")):
+        with pytest.raises(FanfoldError, match="its own credentials") as raised:
+            on_the_node(source, database, head)
+        said = str(raised.value)
+        assert said.startswith("On the Ray node 127.0.0.1: ")
+        assert "SignatureDoesNotMatch" in said or "403 Forbidden" in said

@@ -187,24 +187,27 @@ def test_one_dataset_for_a_version(database: str, tmp_path: Path) -> None:
     assert not old.exists()
 
 
-@pytest.mark.parametrize("cut", [0, 30])
-def test_a_damaged_dataset_is_made_again(database: str, tmp_path: Path, cut: int) -> None:
-    """Joined columns that a power cut has emptied or cut off are made again from the kept file."""
+@pytest.mark.parametrize(("cut", "zeros"), [(0, 0), (30, 0), (0, 1 << 20)])
+def test_a_damaged_dataset_is_made_again(database: str, tmp_path: Path, cut: int, zeros: int) -> None:
+    """Joined columns that a power cut has emptied, cut off or filled with zeros are made again from the kept file."""
     join(opened(database), numbered(tmp_path, range(60)))
     first = with_columns(opened(database))
     for file in Path(first.uri, "data").iterdir():
-        file.write_bytes(file.read_bytes()[:cut])
+        content = file.read_bytes()
+        file.write_bytes(content[:cut] + bytes(min(zeros, len(content))))
     again = with_columns(opened(database))
     assert again.uri != first.uri
     assert keys(again, "number = 4") == ["k4"]
 
 
-def test_a_damaged_file_of_columns_is_named(database: str, tmp_path: Path) -> None:
-    """If what was joined cannot be read any more, the error says which, and what to do."""
-    done = join(opened(database), numbered(tmp_path, range(60)))
-    Path(done.place).write_bytes(b"PAR1 and noise")
-    with pytest.raises(StorageError, match=r"The columns 'labels' beside .* are damaged: .* Join their file again"):
+@pytest.mark.parametrize("place", [0, 100])
+def test_a_damaged_file_of_columns_is_named(database: str, tmp_path: Path, place: int) -> None:
+    """If what was joined cannot be read any more, the error says which, and what to do; nothing unfinished is left."""
+    kept = Path(join(opened(database), numbered(tmp_path, range(60))).place)
+    kept.write_bytes(kept.read_bytes()[:place] + b"noise" + kept.read_bytes()[place + (5 if place else 1 << 20) :])
+    with pytest.raises(StorageError, match=r"'labels' beside .* are damaged: .* Join .* again.* --remove labels"):
         with_columns(opened(database))
+    assert list(kept.parent.iterdir()) == [kept]
     join(opened(database), numbered(tmp_path, range(60)))
     assert keys(with_columns(opened(database)), "number = 4") == ["k4"]
 

@@ -1,6 +1,7 @@
 """What is kept beside a table: joined by key and version, whole or absent, in the cache where it cannot be beside."""
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -100,16 +101,32 @@ def damaged(content: bytes) -> list[bytes]:
     return [b"", content[:100], content[:-30], bytes(len(content)), b"text", flipped, squeezed.getvalue()]
 
 
-def test_damaged_files_do_not_count(database: str) -> None:
-    """A file that is cut off, changed, or not ours is as good as none; so is one that grows when it is unpacked."""
+def test_damaged_files_do_not_count(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is cut off, changed, or not ours is as good as none, with one warning; so is one that grows when it
+    is unpacked."""
     made(database, clustered(50, 1))
     dataset = opened(database)
     file = Path(kept.write(dataset, "numbers", "1", numbered(dataset)))
     for content in damaged(file.read_bytes()):
         file.write_bytes(content)
         assert kept.read(dataset, "numbers", "1") is None
+    (warning,) = caplog.messages
+    assert warning == f"numbers.npz beside {dataset.uri} is damaged. It is made again where needed."
     kept.write(dataset, "numbers", "1", numbered(dataset))
     assert kept.read(dataset, "numbers", "1") is not None
+
+
+def test_what_killed_writers_leave_is_removed(database: str) -> None:
+    """Unfinished files of earlier times are removed by the next write; those of a moment ago may be another's."""
+    made(database, clustered(5, 1))
+    dataset = opened(database)
+    file = Path(kept.write(dataset, "numbers", "1", numbered(dataset)))
+    old, young = Path(f"{file}#1"), Path(f"{file}#2")
+    for left in (old, young):
+        left.write_bytes(b"unfinished")
+    os.utime(old, (0, 0))
+    kept.write(dataset, "numbers", "1", numbered(dataset))
+    assert sorted(file.parent.iterdir()) == [file, young]
 
 
 WRITER = """

@@ -13,6 +13,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from playwright.sync_api import Browser, Locator, sync_playwright
+from playwright.sync_api import Page as Tab
 
 from fanfold.images.viewer.app import Viewer
 from fanfold.images.viewer.guard import Access
@@ -83,6 +85,7 @@ def viewing(
 ) -> Iterator[Page]:
     """Serve the page of a database's pictures while the block runs."""
     viewer = Viewer(Tables(absolute(str(database)), "images"), fetch=fetch, on_disk=False)
+    viewer.live._every = 0.25  # as often as it can
     listener = listen(access.get("host", "127.0.0.1"), port)
     allowed = Access(listener.getsockname()[1], **access, **({"token": token} if token else {}))
     with serving(viewer, allowed, listener) as stop:
@@ -117,3 +120,48 @@ def coloured(folder: Path, count: int) -> dict[str, str]:
         colour = (number * 37 % 256, number * 91 % 256, number * 53 % 256)
         Image.new("RGB", (40, 30), colour).save(folder / f"{number:02d}.png")
     return {file.name: file.as_uri() for file in sorted(folder.iterdir())}
+
+
+WATCH = """addEventListener('securitypolicyviolation', event =>
+    console.error('policy: ' + event.violatedDirective + ' ' + event.blockedURI));
+window.alerted = 0; window.alert = () => window.alerted++;"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium, while the block runs."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, page: Page, hash: str = "", scheme: str = "light") -> Iterator[Tab]:
+    """A tab at the page. It must end without errors and violations, save for pictures that are gone."""
+    context = browser.contexts[0] if browser.contexts else browser.new_context(locale="en-GB")
+    tab, errors = context.new_page(), []
+    tab.set_viewport_size({"width": 1200, "height": 800})
+    tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    tab.add_init_script(WATCH)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+    try:
+        tab.goto(page.access.address)
+        if hash:
+            tab.goto(f"http://{page.host}/#{hash}")
+        yield tab
+        assert tab.evaluate("window.alerted") == 0
+        assert [error for error in errors if "404 (Not Found)" not in error] == []
+    finally:
+        tab.close()
+
+
+def cells(tab: Tab) -> Locator:
+    """The pictures in view."""
+    return tab.locator("[role=gridcell]:visible")
+
+
+def named(tab: Tab, key: str) -> Locator:
+    """The picture of a name."""
+    return cells(tab).filter(has=tab.locator(".name", has_text=key))

@@ -4,9 +4,11 @@ A file is written whole, or not at all. Both places may have a file of a name, s
 writable: the caller chooses between the two.
 """
 
+import glob
 import hashlib
 import re
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from fanfold.images.models.cache import cache_dir, write_whole
 from fanfold.storage import errors_of, is_url, join, open_store
 
 FOLDER = "_view"
+_FORGOTTEN = 600  # seconds after which an unfinished file is one that a killed command left
 _READ_ONLY = re.compile(r"Permission denied|Read-only file system|Operation not permitted")
 
 
@@ -112,12 +115,22 @@ def _put_beside(dataset: lance.LanceDataset, file: str, content: bytes) -> bool:
         try:
             store, path = _located(dataset, file)
             store.put(path, content)
+            if not is_url(dataset.uri):
+                _clear(Path(folder(dataset)), file)
         except BaseError as error:
             refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
             if not refused and not _READ_ONLY.search(str(error)):
                 raise
             return False
     return True
+
+
+def _clear(where: Path, file: str) -> None:
+    """Remove unfinished files that killed commands have left: obstore writes to FILE#1 first, or FILE#2."""
+    for left in where.glob(f"{glob.escape(file)}#*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _FORGOTTEN:
+                left.unlink()
 
 
 def _located(dataset: lance.LanceDataset, file: str) -> tuple[ObjectStore, str]:

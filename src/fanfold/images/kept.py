@@ -10,11 +10,13 @@ optimize` changes it. `beside.py` writes the file.
 
 import io
 import json
+import logging
 import zipfile
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import lance
 import numpy as np
@@ -28,6 +30,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 Rows = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 
+_LOG = logging.getLogger(__name__)
 _ABOUT = "about"  # the array that holds the recipe and the time, as JSON
 
 
@@ -65,13 +68,17 @@ def find(asked: Rows, kept: Rows) -> Places:
 
 
 def read(dataset: lance.LanceDataset, name: str, recipe: str) -> Arrays | None:
-    """The arrays kept under `name` and made by this recipe from this table's; None if there are none, or damaged ones.
+    """The arrays kept under `name` and made by this recipe from this table's; None if there are none.
 
-    If the database and the cache folder both have some, the newer. Raises StorageError.
+    If the database and the cache folder both have some, the newer. Damaged ones do not count, and a warning says so.
+    Raises StorageError.
     """
-    files = contents(dataset, f"{name}.npz")
-    found = [_unpacked(content, _recipe(dataset, recipe)) for content in files]
-    _, arrays = max((one for one in found if one), key=lambda one: one[0], default=("", None))
+    newest, arrays = "", None
+    for content in contents(dataset, f"{name}.npz"):
+        if not (found := _unpacked(content)):
+            _warn(name, dataset.uri)
+        elif found.recipe == _recipe(dataset, recipe) and found.written > newest:
+            newest, arrays = found.written, found.arrays
     return arrays
 
 
@@ -81,6 +88,12 @@ def write(dataset: lance.LanceDataset, name: str, recipe: str, arrays: Mapping[s
     Raises StorageError, FanfoldError if neither the database nor the cache folder can be written to.
     """
     return put(dataset, f"{name}.npz", _packed(_recipe(dataset, recipe), arrays))
+
+
+@cache
+def _warn(name: str, uri: str) -> None:
+    """Once is enough."""
+    _LOG.warning("%s.npz beside %s is damaged. It is made again where needed.", name, uri)
 
 
 def _recipe(dataset: lance.LanceDataset, recipe: str) -> str:
@@ -95,8 +108,16 @@ def _packed(recipe: str, arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return file.getvalue()
 
 
-def _unpacked(content: bytes, recipe: str) -> tuple[str, Arrays] | None:
-    """When a file was written, and its arrays; None for what `_packed` did not make with this recipe."""
+class _Unpacked(NamedTuple):
+    """What a file holds."""
+
+    recipe: str
+    written: str
+    arrays: Arrays
+
+
+def _unpacked(content: bytes) -> _Unpacked | None:
+    """What a file of `_packed` holds; None if it is damaged, or another's."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as inside:
             if any(one.compress_type != zipfile.ZIP_STORED for one in inside.infolist()):
@@ -104,6 +125,6 @@ def _unpacked(content: bytes, recipe: str) -> tuple[str, Arrays] | None:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         about = json.loads(str(arrays.pop(_ABOUT)))
-        return (str(about["written"]), arrays) if about["recipe"] == recipe else None
+        return _Unpacked(str(about["recipe"]), str(about["written"]), arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
         return None

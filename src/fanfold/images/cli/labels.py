@@ -13,9 +13,11 @@ from fanfold.errors import UsageError
 from fanfold.images.cli import show
 from fanfold.images.cli.search import checked_score
 from fanfold.images.cli.tables import Table, opened
+from fanfold.images.columns.joined import removing
 from fanfold.images.labels import keep
 from fanfold.images.labels.file import read
 from fanfold.images.search.by_text import Fit, text_side
+from fanfold.images.search.rows import name_of
 from fanfold.images.text.search import FreeText
 from fanfold.images.words.classifier import weights_of
 from fanfold.images.words.own import known_of
@@ -108,7 +110,7 @@ def _from_file(
     show.facets(counts := fit.counts(labels), top, json, len(fit.best) - sum(pictures for _, pictures in counts))
     shown.note(
         f"Kept as the columns {name} and {name}{keep.SCORE}, in {place}. "
-        f"Take them away with: fanfold images columns {database} --remove {name}"
+        f"Take them away with: {removing(database, name_of(dataset), name)}"
     )
 
 

@@ -12,7 +12,7 @@ from fanfold.cli import Database, Json
 from fanfold.cli import show as shown
 from fanfold.damage import reading
 from fanfold.errors import UsageError
-from fanfold.images.cli import formats
+from fanfold.images.cli import formats, show
 from fanfold.images.cli.tables import Table, opened
 from fanfold.images.maps.placing import Places
 
@@ -41,8 +41,7 @@ def map_(
     what = "make again" if rebuild and due != "make" else due
     needs = maps.needs(dataset, what) if what else None
     if what and needs:
-        takes = f"about {shown.duration(needs.seconds)}, up to {shown.size(needs.memory)} of memory"
-        shown.note(f"{_doing(what, needs.rows, rebuild)}: {takes}.")
+        shown.note(f"{_doing(what, needs.rows, rebuild)}: {show.cost(needs)}.")
     with shown.fraction("mapping") as progress:
         made = maps.build(dataset, progress, rebuild=rebuild)
     if json:

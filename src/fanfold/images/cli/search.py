@@ -103,10 +103,11 @@ def _by_free_text(
     json: bool,
 ) -> int:
     """Print the pictures nearest to a text."""
+    least = side.least if least is None else checked_score(least)
     for note in side.notes(text):
         shown.note(note)
     near = _nearest(dataset, side.vector(text), k, exact, where, json)
-    found = side.scored(near, side.least if least is None else checked_score(least))
+    found = side.scored(near, least)
     show.text_hits(found, json)
     if not near:
         shown.note("No row meets the condition.")

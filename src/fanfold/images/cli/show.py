@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fanfold.cli import show
+from fanfold.images.columns.joined import removing
 
 
 def hits(found: Iterable[Any], as_json: bool) -> None:
@@ -52,8 +53,12 @@ def indexing(what: str, needs: Any, hint: str) -> None:
     """What is about to be done to an index, and its cost."""
     vectors = f"{needs.rows:,} vectors"
     doing = f"Building an index of {vectors}" if what == "build" else f"Adding {vectors} to the index"
-    takes = f"about {show.duration(needs.seconds)}, up to {show.size(needs.memory)} of memory"
-    show.note(f"{doing}: {takes} ({hint}).")
+    show.note(f"{doing}: {cost(needs)} ({hint}).")
+
+
+def cost(needs: Any) -> str:
+    """About how long something takes, and its memory."""
+    return f"about {show.duration(max(1, needs.seconds))}, up to {show.size(needs.memory)} of memory"
 
 
 def indexed(index: Any, as_json: bool) -> None:
@@ -122,7 +127,7 @@ def joining(done: Any, database: str, table: str, as_json: bool) -> None:
         show.note(f"{done.unknown:,} {have} not in the table, such as {example}.")
     for name, why in done.left_out.items():
         show.note(f"Left out: {show.printable(name)}: {why}.")
-    show.note(f"Kept in {done.place}. Take it away with: fanfold images columns {database} --remove {done.joined.name}")
+    show.note(f"Kept in {done.place}. Take it away with: {removing(database, table, done.joined.name)}")
 
 
 def columns(found: Iterable[Mapping[str, str]], as_json: bool) -> None:

@@ -17,7 +17,7 @@ from fanfold.errors import UsageError
 from fanfold.images import Images
 from fanfold.images.calibration import in_database
 from fanfold.images.search import neighbours as searching
-from fanfold.images.search.rows import dimension_of
+from fanfold.images.search.rows import dimension_of, metadata_of
 from fanfold.job import load
 from fanfold.source import open_source, reader
 from fanfold.storage import absolute, is_url
@@ -69,8 +69,7 @@ def _content(address: str) -> bytes:
 
 def _job_of(dataset: lance.LanceDataset, table: str) -> Images:
     """The job that made a table, to embed a query in the same way."""
-    metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
-    return job_of(metadata, table, dataset.uri.rpartition("/")[0])
+    return job_of(metadata_of(dataset), table, dataset.uri.rpartition("/")[0])
 
 
 def job_of(metadata: Mapping[str, str], table: str, database: str) -> Images:

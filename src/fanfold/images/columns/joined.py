@@ -3,7 +3,8 @@
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,7 +21,9 @@ from fanfold.errors import StorageError, UsageError
 from fanfold.images import beside
 from fanfold.images.columns.files import KEY, read
 from fanfold.images.kept import Rows, find, keys_of
+from fanfold.images.search.rows import name_of
 from fanfold.images.search.where import kind_of
+from fanfold.storage import first_line
 
 DIGEST = "_digest"
 """The column of the kept file that has the digests of the rows, ascending."""
@@ -109,22 +112,39 @@ def joined_to(dataset: lance.LanceDataset, but: str = "") -> list[Joined]:
 
 def tables_of(dataset: lance.LanceDataset, but: str = "") -> dict[str, parquet.ParquetFile]:
     """The kept files by name, open: the newer one if both the database and the cache have one. Raises StorageError."""
-    found: dict[str, parquet.ParquetFile] = {}
-    for name in names_of(dataset):
-        if name == but:
-            continue
-        try:
-            files = [
-                parquet.ParquetFile(io.BytesIO(one)) for one in beside.contents(dataset, f"columns-{name}.parquet")
-            ]
-            if files:
-                found[name] = max(files, key=lambda one: about(one).written)
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(
-                f"The columns '{name}' beside {dataset.uri} are damaged: {str(error).rstrip('.')}. "
-                f"Join their file again, with --name {name}."
-            ) from error
-    return found
+    found = {name: _newest(dataset, name) for name in names_of(dataset) if name != but}
+    return {name: kept for name, kept in found.items() if kept}
+
+
+def called(dataset: lance.LanceDataset, name: str) -> Joined | None:
+    """What is joined to a table under a name. Raises StorageError."""
+    kept = _newest(dataset, name)
+    return about(kept) if kept else None
+
+
+def _newest(dataset: lance.LanceDataset, name: str) -> parquet.ParquetFile | None:
+    contents = beside.contents(dataset, f"columns-{name}.parquet")
+    with whole(dataset, name):
+        files = [parquet.ParquetFile(io.BytesIO(one), page_checksum_verification=True) for one in contents]
+        return max(files, key=lambda one: about(one).written, default=None)
+
+
+@contextmanager
+def whole(dataset: lance.LanceDataset, name: str) -> Iterator[None]:
+    """Turn what reading a damaged file of columns raises into a StorageError that says what to do."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        database = dataset.uri.rpartition("/")[0]
+        raise StorageError(
+            f"The columns '{name}' beside table '{name_of(dataset)}' are damaged: {first_line(error).rstrip('.')}. "
+            f"Join or label by their file again, or take them away with: {removing(database, name_of(dataset), name)}"
+        ) from error
+
+
+def removing(database: str, table: str, name: str) -> str:
+    """The command that takes joined columns away."""
+    return f"fanfold images columns {database} --remove {name}" + ("" if table == "images" else f" --table {table}")
 
 
 def names_of(dataset: lance.LanceDataset) -> dict[str, str]:
@@ -172,7 +192,7 @@ def _check_names(dataset: lance.LanceDataset, path: Path, name: str, columns: Se
 
 def _no_match(dataset: lance.LanceDataset, path: Path, keys: Any) -> str:
     theirs = dataset.to_table(columns=["key"], limit=2)["key"].to_pylist()
-    name = dataset.uri.rpartition("/")[2].removesuffix(".lance")
+    name = name_of(dataset)
     if not theirs:
         return f"Table '{name}' is empty, so no key of {path} is in it."
     ours = " and ".join(repr(key) for key in keys.slice(0, 2).to_pylist())
@@ -194,7 +214,8 @@ def _digests(keys: Any) -> Rows:
 
 def _packed(given: pa.Table, joined: Joined) -> bytes:
     sink = io.BytesIO()
-    parquet.write_table(given.replace_schema_metadata({_ABOUT: json.dumps(asdict(joined))}), sink, compression="zstd")
+    given = given.replace_schema_metadata({_ABOUT: json.dumps(asdict(joined))})
+    parquet.write_table(given, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
 
 

@@ -15,12 +15,13 @@ from typing import Any
 import lance
 import pyarrow as pa
 from lance import DatasetBasePath, FragmentMetadata, LanceDataset, LanceOperation
+from lance.file import LanceFileReader
 
 from fanfold.damage import of_table
 from fanfold.errors import StorageError
 from fanfold.images import beside
 from fanfold.images.columns.files import KEY
-from fanfold.images.columns.joined import BY_KEY, BY_ROW, DIGEST, about, names_of, tables_of
+from fanfold.images.columns.joined import BY_KEY, BY_ROW, DIGEST, about, names_of, tables_of, whole
 from fanfold.images.kept import find, keys_of, rows_of
 from fanfold.images.search.where import checked, explained
 from fanfold.storage import errors_of, is_url
@@ -50,7 +51,12 @@ def with_columns(dataset: LanceDataset) -> LanceDataset:
             if (found := _NAME.fullmatch(file)) and found[1] == mark and (made := _opened(f"{folder}/{file}")):
                 return made
     name = f"joined-{mark}-{int(time.time())}-{secrets.token_hex(2)}.lance"
-    made = _made(dataset, f"{beside.writable_folder(dataset)}/{name}")
+    try:
+        made = _made(dataset, f"{beside.writable_folder(dataset)}/{name}")
+    except BaseException:
+        with suppress(StorageError):
+            beside.remove(dataset, name)
+        raise
     sweep(dataset, mark, KEEP)
     return made
 
@@ -98,6 +104,8 @@ def _opened(uri: str) -> LanceDataset | None:
             own = [file for part in dataset.get_fragments() for file in part.metadata.files if file.base_id is None]
             if any(Path(uri, "data", file.path).stat().st_size != file.file_size_bytes for file in own):
                 return None
+            for file in own:
+                LanceFileReader(f"{uri}/data/{file.path}")  # reads its end
     except (OSError, ValueError):
         return None
     return dataset
@@ -107,10 +115,11 @@ def _made(dataset: LanceDataset, uri: str) -> LanceDataset:
     with errors_of(uri):
         made = _clone(dataset, uri)
         digests = {BY_KEY: cache(lambda: keys_of(dataset)), BY_ROW: cache(lambda: rows_of(dataset))}
-        for kept in tables_of(dataset).values():
-            places = find(digests[about(kept).by](), kept.read(columns=[DIGEST])[DIGEST].to_numpy())
-            names = [name for name in kept.schema_arrow.names if name not in (DIGEST, KEY)]
-            columns = kept.read(columns=names).replace_schema_metadata(None)
+        for name, kept in tables_of(dataset).items():
+            with whole(dataset, name):
+                columns = kept.read().replace_schema_metadata(None)
+            places = find(digests[about(kept).by](), columns[DIGEST].to_numpy())
+            columns = columns.drop_columns([name for name in (DIGEST, KEY) if name in columns.column_names])
             made.add_columns(pa.RecordBatchReader.from_batches(columns.schema, _in_order(columns, places)))
         made.update_schema_metadata({_WHOLE: "yes"})
         return lance.dataset(uri)

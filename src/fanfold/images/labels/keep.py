@@ -2,19 +2,22 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lance
+import numpy as np
 import pyarrow as pa
 
-from fanfold.errors import UsageError
+from fanfold.errors import StorageError, UsageError
 from fanfold.images.columns import joined
 from fanfold.images.kept import rows_of
 from fanfold.images.search.by_text import NO_LABEL, Fit
 
 SCORE = "_score"
 """What the name of the column of scores ends in."""
+_DIGITS = 6  # of a score, for people who read it
 
 
 def name_of(dataset: lance.LanceDataset, path: Path) -> str:
@@ -24,9 +27,9 @@ def name_of(dataset: lance.LanceDataset, path: Path) -> str:
     """
     name = re.sub(r"\W+", "_", path.stem).strip("_").lower()[:90] or "label"
     taken = joined.owners(dataset, but=name)
-    earlier = next((one for one in joined.joined_to(dataset) if one.name == name), None)
-    if earlier and earlier.by == joined.BY_KEY:
-        taken[name] = f"{earlier.file}, which is joined to the table,"
+    with suppress(StorageError):  # damaged columns of this name are replaced
+        if (earlier := joined.called(dataset, name)) and earlier.by == joined.BY_KEY:
+            taken[name] = f"{earlier.file}, which is joined to the table,"
     for column in (name, name + SCORE):
         if owner := taken.get(column):
             raise UsageError(
@@ -43,7 +46,8 @@ def keep(dataset: lance.LanceDataset, name: str, path: Path, labels: Sequence[st
     """
     without = fit.best == NO_LABEL
     numbers: Any = pa.array(fit.best, mask=without)
-    chosen, scores = pa.array(labels, pa.string()).take(numbers), pa.array(fit.scores, mask=without)
+    chosen = pa.array(labels, pa.string()).take(numbers)
+    scores = pa.array(fit.scores.astype(np.float64).round(_DIGITS), mask=without)
     columns = pa.table({name: chosen, name + SCORE: scores})
     _, place = joined.keep(dataset, name, path.name, columns, rows_of(dataset), joined.BY_ROW)
     return place

@@ -8,5 +8,6 @@ maps.build(dataset)    makes it, or places the rows that are new
 """
 
 from fanfold.images.maps.map import NOWHERE, Due, Map, Needs, build, due, load, needs
+from fanfold.images.maps.placing import Places
 
-__all__ = ["NOWHERE", "Due", "Map", "Needs", "build", "due", "load", "needs"]
+__all__ = ["NOWHERE", "Due", "Map", "Needs", "Places", "build", "due", "load", "needs"]

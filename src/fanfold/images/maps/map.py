@@ -5,7 +5,6 @@ rows are placed. The landmarks are the rows with the lowest digests: as good as 
 of the rows. So the same pictures get the same map.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +16,7 @@ from fanfold.damage import of_table
 from fanfold.images import kept
 from fanfold.images.maps.layout import SIDE, Layout
 from fanfold.images.maps.placing import Places, Placing, whole
-from fanfold.images.search.rows import Indices, Vectors, dimension_of, stream, unit, units
-from fanfold.machine import cores
+from fanfold.images.search.rows import Indices, Progress, Vectors, dimension_of, stream, unit, units
 
 NOWHERE = SIDE - 1
 """The x and the y of a row that has no place yet."""
@@ -28,13 +26,12 @@ LANDMARKS = 20_000
 _NAME, _RECIPE = "map", "map 1"
 _AT_ONCE, _TAKEN = 65_536, 8192  # rows placed at a time: by their components, by their vectors
 _OUTGROWN = 2  # times the rows that the layout was made for
-# Measured on two cores of 2.5 GHz: seconds to lay out a landmark, and to place a row; values read and projected a
+# Measured by benches/map.py on cores of 2.5 GHz, of which one does most. Seconds: to start, for the rounds of t-SNE
+# (fewer landmarks than _ALL take less), for a landmark, for a pair of them, to place a row. Values read and projected a
 # second. Bytes: of the libraries, of a landmark besides its vector, of a row.
-_LAID_OUT, _PLACED, _READ = 1.2e-3, 1.5e-5, 1e8
+_START, _ROUNDS, _ALL, _LAID_OUT, _PAIR, _PLACED, _READ = 3, 6, 2000, 2.2e-4, 2.5e-8, 4.3e-5, 5e7
 _MEMORY, _LANDMARK_MEMORY, _ROW_MEMORY = 400e6, 10_000, 60
 
-Progress = Callable[[float], None]
-"""Gets the fraction done, 0 to 1."""
 Due = Literal["make", "make again", "place"]
 
 
@@ -53,6 +50,13 @@ class Map:
     def placed(self) -> int:
         """The number of rows that have a place."""
         return int((self.places[:, 0] != NOWHERE).sum())
+
+    @property
+    def due(self) -> "Due | None":
+        """What `build` would do: make it again since the rows have doubled, or place the new ones; None if nothing."""
+        if _is_outgrown(len(self.places), self.landmarks, self.laid_out):
+            return "make again"
+        return "place" if self.placed < len(self.places) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,6 @@ class _Known:
         found[at >= 0] = self.places[at[at >= 0]]
         return found
 
-    def is_outgrown(self, rows: int) -> bool:
-        """Whether the table has grown so much that the layout tells too little about it."""
-        return rows >= _OUTGROWN * max(1, self.layout.rows) or (rows > 0 and not len(self.layout.spots))
-
 
 def load(dataset: lance.LanceDataset) -> Map | None:
     """The map of a table as it is kept, or None if there is none. Raises StorageError, UsageError."""
@@ -97,16 +97,12 @@ def due(dataset: lance.LanceDataset) -> Due | None:
 
     None if every row has its place. Raises as `load`.
     """
-    known, rows = _known(dataset), kept.rows_of(dataset)
-    if known is None:
-        return "make"
-    if known.is_outgrown(len(rows)):
-        return "make again"
-    return "place" if (known.joined(rows) == NOWHERE).any() else None
+    now = load(dataset)
+    return now.due if now else "make"
 
 
 def needs(dataset: lance.LanceDataset, what: Due) -> Needs:
-    """An estimate of the cost here: measured on two cores, scaled to this machine's."""
+    """An estimate of the cost."""
     rows, dimension = dataset.count_rows(), dimension_of(dataset)
     landmarks = 0
     if what == "place":
@@ -115,9 +111,10 @@ def needs(dataset: lance.LanceDataset, what: Due) -> Needs:
     else:
         landmarks = min(rows, LANDMARKS)
     placed = 0 if rows == landmarks else rows
-    seconds = landmarks * _LAID_OUT + placed * _PLACED + (placed + landmarks) * dimension / _READ
+    layout = _ROUNDS * min(1, landmarks / _ALL) + landmarks * _LAID_OUT + landmarks**2 * _PAIR
+    seconds = _START + layout + placed * _PLACED + (placed + landmarks) * dimension / _READ
     memory = _MEMORY + landmarks * (_LANDMARK_MEMORY + 12 * dimension) + dataset.count_rows() * _ROW_MEMORY
-    return Needs(rows, seconds * 2 / cores(), int(memory))
+    return Needs(rows, seconds, int(memory))
 
 
 @of_table
@@ -129,7 +126,7 @@ def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None, *, r
     """
     dimension_of(dataset)  # before anything is read
     known, rows = None if rebuild else _known(dataset), kept.rows_of(dataset)
-    if known is None or known.is_outgrown(len(rows)):
+    if known is None or _is_outgrown(len(rows), len(known.layout.spots), known.layout.rows):
         layout, places = _made(dataset, rows, progress)
     else:
         layout, places = known.layout, _extended(dataset, known, rows, progress)
@@ -138,6 +135,11 @@ def build(dataset: lance.LanceDataset, progress: Progress = lambda _: None, *, r
     kept.write(dataset, _NAME, _RECIPE, layout.arrays() | {"rows": rows, "places": places})
     progress(1.0)
     return _map(layout, places)
+
+
+def _is_outgrown(rows: int, landmarks: int, laid_out: int) -> bool:
+    """Whether the table has grown so much that the layout tells too little about it."""
+    return rows >= _OUTGROWN * max(1, laid_out) or (rows > 0 and not landmarks)
 
 
 def _map(layout: Layout, places: Places) -> Map:

@@ -7,14 +7,13 @@ points on a plane until those that are neighbours by these 50 numbers are neighb
 The same landmarks in the same order get the same places.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fanfold.images.maps.layout import SIDE, Layout, Spots
-from fanfold.images.search.rows import Vectors
+from fanfold.images.search.rows import Progress, Vectors
 from fanfold.job import required_extra
 
 try:
@@ -32,6 +31,7 @@ NEIGHBOURS = 10
 
 _EARLY, _ROUNDS = 125, 500  # rounds of t-SNE: with attraction exaggerated, which finds the groups, and without
 _FEW = 10  # rows for which their first two components are the map
+_CRUSHED = 20  # rows for each time that attraction is exaggerated: few rows would be crushed into a line
 _QUICK_FROM = 3000  # rows from which the repulsion is interpolated, on a grid of this many units between points
 _GRID = 2  # 1, as is usual, takes four times as long and keeps 0.02 more of the neighbours
 _BLOCK = 1000  # rows compared with all at a time
@@ -39,7 +39,7 @@ _REPORTS = 25  # rounds between two reports of progress
 _MARGIN = 2048  # units
 
 
-def lay_out(directions: Vectors, rows: int, progress: Callable[[float], None] = lambda _: None) -> Layout:
+def lay_out(directions: Vectors, rows: int, progress: Progress = lambda _: None) -> Layout:
     """The layout of landmarks, float32[landmarks, dimension] of length 1, for a table of `rows`."""
     mean, axes = _principal(directions)
     landmarks = np.ascontiguousarray((directions - mean) @ axes.T, np.float32)
@@ -62,7 +62,7 @@ def _principal(directions: Vectors) -> tuple[Vectors, Vectors]:
     return found.mean_.astype(np.float32), found.components_.astype(np.float32)
 
 
-def _spread_out(landmarks: Vectors, start: npt.NDArray[np.float64], progress: Callable[[float], None]) -> Any:
+def _spread_out(landmarks: Vectors, start: npt.NDArray[np.float64], progress: Progress) -> Any:
     """The places of landmarks by t-SNE, float64[landmarks, 2], from their first two components."""
     count = len(landmarks)
     near = PrecomputedNeighbors(*_neighbours(landmarks, min(NEIGHBOURS, count - 1)))
@@ -85,7 +85,7 @@ def _spread_out(landmarks: Vectors, start: npt.NDArray[np.float64], progress: Ca
         callbacks=report,
         callbacks_every_iters=_REPORTS,
     )
-    found = found.optimize(_EARLY, exaggeration=12, momentum=0.5)
+    found = found.optimize(_EARLY, exaggeration=min(12, max(1, count / _CRUSHED)), momentum=0.5)
     return np.asarray(found.optimize(_ROUNDS, momentum=0.8))
 
 

@@ -4,7 +4,7 @@ by "classes"        words that the model's own classifier knows (fanfold.images.
 by "text encoder"   any text, by the text encoder that belongs to the model (fanfold.images.text)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -13,10 +13,8 @@ import numpy as np
 
 from fanfold.damage import of_table
 from fanfold.errors import UsageError
-from fanfold.images.search.rows import Indices, Vectors
+from fanfold.images.search.rows import Indices, Progress, Vectors, metadata_of
 
-Progress = Callable[[float], None]
-"""Gets the fraction done, 0 to 1."""
 NO_LABEL = -1
 """The number of the label of a row that has none."""
 
@@ -89,7 +87,7 @@ def text_side(dataset: lance.LanceDataset) -> TextSide:
     """What a table's model has for text. Raises UsageError if it has nothing, MissingExtra if that is not installed."""
     from fanfold.images.text.twin import twin_of
 
-    metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+    metadata = metadata_of(dataset)
     if text := twin_of(metadata):
         from fanfold.images.text.search import FreeText
 

@@ -14,7 +14,7 @@ a border; hence the guests. `benches/duplicates.py` measures the pairs that are 
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
@@ -28,7 +28,7 @@ from more_itertools import sliced
 from fanfold.damage import of_table
 from fanfold.images.search import rows as reading
 from fanfold.images.search.partitions import SAMPLED, means
-from fanfold.images.search.rows import Indices, Vectors, dimension_of, stream, unit, units
+from fanfold.images.search.rows import Indices, Progress, Vectors, dimension_of, stream, unit, units
 
 EXACT_BELOW = 50_000
 """Most rows for which all pairs are compared: half a minute at 1280 dimensions on two cores."""
@@ -45,8 +45,6 @@ _ROUNDING = 1e-6  # a float32 vector's cosine with itself may be this much below
 _SLACK = 1e-4  # the same for the sketches' bound
 _SKETCHING, _PARTING = 0.35, 0.05  # fractions of the time
 
-Progress = Callable[[float], None]
-"""Gets the fraction done, 0 to 1."""
 Numbers = npt.NDArray[np.int32]
 
 

@@ -6,13 +6,13 @@ within a partition and its neighbours.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import lance
 import numpy as np
 from more_itertools import sliced
 
-from fanfold.images.search.rows import Vectors, units
+from fanfold.images.search.rows import Progress, Vectors, units
 
 SAMPLED = 64
 """Sampled rows per partition, for its centroid."""
@@ -26,7 +26,7 @@ def count_for(rows: int) -> int:
     return int(2 ** min(12, max(0, round(math.log2(max(1, rows)) / 2))))
 
 
-def centroids(dataset: lance.LanceDataset, count: int, progress: Callable[[float], None] = lambda _: None) -> Vectors:
+def centroids(dataset: lance.LanceDataset, count: int, progress: Progress = lambda _: None) -> Vectors:
     """float32[count, dimension] of length 1, from a sample of SAMPLED rows for each.
 
     Takes 4 bytes x dimension x SAMPLED x count of memory: 340 MB for 1024 centroids of 1280 dimensions.
@@ -37,7 +37,7 @@ def centroids(dataset: lance.LanceDataset, count: int, progress: Callable[[float
     return means(units(dataset, np.sort(chosen)), count, progress)
 
 
-def means(sample: Vectors, count: int, progress: Callable[[float], None] = lambda _: None) -> Vectors:
+def means(sample: Vectors, count: int, progress: Progress = lambda _: None) -> Vectors:
     """The centroids of a sample of directions, float32[up to count, dimension] of length 1."""
     random = np.random.default_rng(0)
     progress(1 / (ROUNDS + 1))

@@ -1,6 +1,6 @@
-"""Vectors from a table: a range of rows in blocks, or some rows by number; and vectors of length 1."""
+"""What every question to a table needs: its vectors, a range of rows or some rows by number; and its metadata."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lance
@@ -11,15 +11,27 @@ from fanfold.errors import UsageError
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
+Progress = Callable[[float], None]
+"""Gets the fraction done, 0 to 1."""
 
 STREAMED = 1024
 """Rows in a block."""
 
 
+def name_of(dataset: lance.LanceDataset) -> str:
+    """The table's name."""
+    name: str = dataset.uri.rstrip("/").rpartition("/")[2]
+    return name.removesuffix(".lance")
+
+
+def metadata_of(dataset: lance.LanceDataset) -> dict[str, str]:
+    """The table's metadata: `fanfold.model` and so on."""
+    return {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+
+
 def dimension_of(dataset: lance.LanceDataset) -> int:
     """The number of values in a vector of the table. Raises UsageError if its rows are not vectors with keys."""
-    schema = dataset.schema
-    name = dataset.uri.rpartition("/")[2].removesuffix(".lance")
+    schema, name = dataset.schema, name_of(dataset)
     if "vector" not in schema.names or not pa.types.is_fixed_size_list(schema.field("vector").type):
         raise UsageError(f"Table '{name}' has no vectors. `fanfold images embed` makes tables that have them.")
     if lacking := {"key", "uri"}.difference(schema.names):
@@ -46,9 +58,13 @@ def units(dataset: lance.LanceDataset, rows: Indices) -> Vectors:
     """float32[rows, dimension] of length 1, for rows by their number in the table's order; filled in place."""
     found = np.empty((len(rows), dimension_of(dataset)), np.float32)
     for at in range(0, len(rows), STREAMED):
-        block = dataset.take(rows[at : at + STREAMED].tolist(), columns=["vector"])
-        found[at : at + STREAMED] = unit(matrix(block["vector"].combine_chunks()))
+        found[at : at + STREAMED] = unit(taken(dataset, rows[at : at + STREAMED]))
     return found
+
+
+def taken(dataset: lance.LanceDataset, rows: Indices) -> Vectors:
+    """float32[rows, dimension], as they are, for some rows by their number in the table's order."""
+    return matrix(dataset.take(rows.tolist(), columns=["vector"])["vector"].combine_chunks())
 
 
 def matrix(column: Any) -> Vectors:

@@ -22,7 +22,7 @@ import numpy as np
 from fanfold.damage import is_gone, of_table
 from fanfold.errors import StorageError
 from fanfold.images.search.partitions import ROUNDS, SAMPLED, centroids, count_for
-from fanfold.images.search.rows import dimension_of
+from fanfold.images.search.rows import Progress, dimension_of
 from fanfold.machine import cores
 from fanfold.storage import broke_off, errors_of, first_line
 
@@ -39,8 +39,6 @@ _NUMPY_SPEED, _LANCE_SPEED, _CODED_SPEED = 50e9, 22e9, 28e6
 _LANCE_MEMORY = 600_000
 _TRAINING = 0.3  # fraction of the time for the centroids
 
-Progress = Callable[[float], None]
-"""Gets the fraction done, 0 to 1."""
 Due = Literal["build", "update"]
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from fanfold.damage import reading
 from fanfold.errors import UsageError
 from fanfold.images.models.registry import CLIP_SCALE, Text
-from fanfold.images.search.by_text import NO_LABEL, Fit, Progress
-from fanfold.images.search.rows import Vectors, stream, unit
+from fanfold.images.search.by_text import NO_LABEL, Fit
+from fanfold.images.search.rows import Progress, Vectors, stream, unit
 
 
 def captions(text: Text, labels: Sequence[str], prompt: str | None) -> list[str]:

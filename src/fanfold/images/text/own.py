@@ -47,6 +47,8 @@ def _here(address: str) -> Found:
     if not address.lower().endswith(".onnx"):
         raise UsageError(f"--text-model takes a file.onnx or hf://org/repo/path.onnx@revision, not {address}.")
     graph = Path(absolute(address))
+    if not graph.is_file():
+        raise UsageError(f"The file {address} does not exist.")
     beside = {name: graph.with_name(name) for name in (TOKENIZER, SETTINGS)}
     return str(graph), graph, {name: (str(path), path) for name, path in beside.items() if path.is_file()}
 

@@ -7,9 +7,9 @@ import lance
 import numpy as np
 
 from fanfold.images.models.registry import Text
-from fanfold.images.search.by_text import Fit, Found, Progress, TextHit
+from fanfold.images.search.by_text import Fit, Found, TextHit
 from fanfold.images.search.neighbours import Hit, nearest_rows
-from fanfold.images.search.rows import Indices, Vectors, dimension_of
+from fanfold.images.search.rows import Indices, Progress, Vectors, dimension_of
 from fanfold.images.text.files import are_here
 from fanfold.images.text.labels import best_of, captions, probabilities
 from fanfold.images.text.tokens import check_extra, check_words

@@ -1,21 +1,11 @@
-"""The server's answers, by address. Every answer about rows is of one version of the table, which it names.
-
-/  /static/NAME                the page
-/api/table                     the newest version, and what the page can do
-/api/rows?v&from&count         rows in the table's order; with `find`, those whose key contains it
-/api/row?v&row|key             a row's columns
-/api/near?v&row|key&k          nearest rows; as a POST, those nearest to the picture that is sent
-/api/duplicates?v&threshold&page      groups of near-duplicates; as a POST, begin to compare
-/api/failures?stage&page       failed pictures, with reasons
-/thumb/ROW?v  /picture/ROW?v   a small JPEG; the picture itself
-/events                        server-sent events: new rows, the run under way
-"""
+"""The server's answers, by address: docs/view.md lists them. Every answer about rows is of one version of the table."""
 
 import gzip
 import json
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial, reduce
 from importlib.resources import files
 from typing import Any
 
@@ -30,21 +20,25 @@ from starlette.routing import Route
 
 from fanfold.core.table import Table
 from fanfold.errors import FanfoldError, UsageError
+from fanfold.images.search.rows import Indices
 from fanfold.images.viewer import duplicates, facets, questions
 from fanfold.images.viewer.decoder import Helpers, Undecodable
+from fanfold.images.viewer.facets import Facet
 from fanfold.images.viewer.guard import Access, Guard
 from fanfold.images.viewer.kept import Kept
 from fanfold.images.viewer.live import Live
+from fanfold.images.viewer.mapped import Maps
 from fanfold.images.viewer.pictures import Pictures, kind_of
-from fanfold.images.viewer.tables import Tables, Version
-from fanfold.images.viewer.thumbnails import Thumbnails
+from fanfold.images.viewer.questions import Selection
+from fanfold.images.viewer.tables import Tables, Version, quoted
+from fanfold.images.viewer.thumbnails import SIDE, Thumbnails
 from fanfold.images.viewer.words import Words
 from fanfold.machine import cores
 
 MOST_BYTES = 32 << 20
 """Of a picture that is sent."""
-MIDDLE, LARGEST = 640, 2048
-"""Pixels of the longest side of pictures that are sent as JPEGs made here: beside its facts, and in full."""
+JPEGS = {"thumb": (SIDE, "thumb"), "middle": (640, "whole"), "picture": (2048, "whole")}
+"""The pictures made here, by address: pixels of the longest side, and what is made (see `decoder.answer`)."""
 PAGE = 50
 """Failures, or groups of near-duplicates, in an answer."""
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -62,11 +56,16 @@ class Viewer:
         self.max_pixels = int(options.get("max_pixels", 1 << 27))
         self.pictures = Pictures(metadata.get("fanfold.root", ""), fetch)
         self.helpers, self.models = Helpers(min(4, cores())), Helpers(1)
-        self.thumbnails = Thumbnails(self.helpers, self.max_pixels, on_disk)
-        self.selections: Kept[questions.Selection] = Kept()
-        self.facets_of: Kept[list[facets.Facet]] = Kept()
-        self.comparisons = duplicates.Comparisons()
-        self.words = Words()
+        self.thumbnails = Thumbnails(self.helpers, self.max_pixels, self.pictures.read, on_disk)
+        self.selections: Kept[Selection] = Kept()
+        self.facets_of: Kept[list[Facet]] = Kept()
+        self.comparisons, self.maps, self.words = duplicates.Comparisons(), Maps(), Words()
+        self.choices: dict[str, Callable[[Version, str], Indices]] = {
+            "find": lambda version, text: questions.named_like(version, questions.check_text(text)),
+            "where": questions.meeting,
+            "label": self.words.showing,
+            "area": self.maps.within,
+        }
         self.live = Live(tables)
         self.helpers.start()
 
@@ -81,6 +80,7 @@ class Viewer:
     def table(self, _request: Request) -> Response:
         """What the page starts from."""
         version = self.tables.newest()
+        self.words.look(version)
         return _json(
             {
                 "version": version.name,
@@ -99,29 +99,39 @@ class Viewer:
         version = self._version(request)
         start = _number(request, "from", 0, 0, 1 << 40)
         count = _number(request, "count", 100, 1, questions.MOST_ROWS)
-        selection = self._selection(request, version)
-        if selection is None:
-            return _json(_of(version, {"total": version.rows, "rows": questions.listed(version, start, count)}))
-        found = questions.selected(version, selection, start, count)
-        answer = {"total": len(selection.rows), "about": selection.about, "rows": found}
-        return _json(_of(version, answer))
+        some = self._selection(request, version)
+        answer = {"total": len(some.rows), "about": some.about} if some else {"total": version.rows}
+        rows = self._named(version, questions.listed(version, some, start, count))
+        return _json(_of(version, answer | {"rows": rows}))
 
-    def _selection(self, request: Request, version: Version) -> questions.Selection | None:
+    def chosen(self, request: Request) -> Response:
+        """A bit for each row, in the table's order, lowest first: whether it is in a selection."""
+        version = self._version(request)
+        some, bits = self._selection(request, version), np.zeros(version.rows, bool)
+        bits[some.rows if some else slice(None)] = True
+        return _binary(np.packbits(bits, bitorder="little").tobytes())
+
+    def _selection(self, request: Request, version: Version) -> Selection | None:
         """The rows that a question is about; None for all."""
-        asked = request.query_params
-        text, where, words = asked.get("find"), asked.get("where"), asked.get("words")
-        if text is None and where is None and words is None:
+        asked = {name: text for name, text in request.query_params.items() if name in (*self.choices, "words")}
+        if not asked:
             return None
-        text = None if text is None else questions.check_text(text)
-        name = (version.name, f"{text!r} {where!r} {words!r}")
+        return self.selections.get((version.name, json.dumps(asked)), lambda: self._chosen(version, asked))
 
-        def make() -> questions.Selection:
-            chosen = questions.chosen(version, text, where)
-            if words is None:
-                return chosen
-            return self.words.find(version, questions.check_text(words), chosen.rows if text or where else None)
+    def _chosen(self, version: Version, asked: dict[str, str]) -> Selection:
+        parts = [choose(version, asked[name]) for name, choose in self.choices.items() if name in asked]
+        rows = reduce(partial(np.intersect1d, assume_unique=True), parts) if parts else None
+        if "words" in asked:
+            return self.words.find(version, questions.check_text(asked["words"]), rows)
+        assert rows is not None
+        return Selection(rows)
 
-        return self.selections.get(name, make)
+    def _named(self, version: Version, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The same rows, with their best labels if these are at hand."""
+        for row, label in zip(rows, self.words.best(version, [row["row"] for row in rows]), strict=True):
+            if label:
+                row["label"] = label
+        return rows
 
     def understood(self, request: Request) -> Response:
         """What a text is taken for."""
@@ -132,8 +142,29 @@ class Viewer:
     def facets(self, request: Request) -> Response:
         """What the rows may be filtered by."""
         version = self._version(request)
-        found = self.facets_of.get((version.name, "facets"), lambda: facets.facets(version))
-        return _json(_of(version, {"facets": found, "columns": facets.columns(version)}))
+        return _json(_of(version, {"facets": self._facets(version), "columns": facets.columns(version)}))
+
+    def _facets(self, version: Version) -> list[Facet]:
+        labels = self.words.at_hand(version)
+        return self.facets_of.get((version.name, str(bool(labels))), lambda: facets.facets(version, labels))
+
+    def map(self, request: Request) -> Response:
+        """What there is of a map, or what it takes to make one; and what may colour it."""
+        version = self._version(request)
+        by = [facet["name"] for facet in self._facets(version)]
+        return _json(_of(version, self.maps.about(version) | {"by": by}))
+
+    def places(self, request: Request) -> Response:
+        """The places of all rows on the map."""
+        return _binary(self.maps.places(self._version(request)))
+
+    def colours(self, request: Request) -> Response:
+        """The group of each row by a facet, a byte each."""
+        version, by = self._version(request), request.query_params.get("by", "")
+        facet = next((facet for facet in self._facets(version) if facet["name"] == by), None)
+        if facet is None:
+            raise UsageError(f"The pictures cannot be grouped by {by[:40]!r}.")
+        return _binary(facets.groups(version, self.words.at_hand(version), facet).tobytes())
 
     def row(self, request: Request) -> Response:
         """All that the table knows about a row."""
@@ -141,7 +172,7 @@ class Viewer:
         found = questions.facts(version, self._row(request, version))
         if found is None:
             raise HTTPException(404, "This row does not exist.")
-        return _json(_of(version, found | {"labels": self.words.named(version, [found["row"]])[0]}))
+        return _json(_of(version, found | {"labels": self.words.described(version, found["row"])}))
 
     def near(self, request: Request) -> Response:
         """The rows nearest to a row."""
@@ -150,9 +181,11 @@ class Viewer:
         vector = questions.vector_of(version, row)
         if vector is None:
             raise HTTPException(404, "This row does not exist.")
-        where = request.query_params.get("where")
-        hits = [hit for hit in questions.near(version, vector, k + 1, where) if hit["row"] != row][:k]
-        return _json(_of(version, {"row": row, "rows": hits}))
+        asked = {name: text for name, text in request.query_params.items() if name in ("where", "label")}
+        among = self._chosen(version, asked).rows if "label" in asked else None
+        where = asked.get("where") if among is None else None
+        hits = [hit for hit in questions.near(version, vector, k + 1, where, among) if hit["row"] != row][:k]
+        return _json(_of(version, {"row": row, "rows": self._named(version, hits)}))
 
     async def near_picture(self, request: Request) -> Response:
         """The rows nearest to the picture that is sent."""
@@ -167,7 +200,8 @@ class Viewer:
             answer = self.models.ask(asked | {"database": self.tables.database, "max_pixels": self.max_pixels}, data)
         except Undecodable as error:
             raise HTTPException(415, str(error)) from None
-        return _json(_of(version, {"rows": questions.near(version, np.frombuffer(answer, np.float32), k)}))
+        hits = questions.near(version, np.frombuffer(answer, np.float32), k)
+        return _json(_of(version, {"rows": self._named(version, hits)}))
 
     def duplicates(self, request: Request) -> Response:
         """Groups of near-duplicates; or how long it would take to compare, or how far that is."""
@@ -182,6 +216,8 @@ class Viewer:
         if found.groups is None:
             return _json(_of(version, {"fraction": round(found.fraction, 3)}))
         some = questions.grouped(version, found.groups[page * PAGE : (page + 1) * PAGE])
+        for group in some:
+            self._named(version, group["rows"])
         return _json(_of(version, {"total": len(found.groups), "page": page, "size": PAGE, "groups": some}))
 
     def failures(self, request: Request) -> Response:
@@ -192,10 +228,10 @@ class Viewer:
         counts: dict[str, int] = {}
         rows: list[dict[str, Any]] = []
         if table:
-            ours = "`table` = '{}'".format(self.tables.table.replace("'", "''"))
+            ours = f"`table` = {quoted(self.tables.table)}"
             stages = table.dataset.to_table(columns=["stage"], filter=ours)["stage"].value_counts().to_pylist()
             counts = {one["values"]: one["counts"] for one in stages}
-            wanted = f"{ours} AND stage = '{stage.replace(chr(39), chr(39) * 2)}'" if stage else ours
+            wanted = f"{ours} AND stage = {quoted(stage)}" if stage else ours
             columns = ["key", "stage", "error", "message", "when"]
             found = table.dataset.to_table(columns=columns, filter=wanted, offset=page * PAGE, limit=PAGE)
             rows = [{name: questions.plain(value) for name, value in row.items()} for row in found.to_pylist()]
@@ -204,35 +240,18 @@ class Viewer:
 
     # -- pictures -----------------------------------------------------------------------------------------------------
 
-    def thumb(self, request: Request) -> Response:
-        """A row's thumbnail."""
-        uri, version = self._address(request)
-        made = self.thumbnails.get(uri, version, lambda: self.pictures.read(uri))
-        return Response(made, media_type="image/jpeg", headers=_KEEP)
-
-    def middle(self, request: Request) -> Response:
-        """All of a row's picture, as a JPEG of middle size."""
-        uri, version = self._address(request)
-        made = self.thumbnails.get(uri, version, lambda: self.pictures.read(uri), MIDDLE, "whole")
-        return Response(made, media_type="image/jpeg", headers=_KEEP)
-
     def picture(self, request: Request) -> Response:
-        """A row's picture: as it is, if browsers show its kind; else as a JPEG."""
-        uri, version = self._address(request)
-        data = self.pictures.read(uri)
-        kind = kind_of(data)
-        if kind is None:
-            data, kind = self.thumbnails.get(uri, version, lambda: data, LARGEST, "whole"), "image/jpeg"
-        return Response(data, media_type=kind, headers=_KEEP)
-
-    def _address(self, request: Request) -> tuple[str, str]:
-        """The address of a row's picture, and the picture's version, from the table."""
-        version = self._version(request)
+        """A row's picture: itself, if that is asked for and browsers show its kind; else a JPEG made here."""
+        what, version = request.url.path.split("/")[1], self._version(request)
         columns = [name for name in ("uri", "version") if name in version.facts]
         found = version.at([_row_number(request.path_params["row"])], columns)
         if not found:
             raise HTTPException(404, "This row does not exist.")
-        return found[0].get("uri") or "", found[0].get("version") or ""
+        uri, state = found[0].get("uri") or "", found[0].get("version") or ""
+        if what == "picture" and (kind := kind_of(data := self.pictures.read(uri))):
+            return Response(data, media_type=kind, headers=_KEEP)
+        make = self.thumbnails.get if what == "thumb" else self.thumbnails.made  # large ones are on disk only
+        return Response(make(uri, state, *JPEGS[what]), media_type="image/jpeg", headers=_KEEP)
 
     # -- the page -----------------------------------------------------------------------------------------------------
 
@@ -275,6 +294,10 @@ def app(viewer: Viewer, access: Access) -> Starlette:
         ("/static/{name}", viewer.page, "GET"),
         ("/api/table", viewer.table, "GET"),
         ("/api/rows", viewer.rows, "GET"),
+        ("/api/chosen", viewer.chosen, "GET"),
+        ("/api/map", viewer.map, "GET"),
+        ("/api/map/places", viewer.places, "GET"),
+        ("/api/map/colours", viewer.colours, "GET"),
         ("/api/row", viewer.row, "GET"),
         ("/api/words", viewer.understood, "GET"),
         ("/api/facets", viewer.facets, "GET"),
@@ -283,9 +306,7 @@ def app(viewer: Viewer, access: Access) -> Starlette:
         ("/api/duplicates", viewer.duplicates, "GET"),
         ("/api/duplicates", viewer.duplicates, "POST"),
         ("/api/failures", viewer.failures, "GET"),
-        ("/thumb/{row}", viewer.thumb, "GET"),
-        ("/middle/{row}", viewer.middle, "GET"),
-        ("/picture/{row}", viewer.picture, "GET"),
+        *((f"/{what}/{{row}}", viewer.picture, "GET") for what in JPEGS),
         ("/events", viewer.events, "GET"),
     ]
     made = Starlette(
@@ -310,6 +331,10 @@ def _of(version: Version, answer: dict[str, Any]) -> dict[str, Any]:
 
 def _json(content: Any) -> Response:
     return JSONResponse(content, headers=_CHANGING)
+
+
+def _binary(content: bytes) -> Response:
+    return Response(content, media_type="application/octet-stream", headers=_CHANGING)
 
 
 def _error(why: str, status: int) -> Response:

@@ -19,12 +19,16 @@ class Kept(Generic[Answer]):
         self._answers: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, name: tuple[str, ...], make: Callable[[], Answer]) -> Answer:
-        """The answer of this name; made, if it is not kept. Raises what `make` raises."""
+    def get(self, name: tuple[str, ...], make: Callable[[], Answer], *, again: bool = False) -> Answer:
+        """The answer of this name; made, if it is not kept, or `again`. Raises what `make` raises."""
         with self._lock:
-            if name not in self._answers:
+            if again or name not in self._answers:
                 self._answers[name] = make()
             self._answers.move_to_end(name)
             while len(self._answers) > self._most:
                 self._answers.popitem(last=False)
             return self._answers[name]
+
+    def peek(self, name: tuple[str, ...]) -> Answer | None:
+        """The answer of this name if it is there; without waiting for one that is being worked out."""
+        return self._answers.get(name)

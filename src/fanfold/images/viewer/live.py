@@ -19,7 +19,7 @@ from fanfold.core.report import Count
 from fanfold.core.runs import DEAD_AFTER, DETACHED_DEAD_AFTER, RunDirectory
 from fanfold.core.table import Table
 from fanfold.errors import FanfoldError
-from fanfold.images.viewer.tables import Tables
+from fanfold.images.viewer.tables import Tables, quoted
 from fanfold.storage import errors_of, is_url
 
 EVERY, EVERY_REMOTE = 1.0, 5.0
@@ -77,8 +77,7 @@ class Live:
 
     def _failures(self) -> int:
         table = Table.open(self._tables.database, "failures")
-        name = self._tables.table.replace("'", "''")
-        return int(table.dataset.count_rows(filter=f"`table` = '{name}'")) if table else 0
+        return int(table.dataset.count_rows(filter=f"`table` = {quoted(self._tables.table)}")) if table else 0
 
     def _run(self) -> dict[str, Any] | None:
         """The progress of a run that fills the table now."""

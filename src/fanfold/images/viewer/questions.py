@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from fanfold.errors import UsageError
 from fanfold.images.search import vector_index
-from fanfold.images.search.neighbours import nearest
+from fanfold.images.search.neighbours import nearest_rows
 from fanfold.images.search.rows import Indices, Vectors
 from fanfold.images.search.where import rows_where
-from fanfold.images.viewer.tables import Version
+from fanfold.images.viewer.tables import Version, quoted
 
 MOST_K = 500
 MOST_ROWS = 500
@@ -33,41 +33,36 @@ class Selection:
     """What was understood, for the page."""
 
 
-def listed(version: Version, start: int, count: int) -> list[dict[str, Any]]:
-    """Rows `start` to `start + count` in the table's order."""
-    return version.at(range(start, min(start + count, version.rows)), ["key"])
-
-
-def selected(version: Version, selection: Selection, start: int, count: int) -> list[dict[str, Any]]:
-    """The same of a selection, with scores if it has some."""
-    found = version.at(selection.rows[start : start + count].tolist(), ["key"])
-    if selection.scores is not None:
-        for row, score in zip(found, selection.scores[start : start + count].tolist(), strict=True):
+def listed(version: Version, some: Selection | None, start: int, count: int) -> list[dict[str, Any]]:
+    """Rows `start` to `start + count` of a selection, with scores if it has some; without one, of the whole table."""
+    end = start + count
+    rows = range(start, min(end, version.rows)) if some is None else some.rows[start:end].tolist()
+    found = version.at(rows, ["key"])
+    if some and some.scores is not None:
+        for row, score in zip(found, some.scores[start:end].tolist(), strict=True):
             row["score"] = round(score, 4)
     return found
 
 
-def chosen(version: Version, text: str | None, where: str | None) -> Selection:
-    """The rows whose key contains a text, and that meet a condition. Raises UsageError for one that cannot be used."""
-    rows = None if where is None else rows_where(version.wide, where)
-    if text is None:
-        return Selection(np.arange(version.rows) if rows is None else rows)
-    named = _named_like(version, text)
-    return Selection(named if rows is None else np.intersect1d(named, rows, assume_unique=True))
+def meeting(version: Version, where: str) -> Indices:
+    """The rows that meet a condition, ascending. Raises UsageError for one that cannot be used."""
+    return rows_where(version.wide, where)
 
 
-def _named_like(version: Version, text: str) -> Indices:
-    """In small letters or capitals."""
-    quoted = text.lower().replace("'", "''")
-    found = version.read([], filter=f"contains(lower(key), '{quoted}')", scan_in_order=True)
+def named_like(version: Version, text: str) -> Indices:
+    """The rows whose key contains a text, in small letters or capitals, ascending."""
+    found = version.read([], filter=f"contains(lower(key), {quoted(text.lower())})", scan_in_order=True)
     rows: Indices = found["_rowoffset"].to_numpy().astype(np.int64)
     return rows
 
 
-def index_due(version: Version) -> str:
-    """The seconds that it would take to make searches quick, in words; empty if they are."""
+def index_due(version: Version) -> dict[str, str] | None:
+    """The seconds that it would take to make searches quick, in words, and what to type; None if they are."""
     what = vector_index.due(version.dataset)
-    return f"{vector_index.needs(version.dataset, what).seconds:.0f} s" if what else ""
+    if not what:
+        return None
+    seconds = vector_index.needs(version.dataset, what).seconds
+    return {"takes": f"{seconds:.0f} s", "type": version.command("index")}
 
 
 def facts(version: Version, row: int) -> dict[str, Any] | None:
@@ -93,11 +88,15 @@ def vector_of(version: Version, row: int) -> Vectors | None:
     return np.asarray(found[0]["vector"], np.float32) if found else None
 
 
-def near(version: Version, vector: Vectors, k: int, where: str | None = None) -> list[dict[str, Any]]:
-    """The rows nearest to a vector, with their cosines. Raises UsageError for a vector of another model."""
-    hits = nearest(version.dataset if where is None else version.wide, vector, k, where=where)
-    rows = version.of([hit.key for hit in hits])
-    return [{"row": rows[hit.key], "key": hit.key, "score": round(hit.cosine, 4)} for hit in hits if hit.key in rows]
+def near(
+    version: Version, vector: Vectors, k: int, where: str | None = None, among: Indices | None = None
+) -> list[dict[str, Any]]:
+    """The rows nearest to a vector, with their cosines: of those that meet a condition, or of some.
+
+    Raises UsageError for a vector of another model.
+    """
+    found = nearest_rows(version.dataset if where is None else version.wide, vector, k, where=where, among=among)
+    return listed(version, Selection(found.rows, found.cosines), 0, k)
 
 
 def grouped(version: Version, groups: Sequence[Any]) -> list[dict[str, Any]]:

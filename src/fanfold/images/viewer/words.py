@@ -4,23 +4,25 @@ Labels that `fanfold images labels` has kept are read. Those of a few rows that 
 written. A model with a text encoder takes any text.
 """
 
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from more_itertools import sliced
 
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images.search.by_text import text_side
-from fanfold.images.search.rows import Indices, matrix
+from fanfold.images.search.rows import Indices
 from fanfold.images.text.twin import twin_of
 from fanfold.images.viewer.kept import Kept
 from fanfold.images.viewer.questions import MOST_K, Selection
 from fanfold.images.viewer.tables import Version
 from fanfold.images.words import labels as labelling
-from fanfold.images.words.classifier import KEPT, classifier_of, weights_of
+from fanfold.images.words.classifier import weights_of
+from fanfold.images.words.labels import Labels
 from fanfold.images.words.search import ClassWords
+from fanfold.images.words.vocabulary import names
 
 UNASKED = 50_000
 """Most rows that are labelled in memory: about two seconds."""
@@ -28,14 +30,13 @@ MOST_ROWS = 100_000
 """Rows that a search by words may find."""
 NAMED = 3
 """Labels of a picture that are shown."""
-_READ = 1024  # rows read at a time
 
 
 class Words:
     """What words find in the versions of a table."""
 
     def __init__(self) -> None:
-        self._labels: Kept[labelling.Labels] = Kept(most=1)
+        self._labels: Kept[Labels | None] = Kept(most=1)
 
     def knows(self, version: Version) -> bool:
         """Whether a table's model has words."""
@@ -58,37 +59,57 @@ class Words:
         found = side.find(text, most, side.least, among, lambda _: None)
         return Selection(found.rows, found.scores, {"understood": found.understood})
 
-    def labels(self, version: Version) -> labelling.Labels:
+    def labels(self, version: Version) -> Labels:
         """The labels of all rows. Raises UsageError if many have none."""
-        return self._labels.get((version.name,), lambda: _labels(version))
+        found = self.at_hand(version)
+        if found is None or len(found.missing):
+            found = self._labels.get((version.name,), lambda: _all(version), again=True)
+        return cast(Labels, found)
 
-    def named(self, version: Version, rows: Sequence[int]) -> list[str]:
-        """The best labels of rows, in words; empty where there are none."""
-        if weights_of(version.dataset) is None:
-            return [""] * len(rows)
+    def showing(self, version: Version, label: str) -> Indices:
+        """The rows that have this as their best label, ascending. Raises UsageError for one that is not known."""
+        if label not in names():
+            raise UsageError(f"{label[:40]!r} is not a label that pictures can have.")
+        return np.flatnonzero(self.labels(version).best == names().index(label))
+
+    def at_hand(self, version: Version, again: bool = False) -> Labels | None:
+        """The labels that are kept or were made here, if there are any; `again`: looks for those that were missing."""
         with suppress(FanfoldError):
-            named = self.labels(version).named(rows)
-            return [", ".join(f"{name} {share:.2f}" for name, share in some[:NAMED]) for some in named]
-        return [""] * len(rows)
+            found = self._labels.get((version.name,), lambda: labelling.load(version.dataset))
+            if again and (found is None or len(found.missing)):
+                found = self._labels.get((version.name,), lambda: labelling.load(version.dataset), again=True)
+            return found
+        return None
+
+    def look(self, version: Version) -> None:
+        """Look for labels that are kept; in the background if the table is large: a million rows take half a second."""
+        looking = threading.Thread(target=self.at_hand, args=(version, True), daemon=True)
+        looking.start()
+        if version.rows <= UNASKED:
+            looking.join()
+
+    def best(self, version: Version, rows: Sequence[int]) -> list[str]:
+        """The best label of each row; empty where there is none at hand, and while those of a large table are read."""
+        labels = self.at_hand(version) if version.rows <= UNASKED else self._labels.peek((version.name,))
+        return [some[0][0] if some else "" for some in labels.named(rows)] if labels else [""] * len(rows)
+
+    def described(self, version: Version, row: int) -> str:
+        """A row's best labels with their probabilities, in words; empty if it has none, and many rows have none."""
+        if weights_of(version.dataset) is None:
+            return ""
+        with suppress(FanfoldError):
+            (named,) = self.labels(version).named([row])
+            return ", ".join(f"{name} {share:.2f}" for name, share in named[:NAMED])
+        return ""
 
 
-def _labels(version: Version) -> labelling.Labels:
-    labels = labelling.load(version.dataset)
-    if labels is None:
-        shape = (KEPT, version.rows)
-        labels = labelling.Labels(np.full(shape, labelling.NO_CLASS, np.uint16), np.zeros(shape, np.float32))
+def _all(version: Version) -> Labels:
+    labels = labelling.load(version.dataset) or labelling.none(version.rows)
     missing = labels.missing
     if len(missing) > UNASKED:
-        database, _, table = version.dataset.uri.rpartition("/")
-        name = table.removesuffix(".lance")
-        flag = "" if name == "images" else f" --table {name}"
         raise UsageError(
             f"{len(missing):,} pictures have no labels yet, so words cannot find them. "
-            f"Type: fanfold images labels {database}{flag}"
+            f"Type: {version.command('labels')}"
         )
-    classifier = classifier_of(version.dataset)
-    for some in sliced(missing, _READ):
-        vectors = version.dataset.take(some.tolist(), columns=["vector"])["vector"].combine_chunks()
-        classes, probabilities = classifier.best(matrix(vectors))
-        labels.classes[:, some], labels.probabilities[:, some] = classes.T, probabilities.T
+    labelling.fill(version.dataset, labels, missing)
     return labels

@@ -8,17 +8,17 @@ rows] and `probabilities` float16[KEPT, rows]. Several processes may label at on
 it lacks is made again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import lance
 import numpy as np
 from more_itertools import sliced
 
-from fanfold.damage import of_table
+from fanfold.damage import reading
 from fanfold.images import kept
 from fanfold.images.models.efficientnet_lite import CLASSES
-from fanfold.images.search.rows import Indices, Vectors, matrix
+from fanfold.images.search.rows import Indices, Progress, Vectors, taken
 from fanfold.images.words.classifier import KEPT, Classes, classifier_of, weights_of
 from fanfold.images.words.vocabulary import names
 
@@ -29,9 +29,6 @@ BATCH = 262_144
 NAME = "labels"
 """What they are kept as, see kept.py."""
 _READ = 1024  # rows read at a time
-
-Progress = Callable[[float], None]
-"""Gets the fraction done, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,8 @@ def load(dataset: lance.LanceDataset) -> Labels | None:
 
     Rows that are new or have changed since have no labels. Raises StorageError.
     """
-    return _aligned(dataset, kept.rows_of(dataset)) if weights_of(dataset) else None
+    arrays = _kept(dataset) if weights_of(dataset) else None
+    return _aligned(arrays, kept.rows_of(dataset)) if arrays else None
 
 
 def refresh(dataset: lance.LanceDataset, progress: Progress = lambda _: None) -> Labels:
@@ -99,26 +97,35 @@ def refresh(dataset: lance.LanceDataset, progress: Progress = lambda _: None) ->
     row. Raises UsageError for a table whose model has no words, MissingExtra if the model is not installed;
     StorageError, or FanfoldError if neither the database nor the cache folder can be written to.
     """
-    classifier, rows = classifier_of(dataset), kept.rows_of(dataset)
-    labels = _aligned(dataset, rows) or _none(len(rows))
+    classifier_of(dataset)  # before anything is read
+    arrays, rows = _kept(dataset), kept.rows_of(dataset)
+    labels = _aligned(arrays, rows) if arrays else none(len(rows))
     missing, done = labels.missing, 0
     for batch in sliced(missing, BATCH):
-        for some in sliced(batch, _READ):
-            classes, probabilities = classifier.best(_vectors(dataset, some))
-            labels.classes[:, some], labels.probabilities[:, some] = classes.T, probabilities.T
-            done += len(some)
-            progress(done / len(missing))
+        fill(dataset, labels, batch, _part(progress, done / len(missing), len(batch) / len(missing)))
+        done += len(batch)
         _keep(dataset, rows, labels)
     return labels
 
 
-@of_table
-def _vectors(dataset: lance.LanceDataset, rows: Indices) -> Vectors:
-    """float32[rows, dimension], for rows by their number in the table's order."""
-    return matrix(dataset.take(rows.tolist(), columns=["vector"])["vector"].combine_chunks())
+def fill(dataset: lance.LanceDataset, labels: Labels, rows: Indices, progress: Progress = lambda _: None) -> None:
+    """Label these rows, in place. Raises UsageError for a table whose model has no words."""
+    classifier, done = classifier_of(dataset), 0
+    for some in sliced(rows, _READ):
+        with reading(dataset.uri):
+            vectors = taken(dataset, some)
+        classes, probabilities = classifier.best(vectors)
+        labels.classes[:, some], labels.probabilities[:, some] = classes.T, probabilities.T
+        done += len(some)
+        progress(done / len(rows))
 
 
-def _none(rows: int) -> Labels:
+def _part(progress: Progress, before: float, share: float) -> Progress:
+    """The progress of a part of the work."""
+    return lambda fraction: progress(before + share * fraction)
+
+
+def none(rows: int) -> Labels:
     """Labels of rows that have none yet."""
     return Labels(np.full((KEPT, rows), NO_CLASS, np.uint16), np.zeros((KEPT, rows), np.float32))
 
@@ -142,12 +149,14 @@ def _keep(dataset: lance.LanceDataset, rows: kept.Rows, labels: Labels) -> None:
     kept.write(dataset, NAME, _recipe(dataset), arrays)
 
 
-def _aligned(dataset: lance.LanceDataset, rows: kept.Rows) -> Labels | None:
-    """What is kept, in the order of `rows`."""
+def _kept(dataset: lance.LanceDataset) -> kept.Arrays | None:
     arrays = kept.read(dataset, NAME, _recipe(dataset))
-    if arrays is None or not _fit(arrays):
-        return None
-    labels, places = _none(len(rows)), kept.find(rows, arrays["rows"])
+    return arrays if arrays and _fit(arrays) else None
+
+
+def _aligned(arrays: kept.Arrays, rows: kept.Rows) -> Labels:
+    """What is kept, in the order of `rows`."""
+    labels, places = none(len(rows)), kept.find(rows, arrays["rows"])
     there = np.flatnonzero(places >= 0)
     labels.classes[:, there] = arrays["classes"][:, places[there]]
     labels.probabilities[:, there] = arrays["probabilities"][:, places[there]]

@@ -6,8 +6,8 @@ from functools import reduce
 import lance
 import numpy as np
 
-from fanfold.images.search.by_text import Fit, Found, Progress, highest
-from fanfold.images.search.rows import Indices, Vectors
+from fanfold.images.search.by_text import Fit, Found, highest
+from fanfold.images.search.rows import Indices, Progress, Vectors
 from fanfold.images.words import labels as labelling
 from fanfold.images.words.classifier import classifier_of
 from fanfold.images.words.labels import Labels

@@ -1,10 +1,11 @@
 // The page: which view the address names, the search box, and keys for all views.
-import { ask, make, number, of, table } from "./api.js";
+import { ask, leave, make, number, of, table } from "./api.js";
 import { box, near, nearPicture } from "./near.js";
-import { address, asked, show as filter } from "./filter.js";
+import { address, asked, hash, show as filter, state } from "./filter.js";
 import { Grid } from "./grid.js";
 import { duplicates, failures } from "./lists.js";
 import { follow } from "./live.js";
+import { map } from "./map.js";
 
 const $ = (id) => document.getElementById(id);
 export const main = $("main");
@@ -40,7 +41,7 @@ export function trouble(error) {
 // Look at the newest version of the table, and show the view again.
 export async function refresh() {
   try {
-    const now = await ask("/api/table");
+    const now = await ask("/api/table", {}, { signal: null });
     Object.assign(table, now, { v: now.version });
     $("home").title = `${now.database}, table ${now.table}`;
     $("source").textContent = now.source || "a list of addresses";
@@ -53,32 +54,33 @@ export async function refresh() {
   }
 }
 
-// All pictures, those that words find, or those with a text in their name; of these, those that meet the condition.
-async function pictures(text, byName) {
-  if (text && table.words && !byName) {
-    const { why } = await of("/api/words", { q: text });
-    return why ? listed(text, { find: text }, why) : listed(text, { words: text });
-  }
-  return listed(text, text ? { find: text } : {});
+// What an address asks for, as a question and in words: all pictures, those that words find, or those with a text in their
+// name; of these, those in an area of the map that meet the filter.
+async function meant(now) {
+  const text = (now.get("q") || now.get("name") || "").trim(), area = now.get("area"), { label, where } = asked();
+  const words = text && table.words && !now.has("name");
+  const note = words ? (await of("/api/words", { q: text })).why : undefined;
+  const kind = !text ? {} : words && !note ? { words: text } : { find: text };
+  const says = [kind.words ? `for “${text}”` : text && `with “${text}” in the name`, area && "in an area of the map",
+    label && `of “${label}”`, where && `where ${where}`];
+  return { text, note, question: { ...kind, ...(area && { area }), ...asked() }, says: says.filter(Boolean).map((one) => ` ${one}`).join("") };
 }
 
-async function listed(text, kind, note) {
-  const question = { ...kind, ...asked() };
+async function pictures({ text, note, question, says }) {
   const known = await of("/api/rows", { ...question, from: 0, count: 120 });
   if (!table.rows) {
     say("No pictures");
     return place("Pictures", [empty("This table has no pictures yet. They appear here while ",
       make("code", {}, "fanfold images embed"), " adds them.")]);
   }
-  const where = question.where ? ` where ${question.where}` : "";
-  const found = kind.words ? ` for “${text}”` : text ? ` with “${text}” in the name` : "";
-  const what = `${number(known.total)} picture${known.total === 1 ? "" : "s"}${found}${where}`;
+  const what = `${number(known.total)} picture${known.total === 1 ? "" : "s"}${says}`;
   say(what);
-  const lead = text ? [make("div", { className: "lead" }, make("h2", {}, `“${text}”`), make("p", {}, understood(known) || what),
-    kind.words ? make("a", { href: `#${address({ name: text })}` }, "Search names instead") : null)] : [];
+  const lead = text || question.area ? [make("div", { className: "lead" }, make("h2", {}, text ? `“${text}”` : "An area of the map"),
+    make("p", {}, understood(known) || what), question.words ? make("a", { href: `#${address({ name: text })}` }, "Search names instead") : null)] : [];
   if (note) lead.push(make("p", { className: "soft lead" }, note));
-  if (!known.total) return place(text || "Pictures", [...lead, empty(kind.words ? `No picture shows “${text}”${where}, as far as the model knows.`
-    : text ? `No picture's name contains “${text}”${where}.` : `No picture is there${where}.`)]);
+  if (!known.total) return place(text || "Pictures", [...lead, empty(question.words
+    ? `No picture shows “${text}”${says.replace(` for “${text}”`, "")}, as far as the model knows.`
+    : text ? `No picture's name contains “${text}”${says.replace(` with “${text}” in the name`, "")}.` : `No picture is there${says}.`)]);
   const rows = (from, count) => of("/api/rows", { ...question, from, count }).then((got) => got.rows);
   place(text || "Pictures", lead, known.total, rows, known.rows);
 }
@@ -86,20 +88,23 @@ async function listed(text, kind, note) {
 const understood = ({ about, total }) => about?.understood?.length ? `understood as: ${about.understood.join(" and ")}; ${number(total)} pictures` : "";
 
 async function route() {
-  const state = new URLSearchParams(location.hash.slice(1));
-  const view = ["duplicates", "failures"].find((name) => state.has(name)) || "grid";
+  leave();
+  const now = state(), view = ["map", "duplicates", "failures"].find((name) => now.has(name)) || "grid";
+  const same = Object.fromEntries([...now].filter(([name]) => ["q", "name", "where", "label", "area", "near"].includes(name)));
   for (const link of $("views").children) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
+    if (link.dataset.view === "map") link.href = `#${hash({ map: "", ...same })}`; // the same pictures, there
   }
-  if (document.activeElement !== $("q")) $("q").value = state.get("q") || state.get("name") || "";
+  if (document.activeElement !== $("q")) $("q").value = now.get("q") || now.get("name") || "";
   try {
     filter().catch(trouble);
-    if (state.has("near")) await near(state.get("near"));
-    else if (state.has("picture") && mine) await nearPicture(mine);
-    else if (view === "duplicates") await duplicates(state.get("duplicates"));
-    else if (view === "failures") await failures(state.get("failures"));
-    else await pictures((state.get("q") || state.get("name") || "").trim(), state.has("name"));
+    if (view === "map") await map(now.has("near") ? { key: now.get("near"), says: ` like ${now.get("near")}` } : await meant(now));
+    else if (now.has("near")) await near(now.get("near"));
+    else if (now.has("picture") && mine) await nearPicture(mine);
+    else if (view === "duplicates") await duplicates(now.get("duplicates"));
+    else if (view === "failures") await failures(now.get("failures"));
+    else await pictures(await meant(now));
   } catch (error) {
     trouble(error);
   }
@@ -118,7 +123,7 @@ async function search(file) {
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("q").value.trim();
-  go(address(text ? { q: text } : {}));
+  go(address({ ...(state().has("map") && { map: "" }), ...(text && { q: text }) }));
   main.focus();
 });
 $("pick").addEventListener("click", () => $("file").click());
@@ -145,6 +150,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape") typing ? main.focus() : location.hash.length > 1 && history.back();
   else if (typing) return;
   else if (event.key === "/") $("q").focus();
+  else if (event.key === "m") $("views").querySelector("[data-view=map]").click();
   else return;
   event.preventDefault();
 });
