@@ -16,7 +16,7 @@ README = ROOT / "README.md"
 BENCHES = (
     *("images", "precision", "first", "rerun", "scale"),
     *("search", "duplicates", "words", "map", "view"),
-    *("estimate", "planning", "evidence"),
+    *("estimate", "planning", "evidence", "tls", "tls_serve"),
 )
 """The benches in the README's order."""
 

@@ -22,6 +22,7 @@ STEPS = (
     "view.py",
     "estimate.py",
     "dynamodb.py",
+    "tls.py",
     "tls_serve.py",
     "results.py",
 )

@@ -110,6 +110,11 @@ def cores() -> int:
         return count
 
 
+def load_average() -> float | None:
+    """How many processes want a core, in the mean of the last minute; None where the system does not say (Windows)."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 def processor_of(cpuinfo: str) -> Processor:
     """The processor that the text of /proc/cpuinfo describes. x86 calls its instruction sets flags, Arm features."""
     lines = [line.partition(":") for line in cpuinfo.splitlines()]

@@ -1,6 +1,7 @@
 """What `fanfold tls analyze` reads: stores, CSV, Parquet and databases, sound ones and others."""
 
 import gzip
+import json
 import os
 import signal
 import sqlite3
@@ -55,7 +56,7 @@ def made_store(file: Path, columns: dict[str, Any]) -> Path:
 
 
 def test_every_kind_of_file_gives_the_same_numbers(tmp_path: Path, columns: dict[str, Any]) -> None:
-    """CSV, packed CSV, CSV as a spreadsheet writes it, Parquet, a store and a database say the same."""
+    """CSV, packed CSV, CSV as a spreadsheet writes it, JSON Lines, Parquet, a store and a database say the same."""
     table = pa.table(columns)
     csv.write_csv(table, tmp_path / "a.csv")
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
@@ -70,11 +71,32 @@ def test_every_kind_of_file_gives_the_same_numbers(tmp_path: Path, columns: dict
     made_store(tmp_path / "g.sqlite", columns)
     lance.write_dataset(table, tmp_path / "h" / "handshakes.lance")
     lance.write_dataset(pa.table({"other": [1]}), tmp_path / "h" / "more.lance")
+    lines = [json.dumps(row) for row in table.to_pylist()]
+    (tmp_path / "i.jsonl").write_text("\ufeff" + "\r\n".join(lines), "utf-8")
+    texts = [{name: str(value) for name, value in row.items() if name != "ip"} | {"prefix": row["ip"], "ua": {"a": 1}}
+             for row in table.to_pylist()]  # fmt: skip
+    (tmp_path / "j.jsonl.gz").write_bytes(gzip.compress("\n\n".join(map(json.dumps, texts)).encode()))
     first, *others = [numbers(file) for file in sorted(tmp_path.iterdir())]
     assert first["keys"] == 300
-    assert len(others) == 7
+    assert len(others) == 9
     for other in others:
         assert other == first
+
+
+def test_lines_that_are_not_json_are_counted(tmp_path: Path) -> None:
+    """A torn end, other encodings, values of other types and fields that come twice cost their own line alone."""
+    good = ['{"key":"a","role":"control","prefix":"10.0.0.0/24","handshake_ms":"5"}',
+            '{"key":"a","role":"live","n":3.0,"ip":"10.0.0.1","prefix":null,"handshake_ms":6.5e0}']  # fmt: skip
+    odd = ['{"key":"b","role":"live","n":true,"ip":"::","handshake_ms":5}', "[1]", "5", '"key"', "[" * 5000, "\0\0",
+           '{"key":"c","key":"d","role":"live","n":1,"ip":"::","handshake_ms":5}',
+           '{"key":"\\ud800","role":"live","n":[1],"ip":"::","handshake_ms":5}',
+           '{"key":"e","role":"live","n":1,"ip":"::","handshake_ms":NaN}',
+           f'{{"key":"f","role":"live","n":{"9" * 5000},"ip":"::","handshake_ms":5}}']  # fmt: skip
+    text = "\n".join([*good, "", *odd]).encode() + b'\n{"key":"\xff"}\n{"key":"g","ro'
+    (tmp_path / "rows.jsonl").write_bytes(text)
+    found = numbers(tmp_path / "rows.jsonl")
+    assert (found["dropped"], found["rows"], found["both"]) == ({"cannot be parsed": 12}, 14, 1)
+    assert found["bins"][2]["slowdown"][0]["value"] == pytest.approx(0.3)
 
 
 def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
@@ -221,8 +243,25 @@ UNFIT = {
     ),
     "another table": (b"name,size\nx,1\n", "lacks the columns key, role, n, handshake_ms, prefix or ip"),
     "a column twice": (b"key,role,n,n,ip,handshake_ms\n", "has the column 'n' twice"),
-    "UTF-16": ((HEADER + b"\n").decode().encode("utf-16"), "neither a store, nor Parquet, nor CSV in UTF-8"),
-    "bytes": (bytes(range(4)) * 100, "neither a store, nor Parquet, nor CSV in UTF-8"),
+    "UTF-16": (
+        (HEADER + b"\n").decode().encode("utf-16"),
+        r"nor Parquet, JSON Lines or CSV in UTF-8: .* iconv -f UTF-16",
+    ),
+    "bytes": (bytes(range(4)) * 100, "neither a store, nor Parquet, JSON Lines or CSV in UTF-8"),
+    "gzip without its ending": (gzip.compress(HEADER), r"This is gzip: give its name the ending \.gz"),
+    "a spreadsheet": (b"PK\x03\x04" + bytes(99), "a spreadsheet or a zip archive: save the table as CSV"),
+    "a JSON list": (b' [{"key": "a"}]', r"is one JSON list\. Write an object a line: jq -c '\.\[\]'"),
+    "JSON over several lines": (b'{\n "key": "a"\n}\n', "No line of .* is a JSON object"),
+    "a long line of JSON": (
+        b'{"key": "a"}\n{"key": "' + b"x" * 2_000_000,
+        "Line 2 of .* has more than 1,048,576 bytes",
+    ),
+    "JSON without n": (b'{"key":"a","role":"live","ip":"::","handshake_ms":5}\n', "lacks the columns n. The fields of"),
+    "a log of a proxy": (
+        b'{"time":"2026-11-28T05:00:00Z","client":{"ip":"192.0.2.1"},"tls_handshake_us":5210,"sni":"17.1.example"}\n',
+        r"lacks the columns key, role, n, handshake_ms, prefix or ip\. The fields of its lines are: `time,client\.ip,"
+        r".* Is it 'tls_handshake_us' for handshake_ms, 'client\.ip' for prefix or ip\? Rename",
+    ),
     "one long line": (b"x" * 3_000_000, "has more than 1,048,576 bytes: this is not a table of handshakes"),
     "a million empty columns": (b"," * 1_000_000, "has 1,000,001 columns: this is not a table of handshakes"),
     "a million columns": (
@@ -254,7 +293,7 @@ def test_a_path_that_is_no_table_of_handshakes(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be read as Parquet"):
         analyze(tmp_path / "a.parquet")
     (tmp_path / "a.csv.gz").write_bytes(b"no gzip at all")
-    with pytest.raises(StorageError, match="cannot be read as a compressed CSV"):
+    with pytest.raises(StorageError, match="cannot be read as a compressed file"):
         analyze(tmp_path / "a.csv.gz")
     parquet.write_table(pa.table({"key": ["a"]}), tmp_path / "b.parquet")
     with pytest.raises(

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fanfold.errors import UsageError
+from fanfold.tls.analysis.rows import cut as network
 from fanfold.tls.serve.asn import Numbers
 from fanfold.tls.serve.certificates import covers
 from fanfold.tls.serve.limits import Limits, Rates
@@ -127,6 +128,15 @@ def test_ipv6_addresses_are_cut_to_48_bits(address: IPv6Address) -> None:
         return
     bits = 40 if address.sixtofour else 48
     assert (text, family) == (f"{IPv6Address(int(address) >> (128 - bits) << (128 - bits))}/{bits}", 6)
+
+
+@given(st.ip_addresses())
+@example(IPv6Address("2002:c000:02ff::1"))
+@example(IPv6Address("::ffff:192.0.2.1"))
+def test_an_analysis_cuts_addresses_as_the_server_does(address: IPv4Address | IPv6Address) -> None:
+    """What the server stores and the whole address are one network to an analysis, also inside IPv6 (6to4)."""
+    stored, _ = cut(address_of(str(address)))
+    assert network(stored.encode()) == network(str(address).encode()) > 0
 
 
 def test_addresses_as_sockets_say_them() -> None:

@@ -43,7 +43,7 @@ from fanfold.tls.cells import cell_of
 from fanfold.tls.flights import added
 from fanfold.tls.serve.lab import hosts
 from fanfold.tls.serve.names import Meaning, Names
-from fanfold.tls.serve.tcp import tcp_info
+from fanfold.tls.tcp import tcp_info
 from helpers import free_port
 
 NAMES = Names.of(CONTROL, LIVE)

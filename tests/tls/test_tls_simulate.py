@@ -114,6 +114,22 @@ def test_the_articles_claims_are_judged() -> None:
     assert found == ["reproduced"] * 4 + ["not reproduced"] + ["cannot be tested"] * 2
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--base", "-5"], "--base takes a number of bytes up to 16,777,216, not -5."),
+        (["--base", "99999999999999"], "--base takes a number of bytes up to 16,777,216"),
+        (["--over", "quic", "--initcwnd", "5"], "--initcwnd is of TCP; QUIC begins with 10 datagrams."),
+        (["--like-article", "--link", "rtt=50ms"], "--like-article shows claims, which have links of their own."),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(words: list[str], sentence: str) -> None:
+    """A number out of range, and a flag that would have no effect: exit code 2, and what is wrong."""
+    done = fanfold("tls", "model", *words)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
 def test_model_shows_walls_and_times() -> None:
     """The command prints both, one of them, or JSON with every size."""
     done = fanfold("tls", "model", "--link", "rtt=50ms,down=20Mbit")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -126,14 +127,32 @@ def test_json_has_what_the_table_has() -> None:
         (["--link", "delay=3ms"], "'delay' is not a known setting of a link."),
         (["--base", "-1"], "--base takes a number of bytes"),
         (["--initcwnd", "0"], "The link's initcwnd must be between 1 and 1000."),
+        (["--initcwnd", "1.5"], "--initcwnd takes a whole number, not 1.5."),
+        (["x" * 9999], f"'{'x' * 100}' is not a known signature scheme."),
         (["--zoo", "absent.toml"], "Cannot read absent.toml"),
+        (["--zoo", "s3://bucket/zoo.toml"], "--zoo takes a path on this machine, not s3://bucket/zoo.toml."),
+        (["--zoo", "/dev/null"], "Cannot read /dev/null: it is not a file."),
+        (["--zoo", "empty.toml"], "empty.toml has no [[scheme]], no [profile.NAME] and no [mix.NAME]"),
+        (["--zoo", "binary.toml"], "binary.toml is not TOML, which is text in UTF-8."),
+        (["--zoo", "huge.toml"], "huge.toml has 17 MB, and at most 17 MB are read of such a file."),
     ],
 )
-def test_mistakes_end_with_a_sentence(words: list[str], sentence: str) -> None:
+def test_mistakes_end_with_a_sentence(words: list[str], sentence: str, tmp_path: Path) -> None:
     """An unknown name is answered with the nearest known one, a bad number with its range; exit code 2."""
-    done = fanfold("tls", "sizes", *words)
+    for name, content in (("empty", b""), ("binary", bytes(range(256))), ("huge", b"#" * ((1 << 24) + 1))):
+        (tmp_path / f"{name}.toml").write_bytes(content)
+    done = fanfold("tls", "sizes", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert sentence in re.sub(r"\s+", " ", done.stderr)
+
+
+def test_names_move_no_cursor(tmp_path: Path) -> None:
+    """A scheme of somebody's file may be called anything: what would change a terminal's colours is shown as text."""
+    (tmp_path / "zoo.toml").write_text(
+        '[[scheme]]\nname = "\\u001b[31mred"\nlevel = 1\nstatus = "draft"\npk = 9\nsig = 9\nsizes = ["a", "b"]\n'
+    )
+    done = fanfold("tls", "sizes", "--zoo", "zoo.toml", "--slots", cwd=tmp_path)
+    assert ("\\x1b[31mred" in done.stdout, "\x1b[31mred" in done.stdout) == (True, False)
 
 
 def test_what_is_named_twice_is_counted_once() -> None:

@@ -206,6 +206,7 @@ def test_what_a_command_needs(tmp_path: Path) -> None:
     """Without names or files, the command says what to type; a lab has its own, and options have ranges."""
     store = tmp_path / "exp.sqlite"
     cert, key = credentials(tmp_path / "pki")
+    (tmp_path / "empty").write_text("\n")
     for given, says in (
         ((), "To try it on this machine: fanfold tls serve --lab --store "),
         ((*NAMES, "--cert", cert), "Serving needs names and a certificate"),
@@ -214,8 +215,25 @@ def test_what_a_command_needs(tmp_path: Path) -> None:
         (("--lab", "--per-minute", -1), "--per-minute takes a number from 0 on, not -1."),
         (("--lab", "--max", 100), "--max takes a number from 1 to 99, not 100."),
         (("--lab", "--asn", tmp_path / "gone"), "Cannot read --asn "),
+        (("--lab", "--asn", tmp_path / "empty"), "empty has no ranges. The table to use is ip2asn-combined.tsv"),
+        (("--lab", "--asn", "/dev/zero"), "--asn /dev/zero is not a file."),
+        (("--lab", "--host", ""), "--host is empty."),
+        ((*NAMES, "--cert", "/dev/zero", "--key", key), "--cert /dev/zero is not a file of certificates or keys"),
     ):
         assert says in refused("--store", store, *given)
+
+
+def test_a_store_must_be_a_file(tmp_path: Path) -> None:
+    """A folder, a device, an empty name and a folder that is not there are refused, and nothing is written beside."""
+    for store, says in (
+        (tmp_path, "--store takes the name of a file, such as exp.sqlite; "),
+        ("", "--store takes the name of a file"),
+        ("/dev/null", "/dev/null is not a file."),
+        (tmp_path / "gone" / "exp.sqlite", "gone of --store does not exist. Make it first: mkdir -p "),
+        ("s3://bucket/exp.sqlite", "--store takes a path on this machine, not s3://bucket/exp.sqlite."),
+    ):
+        assert says in refused("--lab", "--port", 0, "--store", store)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_the_files_of_a_lab_are_used_again(tmp_path: Path) -> None:

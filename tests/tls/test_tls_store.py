@@ -50,6 +50,21 @@ def test_a_store_goes_on(tmp_path: Path) -> None:
         store.close()
 
 
+def test_a_store_that_is_removed(tmp_path: Path) -> None:
+    """Nothing is stored in a file that nobody can open any more, and the operator is warned; a new file is not used."""
+    said: list[str] = []
+    store = Store(tmp_path / "s", said.append)
+    assert store.handshake(row("a")) == "new"
+    (tmp_path / "s").unlink()
+    assert store.handshake(row("b")) == "not"
+    (tmp_path / "s").write_text("")
+    assert store.handshake(row("c")) == "not"
+    store.close()
+    assert said == [
+        "Cannot store: the file was removed or replaced. Clients are answered, and their handshakes are not stored."
+    ]
+
+
 def test_many_threads(tmp_path: Path) -> None:
     """2,000 rows of 20 threads are all there; of each key that all threads try, one is new."""
     store = Store(tmp_path / "s", print)

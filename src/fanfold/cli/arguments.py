@@ -1,7 +1,8 @@
 """Checks of a command's arguments before Cyclopts converts them, for cases where it would round or mislead."""
 
 from math import isfinite
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 from cyclopts import App, Argument, ArgumentCollection
 
@@ -9,7 +10,7 @@ from fanfold.errors import UsageError
 
 
 def check(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Raise UsageError for a missing database, and for numbers that a flag does not take.
+    """Raise UsageError for a missing database, and for numbers and addresses that a flag does not take.
 
     Cyclopts calls this before it converts the arguments: https://cyclopts.readthedocs.io, `App.config`.
     """
@@ -18,16 +19,32 @@ def check(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -
         raise UsageError(f"Name a source and a DATABASE: fanfold {' '.join(commands)} SOURCE... DATABASE")
     for argument in arguments:
         _check_numbers(argument)
+        _check_path(argument)
 
 
 def _check_numbers(argument: Argument) -> None:
     """Raise UsageError for a fraction where Cyclopts would round it, and for what is not a number."""
-    types = {argument.hint, *get_args(argument.hint)}
+    types = _types(argument)
     for token in argument.tokens:
         if int in types and "." in token.value:
             raise UsageError(f"{token.keyword} takes a whole number, not {token.value}.")
         if float in types and not _finite(token.value):
             raise UsageError(f"{token.keyword} takes a number, not {token.value}.")
+
+
+def _check_path(argument: Argument) -> None:
+    """Raise UsageError for a URL where a local path is meant: `Path` would make the folder `s3:` of it."""
+    from fanfold.storage import is_url  # of a command that is run: help needs no stores
+
+    for token in argument.tokens:
+        if Path in _types(argument) and is_url(token.value):
+            raise UsageError(f"{token.keyword or argument.name} takes a path on this machine, not {token.value}.")
+
+
+def _types(argument: Argument) -> set[Any]:
+    """The types that a value may have: int and None of `list[int] | None`, say."""
+    types = {argument.hint, *get_args(argument.hint)}
+    return types.union(*map(get_args, types))
 
 
 def _finite(text: str) -> bool:

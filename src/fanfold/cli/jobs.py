@@ -152,10 +152,10 @@ def verbs(cls: type[Job], preparation: Preparation = NONE, task_size: int = 0) -
         prices: Annotated[Path | None, Parameter(help="A price table to use instead of fanfold's own.")] = None,
         json: Json = False,
     ) -> int:
-        from fanfold.cli.planned import leaving_nothing, show_plan
+        from fanfold.cli.planned import show_plan
 
         tally, asked = Tally(), Asked(_one_or_several(source), database, options.table or job.name, None)
-        with leaving_nothing(), preparation.prepared(job, asked) as prepared, show.progress(tally):
+        with show.leaving_nothing(), preparation.prepared(job, asked) as prepared, show.progress(tally):
             preview = fanfold.preview(
                 prepared,
                 source=asked.sources,

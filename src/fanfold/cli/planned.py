@@ -1,25 +1,12 @@
 """How `fanfold plan` shows a preview: counts, the measured sample, time, and dollars."""
 
-import signal
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from rich.table import Table
 from rich.text import Text
 
-from fanfold.cli.show import duration, error, out, put_json, size
+from fanfold.cli.show import duration, out, put_json, size
 from fanfold.estimate.preview import Estimate, Preview
-
-
-@contextmanager
-def leaving_nothing() -> Iterator[None]:
-    """When the block is interrupted, report that nothing was written."""
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        error("Stopped. Nothing was written.")
-        sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
 
 
 def show_plan(preview: Preview, as_json: bool, advice: Mapping[str, str]) -> None:

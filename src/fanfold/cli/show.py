@@ -1,7 +1,10 @@
 """What the command line shows: results on stdout, each as text for people or JSON for scripts; errors on stderr."""
 
+import signal
+import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Literal
@@ -29,6 +32,16 @@ def error(message: str) -> None:
 def note(message: str) -> None:
     """Print a remark on stderr."""
     err.print(harmless(message), soft_wrap=True)
+
+
+@contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """When the block is interrupted, report that nothing was written."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        error("Stopped. Nothing was written.")
+        sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
 
 
 def report(counts: Report, ended: str, as_json: bool) -> None:
@@ -243,6 +256,11 @@ def printable(key: str) -> str:
 def harmless(message: str) -> str:
     """A message without characters that move the cursor or change colours: file names may have any."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
+
+
+def line(text: str) -> None:
+    """Print a text that may have names of schemes, clients or files in it: nothing in it is markup, or wrapped."""
+    out.print(Text(harmless(text)), soft_wrap=True)
 
 
 def size(count: float) -> str:

@@ -47,7 +47,7 @@ from fanfold.core.fragments import Content, Fragment
 from fanfold.core.index import NOWHERE, Digests, Index, Words, digests, words
 from fanfold.core.view import View
 from fanfold.damage import damaged, is_gone, reading
-from fanfold.errors import StorageError
+from fanfold.errors import StorageError, UsageError
 from fanfold.storage import broke_off, errors_of, first_line, join
 
 _COMMIT_TRIES = 50
@@ -78,7 +78,7 @@ class Table(View):
 
     @classmethod
     def open(cls, database: str, name: str, scope: str = "") -> "Table | None":
-        """The table called `name`, or None if the database has none. Raises StorageError."""
+        """The table called `name`, or None if the database has none. Raises StorageError, UsageError for a file."""
         uri = join(database, f"{name}.lance")
         try:
             with reading(uri):
@@ -86,6 +86,8 @@ class Table(View):
         except StorageError as error:
             if "was not found" in str(error.__cause__) or "does not exist" in str(error.__cause__):
                 return None
+            if "Not a directory" in str(error.__cause__):
+                raise UsageError(f"{database} is a file. A database is a folder, or a URL such as s3://b/db.") from None
             raise
         if not len(dataset.schema):  # what Lance makes of a version that is all zeros
             raise damaged(uri, "its newest version has no columns")

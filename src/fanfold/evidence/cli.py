@@ -47,7 +47,8 @@ def plan(
     json: Json = False,
 ) -> int:
     """Show what a scan into an empty database would do."""
-    from fanfold.cli.planned import leaving_nothing, show_plan
+    from fanfold.cli.planned import show_plan
+    from fanfold.cli.show import leaving_nothing
 
     tally = Tally()
     with leaving_nothing(), TemporaryDirectory(prefix="fanfold-plan-") as folder, shown.progress(tally):

@@ -11,7 +11,6 @@ link, with `link.py`, `relay.py`, `server.py` and `client.py`, and with certific
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from fanfold.errors import UsageError
@@ -48,10 +47,11 @@ class Tls:
     def source(self, addresses: Sequence[str]) -> "Generated":
         """The cells of the grid in a file."""
         from fanfold.tls.grid import Grid
+        from fanfold.tls.written import path_of
 
         if len(addresses) != 1:
             raise UsageError("The source of the job 'tls' is one file, which describes a grid: first.grid.toml")
-        return Grid.open(Path(addresses[0]), self.zoo, self.chosen).source()
+        return Grid.open(path_of(addresses[0]), self.zoo, self.chosen).source()
 
     def schema(self) -> "pa.Schema":
         """A row for each cell: what was asked, the bytes, the times of its handshakes and of their controls."""

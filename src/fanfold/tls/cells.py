@@ -28,7 +28,7 @@ _NO_DER = (259, 65_540)
 MOST_DUMMIES = 1000
 LARGEST_FLIGHT = 16 << 20
 
-_CHAIN = re.compile(r"([\w.+-]*?[\w])(?:\+(\d+)(?:x(\d+))?|:([\w.-]+))?")
+_CHAIN = re.compile(r"([\w.+-]{0,99}?[\w])(?:\+(\d{1,9})(?:x(\d{1,9}))?|:([\w.-]+))?")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Chain:
         """The chain that a text such as `p256+1x17000` describes. Raises ValueError, with a sentence."""
         match = _CHAIN.fullmatch(text.strip())
         if not match:
-            raise ValueError(f"'{text}' is not a chain: write p256, p256+1x17000 or ml-dsa-44:2021")
+            raise ValueError(f"'{text[:100]}' is not a chain: write p256, p256+1x17000 or ml-dsa-44:2021")
         name, count, size, profile = match.groups()
         dummies, dummy_bytes = int(count or 0), int(size or 0)
         if dummies and size is None:

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from fanfold.cli import Database, Json, described
 from fanfold.cli.jobs import Asked, Preparation, verbs
+from fanfold.errors import UsageError
 from fanfold.executors.local import Local
 from fanfold.machine import cores
 from fanfold.tls import Tls, lab, show
@@ -126,8 +127,12 @@ def model(
     For example: `fanfold tls model --link rtt=50ms,down=20Mbit --walls`
     """
     if like_article:
+        if link or initcwnd or curve or walls or over != "tcp":
+            raise UsageError("--like-article shows claims, which have links of their own. Leave the other flags out.")
         show.claims(json)
         return 0
+    if over == "quic" and initcwnd:
+        raise UsageError(f"--initcwnd is of TCP; QUIC begins with {models.QUIC_WINDOW} datagrams. Leave it out.")
     found = models.model(link, over=over, initcwnd=initcwnd or _WINDOWS, base=base)
     show.model(found, curve or not walls, walls or not curve, json)
     return 0

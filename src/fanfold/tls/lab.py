@@ -89,10 +89,10 @@ def stack() -> str:
                 f"cryptography {cryptography.__version__} cannot sign with ML-DSA; {_FIRST_ML_DSA} and later can. "
                 "Install it with: pip install 'fanfold[tls]'"
             )
-        from fanfold.tls import wire
+        from fanfold.tls import openssl
     except ModuleNotFoundError as error:
         raise _missing(error.name or "") from error
-    return wire.stack()
+    return openssl.stack()
 
 
 def _missing(module: str) -> Exception:

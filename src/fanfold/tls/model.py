@@ -68,6 +68,8 @@ def model(
     Raises:
         UsageError: A number is out of range.
     """
+    if not 0 <= base <= 1 << 24:
+        raise UsageError(f"--base takes a number of bytes up to {1 << 24:,}, not {base}.")
     if not 1 <= client_datagrams <= 1 << 16:
         raise UsageError(f"A client's hello has between 1 and 65,536 bytes, not {client_datagrams:,}.")
     network = Network.parse(link)

@@ -16,7 +16,8 @@ from OpenSSL import SSL
 
 from fanfold.tls.pki import DOMAIN, Credentials
 from fanfold.tls.relay import end_with, stop
-from fanfold.tls.wire import Broken, Seen, Tcp, handshake, prepare
+from fanfold.tls.tcp import tcp_info
+from fanfold.tls.wire import Broken, Seen, handshake, prepare
 
 _GRACE = 5.0  # s beyond what the client waits
 
@@ -113,12 +114,12 @@ class Server:
     def _one(self, base: SSL.Context, connected: socket.socket) -> dict[str, Any]:
         """Do a handshake."""
         prepare(connected, self.seconds + _GRACE)
-        begun, seen, broken = Tcp.of(connected), Seen(), None
+        begun, seen, broken = tcp_info(connected), Seen(), None
         tls = SSL.Connection(base, None)
         tls.set_accept_state()
         try:
             handshake(tls, connected, seen, begins=False)
         except Broken as error:
             broken = error.args
-        found = {"window": begun.window, "mss": begun.mss, "retransmitted": Tcp.of(connected).retransmitted}
+        found = {"window": begun.window, "mss": begun.mss, "retransmitted": tcp_info(connected).retransmitted}
         return asdict(seen) | found | {"broken": broken}

@@ -49,12 +49,13 @@ def sizes(found: Sizes, slots: bool, as_json: bool) -> None:
     for row in found.rows:
         fits = "yes" if row.fits else "no"
         counts = (f"{row.handshake.size:,} B", f"{row.more:+,}", fits, f"{row.first_flight:,} B")
-        table.add_row(Text(row.handshake.name), *counts, *map(_time, row.times))
+        table.add_row(Text(show.harmless(row.handshake.name)), *counts, *map(_time, row.times))
         for part in row.handshake.parts if slots else ():
             key = f" and the {part.whose}'s key" if part.keys else ""
-            table.add_row(Text(f"  {part.slot}: {part.signatures} x {part.scheme.name}{key}"), f"{part.size:,} B")
+            slot = show.harmless(f"  {part.slot}: {part.signatures} x {part.scheme.name}{key}")
+            table.add_row(Text(slot), f"{part.size:,} B")
         for name, size in row.handshake.extra.items() if slots else ():
-            table.add_row(Text(f"  {name}"), f"{size:,} B")
+            table.add_row(Text(show.harmless(f"  {name}")), f"{size:,} B")
     show.out.print(table)
     _remarks(found)
 
@@ -70,7 +71,7 @@ def _remarks(found: Sizes) -> None:
     """What the numbers do not say."""
     remarks = [(row.handshake.name, sentence) for row in found.rows for sentence in row.handshake.warnings()]
     for name, sentence in remarks:
-        show.out.print(Text(sentence if sentence.startswith(name) else f"{name}: {sentence}"), soft_wrap=True)
+        show.line(sentence if sentence.startswith(name) else f"{name}: {sentence}")
     rooms = ", ".join(
         f"{f'{room:,} B' if room > 0 else 'none'} with a window of {window}" for window, room in found.room.items()
     )
@@ -131,8 +132,8 @@ def claims(as_json: bool) -> None:
         show.put_json({"claims": [asdict(claim) for claim in found]})
         return
     for claim in found:
-        show.out.print(Text(f"{claim.verdict}: {claim.says}"), soft_wrap=True)
-        show.out.print(Text(f"  {claim.ours}"), soft_wrap=True)
+        show.line(f"{claim.verdict}: {claim.says}")
+        show.line(f"  {claim.ours}")
 
 
 def reported(rows: Sequence[Row], folder: Path, article: bool, as_json: bool) -> None:
@@ -143,9 +144,7 @@ def reported(rows: Sequence[Row], folder: Path, article: bool, as_json: bool) ->
         show.put_json({"cells": len(rows), "folder": str(folder), **claimed})
         return
     for one in found:
-        show.out.print(Text(f"{one.verdict}: {one.claim.says}"), soft_wrap=True)
-        show.out.print(Text(f"  {one.cells}"), soft_wrap=True)
-        show.out.print(Text(f"  Computed, {one.claim.verdict}: {one.claim.ours}"), soft_wrap=True)
-    show.out.print(
-        Text(f"{len(rows):,} cells: {folder / 'index.html'}, table.csv, and each plot as SVG and PNG."), soft_wrap=True
-    )
+        show.line(f"{one.verdict}: {one.claim.says}")
+        show.line(f"  {one.cells}")
+        show.line(f"  Computed, {one.claim.verdict}: {one.claim.ours}")
+    show.line(f"{len(rows):,} cells: {folder / 'index.html'}, table.csv, and each plot as SVG and PNG.")

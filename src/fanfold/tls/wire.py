@@ -1,21 +1,18 @@
-"""A TLS handshake over a socket, with its bytes, its times, and what TCP says of the connection.
+"""A TLS handshake over a socket, with its bytes and its times.
 
 Server and client do the same: they read, let OpenSSL go on, and write what it gives in one piece, so that a flight is
 sent at once.
 """
 
 import socket
-import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import OpenSSL
 from OpenSSL import SSL
 
-_TCP_INFO = 11
-_FIRST = struct.Struct("<8B24I")  # of struct tcp_info in linux/tcp.h: flags, and 24 numbers
-_MSS, _WINDOW, _RETRANSMITTED = 8 + 2, 8 + 18, 8 + 23
+from fanfold.tls.openssl import output, reasons
+
 _MOST = 1 << 18
 
 
@@ -47,7 +44,7 @@ def handshake(tls: SSL.Connection, peer: socket.socket, seen: Seen, begins: bool
         with suppress(OSError):  # the other side may have gone; else it learns why
             if alert := output(tls):
                 peer.sendall(alert)
-        raise Broken("SSLError", reasons(error)) from error
+        raise Broken("SSLError", reasons(error) or "the connection ended") from error
     except OSError as error:
         raise Broken(type(error).__name__, str(error)) from error
 
@@ -86,46 +83,7 @@ def _step(tls: SSL.Connection, peer: socket.socket, seen: Seen) -> tuple[bool, f
     return done, end
 
 
-def output(tls: SSL.Connection) -> bytes:
-    """All that OpenSSL has to send."""
-    found = []
-    with suppress(SSL.WantReadError):
-        while True:
-            found.append(tls.bio_read(_MOST))
-    return b"".join(found)
-
-
-def reasons(error: SSL.Error) -> str:
-    """What OpenSSL says, as it says it."""
-    listed = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(one[-1] for one in listed) or "the connection ended"
-
-
-@dataclass(frozen=True)
-class Tcp:
-    """What TCP says of a connection."""
-
-    mss: int
-    """Bytes of data in a full segment that is sent."""
-    window: int
-    """Segments that may be on the way."""
-    retransmitted: int
-    """Segments, so far."""
-
-    @classmethod
-    def of(cls, connected: socket.socket) -> "Tcp":
-        """What it says now."""
-        values = _FIRST.unpack_from(connected.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 232))
-        return cls(values[_MSS], values[_WINDOW], values[_RETRANSMITTED])
-
-
 def prepare(connected: socket.socket, seconds: float) -> None:
     """Have a socket send at once, and wait for so long at most."""
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connected.settimeout(seconds)
-
-
-def stack() -> str:
-    """What does the handshakes here, with its versions."""
-    library = " ".join(SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode().split()[:2])
-    return f"pyOpenSSL {OpenSSL.__version__} / {library}"

@@ -1,6 +1,5 @@
 """Does cells: simulates their handshakes, or has them measured, and answers each with a row."""
 
-import os
 import platform
 import statistics
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fanfold.job import Failure, Item, Opener
+from fanfold.machine import load_average
 from fanfold.tls.cells import Cell, cell_of
 from fanfold.tls.flights import crypto, predicted
 from fanfold.tls.lab import Lab, stack
@@ -176,7 +176,7 @@ class Rows:
 
     def _here(self) -> Row:
         """Where and when a cell was done."""
-        return self._host | {"load": os.getloadavg()[0], "at": datetime.now(UTC)}
+        return self._host | {"load": load_average(), "at": datetime.now(UTC)}
 
     @cached_property
     def _host(self) -> Row:

@@ -12,18 +12,36 @@ from fanfold.errors import UsageError, problem_of
 
 _Kind = TypeVar("_Kind")
 
+LARGEST = 16 << 20
+"""Bytes of a file that somebody has written."""
+
+
+def path_of(address: str) -> Path:
+    """The path of a file that a user names. Raises UsageError for a URL."""
+    from fanfold.storage import is_url  # a lab, which imports this module, must have no threads when it starts
+
+    if is_url(address):
+        raise UsageError(f"{address} is not a file on this machine. Copy it here first.")
+    return Path(address)
+
 
 def content_of(file: Path) -> tuple[dict[str, Any], str]:
     """The content of a TOML file, and its text. Raises UsageError for a file that cannot be read, or is not TOML."""
     if file.exists() and not file.is_file():  # a device may never end
         raise UsageError(f"Cannot read {file}: it is not a file.")
     try:
+        if (size := file.stat().st_size) > LARGEST:
+            raise UsageError(
+                f"{file} has {size / 1e6:,.0f} MB, and at most {LARGEST / 1e6:,.0f} MB are read of such a file."
+            )
         text = file.read_text(encoding="utf-8-sig")  # editors of Windows begin files with a mark
         return tomllib.loads(text), text
     except OSError as error:
         raise UsageError(f"Cannot read {file}: {error.strerror}.") from error
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise UsageError(f"{file} is not TOML: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not TOML, which is text in UTF-8.") from error
+    except ValueError as error:
+        raise UsageError(f"{file} is not TOML: {str(error).partition('; use sys.')[0]}.") from error
 
 
 def checked(kind: type[_Kind], content: Any, file: Path, text: str) -> _Kind:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from fanfold.errors import UsageError
-from fanfold.tls.written import checked, content_of, line_of
+from fanfold.tls.written import checked, content_of, line_of, path_of
 
 _CHECKED = ConfigDict(extra="forbid")
 _Text = Annotated[str, Field(min_length=1)]
@@ -193,12 +193,12 @@ def found_in(
     lower = {**also, **{one.lower(): one for one in things}}
     near = dict.fromkeys(lower[one] for one in get_close_matches(name.lower(), lower, 3, 0.5))
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Use one of: {', '.join(things)}."
-    raise UsageError(f"'{name}' is not a known {what}. {hint}")
+    raise UsageError(f"'{name[:100]}' is not a known {what}. {hint}")
 
 
 def load(file: str | None = None) -> Zoo:
     """fanfold's own zoo; a file adds to it, or replaces things of the same names. Raises UsageError for a bad file."""
-    return _with(_own(), Path(file)) if file else _own()
+    return _with(_own(), path_of(file)) if file else _own()
 
 
 @cache
@@ -211,6 +211,8 @@ def _with(zoo: Zoo, file: Path) -> Zoo:
     """The zoo with what is in a file."""
     content, text = content_of(file)
     found = checked(_File, content, file, text)
+    if not (found.scheme or found.profile or found.mix):
+        raise UsageError(f"{file} has no [[scheme]], no [profile.NAME] and no [mix.NAME], so it adds nothing.")
     more = Zoo(
         {**zoo.schemes, **_schemes(found, file, text)},
         {**zoo.profiles, **found.profile},

@@ -10,13 +10,14 @@ import numpy as np
 
 from fanfold.tls.analysis import model
 from fanfold.tls.analysis.bins import Range, Ranges, is_width, ranges
+from fanfold.tls.analysis.clusters import effects
 from fanfold.tls.analysis.estimates import estimated, missing
 from fanfold.tls.analysis.inputs import batches, size_of
 from fanfold.tls.analysis.missing import Rate
 from fanfold.tls.analysis.pairs import LOSSES, TIMES, Pairs, attributed
 from fanfold.tls.analysis.quantiles import DRAWS
 from fanfold.tls.analysis.results import Analysis, Bin, By, Split
-from fanfold.tls.analysis.rows import RECORD, Cleaner
+from fanfold.tls.analysis.rows import CONTROL, RECORD, Cleaner
 from fanfold.tls.analysis.settings import Settings, middle_of
 from fanfold.tls.analysis.spill import Spill
 from fanfold.tls.analysis.splits import split
@@ -51,8 +52,8 @@ def analyze(
     Memory is bounded: rows go through temporary files, so it depends on the largest bin, not on the number of rows.
 
     Args:
-        source: A store of `serve`, a CSV or Parquet file, or a database with a table of these columns: `key`, `role`
-            (control or live), `n` (dummy certificates of the pair's live connection), `prefix` or `ip`,
+        source: A store of `serve`, a CSV, JSON Lines or Parquet file, or a database with a table of these columns:
+            `key`, `role` (control or live), `n` (dummy certificates of the pair's live connection), `prefix` or `ip`,
             `handshake_ms`. If there are `initcwnd` and `first_flight_bytes`, the walls are drawn from them.
         by: What bins are given in, and tables are labelled with: certificates, or thousands of bytes.
         bins: A width, or ranges; each n by default. See `bins.ranges`.
@@ -103,6 +104,11 @@ def _analyzed(source: str, settings: Settings, progress: Callable[[float], None]
         bins = tuple(_estimated(pairs, settings, progress))
         found = split(pairs.controls, pairs.lost_lives, np.random.default_rng([settings.seed, _NOT_A_BIN]))
         attributions, prefixes = attributed(pairs.losses, [one.above for one in found.found])
+        every = range(1, settings.max_n + 1)
+        groups = [every, *(side for one in found.found for side in one.sides)]
+        whole, *sides = effects(pairs.losses, groups, settings.max_n)
+        splits = [one.with_effects([a[CONTROL], b[CONTROL]])
+                  for one, a, b in zip(found.found, sides[::2], sides[1::2], strict=True)]  # fmt: skip
     window = settings.initcwnd or _most_common(cleaner.windows)
     base_bytes = settings.base_bytes or _most_common(cleaner.flights)
     return Analysis(
@@ -118,10 +124,10 @@ def _analyzed(source: str, settings: Settings, progress: Callable[[float], None]
         dummy_bytes=settings.dummy_bytes,
         draws=settings.draws,
         seed=settings.seed,
-        missing=missing(pairs, range(1, settings.max_n + 1)),
+        missing=missing(pairs, every, whole),
         controls_without_n=Rate.counted(int(pairs.lost_lives[0]), int(pairs.controls[0])),
         bins=bins,
-        splits=tuple(Split(one, prefix) for one, prefix in zip(found.found, attributions, strict=True)),
+        splits=tuple(Split(one, prefix) for one, prefix in zip(splits, attributions, strict=True)),
         visible=found.visible,
         initcwnd=window,
         model=_modelled(bins, settings, base_bytes, window),
@@ -148,9 +154,10 @@ def _paired(source: str, folder: Path, max_n: int) -> tuple[Pairs, Cleaner]:
 def _estimated(pairs: Pairs, settings: Settings, progress: Callable[[float], None]) -> Iterator[Bin]:
     """All bins, each with random numbers of its own."""
     chosen = _ranges(pairs, settings)
+    by_bin = effects(pairs.losses, [one.numbers for one in chosen], settings.max_n)
     for number, one in enumerate(chosen):
         progress(_READ + (1 - _READ) * number / len(chosen))
-        yield estimated(pairs, one, settings, np.random.default_rng([settings.seed, number]))
+        yield estimated(pairs, one, by_bin[number], settings, np.random.default_rng([settings.seed, number]))
 
 
 def _ranges(pairs: Pairs, settings: Settings) -> list[Range]:

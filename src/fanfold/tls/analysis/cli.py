@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from fanfold.cli import Json
 from fanfold.cli.progress import fraction
+from fanfold.cli.show import leaving_nothing
 from fanfold.tls.analysis import show
 from fanfold.tls.analysis.analyze import QUANTILES
 from fanfold.tls.analysis.analyze import analyze as analyzed
@@ -15,7 +16,7 @@ from fanfold.tls.network import MSS
 
 
 def analyze(
-    source: Annotated[str, Parameter(help="A store of `serve`, a CSV or Parquet file, or a database.")],
+    source: Annotated[str, Parameter(help="A store of `serve`, a CSV, JSON Lines or Parquet file, or a database.")],
     /,
     *,
     by: Annotated[Literal["n", "kB"], Parameter(help="Bins by dummy certificates, or by their thousands of bytes.")] = (
@@ -49,7 +50,7 @@ def analyze(
 
     For example: `fanfold tls analyze exp.sqlite --out report`
     """
-    with fraction("Analyzing") as progress:
+    with leaving_nothing(), fraction("Analyzing") as progress:
         found = analyzed(
             source,
             by=by,

@@ -15,8 +15,10 @@ from fanfold.tls.analysis.settings import Settings
 from fanfold.tls.analysis.spill import Records
 
 
-def estimated(pairs: Pairs, chosen: Range, settings: Settings, random: np.random.Generator) -> Bin:
-    """All that is known of a bin."""
+def estimated(
+    pairs: Pairs, chosen: Range, effect: Sequence[float], settings: Settings, random: np.random.Generator
+) -> Bin:
+    """All that is known of a bin, whose rates have these design effects."""
     times = np.concatenate([pairs.times.read(n) for n in chosen.numbers])
     has = np.isfinite(times["ms"])  # bool[pairs, roles]
     first, last = chosen.numbers[0], chosen.numbers[-1]
@@ -39,18 +41,19 @@ def estimated(pairs: Pairs, chosen: Range, settings: Settings, random: np.random
         control=control,
         live=live,
         slowdown=slowdown,
-        missing=missing(pairs, chosen.numbers),
+        missing=missing(pairs, chosen.numbers, effect),
     )
 
 
-def missing(pairs: Pairs, numbers: Sequence[int]) -> Missing:
-    """Missing connections of the pairs with some n."""
+def missing(pairs: Pairs, numbers: Sequence[int], effect: Sequence[float]) -> Missing:
+    """Missing connections of the pairs with some n; `effect`: the design effects where control and live are there."""
     chosen = list(numbers)
 
-    def rate(lost: Any, of: Any) -> Rate:
-        return Rate.counted(int(lost[chosen].sum()), int(of[chosen].sum()))
+    def rate(lost: Any, of: Any, effect: float = 1.0) -> Rate:
+        return Rate.counted(int(lost[chosen].sum()), int(of[chosen].sum()), effect)
 
-    live, control = rate(pairs.lost_lives, pairs.controls), rate(pairs.lost_controls, pairs.lives)
+    live = rate(pairs.lost_lives, pairs.controls, float(effect[0]))
+    control = rate(pairs.lost_controls, pairs.lives, float(effect[1]))
     both = rate(pairs.lost_both, pairs.issued) if pairs.issued.any() else None
     return Missing(live, control, difference(live, control), both)
 

@@ -1,15 +1,15 @@
-"""Reads what was measured, in batches: a store of `serve`, CSV, Parquet, or a table of a database.
+"""Reads what was measured, in batches: a store of `serve`, CSV, JSON Lines, Parquet, or a table of a database.
 
 A store is an SQLite file. Its table of handshakes has the columns below; its table `issued`, if there is one, has the
 columns `key` and `n`: the pairs that the server has handed out. They become rows of the role `issued`.
 """
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,17 +19,23 @@ from pyarrow.csv import ConvertOptions, InvalidRow, ParseOptions, ReadOptions, o
 import fanfold
 from fanfold.damage import reading
 from fanfold.errors import StorageError, UsageError
-from fanfold.storage import absolute, errors_of, is_url, open_store
-from fanfold.tls.analysis.columns import WORDS, wanted
+from fanfold.storage import absolute, errors_of, is_url, is_web, open_store
+from fanfold.tls.analysis.columns import UNPARSABLE, WORDS, no_table, shown, wanted
+from fanfold.tls.analysis.damage import arrow_errors
+from fanfold.tls.analysis.lines import json_lines
 from fanfold.tls.analysis.store import SQLITE, store
 
-UNPARSABLE = "cannot be parsed"
-"""Why a row is dropped."""
 _HEADER = 1 << 20  # bytes of a CSV's first line, at most
 _COLUMNS = 10_000  # at most
-_SHOWN = 120  # characters of a header in an error
 _BLOCK = 4 << 20  # bytes of a CSV in memory at a time, a few times over
 _ROWS = 1 << 16  # rows of other files in memory at a time
+_OTHERS = {
+    b"\x1f\x8b": " This is gzip: give its name the ending .gz.",
+    b"\x28\xb5\x2f\xfd": " This is Zstandard: give its name the ending .zst.",
+    b"PK": " This is a spreadsheet or a zip archive: save the table as CSV.",
+    b"\xff\xfe": " This is UTF-16: iconv -f UTF-16 -t UTF-8 FILE > FILE.csv",
+}
+"""How files of other formats begin, and what to do about them."""
 _DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
 
 
@@ -39,6 +45,8 @@ def batches(source: str, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
     Raises UsageError for a file that is not a table of handshakes, StorageError for one that cannot be read.
     """
     path = Path(source)
+    if is_web(source):
+        raise UsageError(f"{source} is on a web server. Download it first: curl -O {source}")
     if is_url(source) or path.is_dir():
         yield from _database(source)
         return
@@ -53,8 +61,21 @@ def batches(source: str, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
         raise StorageError(f"Cannot read {source}: {error.strerror}.") from error
     if not start:
         raise UsageError(f"{source} is empty: it has no header and no rows.")
-    kind = store if start == SQLITE else _parquet if start[:4] == b"PAR1" else None
-    yield from kind(source) if kind else _csv(source, dropped)
+    if start == SQLITE:
+        yield from store(source)
+    elif start[:4] == b"PAR1":
+        yield from _parquet(source)
+    else:
+        yield from (json_lines if _is_json(source) else _csv)(source, dropped)
+
+
+def _is_json(source: str) -> bool:
+    """Whether a text has a JSON object in its first line. Raises UsageError for one that is a list as a whole."""
+    with arrow_errors(source, "a compressed file"), pa.input_stream(source, compression="detect") as file:
+        start: bytes = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if re.match(rb"\[\s*\{", start):
+        raise UsageError(f"{source} is one JSON list. Write an object a line: jq -c '.[]' FILE > FILE.jsonl")
+    return start.startswith(b"{")
 
 
 def size_of(source: str) -> int:
@@ -68,10 +89,10 @@ def size_of(source: str) -> int:
 
 
 def _parquet(source: str) -> Iterator[pa.RecordBatch]:
-    with _arrow_errors(source, "Parquet"), parquet.ParquetFile(source, pre_buffer=False) as file:
+    with arrow_errors(source, "Parquet"), parquet.ParquetFile(source, pre_buffer=False) as file:
         columns, missing = wanted(file.schema_arrow.names)
         if missing:
-            raise _no_table(source, file.schema_arrow.names, missing)
+            raise no_table(source, file.schema_arrow.names, missing)
         yield from file.iter_batches(_ROWS, columns=columns, use_threads=False)
 
 
@@ -120,10 +141,10 @@ def _csv(source: str, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
                 _check_decimals(source, batch, line)
                 yield batch
     except pa.ArrowInvalid as error:
-        raise UsageError(f"{source} cannot be read as CSV with the header {_shown(line)}: {error}") from error
+        raise UsageError(f"{source} cannot be read as CSV with the header {shown(line)}: {error}") from error
     if unfit["rows"] and not rows:
         raise UsageError(
-            f"No row of {source} has as many columns as its header, {_shown(line)}. "
+            f"No row of {source} has as many columns as its header, {shown(line)}. "
             "Are decimals written with a comma? Write them with a point."
         )
     dropped[UNPARSABLE] += unfit["rows"]
@@ -131,7 +152,7 @@ def _csv(source: str, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
 
 def _header(source: str) -> tuple[list[str], str]:
     """The names of a CSV's columns, and its first line. Raises UsageError if it has none of a reasonable length."""
-    with _arrow_errors(source, "a compressed CSV"), pa.input_stream(source, compression="detect") as file:
+    with arrow_errors(source, "a compressed file"), pa.input_stream(source, compression="detect") as file:
         start: bytes = file.read(_HEADER)
     line, end, _ = start.partition(b"\n")
     try:
@@ -139,13 +160,17 @@ def _header(source: str) -> tuple[list[str], str]:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UsageError(f"{source} is neither a store, nor Parquet, nor CSV in UTF-8: it begins with {start[:16]!r}.")
+        what = next((what for begin, what in _OTHERS.items() if start.startswith(begin)), "")
+        raise UsageError(
+            f"{source} is neither a store, nor Parquet, JSON Lines or CSV in UTF-8: it begins with "
+            f"{start[:16]!r}.{what}"
+        )
     names = next(csv.reader([text], strict=False), []) if end or len(start) < _HEADER else []
     if not names and len(start) < _HEADER:
         raise UsageError(f"The first line of {source} is empty. It must have the names of the columns.")
     if not names or len(names) > _COLUMNS:
         count = f"{len(names):,} columns" if names else f"more than {_HEADER:,} bytes"
-        raise UsageError(f"The header of {source}, {_shown(text)}, has {count}: this is not a table of handshakes.")
+        raise UsageError(f"The header of {source}, {shown(text)}, has {count}: this is not a table of handshakes.")
     return names, text
 
 
@@ -156,7 +181,7 @@ def _check_decimals(source: str, batch: pa.RecordBatch, line: str) -> None:
     if 2 * len(commas) > len(times):
         raise UsageError(
             f"The column handshake_ms of {source} has decimal commas, such as {commas[0].as_py()} (its header: "
-            f"{_shown(line)}). Write decimals with a point."
+            f"{shown(line)}). Write decimals with a point."
         )
 
 
@@ -164,32 +189,10 @@ def _bad_header(source: str, names: list[str], line: str, missing: list[str]) ->
     for mark, word in ((";", "semicolons"), ("\t", "tabs")):
         if not wanted(name.strip(' "') for name in line.split(mark))[1]:
             return UsageError(
-                f"The columns of {source} are separated by {word}: its header is {_shown(line)}. "
+                f"The columns of {source} are separated by {word}: its header is {shown(line)}. "
                 "Write it with commas between columns, and with decimal points."
             )
     if missing:
-        return _no_table(source, names, missing)
+        return no_table(source, names, missing)
     twice = next(name for name, count in Counter(names).items() if count > 1)
-    return UsageError(f"The header of {source}, {_shown(line)}, has the column '{twice}' twice.")
-
-
-def _no_table(source: str, names: list[str], missing: list[str]) -> UsageError:
-    return UsageError(
-        f"{source} lacks the columns {', '.join(missing)}. Its header is: {_shown(','.join(names))}. "
-        f"An analysis needs {WORDS}."
-    )
-
-
-def _shown(line: str) -> str:
-    """The start of a header, for an error."""
-    return f"`{line[:_SHOWN]}`" + ("..." if len(line) > _SHOWN else "")
-
-
-@contextmanager
-def _arrow_errors(source: str, kind: str) -> Iterator[None]:
-    """Raise StorageError for what pyarrow says of a damaged file."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        detail: Any = str(error).strip().splitlines() or [type(error).__name__]
-        raise StorageError(f"{source} cannot be read as {kind}: {detail[0]}") from error
+    return UsageError(f"The header of {source}, {shown(line)}, has the column '{twice}' twice.")

@@ -47,8 +47,9 @@ def _footer(analysis: Analysis) -> str:
     return (
         "Every prefix (/24, or /48 of IPv6) counts the same. Quantiles are times that were measured. Intervals are of "
         f"95 %: of times and slowdowns, by {analysis.draws:,} resamples of the prefixes (seed {analysis.seed}); of "
-        f"rates, Wilson's; of differences, Newcombe's. Slowdown: {compared} pairs of which both times are known. A "
-        f"dummy certificate has {analysis.dummy_bytes:,} bytes."
+        "rates, Wilson's, wider where connections of a prefix go missing together; of differences, Newcombe's. "
+        f"Slowdown: {compared} pairs of which both times are known. A dummy certificate has "
+        f"{analysis.dummy_bytes:,} bytes."
     )
 
 

@@ -17,8 +17,8 @@ from fanfold.tls.analysis.spill import Records, Spill
 
 TIMES = np.dtype([("n", "<i2"), ("prefixes", "<u8", 2), ("ms", "<f8", 2)])
 """The times of a pair, and the prefixes of both connections, control first. A time that is not known is NaN."""
-LOSSES = np.dtype([("prefix", "<u8"), ("n", "<i2"), ("lost", "?")])
-"""A control that says its n, or n = 0 for another connection; and whether its live connection is missing."""
+LOSSES = np.dtype([("prefix", "<u8"), ("n", "<i2"), ("role", "i1"), ("lost", "?")])
+"""A connection, its n or 0, and whether the other one of its pair is missing."""
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -63,7 +63,7 @@ class Pairs:
             total += self._counted(n[has[:, of], of])
             lost += self._counted(n[has[:, of] & missing, of])
         self._keep_times(firsts, at, np.where(live, n[:, LIVE], n[:, CONTROL]))
-        self._keep_losses(firsts, at, n[:, CONTROL])
+        self._keep_losses(firsts, at, n)
 
     def _counted(self, n: Any) -> Counts:
         return np.bincount(n, minlength=self.max_n + 1)
@@ -83,8 +83,8 @@ class Pairs:
             there = at[:, role] >= 0
             kept = np.zeros(int(there.sum()), LOSSES)
             kept["prefix"] = firsts["prefix"][at[there, role]]
-            kept["n"] = n[there] if role == CONTROL else 0
-            kept["lost"] = ~(at[there, LIVE] >= 0)
+            kept["n"], kept["role"] = n[there, role], role
+            kept["lost"] = at[there, LIVE if role == CONTROL else CONTROL] < 0
             kept = kept[kept["prefix"] > 0]
             self.losses.add(kept, (kept["prefix"] % len(self.losses.parts)).astype(np.int64))
 
@@ -124,8 +124,9 @@ def attributed(losses: Spill, above: Sequence[int]) -> tuple[list[Attribution], 
         rows = losses.read(part)
         found, at = np.unique(rows["prefix"], return_inverse=True)
         prefixes += len(found)
+        controls = rows["role"] == CONTROL
         for number, k in enumerate(above):
-            sums[number] += _limited(at, rows["n"], rows["lost"], k, len(found))
+            sums[number] += _limited(at[controls], rows["n"][controls], rows["lost"][controls], k, len(found))
     return [Attribution(int(lose_all), int(of)) for lose_all, of in sums], prefixes
 
 

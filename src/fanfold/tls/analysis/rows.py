@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fanfold.errors import UsageError
-from fanfold.tls.analysis.columns import ADDRESS
-from fanfold.tls.analysis.inputs import UNPARSABLE
+from fanfold.tls import prefix
+from fanfold.tls.analysis.columns import ADDRESS, UNPARSABLE
 from fanfold.tls.analysis.spill import Records
 
 RECORD = np.dtype([("key", "<i8"), ("prefix", "<u8"), ("ms", "<f8"), ("n", "<i2"), ("role", "i1")])
@@ -50,9 +50,9 @@ class Cleaner:
         keys, has_key = _keys(columns["key"])
         role = _roles(columns["role"])
         n, ms = numbers(columns, "n"), numbers(columns, "handshake_ms")
-        prefix = prefixes(next(columns[name] for name in ADDRESS if name in columns))
+        network = prefixes(next(columns[name] for name in ADDRESS if name in columns))
         is_issued = role == ISSUED
-        parsed = has_key & ((np.isfinite(ms) & (prefix > 0)) | is_issued) & (np.isfinite(n) | (role != LIVE))
+        parsed = has_key & ((np.isfinite(ms) & (network > 0)) | is_issued) & (np.isfinite(n) | (role != LIVE))
         in_range = (n >= 1) & (n <= self.max_n) & (n == np.floor(n))  # False for NaN
         reasons = {  # the first one that holds
             UNPARSABLE: ~parsed,
@@ -68,7 +68,7 @@ class Cleaner:
         self._look(columns, role, ~is_dropped)
         came = has_key & (role >= 0)
         made: Records = np.zeros(len(role), RECORD)
-        made["key"], made["role"], made["prefix"] = keys, role, prefix
+        made["key"], made["role"], made["prefix"] = keys, role, network
         made["n"] = np.where(in_range, n, 0)
         made["ms"] = np.where(is_dropped, np.nan, ms)
         records: Records = made[came]
@@ -112,23 +112,20 @@ def prefixes(column: Any) -> Prefixes:
 
 
 def cut(text: bytes) -> int:
-    """The /24 of an IPv4 address, the /48 of an IPv6 address, as a number; 0 if it is none.
+    """The network of an address as a number: see `fanfold.tls.prefix.cut`; 0 if it is not an address.
 
-    `::ffff:192.0.2.1` is the IPv4 address. A length behind the address, as in `192.0.2.0/24`, is left out.
+    A length behind the address, as in `192.0.2.0/24`, is left out.
     """
     address, slash, length = text.partition(b"/")
     if slash and not length.isdigit():
         return 0
     try:
         spelled = address.decode("ascii").strip()
-        if ":" not in spelled:
-            return _V4 | int.from_bytes(socket.inet_pton(socket.AF_INET, spelled)[:3])
-        packed = socket.inet_pton(socket.AF_INET6, spelled.partition("%")[0])
+        family = socket.AF_INET6 if ":" in spelled else socket.AF_INET
+        kept = prefix.cut(socket.inet_pton(family, spelled.partition("%")[0] if ":" in spelled else spelled))
     except (OSError, ValueError):  # ValueError: bytes that are not ASCII, or a NUL
         return 0
-    if packed[:12] == bytes(10) + b"\xff\xff":
-        return _V4 | int.from_bytes(packed[12:15])
-    return _V6 | int.from_bytes(packed[:6])
+    return (_V4 if len(kept) == 3 else _V6) | int.from_bytes(kept.ljust(6, b"\0"))
 
 
 def _plain(column: Any) -> Any:
@@ -144,6 +141,6 @@ def _keys(column: Any) -> tuple[Any, Any]:
 
 
 def _roles(column: Any) -> Any:
-    """The number of each role; -1 for one that is not known."""
-    texts = _plain(column).cast(pa.string())
+    """The number of each role, in upper or lower case; -1 for one that is not known."""
+    texts = pc.ascii_lower(pc.ascii_trim_whitespace(_plain(column).cast(pa.string())))
     return pc.index_in(texts, pa.array(ROLES)).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int8)

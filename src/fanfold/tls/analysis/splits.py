@@ -4,7 +4,8 @@ n is drawn at random for each pair. If no size hurts, the missing ones are sprea
 them out again and again shows how large a difference chance makes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 from typing import Any
@@ -35,6 +36,21 @@ class Found:
     rate_above: Rate
     more: Difference
     p: float
+
+    @property
+    def sides(self) -> tuple[range, range]:
+        """The n that were compared."""
+        return range(self.first, self.above + 1), range(self.above + 1, self.last + 1)
+
+    def with_effects(self, effects: Sequence[float]) -> "Found":
+        """The same, with intervals for the design effects of both sides; p needs none, as n is dealt out by pair."""
+        below, above = (
+            Rate.counted(rate.lost, rate.of, float(effect))
+            for rate, effect in zip((self.rate_below, self.rate_above), effects, strict=True)
+        )
+        more = difference(above, below)
+        assert more  # both sides have controls
+        return replace(self, rate_below=below, rate_above=above, more=more)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from fanfold.tls.analysis.missing import Difference, Rate
 from fanfold.tls.analysis.model import Model
 from fanfold.tls.analysis.results import Analysis, Bin, Estimate, Split
+from fanfold.tls.analysis.rows import BAD_TIME
 
 NOTHING = "-"
 MANY_DROPPED = 0.1
 """The share of dropped rows that makes a warning."""
+LARGE_EFFECT = 1.5
+"""A design effect that a reader must know of."""
+SHORT = 0.5
+"""Milliseconds in which no handshake over a network is done: computing alone takes longer."""
 
 
 def sentences(analysis: Analysis) -> Iterator[str]:
@@ -25,11 +30,17 @@ def sentences(analysis: Analysis) -> Iterator[str]:
 
 
 def warning(analysis: Analysis) -> str:
-    """A warning if many rows were dropped; else empty."""
-    if analysis.dropped_share <= MANY_DROPPED:
-        return ""
-    share = f"{100 * analysis.dropped_share:.0f} %"
-    return f"{share} of the rows were dropped, so the numbers may say little. {dropped(analysis)}"
+    """A warning if many rows were dropped, or if times seem to be in another unit; else empty."""
+    warnings = []
+    if analysis.dropped_share > MANY_DROPPED:
+        share = f"{100 * analysis.dropped_share:.0f} %"
+        warnings.append(f"{share} of the rows were dropped, so the numbers may say little. {dropped(analysis)}")
+    if 2 * analysis.dropped.get(BAD_TIME, 0) > analysis.rows:
+        warnings.append("Are the times in microseconds? They must be in milliseconds.")
+    usual = [one.control[0].value for one in analysis.bins if one.control and one.control[0].value is not None]
+    if usual and max(usual) < SHORT:
+        warnings.append(f"Controls take only {max(usual):.2g} ms. Are the times in seconds?")
+    return " ".join(warnings)
 
 
 def dropped(analysis: Analysis) -> str:
@@ -44,6 +55,11 @@ def _missing(analysis: Analysis) -> Iterator[str]:
     yield f"Controls missing: {_of(missing.control, 'live connections')}."
     if missing.excess:
         yield f"Excess of missing live connections: {signed(missing.excess)}."
+    if (effect := missing.live.effect) >= LARGE_EFFECT:
+        yield (
+            f"Connections of one prefix go missing together: {effect:.1f} of them tell as much as one that is "
+            "independent of all others, and the intervals are as wide."
+        )
     if missing.both:
         yield f"Both missing: {_of(missing.both, 'pairs that the server issued')}."
     if (controls := analysis.controls_without_n).of:

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fanfold.cli import Json
+from fanfold.cli.show import leaving_nothing
 from fanfold.errors import UsageError
 from fanfold.tls import lab
 from fanfold.tls.probe import show
@@ -46,7 +47,7 @@ def probe(
     lab.stack()
     from fanfold.tls.probe import probe as probing  # needs the extra
 
-    with show.asking() as notice:
+    with leaving_nothing(), show.asking() as notice:
         found = probing.probe(client, http=http, timeout=timeout, limits_only=limits_only, notice=notice)
     show.probed(found, json)
     return 0

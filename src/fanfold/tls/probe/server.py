@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from OpenSSL import SSL
 
-from fanfold.tls.wire import output, reasons
+from fanfold.tls.openssl import output, reasons
 
 HOST = "localhost"
 ADDRESS = "127.0.0.1"
@@ -191,7 +191,7 @@ class _Talk:
         except SSL.Error as error:
             self.goes_on = False
             if not self.visit.alert:
-                self.visit.error = reasons(error)
+                self.visit.error = reasons(error) or "the connection ended"
         finally:
             self.visit.tls = self.tls.get_protocol_version_name()
 

@@ -44,7 +44,7 @@ def probed(found: "Probed", as_json: bool) -> None:
     lines = [_count(found), *_bytes(found), *_flaky(found.count, "certificates more"), *_flaky(found.bytes, "B")]
     lines += [_verdict(found), *_real(found.rows), *_by_size(found.rows)]
     for line in lines:
-        show.out.print(Text(line), soft_wrap=True)
+        show.line(line)
 
 
 def _count(found: "Probed") -> str:

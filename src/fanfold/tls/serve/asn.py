@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fanfold.errors import UsageError
 
+_TABLE = "The table to use is ip2asn-combined.tsv of iptoasn.com."
 _CUT = 64
 """Bits of an IPv6 address that are not looked at: no network is announced that is smaller."""
 
@@ -37,6 +38,8 @@ class Numbers:
         """The ranges of a file. Raises UsageError."""
         ranges: dict[int, list[_Range]] = {4: [], 6: []}
         try:
+            if path.exists() and not path.is_file():  # a device may never end
+                raise UsageError(f"--asn {path} is not a file.")
             with path.open(encoding="utf-8", errors="replace") as file:
                 for number, line in enumerate(file, 1):
                     if line.strip():
@@ -44,6 +47,8 @@ class Numbers:
                         ranges[family].append(found)
         except OSError as error:
             raise UsageError(f"Cannot read --asn {path}: {error.strerror}.") from error
+        if not any(ranges.values()):
+            raise UsageError(f"--asn {path} has no ranges. {_TABLE}")
         return cls(ranges)
 
     def of(self, address: IPv4Address | IPv6Address) -> int | None:
@@ -66,7 +71,7 @@ def _range(path: Path, number: int, line: str) -> tuple[int, _Range]:
         pass
     raise UsageError(
         f"Line {number} of {path} is not a range of addresses and the number of its network, separated by tabs. "
-        "The table to use is ip2asn-combined.tsv of iptoasn.com."
+        f"{_TABLE}"
     )
 
 

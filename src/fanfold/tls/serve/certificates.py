@@ -9,7 +9,11 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from fanfold.errors import UsageError
+from fanfold.tls.openssl import reasons
 from fanfold.tls.serve.names import Names
+
+_LARGEST = 1 << 20
+"""Bytes of a file in PEM."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,15 @@ def _chain(path: Path) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(found)
     except ValueError as error:
         raise UsageError(
-            f"--cert {path} has no certificates in PEM (-----BEGIN CERTIFICATE-----): the server's own first, then "
-            f"the intermediate ones. {error}"
+            f"--cert {path} has no certificates in PEM (-----BEGIN CERTIFICATE-----) that can be read. It must have "
+            "the server's own first, then the intermediate ones."
         ) from error
 
 
 def _read(option: str, path: Path) -> bytes:
     try:
+        if path.exists() and not (path.is_file() and path.stat().st_size <= _LARGEST):  # a device may never end
+            raise UsageError(f"{option} {path} is not a file of certificates or keys, of at most {_LARGEST:,} bytes.")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"Cannot read {option} {path}: {error.strerror}.") from error
@@ -89,12 +95,12 @@ def _check_key(path: Path, leaf: x509.Certificate, key: Path) -> None:
     try:
         context.use_certificate(leaf)
     except SSL.Error as error:
-        raise UsageError(f"OpenSSL refuses the certificate in {path}: {_reason(error)}.") from error
+        raise UsageError(f"OpenSSL refuses the certificate in {path}: {_said(error)}.") from error
     try:
         context.use_privatekey_file(str(key), crypto.FILETYPE_PEM)
         context.check_privatekey()
     except SSL.Error as error:
-        reason = _reason(error)
+        reason = _said(error)
         if "mismatch" in reason:
             raise UsageError(
                 f"The key in {key} is not the key of the certificate in {path}. "
@@ -104,7 +110,5 @@ def _check_key(path: Path, leaf: x509.Certificate, key: Path) -> None:
         raise UsageError(f"--key {key} has no private key in PEM that {library} can read: {reason}.") from error
 
 
-def _reason(error: SSL.Error) -> str:
-    """What OpenSSL says, in its own words."""
-    found = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(reason for _, _, reason in found if reason) or "it does not say why"
+def _said(error: SSL.Error) -> str:
+    return reasons(error) or "it does not say why"

@@ -6,9 +6,10 @@ from contextlib import suppress
 
 from OpenSSL import SSL
 
+from fanfold.tls.openssl import output
 from fanfold.tls.serve.contexts import Contexts
 from fanfold.tls.serve.counts import Counts
-from fanfold.tls.serve.handshake import Ended, Refused, Stream, drained, shake
+from fanfold.tls.serve.handshake import Ended, Refused, Stream, shake
 from fanfold.tls.serve.http import TOO_LARGE, Endpoints, Visit
 from fanfold.tls.serve.limits import Limits
 from fanfold.tls.serve.prefix import Prefix
@@ -61,7 +62,7 @@ class Conversation:
                 tls.sendall(answer.encoded())
                 if not answer.keep:
                     tls.shutdown()
-            stream.send(drained(tls))
+            stream.send(output(tls))
             if not answer.keep:
                 if answer.status >= 400:
                     _linger(stream)

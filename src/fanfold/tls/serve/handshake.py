@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from OpenSSL import SSL
 
+from fanfold.tls.openssl import output, reasons
 from fanfold.tls.serve.limits import Limits
 from fanfold.tls.serve.names import BROKEN, Meaning
-from fanfold.tls.serve.tcp import Tcp, tcp_info
+from fanfold.tls.tcp import Tcp, tcp_info
 
 _UNRECOGNIZED_NAME = bytes.fromhex("15 0303 0002 02 70")
 """A fatal alert in a record (RFC 8446, 6.2). Nothing is encrypted yet."""
 _READ = 1 << 16
-_DRAIN = 1 << 18
 
 
 class Ended(Exception):
@@ -102,7 +102,7 @@ def shake(stream: Stream, tls: SSL.Connection, accepted: float, limits: Limits) 
         tls.bio_write(some)
         is_done = _advance(stream, tls)
         now = time.perf_counter()
-        if flight := drained(tls):
+        if flight := output(tls):
             hello = hello if flights else (received, reads)
             stream.send(flight)
             flights.append(len(flight))
@@ -135,7 +135,7 @@ def _advance(stream: Stream, tls: SSL.Connection) -> bool:
     except SSL.WantReadError:
         return False
     except SSL.Error as error:
-        alert = drained(tls)
+        alert = output(tls)
         chosen = tls.get_app_data()
         if chosen and isinstance(chosen.meaning, str):  # OpenSSL says that it has no certificate: not the reason
             stream.send(_UNRECOGNIZED_NAME)
@@ -144,20 +144,5 @@ def _advance(stream: Stream, tls: SSL.Connection) -> bool:
             stream.send(alert)
         if len(alert) == len(_UNRECOGNIZED_NAME) and alert.endswith(_UNRECOGNIZED_NAME[-2:]):  # OpenSSL's own
             raise Refused(BROKEN) from None
-        raise Ended(_why(error)) from None
-
-
-def drained(tls: SSL.Connection) -> bytes:
-    """What OpenSSL wants to send."""
-    parts = []
-    try:
-        while True:
-            parts.append(tls.bio_read(_DRAIN))
-    except SSL.WantReadError:
-        return b"".join(parts)
-
-
-def _why(error: SSL.Error) -> str:
-    """A short reason: the last one that OpenSSL gives."""
-    found = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return f"handshake failed: {found[-1][2]}" if found else "handshake failed"
+        why = reasons(error).rpartition("; ")[2]
+        raise Ended(f"handshake failed: {why}" if why else "handshake failed") from None

@@ -1,13 +1,9 @@
-"""Cuts addresses: what is left says which network a client is in, and not which client it is.
+"""Cuts addresses where they come in, so that no row, log line or error can have more of them than their prefix."""
 
-An address is cut where it comes in, so that no row, log line or error can have more of it.
-"""
-
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, NamedTuple
 
-_V4, _V6, _SIX_TO_FOUR = 24, 48, 40
-"""Bits that are kept. An address of 6to4 has an IPv4 address in its first 48 bits, so 24 of that one are kept."""
+from fanfold.tls import prefix
 
 
 class Prefix(NamedTuple):
@@ -21,13 +17,11 @@ class Prefix(NamedTuple):
 
 def address_of(text: str) -> IPv4Address | IPv6Address:
     """An address as a socket says it. One that is mapped is IPv4."""
-    address = ip_address(text.partition("%")[0])
-    return (address.version == 6 and address.ipv4_mapped) or address
+    return ip_address(prefix.plain(ip_address(text.partition("%")[0]).packed))
 
 
 def cut(address: IPv4Address | IPv6Address) -> Prefix:
-    """The /24 of an IPv4 address, the /48 of an IPv6 address."""
-    if isinstance(address, IPv4Address):
-        return Prefix(str(IPv4Network((address, _V4), strict=False)), 4)
-    bits = _SIX_TO_FOUR if address.sixtofour else _V6
-    return Prefix(str(IPv6Network((address, bits), strict=False)), 6)
+    """The network of an address: see `fanfold.tls.prefix.cut`."""
+    kept = prefix.cut(address.packed)
+    family: Literal[4, 6] = 4 if len(kept) == 3 else 6
+    return Prefix(f"{ip_address(kept.ljust(4 if family == 4 else 16, bytes(1)))}/{8 * len(kept)}", family)

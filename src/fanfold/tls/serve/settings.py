@@ -66,6 +66,9 @@ def settings(
         raise UsageError(f"--port takes a number from 0 to 65535, not {port}.")
     if per_minute < 0:
         raise UsageError(f"--per-minute takes a number from 0 on, not {per_minute}.")
+    if "" in hosts:
+        raise UsageError("--host is empty. If it came from a shell variable, that variable is not set.")
+    _check_store(store)
     limits = Limits(per_minute=per_minute)
     if lab:
         if cert or key:
@@ -82,3 +85,11 @@ def settings(
             f"fanfold tls serve --lab --store {store}"
         )
     return Settings(Names.of(control, live, page, most), cert, key, store, port, hosts, limits, asn)
+
+
+def _check_store(store: Path) -> None:
+    """Raise UsageError for a store that cannot be a file, before anything is written beside it."""
+    if not store.name or (store.exists() and not store.is_file()):
+        raise UsageError(f"--store takes the name of a file, such as exp.sqlite; {store} is not a file.")
+    if not store.parent.is_dir():
+        raise UsageError(f"The folder {store.parent} of --store does not exist. Make it first: mkdir -p {store.parent}")

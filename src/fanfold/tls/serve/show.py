@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.progress import Progress, TextColumn
-from rich.text import Text
 
 from fanfold.cli import show
 from fanfold.cli.streams import spinner
@@ -24,8 +23,8 @@ def started(names: Names, port: int, authority: str | None, as_json: bool) -> No
         show.put_json(found | {"ca": authority})
         return
     if authority:
-        show.out.print(Text(f"CA: {authority}"), soft_wrap=True)
-    show.out.print(Text(f"Page: {address}"), soft_wrap=True)
+        show.line(f"CA: {authority}")
+    show.line(f"Page: {address}")
     show.note("Ctrl-C ends it.")
 
 
@@ -35,7 +34,7 @@ def ended(counts: Mapping[str, int], store: str, as_json: bool) -> None:
         show.put_json({"counts": counts})
         return
     for name, count in counts.items():
-        show.out.print(Text(f"{count:>10,}  {name}"), soft_wrap=True)
+        show.line(f"{count:>10,}  {name}")
     show.note(f"To see what the handshakes show: fanfold tls analyze {store}")
 
 

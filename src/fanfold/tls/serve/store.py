@@ -23,11 +23,11 @@ SQLite writes ahead (WAL), so others may read at any time. A row whose client ha
 process by any signal; a power cut may cost the last seconds.
 """
 
-import fcntl
 import io
 import os
 import queue
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -101,6 +101,7 @@ class Store:
         except BaseException:
             self._lock.close()
             raise
+        self._identity = _identity(path)
         self._writer = threading.Thread(target=self._write, name="store", daemon=True)
         self._writer.start()
 
@@ -149,6 +150,8 @@ class Store:
     def _results(self, rows: list[tuple[str, Sequence[object]]]) -> list[Stored]:
         """Write rows in one transaction."""
         try:
+            if _identity(self._path) != self._identity:  # SQLite would write on, into a file that nobody can open
+                raise sqlite3.OperationalError("the file was removed or replaced")
             self._opened.execute("BEGIN IMMEDIATE")
             results: list[Stored] = []
             for table, values in rows:
@@ -169,6 +172,15 @@ class Store:
         return results
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name; None if none has."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _lock(path: Path) -> io.FileIO:
     """A lock, so that one server writes to a store. It is on a file of its own, as SQLite has locks on others."""
     try:
@@ -176,7 +188,7 @@ def _lock(path: Path) -> io.FileIO:
     except OSError as error:
         raise StorageError(f"Cannot write beside the store {path}: {error.strerror}.") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(file)
     except OSError as error:
         file.seek(0)
         process = file.read(20).decode(errors="replace").strip()
@@ -189,6 +201,19 @@ def _lock(path: Path) -> io.FileIO:
         file.truncate(0)
         file.write(f"{os.getpid()}\n".encode())
     return file
+
+
+def _take(file: io.FileIO) -> None:
+    """Take the lock on a file; the system releases it when this process ends. Raises OSError if another one has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(1 << 30)  # nobody else may read what is locked, so not the beginning
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
