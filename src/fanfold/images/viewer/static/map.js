@@ -21,8 +21,10 @@ const pointers = new Map(), images = new Map();
 export async function map(meant) {
   clearTimeout(waiting);
   if (kept?.v !== table.v) {
+    if (!waiting) place("Map", [empty("Reading the map …")]);
     const about = await of("/api/map");
     if (!about.made) return unmade(about);
+    waiting = undefined;
     if (!about.by.includes(colours)) colours = about.by.includes("looks like") ? "looks like" : "";
     about.places = new Uint16Array(await of("/api/map/places", {}, { raw: true }));
     await paint(about);
@@ -253,7 +255,7 @@ const least = () => Math.min(canvas.clientWidth, canvas.clientHeight) / SIDE / 1
 // Closer by a factor; what is at this place of the canvas, in CSS pixels, stays there.
 function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
   const [across, down] = [x - canvas.clientWidth / 2, y - canvas.clientHeight / 2], before = view.zoom;
-  view.zoom = Math.min(4, Math.max(least() / 2, before * factor));
+  view.zoom = Math.min(1, Math.max(least() / 2, before * factor));
   move(across / before - across / view.zoom, down / before - down / view.zoom);
 }
 
