@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,6 @@ def main(source: str, database: str, options: dict[str, Any]) -> int:
     """Act as a driver and exit as the command line does."""
     job = JOBS[options.pop("kind", "plain")]
     script = {name: options.pop(name) for name in SCRIPTED if name in options}
-    if seconds := options.pop("check_every", 0):
-        import_module("fanfold.executors.ray.connection").CHECK_EVERY = seconds
     fanfold.core.run.COMMIT_EVERY = options.pop("commit_every", fanfold.core.run.COMMIT_EVERY)
     try:
         if on := options.pop("on", ""):

@@ -63,7 +63,8 @@ def add(cluster: Cluster, **options: object) -> Node:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        patch.setenv("RAY_health_check_period_ms", "500")  # a dead node is noticed after five
+        if cluster.head_node or options.get("ray_client_server_port") or options.get("num_cpus") == 0:
+            patch.setenv("RAY_health_check_period_ms", "500")  # a dead node is noticed after five
         if not options.get("include_dashboard"):
             patch.setattr(*ray_node.BARE)
             patch.setattr(Node, "start_api_server", lambda *_, **__: None)

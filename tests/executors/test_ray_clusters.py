@@ -151,7 +151,7 @@ def test_a_cluster_that_is_gone(tmp_path: Path, database: str, monkeypatch: pyte
     with rays.several(1) as cluster:
         fill(tmp_path / "source", ITEMS)
         hold(tmp_path / "source", 12, until=tmp_path / "noticed")  # however long that takes, there is more to do
-        options = {"workers": None, "task_size": TASK, "check_every": 0.5}
+        options = {"workers": None, "task_size": TASK}
         driver = drive(tmp_path / "source", database, on=f"ray:{cluster.address}", **options)
         rays.wait_for_receipts(driver, 1)
         cluster.head_node.kill_gcs_server(False)
