@@ -64,16 +64,11 @@ function tell({ says, note, text }) {
     const why = kept.due === "make again" ? "The table has at least doubled since the map was made." : "";
     const lack = missing ? `${number(missing)} picture${missing === 1 ? " is" : "s are"} not on the map yet.` : "";
     parts.push(make("p", { className: "soft" }, `${lack} ${why} To bring it up to date, type: `.trim(), " ", make("code", {}, kept.type)),
-      make("button", { onclick: again }, "Look again"));
+      make("button", { onclick: () => dispatchEvent(new Event("hashchange", (kept = undefined))) }, "Look again"));
   }
   lead.replaceChildren(...parts.filter(Boolean));
   lead.hidden = !lead.childNodes.length;
   mark(legend);
-}
-
-function again() {
-  kept = undefined;
-  dispatchEvent(new Event("hashchange"));
 }
 
 const LIMITS = (landmarks, rows) => rows > landmarks
