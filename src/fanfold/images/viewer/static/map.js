@@ -50,13 +50,13 @@ function unmade({ rows, seconds, memory, type }) {
   waiting = setTimeout(() => state().has("map") && map({ question: {} }).catch(trouble), 3000);
 }
 
-function tell({ says, note, text }) {
-  const placed = number(kept.placed), meant = layers.length > 1 && number(layers[1].count);
-  say(meant ? `${meant} of ${placed} pictures on the map${says}` : `${placed} pictures on the map`);
+function tell(meant) {
+  const { says, note } = meant, placed = number(kept.placed), some = layers.length > 1 && number(layers[1].count);
+  say(some ? `${some} of ${placed} pictures on the map${says}` : `${placed} pictures on the map`);
   const parts = [note && make("p", { className: "soft" }, note)];
-  if (meant) {
+  if (some) {
     const rest = Object.fromEntries([...state()].filter(([name]) => name !== "map"));
-    parts.push(make("p", {}, `${meant} of ${placed}${says}`), make("a", { href: `#${hash(rest)}` }, "Show them"),
+    parts.push(make("p", {}, `${some} of ${placed}${says}`), make("a", { href: `#${hash(rest)}` }, "Show them"),
       make("a", { href: "#map" }, "All"));
   }
   const missing = kept.rows - kept.placed;
@@ -64,7 +64,7 @@ function tell({ says, note, text }) {
     const why = kept.due === "make again" ? "The table has at least doubled since the map was made." : "";
     const lack = missing ? `${number(missing)} picture${missing === 1 ? " is" : "s are"} not on the map yet.` : "";
     parts.push(make("p", { className: "soft" }, `${lack} ${why} To bring it up to date, type: `.trim(), " ", make("code", {}, kept.type)),
-      make("button", { onclick: () => dispatchEvent(new Event("hashchange", (kept = undefined))) }, "Look again"));
+      make("button", { onclick: () => { kept = undefined; map(meant).catch(trouble); } }, "Look again"));
   }
   lead.replaceChildren(...parts.filter(Boolean));
   lead.hidden = !lead.childNodes.length;
