@@ -23,7 +23,7 @@ export async function map(meant) {
   if (kept?.v !== table.v) {
     if (!waiting) place("Map", [empty("Reading the map …")]);
     const about = await of("/api/map");
-    if (!about.made) return unmade(about);
+    if (!about.made) return unmade(about, meant);
     waiting = undefined;
     if (!about.by.includes(colours)) colours = about.by.includes("looks like") ? "looks like" : "";
     about.places = new Uint16Array(await of("/api/map/places", {}, { raw: true }));
@@ -41,13 +41,13 @@ export async function map(meant) {
 
 // -- what is said about it --
 
-function unmade({ rows, seconds, memory, type }) {
+function unmade({ rows, seconds, memory, type }, meant) {
   say("No map yet");
   if (!rows) return place("Map", [empty("This table has no pictures yet.")]);
   place("Map", [empty("This table has no map yet. A map gives every picture a place near those that look like it. ",
     `For ${number(rows)} pictures it takes about ${seconds}, and up to ${memory} of memory. To make it, type:`,
     make("p", {}, make("code", {}, type)), "It is shown here when it is made.")]);
-  waiting = setTimeout(() => state().has("map") && map({ question: {} }).catch(trouble), 3000);
+  waiting = setTimeout(() => state().has("map") && map(meant).catch(trouble), 3000);
 }
 
 function tell(meant) {
