@@ -33,10 +33,12 @@ docs/tls.png: $(VENV)/demo
 	$(BIN)/fanfold tls report demo/walls --out demo/walls-report
 	cp demo/walls-report/curves.png $@
 
-# The picture of the page in the README: the demo's photos, in Chromium.
-docs/view.png: $(VENV)/dev
+# The pictures of the page and of its map: the demo's photos, in Chromium.
+docs/view.png docs/map.png &: $(VENV)/dev
 	$(BIN)/python examples/demo.py </dev/null
-	$(BIN)/python docs/view.py demo/data-* $@
+	$(BIN)/fanfold images labels demo/data-*
+	$(BIN)/fanfold images map demo/data-*
+	$(BIN)/python docs/view.py demo/data-* docs/view.png docs/map.png
 
 # Tests at a time. More than cores, because a third of their time is waiting.
 JOBS ?= 3

@@ -27,16 +27,25 @@ import vectors
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from fanfold.images import maps
 from fanfold.images.models.efficientnet_lite import DIMENSION, LITE0
 from fanfold.images.search import vector_index
 from fanfold.images.words import labels
 from fanfold.images.words.vocabulary import vocabulary
 
 PICTURES = 50
+FRAMES = """window.frames_ms = [];
+const request = requestAnimationFrame;
+window.requestAnimationFrame = draw => request(time => {
+    const began = performance.now();
+    draw(time);
+    frames_ms.push(performance.now() - began);
+});"""
+"""Notes the milliseconds of each frame that the page draws."""
 
 
 def table(folder: Path, rows: int, dimension: int) -> Path:
-    """A database with a table of made-up vectors, whose rows are pictures in a folder; with its index and labels."""
+    """A table of made-up vectors, whose rows are pictures in a folder; with its index, labels and map. The database."""
     database = folder / f"view-{rows}-{dimension}"
     uri = database / "images.lance"
     if not uri.exists():
@@ -54,6 +63,8 @@ def table(folder: Path, rows: int, dimension: int) -> Path:
         vector_index.build(dataset)
     if dimension == DIMENSION:
         labels.refresh(dataset)
+    if maps.due(dataset):
+        maps.build(dataset)
     return database
 
 
@@ -140,7 +151,39 @@ def in_chromium(served: Served, rows: int) -> list[list[str]]:
             page.wait_for_timeout(20)
         lines.append(["cells in the page", str(page.locator("[role=gridcell]").count())])
         lines.append(["heap of the page", f"{page.evaluate('performance.memory.usedJSHeapSize') / 1e6:.0f} MB"])
+        page.close()
+        lines += of_the_map(
+            browser.new_context(viewport={"width": 1280, "height": 800}, bypass_csp=True).new_page(), served, rows
+        )
         browser.close()
+    return lines
+
+
+def of_the_map(page: Page, served: Served, rows: int) -> list[list[str]]:
+    """How long until the map is shown, and how long its frames take."""
+    page.add_init_script(FRAMES)
+    page.goto(served.address)
+    expect(page.get_by_role("status")).not_to_be_empty()
+    began = time.perf_counter()
+    page.goto(f"{served.base}#map")
+    expect(page.get_by_role("status")).to_have_text(f"{rows:,} pictures on the map", timeout=60_000)
+    lines = [["the map", f"{time.perf_counter() - began:.2f} s"]]
+    box = page.locator("canvas").bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    lines.append(["pixels of the map", f"{box['width']:.0f} x {box['height']:.0f}"])
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.evaluate("() => { frames_ms.length = 0 }")
+    page.mouse.move(x + 200, y + 100, steps=60)
+    dragged = page.evaluate("frames_ms")
+    page.evaluate("() => { frames_ms.length = 0 }")
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    high = statistics.quantiles(dragged, n=20)[-1]
+    lines.append(["a frame of a drag: median, 95 %", f"{statistics.median(dragged):.1f} ms, {high:.1f} ms"])
+    lines.append(["a frame at rest, all points", f"{max(page.evaluate('frames_ms')):.1f} ms"])
+    lines.append(["heap with the map", f"{page.evaluate('performance.memory.usedJSHeapSize') / 1e6:.0f} MB"])
     return lines
 
 

@@ -1,6 +1,6 @@
-"""The picture of the page in the README: a photo of the demo and its neighbours, in Chromium.
+"""The pictures of the page: a photo of the demo and its neighbours, and the map of all of them, in Chromium.
 
-python docs/view.py DATABASE docs/view.png
+python docs/view.py DATABASE docs/view.png docs/map.png
 """
 
 import json
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 SHOWN = "motorcycle_left.png"
 WIDTH, HEIGHT = 1200, 720  # pixels
@@ -23,19 +23,19 @@ ANONYMOUS = """() => {
 
 def main() -> None:
     """Serve the page, look at it, and keep what is seen."""
-    database, picture = sys.argv[1:]
+    database, *pictures = sys.argv[1:]
     fanfold = str(Path(sys.executable).parent / "fanfold")
     command = [fanfold, "images", "view", database, "--no-open", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         try:
-            take(json.loads(server.stdout.readline())["address"], picture)
+            take(json.loads(server.stdout.readline())["address"], *pictures)
         finally:
             server.terminate()
 
 
-def take(address: str, picture: str) -> None:
-    """Open the page at an address, and write a picture of it."""
+def take(address: str, picture: str, of_the_map: str) -> None:
+    """Open the page at an address, and write the pictures of it."""
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -45,11 +45,21 @@ def take(address: str, picture: str) -> None:
         expect(page.get_by_role("heading", level=2)).to_have_text(SHOWN)
         for image in page.locator("img:visible").all():
             expect(image).to_have_js_property("complete", True, timeout=30_000)
-        page.evaluate("document.activeElement.blur()")
-        page.wait_for_timeout(500)  # until the last has faded in
-        page.evaluate(ANONYMOUS)
-        page.screenshot(path=picture)
+        _keep(page, picture)
+        page.get_by_role("link", name="Pictures").click()
+        page.get_by_role("link", name="Map").click()
+        expect(page.get_by_role("status")).to_contain_text("on the map")
+        page.wait_for_load_state("networkidle")
+        _keep(page, of_the_map)
         browser.close()
+
+
+def _keep(page: Page, picture: str) -> None:
+    page.evaluate("document.activeElement.blur()")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(500)  # until the last has faded in
+    page.evaluate(ANONYMOUS)
+    page.screenshot(path=picture)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -117,14 +118,14 @@ def _started() -> tuple[str, "subprocess.Popen[bytes]"]:
     )
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
-    atexit.register(_end, process)
+    atexit.register(_end, process, Path(address).parent)
     return address, process
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
     process.kill()
     with process:
-        pass
+        shutil.rmtree(folder)
 
 
 # --- the nursery ----------------------------------------------------------------------------------------------

@@ -91,7 +91,10 @@ def test_names(pictures: str, tmp_path: Path) -> None:
     """The columns are named after the file; two files give two pairs, and neither touches what is there."""
     assert labels(pictures, tmp_path, "cat\nvehicle", name="My Subjects (2).txt").returncode == 0
     assert labels(pictures, tmp_path, "cat\nvehicle").returncode == 0
-    assert {"my_subjects_2", "subject_score"} <= {column["column"] for column in objects("images", "columns", pictures)}
+    assert labels(pictures, tmp_path, "cat\nvehicle", name="63").returncode == 0
+    assert {"my_subjects_2", "subject_score", "label_63"} <= {
+        column["column"] for column in objects("images", "columns", pictures)
+    }
     assert "Give the file another name" in labels(pictures, tmp_path, "cat", name="uri.txt").stderr
     (tmp_path / "stars.csv").write_text("key,stars\nk0,3\n")
     assert fanfold("images", "join", pictures, tmp_path / "stars.csv").returncode == 0

@@ -417,7 +417,7 @@ def test_database_is_a_file(texts: Path, tmp_path: Path) -> None:
     (tmp_path / "db").write_text("precious")
     for database in (tmp_path / "db", tmp_path / "db" / "below"):
         code, _, err = drive(texts, str(database)).end()
-        assert (code, str(database) in err) == (1, True), err
+        assert (code, str(database) in err) == (2, True), err
     assert (tmp_path / "db").read_text() == "precious"
 
 

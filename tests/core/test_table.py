@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lance
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -578,6 +577,8 @@ def test_compacting_while_others_commit(database: str) -> None:
 def test_lancedb_opens_the_tables(table: Table, database: str) -> None:
     """The database is a LanceDB database that LanceDB opens without fanfold."""
     commit(table, some("x", 3))
+    import lancedb  # late: it takes seconds to import
+
     opened: Any = lancedb.connect(database).open_table("scripted")
     assert opened.count_rows() == 3
     assert opened.search().where("key = 'x001'").to_list()[0]["text"] == "text of x001"
@@ -585,6 +586,8 @@ def test_lancedb_opens_the_tables(table: Table, database: str) -> None:
 
 def test_lancedb_opens_the_tables_on_s3(bucket: str) -> None:
     """The same on an object store."""
+    import lancedb
+
     commit(Table.create(bucket, "scripted", SCHEMA), some("x", 3))
     assert lancedb.connect(bucket).open_table("scripted").count_rows() == 3
 

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def with_log(volume: bytes, name: str, log: bytes) -> bytes:
     return bytes(changed)
 
 
-def written(count: int, first: int = 1) -> tuple[bytes, set[int]]:
+@lru_cache(maxsize=8)  # of some megabytes each
+def written(count: int, first: int = 1) -> tuple[bytes, frozenset[int]]:
     """The windows volume after so many records were written to its log Security; and their ids, as far as it has them.
 
     A log that is full begins again at its start. One that was cleared goes on with the id `first`.
@@ -62,7 +64,7 @@ def written(count: int, first: int = 1) -> tuple[bytes, set[int]]:
         first_id, last_id = struct.unpack_from("<QQ", chunk, 24)
         slots[number % SLOTS], ids[number % SLOTS] = chunk, range(first_id, last_id + 1)
     whole = log[:4096] + b"".join(slots[slot] for slot in sorted(slots))
-    return with_log(windows_volume(), "Security", whole), {number for some in ids.values() for number in some}
+    return with_log(windows_volume(), "Security", whole), frozenset(number for some in ids.values() for number in some)
 
 
 def security(count: int) -> bytes:

@@ -222,11 +222,17 @@ def test_no_normalising(onnx_file: Callable[..., Path]) -> None:
     assert np.abs(vector_of_probe(ready(str(file))) - (probe(16) / 255).mean(axis=(0, 1))).max() < 1e-4
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"image_std": [0, 0, 0]}', '{"image_mean": 3}', '{"size": "large"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "null", "{", "\xff", '{"image_std": [0, 0, 0]}', '{"image_mean": [NaN, 0, 0]}', '{"image_mean": 3}'),
+        *('{"size": "large"}', '{"size": 1e400}', '{"crop_pct": 0}', '{"crop_size": -5}', '{"rescale_factor": 0}'),
+    ],
+)
 def test_broken_configuration(onnx_file: Callable[..., Path], text: str) -> None:
     """A broken configuration is an error, rather than a guess."""
     file = onnx_file(size="side")
-    file.with_name("preprocessor_config.json").write_text(text)
+    file.with_name("preprocessor_config.json").write_text(text, encoding="latin-1")
     with pytest.raises(UsageError, match=r"preprocessor_config.json is not a preprocessor configuration"):
         ready(str(file))
 

@@ -195,6 +195,22 @@ def test_wheel_and_drag(browser: Browser, page: Page) -> None:
 
 
 @in_chromium
+def test_two_fingers(browser: Browser, page: Page) -> None:
+    """Two fingers that part zoom: fewer pictures are in view then."""
+    with opened(browser, page, "map") as tab:
+        status = tab.get_by_role("status")
+        expect(status).to_have_text(f"{ROWS} pictures on the map")
+        box, fingers = tab.locator("canvas").bounding_box(), tab.context.new_cdp_session(tab)
+        assert box
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for kind, apart in (("touchStart", 20), ("touchMove", 50), ("touchMove", 100), ("touchEnd", 0)):
+            points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}] if apart else []
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        tab.get_by_role("button", name="List what is in view").click()
+        expect(status).to_have_text(re.compile(r"^[12]?\d pictures in an area of the map$"))
+
+
+@in_chromium
 def test_a_map_that_is_made_and_grows(browser: Browser, tmp_path: Path) -> None:
     """Without a map the page says what it costs and what to type, and shows it when it is made; new rows are named."""
     database = table(tmp_path)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
+from playwright.sync_api import Page as Tab
 from viewing import CHROMIUM, DIMENSION, HOSTILE, Page, cells, chromium, coloured, named, opened, table_of, viewing
 
 from commands import fanfold
@@ -35,7 +36,7 @@ def _album(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, Path]) ->
     shutil.copy(photos["color"], pictures / "deleted.png")
     (pictures / "<b>text.jpg").write_text("<script>alert(2)</script>")
     (pictures / "cut.png").write_bytes(photos["coffee"].read_bytes()[:300])
-    assert fanfold("images", "embed", folder, folder / "db").returncode == 3
+    assert fanfold("images", "embed", folder, folder / "db", "--workers", 1).returncode == 3
     (pictures / "deleted.png").unlink()
     return folder / "db"
 
@@ -52,30 +53,66 @@ def _browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_view_is_accessible_and_keeps_the_policy(browser: Browser, served: Page, scheme: str) -> None:
-    """axe finds nothing in any view, in light and dark, wide and narrow; no script or style breaks the policy."""
+SCRIPT = "%3Cscript%3Ealert(1)%3C%2Fscript%3E"
+
+
+def clean(tab: Tab, widths: tuple[int, ...]) -> None:
+    """axe finds nothing at these widths, and nothing is wider than the window."""
+    for width in widths:
+        tab.set_viewport_size({"width": width, "height": 700})
+        found = Axe().run(tab)
+        assert found.violations_count == 0, (tab.url, width, found.generate_report())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("scheme", "widths"), [("light", (1200, 400)), ("dark", (1200,))])
+def test_every_view_is_accessible_and_keeps_the_policy(
+    browser: Browser, served: Page, photos: dict[str, Path], scheme: str, widths: tuple[int, ...]
+) -> None:
+    """axe finds nothing in any view and dialog, in light and dark, wide and narrow; nothing breaks the policy."""
     with opened(browser, served, scheme=scheme) as tab:
         for hash, heading in (
             ("", None),
             (f"near={SCRIPT}%2Fmotorcycle_left.png", "motorcycle_left.png"),
             ("q=moto", "“moto”"),
-            ("duplicates", "Near-duplicates"),
+            ("q=cat&where=width%20>%20100", "“cat”"),
+            ("map", None),
             ("failures", "Failures"),
+            ("duplicates", "Near-duplicates"),
         ):
             tab.goto(f"http://{served.host}/#{hash}")
             if heading:
                 expect(tab.get_by_role("heading", level=2)).to_contain_text(heading)
             if hash == "duplicates":
                 expect(tab.locator(".group").first).to_be_visible()
-            for width in (1200, 400):
-                tab.set_viewport_size({"width": width, "height": 700})
-                found = Axe().run(tab)
-                assert found.violations_count == 0, (hash, width, found.generate_report())
-                assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            clean(tab, widths)
+        tab.get_by_role("button", name="Compare").first.click()
+        clean(tab, widths)
+        tab.keyboard.press("Escape")
+        tab.locator("#file").set_input_files(photos["coffee"])
+        expect(cells(tab).first).to_be_visible()
+        clean(tab, widths)
+        tab.get_by_role("button", name="in full").click()
+        clean(tab, widths)
 
 
-SCRIPT = "%3Cscript%3Ealert(1)%3C%2Fscript%3E"
+def test_dialogs_with_the_keyboard_alone(browser: Browser, served: Page) -> None:
+    """A dialog takes the focus and gives it back; the border between two pictures moves by arrows."""
+    with opened(browser, served, "duplicates=0.99") as tab:
+        button = tab.get_by_role("button", name="Compare").first
+        button.focus()
+        tab.keyboard.press("Enter")
+        slider = tab.get_by_role("slider")
+        expect(slider).to_be_visible()
+        for _ in range(4):
+            if slider.evaluate("one => one === document.activeElement"):
+                break
+            tab.keyboard.press("Tab")
+        expect(slider).to_be_focused()
+        tab.keyboard.press("ArrowLeft")
+        expect(slider).to_have_value("49")
+        tab.keyboard.press("Escape")
+        expect(button).to_be_focused()
 
 
 def test_a_picture_leads_to_the_next(browser: Browser, served: Page) -> None:
@@ -136,6 +173,11 @@ def test_words_find_what_is_shown(browser: Browser, served: Page) -> None:
         tab.keyboard.press("Enter")
         expect(tab.locator(".lead")).to_contain_text("understood as: cat")
         expect(cells(tab).first.locator(".name")).to_contain_text("chelsea.png")
+        expect(cells(tab).first.locator("img")).to_have_attribute("alt", re.compile(r"chelsea\.png, .*cat"))
+        tab.get_by_role("button", name="Filter").click()
+        tab.get_by_role("group", name="looks like").get_by_role("button", name="moped").click()
+        expect(tab.get_by_role("status")).to_contain_text("of “moped”")
+        tab.go_back()
         cells(tab).first.click()
         expect(tab.locator("dl")).to_contain_text("looks like")
         tab.get_by_role("searchbox").fill("_left")

@@ -218,20 +218,21 @@ def test_thumbnails_are_kept(tmp_path: Path, photos: dict[str, Path], monkeypatc
     monkeypatch.setenv("FANFOLD_CACHE", str(tmp_path))
     helpers, data, reads = Helpers(1), photos["chelsea"].read_bytes(), []
 
-    def read() -> bytes:
+    def read(_: str) -> bytes:
         reads.append(1)
         return data
 
     try:
-        first = Thumbnails(helpers, 1 << 24)
-        made = first.get("file:///x", "1", read)
-        assert first.get("file:///x", "1", read) == Thumbnails(helpers, 1 << 24).get("file:///x", "1", read) == made
+        first, second = Thumbnails(helpers, 1 << 24, read), Thumbnails(helpers, 1 << 24, read)
+        made = first.get("file:///x", "1")
+        assert first.get("file:///x", "1") == second.get("file:///x", "1") == made
         assert len(reads) == 1
-        first.get("file:///x", "2", read)
+        first.get("file:///x", "2")
         assert len(reads) == 2
         for file in (tmp_path / "thumbs").glob("*/*.jpg"):
             file.write_bytes(made[:100])
-        assert Thumbnails(helpers, 1 << 24).get("file:///x", "1", read) == made
+        assert first.get("file:///x", "1") == made
+        assert Thumbnails(helpers, 1 << 24, read).get("file:///x", "1") == made
         assert len(reads) == 3
     finally:
         helpers.close()

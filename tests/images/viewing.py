@@ -85,6 +85,7 @@ def viewing(
 ) -> Iterator[Page]:
     """Serve the page of a database's pictures while the block runs."""
     viewer = Viewer(Tables(absolute(str(database)), "images"), fetch=fetch, on_disk=False)
+    viewer.live._every = 0.25  # as often as it can
     listener = listen(access.get("host", "127.0.0.1"), port)
     allowed = Access(listener.getsockname()[1], **access, **({"token": token} if token else {}))
     with serving(viewer, allowed, listener) as stop:
@@ -100,12 +101,9 @@ def table_of(database: Path, root: str, uris: Mapping[str, str], **columns: Sequ
         ],
         metadata={"fanfold.job": "images", "fanfold.root": root},
     )
-    vectors = np.random.default_rng(0).normal(size=(len(uris), DIMENSION)).astype(np.float32)
-    rows = [
-        {"key": key, "version": "1", "uri": uri, "vector": vector}
-        for (key, uri), vector in zip(uris.items(), vectors, strict=True)
-    ]
-    made = pa.Table.from_pylist(rows, schema=schema)
+    vectors = pa.array(np.random.default_rng(0).normal(size=len(uris) * DIMENSION).astype(np.float32))
+    texts = [pa.array(list(values), pa.string()) for values in (uris, "1" * len(uris), uris.values())]
+    made = pa.table([*texts, pa.FixedSizeListArray.from_arrays(vectors, DIMENSION)], schema=schema)
     for name, values in columns.items():
         made = made.append_column(name, pa.array(values))
     lance.write_dataset(made, str(database / "images.lance"))
@@ -138,11 +136,11 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def opened(browser: Browser, page: Page, hash: str = "", scheme: str = "light") -> Iterator[Tab]:
     """A tab at the page. It must end without errors and violations, save for pictures that are gone."""
-    context = browser.new_context(
-        viewport={"width": 1200, "height": 800}, color_scheme=scheme, reduced_motion="reduce", locale="en-GB"
-    )
-    context.add_init_script(WATCH)
+    context = browser.contexts[0] if browser.contexts else browser.new_context(locale="en-GB")
     tab, errors = context.new_page(), []
+    tab.set_viewport_size({"width": 1200, "height": 800})
+    tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    tab.add_init_script(WATCH)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
     try:
@@ -153,7 +151,7 @@ def opened(browser: Browser, page: Page, hash: str = "", scheme: str = "light") 
         assert tab.evaluate("window.alerted") == 0
         assert [error for error in errors if "404 (Not Found)" not in error] == []
     finally:
-        context.close()
+        tab.close()
 
 
 def cells(tab: Tab) -> Locator:

@@ -40,7 +40,7 @@ from fanfold.evidence.units import STAGES, Units, item_at, place_of
 from fanfold.job import Detail, Failure, Item, Opener
 from fanfold.machine import cores
 
-_STRIDE = 8 << 20  # bytes of a read
+_STRIDE = 4 << 20  # bytes of a read: twice as many take 1.6 times as long each, as they do not stay in a cache
 _UNREADABLE = "Parts of it are on sectors that cannot be read. Copy it again, or scan an image of its disk."
 _BLOCK = 4096  # bytes of a file that are taken for damaged at once
 _DAMAGED = "Parts of it are damaged in the disk image."

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pytsk3
@@ -31,6 +32,7 @@ from fanfold.evidence.disk.mft import (
 _STRIDE = 4 << 20
 _LOG = re.compile(rb"\.\0[eE]\0[vV]\0[tT]\0[xX]\0")
 _DEPTH = 256
+_FILES = 8  # that are kept open
 _PACKED = 16  # clusters that NTFS compresses as one
 _CONTENTS = (pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA, pytsk3.TSK_FS_ATTR_TYPE_DEFAULT)  # the latter on FAT and exFAT
 _REPARSE = 0xC0  # the attribute of a file whose content is elsewhere; it begins with the tag of what has it
@@ -111,6 +113,7 @@ class FileSystem:
         """What is damaged and could be read all the same, in sentences."""
         self.image, self.start = _Image(medium, copies), start
         self.system = self._asked(lambda: pytsk3.FS_Info(self.image, offset=start))
+        self._file = lru_cache(_FILES)(self.system.open_meta)
         self._records: dict[int, Record | None] = {}
         self._candidates: dict[int, Record] = {}
 
@@ -187,7 +190,7 @@ class FileSystem:
 
     def size_of(self, inode: int) -> int:
         """Bytes of a file."""
-        return int(self._asked(lambda: self.system.open_meta(inode)).info.meta.size)
+        return int(self._asked(lambda: self._file(inode)).info.meta.size)
 
     def why_unread(self, inode: int) -> str:
         """Why a file's content cannot be read, though it has one, which would seem to be zeros or noise.
@@ -207,7 +210,7 @@ class FileSystem:
 
     def read_at(self, inode: int, offset: int, length: int) -> bytes:
         """A part of a file, fewer bytes at its end only. Raises Unreadable, and OSError."""
-        return bytes(self._asked(lambda: self.system.open_meta(inode).read_random(offset, length)))
+        return bytes(self._asked(lambda: self._file(inode).read_random(offset, length)))
 
     def extents(self, inode: int) -> list[Extent]:
         """Where a file lies on the disk, part by part. Parts that are in no cluster are left out.

@@ -117,9 +117,11 @@ def _shared(objects: Sequence[msgspec.Struct]) -> dict[str, Any]:
     numbers: dict[int, int] = {}
     places = [numbers.setdefault(id(one), len(numbers)) for one in objects]
     distinct = {id(one): one for one in objects}.values()  # in the order of their numbers
-    which = pa.array(places, pa.int32())
-    names = objects[0].__struct_fields__
-    return {name: _column(name, [getattr(one, name) for one in distinct]).take(which) for name in names}
+    names = [*objects[0].__struct_fields__]
+    columns = [_column(name, [getattr(one, name) for one in distinct]) for name in names]
+    if len(distinct) < len(objects):
+        columns = pa.RecordBatch.from_arrays(columns, names).take(pa.array(places, pa.int32())).columns
+    return dict(zip(names, columns, strict=True))
 
 
 def _of_each(found: Sequence[Found], values: Sequence[Any]) -> list[Any]:

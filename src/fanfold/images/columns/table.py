@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha256
+from os import SEEK_END
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import lance
 import pyarrow as pa
 from lance import DatasetBasePath, FragmentMetadata, LanceDataset, LanceOperation
-from lance.file import LanceFileReader
 
 from fanfold.damage import of_table
 from fanfold.errors import StorageError
@@ -102,13 +102,17 @@ def _opened(uri: str) -> LanceDataset | None:
             return None
         if not is_url(uri):
             own = [file for part in dataset.get_fragments() for file in part.metadata.files if file.base_id is None]
-            if any(Path(uri, "data", file.path).stat().st_size != file.file_size_bytes for file in own):
+            if not all(_is_whole(Path(uri, "data", file.path), file.file_size_bytes) for file in own):
                 return None
-            for file in own:
-                LanceFileReader(f"{uri}/data/{file.path}")  # reads its end
     except (OSError, ValueError):
         return None
     return dataset
+
+
+def _is_whole(file: Path, size: int | None) -> bool:
+    """Whether a file of Lance has its size and its end, which a power cut may leave as zeros. Raises OSError."""
+    with file.open("rb") as opened:
+        return opened.seek(0, SEEK_END) == size and opened.seek(-4, SEEK_END) >= 0 and opened.read() == b"LANC"
 
 
 def _made(dataset: LanceDataset, uri: str) -> LanceDataset:

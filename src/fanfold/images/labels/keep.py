@@ -25,7 +25,8 @@ def name_of(dataset: lance.LanceDataset, path: Path) -> str:
 
     Raises UsageError if the table has such a column already, from elsewhere; StorageError.
     """
-    name = re.sub(r"\W+", "_", path.stem).strip("_").lower()[:90] or "label"
+    name = re.sub(r"\W+", "_", path.stem).strip("_").lower()[:90]
+    name = name if name[:1].isalpha() else f"label_{name}".rstrip("_")  # a filter would take it for a number
     taken = joined.owners(dataset, but=name)
     with suppress(StorageError):  # damaged columns of this name are replaced
         if (earlier := joined.called(dataset, name)) and earlier.by == joined.BY_KEY:

@@ -17,7 +17,11 @@ _WARPED = 384  # pixels: ConvNextImageProcessor squeezes from here on
 
 
 def text(config: Path | None) -> str:
-    return config.read_text(encoding="utf-8") if config else ""
+    """What the file says; empty without one. Raises UsageError if it cannot be read."""
+    try:
+        return config.read_text(encoding="utf-8", errors="replace") if config else ""
+    except OSError as error:
+        raise UsageError(f"Cannot read {config}: {error.strerror}.") from error
 
 
 def preprocessing(config: Path | None, size: int | None) -> tuple[Preprocessing, str]:
@@ -26,8 +30,8 @@ def preprocessing(config: Path | None, size: int | None) -> tuple[Preprocessing,
         return Preprocessing(size=size or 224), " (assumed: ImageNet's mean and deviation)"
     try:
         return _read(json.loads(text(config)), size), f" (from its {config.name})"
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{config} is not a preprocessor configuration: {error!r}.") from error
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        raise UsageError(f"{config} is not a preprocessor configuration: {error}.") from error
 
 
 def _read(config: Mapping[str, Any], size: int | None) -> Preprocessing:
@@ -35,6 +39,8 @@ def _read(config: Mapping[str, Any], size: int | None) -> Preprocessing:
 
     https://huggingface.co/docs/transformers/main_classes/image_processor
     """
+    if not isinstance(config, Mapping):
+        raise TypeError("it must be an object")
     cropped = config.get("do_center_crop", True)
     resized = _side(config.get("size"))
     side = size or (_side(config.get("crop_size")) if cropped else None) or resized or 224
@@ -42,6 +48,8 @@ def _read(config: Mapping[str, Any], size: int | None) -> Preprocessing:
     crop = config.get("crop_pct") if fit == "crop" else None
     if crop is None:
         crop = side / resized if resized and cropped else 1.0
+    if side < 1 or not crop > 0:
+        raise ValueError("a model must see some pixels")
     smooth = config.get("resample", config.get("interpolation")) in (_BILINEAR, "bilinear")
     return Preprocessing(side, min(1.0, float(crop)), *_arithmetic(config), fit, "bilinear" if smooth else "bicubic")
 
@@ -69,8 +77,8 @@ def _arithmetic(config: Mapping[str, Any]) -> tuple[Rgb, Rgb]:
         tuple(float(value) / unit for value in config.get(name, default))
         for name, default in (("image_mean", (0.485, 0.456, 0.406)), ("image_std", (0.229, 0.224, 0.225)))
     )
-    if len(mean) != 3 or len(deviation) != 3 or not all(value > 0 and math.isfinite(value) for value in deviation):
-        raise ValueError("image_mean and image_std must have three values each")
+    if len(mean) != 3 or len(deviation) != 3 or not all(map(math.isfinite, mean + deviation)) or min(deviation) <= 0:
+        raise ValueError("image_mean and image_std must have three values each, finite, and image_std above 0")
     return mean, deviation
 
 

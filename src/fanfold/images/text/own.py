@@ -89,7 +89,7 @@ def _facts(address: str, graph: Graph, reader: Any, settings: Mapping[str, Any])
     """Length, padding, case and output. The tokenizer's own settings come first, then those beside it."""
     padding, truncation = reader.padding or {}, reader.truncation or {}
     lengths = (graph.length, truncation.get("max_length"), padding.get("length"), settings.get("model_max_length"))
-    length = next((int(one) for one in lengths if isinstance(one, int | float) and 0 < one < _MOST), None)
+    length = next((int(one) for one in lengths if isinstance(one, int | float) and 1 <= one < _MOST), None)
     fixed = graph.length is not None or MASK not in graph.inputs
     pad = _pad(reader, padding, settings) if fixed else None
     if fixed and (length is None or pad is None):

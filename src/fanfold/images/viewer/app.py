@@ -56,7 +56,7 @@ class Viewer:
         self.max_pixels = int(options.get("max_pixels", 1 << 27))
         self.pictures = Pictures(metadata.get("fanfold.root", ""), fetch)
         self.helpers, self.models = Helpers(min(4, cores())), Helpers(1)
-        self.thumbnails = Thumbnails(self.helpers, self.max_pixels, on_disk)
+        self.thumbnails = Thumbnails(self.helpers, self.max_pixels, self.pictures.read, on_disk)
         self.selections: Kept[Selection] = Kept()
         self.facets_of: Kept[list[Facet]] = Kept()
         self.comparisons, self.maps, self.words = duplicates.Comparisons(), Maps(), Words()
@@ -80,7 +80,7 @@ class Viewer:
     def table(self, _request: Request) -> Response:
         """What the page starts from."""
         version = self.tables.newest()
-        self.words.at_hand(version, again=True)
+        self.words.look(version)
         return _json(
             {
                 "version": version.name,
@@ -248,11 +248,10 @@ class Viewer:
         if not found:
             raise HTTPException(404, "This row does not exist.")
         uri, state = found[0].get("uri") or "", found[0].get("version") or ""
-        data = self.pictures.read(uri) if what == "picture" else None
-        if data is not None and (kind := kind_of(data)):
+        if what == "picture" and (kind := kind_of(data := self.pictures.read(uri))):
             return Response(data, media_type=kind, headers=_KEEP)
-        made = self.thumbnails.get(uri, state, lambda: data or self.pictures.read(uri), *JPEGS[what])
-        return Response(made, media_type="image/jpeg", headers=_KEEP)
+        make = self.thumbnails.get if what == "thumb" else self.thumbnails.made  # large ones are on disk only
+        return Response(make(uri, state, *JPEGS[what]), media_type="image/jpeg", headers=_KEEP)
 
     # -- the page -----------------------------------------------------------------------------------------------------
 

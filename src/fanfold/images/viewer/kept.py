@@ -28,3 +28,7 @@ class Kept(Generic[Answer]):
             while len(self._answers) > self._most:
                 self._answers.popitem(last=False)
             return self._answers[name]
+
+    def peek(self, name: tuple[str, ...]) -> Answer | None:
+        """The answer of this name if it is there; without waiting for one that is being worked out."""
+        return self._answers.get(name)

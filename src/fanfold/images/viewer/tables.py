@@ -6,8 +6,6 @@ there any more is answered with 410, and the page starts over with the newest.
 
 import secrets
 import shlex
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from starlette.exceptions import HTTPException
 from fanfold.damage import is_gone, reading
 from fanfold.errors import FanfoldError, StorageError
 from fanfold.images.columns.table import with_columns
+from fanfold.images.viewer.kept import Kept
 from fanfold.storage import join
 
 _OPEN = 4
@@ -104,10 +103,9 @@ class Tables:
         """`database`: in full, as `fanfold.storage.absolute` gives it."""
         self.database, self.table = database, table
         self.uri = join(database, f"{table}.lance")
-        self._stamp, self._highest = secrets.token_hex(4), 0
-        self._open: OrderedDict[str, Version] = OrderedDict()
-        self._lock = threading.Lock()
+        self._highest = 0
         self._session = lance.Session(index_cache_size_bytes=_INDEX, metadata_cache_size_bytes=_METADATA)
+        self._forget()
 
     def newest(self) -> Version:
         """The newest version. Raises StorageError if the table is not there."""
@@ -121,19 +119,16 @@ class Tables:
         if dataset.version < self._highest:  # made again
             self._forget()
         self._highest = dataset.version
-        return self._kept(Version(f"{dataset.version}-{self._stamp}", dataset))
+        name = f"{dataset.version}-{self._stamp}"
+        return self._open.get((name,), lambda: Version(name, dataset))
 
     def at(self, name: str) -> Version:
         """The version that a client names. Raises HTTPException 410 if it is not there any more."""
-        with self._lock:
-            if name in self._open:
-                self._open.move_to_end(name)
-                return self._open[name]
         number, _, stamp = name.partition("-")
         if stamp != self._stamp or not number.isdecimal() or len(number) > 18:
             raise HTTPException(410, "The table has changed.")
         try:
-            return self._kept(Version(name, self._dataset(int(number))))
+            return self._open.get((name,), lambda: Version(name, self._dataset(int(number))))
         except FanfoldError:
             raise HTTPException(410, "The table has changed.") from None
 
@@ -141,16 +136,7 @@ class Tables:
         with reading(self.uri):
             return lance.dataset(self.uri, version=version, session=self._session)
 
-    def _kept(self, version: Version) -> Version:
-        with self._lock:
-            kept = self._open.setdefault(version.name, version)
-            self._open.move_to_end(version.name)
-            while len(self._open) > _OPEN:
-                self._open.popitem(last=False)
-            return kept
-
     def _forget(self) -> None:
         """Pages that know rows of the table that was here start over."""
-        with self._lock:
-            self._stamp, self._highest = secrets.token_hex(4), 0
-            self._open.clear()
+        self._stamp, self._highest = secrets.token_hex(4), 0
+        self._open: Kept[Version] = Kept(_OPEN)

@@ -5,9 +5,9 @@ CACHE/thumbs/3f/3fa2...c1.jpg      by the hash of the address, its version, and 
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from fanfold.errors import FanfoldError
@@ -16,8 +16,8 @@ from fanfold.images.viewer.decoder import Helpers
 
 SIDE = 256
 """Pixels of a thumbnail's side."""
-MEMORY = 64 << 20
-"""Bytes of thumbnails in memory."""
+HELD = 5000
+"""Thumbnails in memory: 60 MB."""
 DISK = 1 << 30
 """Bytes of thumbnails on disk; the oldest go first."""
 _LOOK_EVERY = 2000
@@ -27,39 +27,24 @@ _LOOK_EVERY = 2000
 class Thumbnails:
     """Thumbnails by the address and the version of their picture."""
 
-    def __init__(self, helpers: Helpers, max_pixels: int, on_disk: bool = True) -> None:
-        self._helpers, self._max_pixels = helpers, max_pixels
+    def __init__(self, helpers: Helpers, max_pixels: int, read: Callable[[str], bytes], on_disk: bool = True) -> None:
+        """`read` gets the bytes of a picture by its address."""
+        self._helpers, self._max_pixels, self._read = helpers, max_pixels, read
         self._folder = cache_dir() / "thumbs" if on_disk else None
-        self._held: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = self._written = 0
-        self._lock = threading.Lock()
+        self._written, self._lock = 0, threading.Lock()
+        self.get = lru_cache(HELD)(self.made)
 
-    def get(self, uri: str, version: str, read: Callable[[], bytes], size: int = SIDE, what: str = "thumb") -> bytes:
-        """A JPEG of at most `size` pixels a side; `what`: see `decoder.answer`.
+    def made(self, uri: str, version: str, size: int = SIDE, what: str = "thumb") -> bytes:
+        """A JPEG of at most `size` pixels a side; `what`: see `decoder.answer`. `get` has the last ones in memory.
 
-        `read` gets the picture's bytes, if need be. Raises Undecodable.
+        Raises Undecodable.
         """
         name = hashlib.sha256(f"{uri}\0{version}\0{what}{size}".encode(errors="surrogatepass")).hexdigest()
-        if (held := self._from_memory(name)) is not None:
-            return held
         made = self._from_disk(name)
         if made is None:
-            request = {"what": what, "size": size, "max_pixels": self._max_pixels}
-            made = self._helpers.ask(request, read())
+            made = self._helpers.ask({"what": what, "size": size, "max_pixels": self._max_pixels}, self._read(uri))
             self._keep(name, made)
-        with self._lock:
-            if name not in self._held:
-                self._held[name] = made
-                self._bytes += len(made)
-            while self._bytes > MEMORY:
-                self._bytes -= len(self._held.popitem(last=False)[1])
         return made
-
-    def _from_memory(self, name: str) -> bytes | None:
-        with self._lock:
-            if (found := self._held.get(name)) is not None:
-                self._held.move_to_end(name)
-            return found
 
     def _file(self, folder: Path, name: str) -> Path:
         return folder / name[:2] / f"{name}.jpg"

@@ -4,6 +4,7 @@ Labels that `fanfold images labels` has kept are read. Those of a few rows that 
 written. A model with a text encoder takes any text.
 """
 
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -80,9 +81,16 @@ class Words:
             return found
         return None
 
+    def look(self, version: Version) -> None:
+        """Look for labels that are kept; in the background if the table is large: a million rows take half a second."""
+        looking = threading.Thread(target=self.at_hand, args=(version, True), daemon=True)
+        looking.start()
+        if version.rows <= UNASKED:
+            looking.join()
+
     def best(self, version: Version, rows: Sequence[int]) -> list[str]:
-        """The best label of each row; empty where there is none at hand."""
-        labels = self.at_hand(version)
+        """The best label of each row; empty where there is none at hand, and while those of a large table are read."""
+        labels = self.at_hand(version) if version.rows <= UNASKED else self._labels.peek((version.name,))
         return [some[0][0] if some else "" for some in labels.named(rows)] if labels else [""] * len(rows)
 
     def described(self, version: Version, row: int) -> str:

@@ -5,16 +5,14 @@ and an animal is any other one. So the probabilities of the words can be compare
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
-from fanfold.errors import UsageError
 from fanfold.images.models.efficientnet_lite import CLASSES
 from fanfold.images.search.by_text import NO_LABEL, Fit
 from fanfold.images.words.labels import Labels
-from fanfold.images.words.vocabulary import understood
+from fanfold.images.words.vocabulary import word_of
 
 
 class Known(NamedTuple):
@@ -30,12 +28,7 @@ class Known(NamedTuple):
 
 def known_of(labels: Sequence[str]) -> Known:
     """What is known of labels."""
-    classes: dict[str, tuple[int, ...]] = {}
-    for label in labels:
-        with suppress(UsageError):
-            words = understood(label)
-            if len(words) == 1:
-                classes[label] = words[0].classes
+    classes = {label: word.classes for label in labels if (word := word_of(label))}
     owners: dict[int, str] = {}
     for label in sorted(classes, key=lambda label: len(classes[label])):  # of equal ones, the first counts
         owners = dict.fromkeys(classes[label], label) | owners
@@ -49,7 +42,7 @@ def known_of(labels: Sequence[str]) -> Known:
 
 def best_of(found: Labels, words: Sequence[Sequence[int]]) -> Fit:
     """The most probable word of each row, of words that are given by the classes that belong to each."""
-    owner = np.full(CLASSES + 1, NO_LABEL)
+    owner = np.full(CLASSES + 1, NO_LABEL, np.int16)
     for number, classes in enumerate(words):
         owner[list(classes)] = number
     owners = owner[found.classes]

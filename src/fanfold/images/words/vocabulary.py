@@ -5,7 +5,7 @@ singular. Small words between (a, of, with) are passed over; any other unknown w
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -65,15 +65,26 @@ def understood(text: str) -> tuple[Understood, ...]:
     """The known words of a text, each once. Raises UsageError if there are none, and for a word that is not known."""
     if len(text) > LONGEST_TEXT:
         raise UsageError(f"--text takes at most {LONGEST_TEXT} characters, not {len(text):,}.")
-    asked = re.findall(r"[^\s,;:!?\"()]+", text.lower().replace("’", "'").replace("_", " ").replace(".", ""))
-    found = dict.fromkeys(_read(asked))
+    found: dict[Understood, None] = {}
+    for phrase in _read(text):
+        if isinstance(phrase, str):
+            raise UsageError(_unknown(phrase))
+        found[phrase] = None
     if not found:
         raise UsageError('--text needs a word to search for, such as --text "bird".')
     return tuple(found)
 
 
-def _read(asked: Sequence[str]) -> Iterator[Understood]:
-    """Yield the known phrases, from left to right."""
+def word_of(text: str) -> Understood | None:
+    """The one known word of a text; None if it has another one, known or not, or none."""
+    found = set(_read(text))
+    only = found.pop() if len(found) == 1 else None
+    return only if isinstance(only, Understood) else None
+
+
+def _read(text: str) -> Iterator[Understood | str]:
+    """Yield the known phrases, from left to right, and the words that are not known, as they are."""
+    asked = re.findall(r"[^\s,;:!?\"()]+", text.lower().replace("’", "'").replace("_", " ").replace(".", ""))
     at, longest = 0, _longest()
     while at < len(asked):
         ends = range(min(len(asked), at + longest), at, -1)
@@ -81,10 +92,10 @@ def _read(asked: Sequence[str]) -> Iterator[Understood]:
         if known:
             at, word = known
             yield Understood(word, vocabulary()[word])
-        elif asked[at] in _SMALL:
-            at += 1
         else:
-            raise UsageError(_unknown(asked[at]))
+            if asked[at] not in _SMALL:
+                yield asked[at]
+            at += 1
 
 
 @cache

@@ -9,17 +9,27 @@ export class Problem extends Error {
 
 export const table = { v: "", rows: 0, database: "", source: "" };
 
+// What a view has asked for is of no use once another one is shown.
+let leaving = new AbortController();
+export function leave() {
+  leaving.abort();
+  leaving = new AbortController();
+}
+
 export async function ask(path, asked = {}, options = {}) {
   const query = new URLSearchParams(asked);
   let answer;
   try {
-    answer = await fetch(`${path}?${query}`, options);
+    answer = await fetch(`${path}?${query}`, { signal: leaving.signal, ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The server does not answer.", 0);
   }
   if (answer.ok && options.raw) return answer.arrayBuffer();
-  const content = await answer.json().catch(() => ({}));
+  const content = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return {};
+  });
   if (!answer.ok) throw new Problem(content.error || `The server answered ${answer.status}.`, answer.status);
   return content;
 }
@@ -42,6 +52,9 @@ export function make(tag, properties = {}, ...children) {
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
 }
+
+// What a picture is called for those who do not see it.
+export const alt = ({ key, label, labels }) => [key, label || labels].filter(Boolean).join(", ");
 
 export const number = (value) => value.toLocaleString("en");
 

@@ -23,8 +23,8 @@ export async function show() {
   if ((where || label) && !state().has("map")) panel.hidden = false;
   button.setAttribute("aria-expanded", String(!panel.hidden));
   if (panel.hidden || shown === table.v) return mark();
-  shown = table.v;
-  const { facets, columns } = await of("/api/facets");
+  const { facets, columns, v } = await of("/api/facets");
+  shown = v;
   input.title = columns.join("\n");
   chips.replaceChildren(...facets.map((facet) => make("div", { className: "chips", role: "group", "aria-label": facet.name },
     make("span", { className: "soft" }, facet.name), ...facet.values.map((one) => chip(one)))));

@@ -1,6 +1,6 @@
 // A grid of any number of pictures, with as many elements as are in view. Far down, a pixel of scrolling is several
 // of the grid: no browser has elements of 30 million pixels.
-import { load, make, thumb } from "./api.js";
+import { alt, load, make, thumb } from "./api.js";
 
 const GAP = 12, NAME = 24, TALLEST = 10_000_000, BLOCK = 120, BLOCKS = 100, MOST = 190;
 
@@ -124,7 +124,7 @@ export class Grid {
     one.name.title = row ? row.key : "";
     one.score.hidden = row?.score === undefined;
     one.score.textContent = row?.score?.toFixed(2) ?? "";
-    if (row) load(one.image, thumb(row.row), one.frame, row.label ? `${row.key}, ${row.label}` : row.key);
+    if (row) load(one.image, thumb(row.row), one.frame, alt(row));
     else {
       one.image.removeAttribute("src");
       one.image.alt = "";

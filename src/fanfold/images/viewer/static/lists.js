@@ -1,5 +1,5 @@
 // Near-duplicates in groups, and failures with their reasons.
-import { bytes, load, make, number, of, ask, post, table, thumb } from "./api.js";
+import { alt, bytes, load, make, number, of, ask, post, table, thumb } from "./api.js";
 import { empty, go, place, say, trouble } from "./main.js";
 import { compare } from "./near.js";
 
@@ -49,7 +49,7 @@ function group({ least, rows }) {
 
 function tile(row, rows, most) {
   const image = make("img", { loading: "lazy" }), frame = make("span", { className: "thumb" }, image);
-  load(image, thumb(row.row), frame, row.key);
+  load(image, thumb(row.row), frame, alt(row));
   const size = row.width ? `${number(row.width)} × ${number(row.height)}` : "";
   const largest = rows.some((one) => one.width * one.height < most) && row.width * row.height === most ? ", largest" : "";
   return make("a", { className: "tile", href: `#near=${encodeURIComponent(row.key)}` }, frame,

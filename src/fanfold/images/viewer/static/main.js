@@ -1,5 +1,5 @@
 // The page: which view the address names, the search box, and keys for all views.
-import { ask, make, number, of, table } from "./api.js";
+import { ask, leave, make, number, of, table } from "./api.js";
 import { box, near, nearPicture } from "./near.js";
 import { address, asked, hash, show as filter, state } from "./filter.js";
 import { Grid } from "./grid.js";
@@ -41,7 +41,7 @@ export function trouble(error) {
 // Look at the newest version of the table, and show the view again.
 export async function refresh() {
   try {
-    const now = await ask("/api/table");
+    const now = await ask("/api/table", {}, { signal: null });
     Object.assign(table, now, { v: now.version });
     $("home").title = `${now.database}, table ${now.table}`;
     $("source").textContent = now.source || "a list of addresses";
@@ -88,6 +88,7 @@ async function pictures({ text, note, question, says }) {
 const understood = ({ about, total }) => about?.understood?.length ? `understood as: ${about.understood.join(" and ")}; ${number(total)} pictures` : "";
 
 async function route() {
+  leave();
   const now = state(), view = ["map", "duplicates", "failures"].find((name) => now.has(name)) || "grid";
   const same = Object.fromEntries([...now].filter(([name]) => ["q", "name", "where", "label", "area", "near"].includes(name)));
   for (const link of $("views").children) {

@@ -1,5 +1,5 @@
 // The map: every picture at its place, as a dot; as a thumbnail where there is room for it.
-import { load, make, number, of, table, thumb } from "./api.js";
+import { alt, load, make, number, of, table, thumb } from "./api.js";
 import { address, asked, chip, hash, mark, state } from "./filter.js";
 import { empty, go, place, say, trouble } from "./main.js";
 import { paletteOf, Points, Raster } from "./points.js";
@@ -21,14 +21,16 @@ const pointers = new Map(), images = new Map();
 export async function map(meant) {
   clearTimeout(waiting);
   if (kept?.v !== table.v) {
+    if (!waiting) place("Map", [empty("Reading the map …")]);
     const about = await of("/api/map");
     if (!about.made) return unmade(about);
-    const sent = await of("/api/map/places", {}, { raw: true });
-    [kept, groups] = [{ ...about, places: new Uint16Array(sent) }, undefined];
+    waiting = undefined;
+    if (!about.by.includes(colours)) colours = about.by.includes("looks like") ? "looks like" : "";
+    about.places = new Uint16Array(await of("/api/map/places", {}, { raw: true }));
+    await paint(about);
+    kept = about;
     images.clear();
     canvas = undefined;
-    if (!about.by.includes(colours)) colours = about.by.includes("looks like") ? "looks like" : "";
-    await paint();
   }
   [chosen, ring] = await choose(meant);
   layer();
@@ -48,13 +50,13 @@ function unmade({ rows, seconds, memory, type }) {
   waiting = setTimeout(() => state().has("map") && map({ question: {} }).catch(trouble), 3000);
 }
 
-function tell({ says, note, text }) {
-  const placed = number(kept.placed), meant = layers.length > 1 && number(layers[1].count);
-  say(meant ? `${meant} of ${placed} pictures on the map${says}` : `${placed} pictures on the map`);
+function tell(meant) {
+  const { says, note } = meant, placed = number(kept.placed), some = layers.length > 1 && number(layers[1].count);
+  say(some ? `${some} of ${placed} pictures on the map${says}` : `${placed} pictures on the map`);
   const parts = [note && make("p", { className: "soft" }, note)];
-  if (meant) {
+  if (some) {
     const rest = Object.fromEntries([...state()].filter(([name]) => name !== "map"));
-    parts.push(make("p", {}, `${meant} of ${placed}${says}`), make("a", { href: `#${hash(rest)}` }, "Show them"),
+    parts.push(make("p", {}, `${some} of ${placed}${says}`), make("a", { href: `#${hash(rest)}` }, "Show them"),
       make("a", { href: "#map" }, "All"));
   }
   const missing = kept.rows - kept.placed;
@@ -62,16 +64,11 @@ function tell({ says, note, text }) {
     const why = kept.due === "make again" ? "The table has at least doubled since the map was made." : "";
     const lack = missing ? `${number(missing)} picture${missing === 1 ? " is" : "s are"} not on the map yet.` : "";
     parts.push(make("p", { className: "soft" }, `${lack} ${why} To bring it up to date, type: `.trim(), " ", make("code", {}, kept.type)),
-      make("button", { onclick: again }, "Look again"));
+      make("button", { onclick: () => { kept = undefined; map(meant).catch(trouble); } }, "Look again"));
   }
   lead.replaceChildren(...parts.filter(Boolean));
   lead.hidden = !lead.childNodes.length;
   mark(legend);
-}
-
-function again() {
-  kept = undefined;
-  dispatchEvent(new Event("hashchange"));
 }
 
 const LIMITS = (landmarks, rows) => rows > landmarks
@@ -103,10 +100,11 @@ function ink() {
   if (layers.length > 1) layers[0].paint(() => DIM);
 }
 
-async function paint() {
+// The groups that give the colours, and what they are called.
+async function paint(about) {
   const facet = colours && (await of("/api/facets")).facets.find((one) => one.name === colours);
   groups = facet ? new Uint8Array(await of("/api/map/colours", { by: colours }, { raw: true })) : undefined;
-  kept.values = facet?.values || [];
+  about.values = facet?.values || [];
 }
 
 const hue = (index) => `hsl(${HUES[index % HUES.length]} 70% ${dark.matches ? 66 : 42}%)`;
@@ -126,7 +124,7 @@ function build() {
   const button = (name, title, onclick) => make("button", { type: "button", title, ...(name.length < 2 && { "aria-label": title }), onclick }, name);
   const by = make("select", { "aria-label": "Colours", onchange: () => {
     colours = by.value;
-    paint().then(() => {
+    paint(kept).then(() => {
       ink();
       explain();
       draw();
@@ -252,7 +250,7 @@ const least = () => Math.min(canvas.clientWidth, canvas.clientHeight) / SIDE / 1
 // Closer by a factor; what is at this place of the canvas, in CSS pixels, stays there.
 function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
   const [across, down] = [x - canvas.clientWidth / 2, y - canvas.clientHeight / 2], before = view.zoom;
-  view.zoom = Math.min(4, Math.max(least() / 2, before * factor));
+  view.zoom = Math.min(1, Math.max(least() / 2, before * factor));
   move(across / before - across / view.zoom, down / before - down / view.zoom);
 }
 
@@ -297,13 +295,13 @@ async function hover(row = -1, x = 0, y = 0, aloud = false) {
   if (turn !== hovered) return;
   const known = await of("/api/row", { row }).catch(() => null);
   if (turn !== hovered || !known) return;
-  const image = make("img"), box = make("span", { className: "thumb" }, image), words = known.labels ? `, ${known.labels}` : "";
-  load(image, thumb(row), box, known.key + words);
+  const image = make("img"), box = make("span", { className: "thumb" }, image), words = alt(known);
+  load(image, thumb(row), box, words);
   tip.replaceChildren(box, make("span", { className: "name" }, known.key));
   tip.hidden = false;
   tip.style.left = `${Math.max(0, Math.min(x + 14, canvas.clientWidth - tip.offsetWidth - 4))}px`;
   tip.style.top = `${Math.max(0, y + 14 + tip.offsetHeight > canvas.clientHeight ? y - 14 - tip.offsetHeight : y + 14)}px`;
-  if (aloud) say(known.key + words);
+  if (aloud) say(words);
 }
 
 async function open(row) {

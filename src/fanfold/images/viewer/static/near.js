@@ -1,5 +1,5 @@
 // A picture, its facts, and the pictures most like it; the way from one to the next; pictures in full.
-import { bytes, load, make, middle, number, of, picture, post, Problem, table, thumb } from "./api.js";
+import { alt, bytes, load, make, middle, number, of, picture, post, Problem, table, thumb } from "./api.js";
 import { asked } from "./filter.js";
 import { empty, place, say } from "./main.js";
 
@@ -46,10 +46,10 @@ function way(step) {
   return make("nav", { "aria-label": "The way here" }, make("ol", { className: "trail" }, ...steps));
 }
 
-function card(name, address, full, about) {
+function card(name, words, address, full, about) {
   const image = make("img", {}), frame = make("button", { className: "large", "aria-label": `Show ${name} in full` }, image);
-  load(image, address, frame, name);
-  frame.addEventListener("click", () => !image.hidden && show(name, full));
+  load(image, address, frame, words);
+  frame.addEventListener("click", () => !image.hidden && show(name, words, full));
   return make("section", { className: "card", "aria-label": "The picture" }, frame, make("div", { className: "about" }, make("h2", {}, name), about));
 }
 
@@ -74,7 +74,7 @@ export async function near(key) {
   }
   const { rows } = await of("/api/near", { row: row.row, k: NEIGHBOURS, ...asked() });
   const step = { hash: `near=${encodeURIComponent(key)}`, name: key, row: row.row };
-  found(key, [way(step), card(key, middle(row.row), picture(row.row), facts(row))], rows);
+  found(key, [way(step), card(key, alt(row), middle(row.row), picture(row.row), facts(row))], rows);
 }
 
 export async function nearPicture(mine) {
@@ -85,7 +85,7 @@ export async function nearPicture(mine) {
   table.v = v;
   const about = make("p", { className: "soft" }, `Your picture, ${bytes(mine.file.size)}. It was compared, and not kept.`);
   const step = { hash: "picture", name: mine.name, address: mine.address };
-  found(mine.name, [way(step), card(mine.name, mine.address, mine.address, about)], rows);
+  found(mine.name, [way(step), card(mine.name, mine.name, mine.address, mine.address, about)], rows);
 }
 
 export const forget = () => (trail = []);
@@ -99,17 +99,16 @@ function open(title, ...content) {
   box.showModal();
 }
 
-export function show(name, address) {
+export function show(name, words, address) {
   const image = make("img"), stage = make("div", { className: "stage" }, image);
-  load(image, address, stage, name);
+  load(image, address, stage, words);
   open(name, make("a", { href: address, target: "_blank", rel: "noopener" }, "Open alone"), stage);
 }
 
 // Two pictures on top of each other, with a border to move between them.
 export function compare(one, two) {
   const [below, above] = [one, two].map((row) => {
-    const image = make("img", { alt: row.key, src: picture(row.row) });
-    return image;
+    return make("img", { alt: alt(row), src: picture(row.row) });
   });
   const cut = () => (above.style.clipPath = `inset(0 0 0 ${border.value}%)`);
   const border = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Border between the two", oninput: cut });
