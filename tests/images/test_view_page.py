@@ -36,7 +36,7 @@ def _album(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, Path]) ->
     shutil.copy(photos["color"], pictures / "deleted.png")
     (pictures / "<b>text.jpg").write_text("<script>alert(2)</script>")
     (pictures / "cut.png").write_bytes(photos["coffee"].read_bytes()[:300])
-    assert fanfold("images", "embed", folder, folder / "db").returncode == 3
+    assert fanfold("images", "embed", folder, folder / "db", "--workers", 1).returncode == 3
     (pictures / "deleted.png").unlink()
     return folder / "db"
 

@@ -101,12 +101,9 @@ def table_of(database: Path, root: str, uris: Mapping[str, str], **columns: Sequ
         ],
         metadata={"fanfold.job": "images", "fanfold.root": root},
     )
-    vectors = np.random.default_rng(0).normal(size=(len(uris), DIMENSION)).astype(np.float32)
-    rows = [
-        {"key": key, "version": "1", "uri": uri, "vector": vector}
-        for (key, uri), vector in zip(uris.items(), vectors, strict=True)
-    ]
-    made = pa.Table.from_pylist(rows, schema=schema)
+    vectors = pa.array(np.random.default_rng(0).normal(size=len(uris) * DIMENSION).astype(np.float32))
+    texts = [pa.array(list(values), pa.string()) for values in (uris, "1" * len(uris), uris.values())]
+    made = pa.table([*texts, pa.FixedSizeListArray.from_arrays(vectors, DIMENSION)], schema=schema)
     for name, values in columns.items():
         made = made.append_column(name, pa.array(values))
     lance.write_dataset(made, str(database / "images.lance"))

@@ -23,7 +23,7 @@ export async function map(meant) {
   if (kept?.v !== table.v) {
     if (!waiting) place("Map", [empty("Reading the map …")]);
     const about = await of("/api/map");
-    if (!about.made) return unmade(about);
+    if (!about.made) return unmade(about, meant);
     waiting = undefined;
     if (!about.by.includes(colours)) colours = about.by.includes("looks like") ? "looks like" : "";
     about.places = new Uint16Array(await of("/api/map/places", {}, { raw: true }));
@@ -41,22 +41,22 @@ export async function map(meant) {
 
 // -- what is said about it --
 
-function unmade({ rows, seconds, memory, type }) {
+function unmade({ rows, seconds, memory, type }, meant) {
   say("No map yet");
   if (!rows) return place("Map", [empty("This table has no pictures yet.")]);
   place("Map", [empty("This table has no map yet. A map gives every picture a place near those that look like it. ",
     `For ${number(rows)} pictures it takes about ${seconds}, and up to ${memory} of memory. To make it, type:`,
     make("p", {}, make("code", {}, type)), "It is shown here when it is made.")]);
-  waiting = setTimeout(() => state().has("map") && map({ question: {} }).catch(trouble), 3000);
+  waiting = setTimeout(() => state().has("map") && map(meant).catch(trouble), 3000);
 }
 
-function tell({ says, note, text }) {
-  const placed = number(kept.placed), meant = layers.length > 1 && number(layers[1].count);
-  say(meant ? `${meant} of ${placed} pictures on the map${says}` : `${placed} pictures on the map`);
+function tell(meant) {
+  const { says, note } = meant, placed = number(kept.placed), some = layers.length > 1 && number(layers[1].count);
+  say(some ? `${some} of ${placed} pictures on the map${says}` : `${placed} pictures on the map`);
   const parts = [note && make("p", { className: "soft" }, note)];
-  if (meant) {
+  if (some) {
     const rest = Object.fromEntries([...state()].filter(([name]) => name !== "map"));
-    parts.push(make("p", {}, `${meant} of ${placed}${says}`), make("a", { href: `#${hash(rest)}` }, "Show them"),
+    parts.push(make("p", {}, `${some} of ${placed}${says}`), make("a", { href: `#${hash(rest)}` }, "Show them"),
       make("a", { href: "#map" }, "All"));
   }
   const missing = kept.rows - kept.placed;
@@ -64,16 +64,11 @@ function tell({ says, note, text }) {
     const why = kept.due === "make again" ? "The table has at least doubled since the map was made." : "";
     const lack = missing ? `${number(missing)} picture${missing === 1 ? " is" : "s are"} not on the map yet.` : "";
     parts.push(make("p", { className: "soft" }, `${lack} ${why} To bring it up to date, type: `.trim(), " ", make("code", {}, kept.type)),
-      make("button", { onclick: again }, "Look again"));
+      make("button", { onclick: () => { kept = undefined; map(meant).catch(trouble); } }, "Look again"));
   }
   lead.replaceChildren(...parts.filter(Boolean));
   lead.hidden = !lead.childNodes.length;
   mark(legend);
-}
-
-function again() {
-  kept = undefined;
-  dispatchEvent(new Event("hashchange"));
 }
 
 const LIMITS = (landmarks, rows) => rows > landmarks
