@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from event_logs import CHUNK, START, Event, by_libevtx, events, log_bytes, sealed, write_log
@@ -286,6 +286,26 @@ def test_the_order_of_elements_changes_nothing(order: list[str], odd: dict[str, 
     one, other = (msgspec.to_builtins(content(text)) for text in texts)
     assert one == other
     assert (one["kind"]["level"], one["context"]["channel"]) == (given.get("Level"), given.get("Channel"))
+
+
+@given(
+    st.permutations([*SYSTEM]),
+    st.dictionaries(st.sampled_from([*SYSTEM]), ODD, max_size=1),
+    st.dictionaries(st.sampled_from(["UserData", "TimeCreated", "EventRecordID", "Channel", "a"]), ODD, max_size=2),
+    st.sampled_from([{"a": "1"}, {"a": {"b": ',"Channel":'}}, {"Data": {"#text": ["x"]}}, {}, None]),
+)
+@example([*SYSTEM], {}, {"EventRecordID": 7}, {"a": "1"})
+def test_spaces_change_nothing(
+    order: list[str], odd: dict[str, object], beside: dict[str, object], data: object
+) -> None:
+    """Events are read in parts where they have the usual form, and whole where they do not: with the same result."""
+    for names in ([*SYSTEM], order):
+        system = {name: (SYSTEM | odd)[name] for name in names}
+        event = {"#attributes": {"xmlns": "x"}, "System": system, "EventData": data, **beside}
+        tight, wide = (json.dumps({"Event": event}, separators=(mark, ":")) for mark in (",", ", "))
+        one, other = (msgspec.to_builtins(content(text)) for text in (tight, wide))
+        assert json.loads(one.pop("data")) == json.loads(other.pop("data"))
+        assert one == other
 
 
 @pytest.mark.parametrize("damage", ["none", "a record", "a copy of a chunk"])

@@ -245,9 +245,8 @@ class _Execution(msgspec.Struct, gc=False):
 
 
 class _Own(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """What is each event's own: the time and what comes after it up to the channel, and the data."""
+    """What is each event's own: the time and what comes after it up to the channel."""
 
-    EventData: msgspec.Raw
     TimeCreated: _Time
     EventRecordID: Any = None
     Correlation: _Correlation | None = None
@@ -267,6 +266,7 @@ _system = msgspec.json.Decoder(_System).decode
 _beginning = msgspec.json.Decoder(_Beginning).decode
 _own = msgspec.json.Decoder(_Own).decode
 _after = msgspec.json.Decoder(_After).decode
+_one_value = msgspec.json.Decoder(msgspec.Raw).decode
 _any = msgspec.json.Decoder().decode
 
 
@@ -297,7 +297,8 @@ def _in_parts(record: str) -> Content | None:
     if not 0 <= begin < stop < end or record[-2:] != "}}" or not _is_named(data):
         return None
     try:
-        own = _own(f'{{{record[begin + 1 : stop]},"EventData":{data}}}')
+        own = _own(f"{{{record[begin + 1 : stop]}}}")
+        _one_value(data)  # and not one with other elements behind it
         kind, context = _kind_of(record[:begin]), _context_of(record[stop + 1 : end])
     except msgspec.DecodeError:
         return None
