@@ -10,7 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FloatRect, expect
+from playwright.sync_api import Page as Tab
 from viewing import CHROMIUM, DIMENSION, Page, cells, chromium, coloured, opened, table_of, viewing
 
 from fanfold.images import maps
@@ -132,14 +133,22 @@ def test_the_map_is_accessible_and_works_by_keyboard(browser: Browser, page: Pag
         expect(tab.get_by_role("status")).to_have_text(f"{ROWS} pictures on the map")
 
 
+def box_of(tab: Tab) -> FloatRect:
+    """Where the map is on the page, once it is drawn there."""
+    canvas = tab.locator("canvas")
+    expect(canvas).to_be_visible()
+    box = canvas.bounding_box()
+    assert box
+    return box
+
+
 @in_chromium
 def test_an_area_leads_to_the_grid_and_a_search_to_the_map(browser: Browser, page: Page) -> None:
     """What is drawn around becomes a grid; a search, a chip and an area are highlighted on the map; a click opens."""
     with opened(browser, page, "map") as tab:
         status = tab.get_by_role("status")
         expect(status).to_have_text(f"{ROWS} pictures on the map")
-        box = tab.locator("canvas").bounding_box()
-        assert box
+        box = box_of(tab)
         corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98)]
         tab.get_by_role("button", name="Select an area").click()
         tab.mouse.move(box["x"] + 0.02 * box["width"], box["y"] + 0.02 * box["height"])
@@ -176,8 +185,7 @@ def test_wheel_and_drag(browser: Browser, page: Page) -> None:
     """The wheel zooms to the pointer, a drag moves the map; the pointer shows a picture, a click opens it."""
     with opened(browser, page, "map") as tab:
         expect(tab.get_by_role("status")).to_have_text(f"{ROWS} pictures on the map")
-        box = tab.locator("canvas").bounding_box()
-        assert box
+        box = box_of(tab)
         zoom = min(box["width"], box["height"]) / 65536 / 1.05
         x, y = middle_of(page, 5)
         at = (box["x"] + box["width"] / 2 + (x - 32768) * zoom, box["y"] + box["height"] / 2 + (y - 32768) * zoom)
@@ -200,8 +208,7 @@ def test_two_fingers(browser: Browser, page: Page) -> None:
     with opened(browser, page, "map") as tab:
         status = tab.get_by_role("status")
         expect(status).to_have_text(f"{ROWS} pictures on the map")
-        box, fingers = tab.locator("canvas").bounding_box(), tab.context.new_cdp_session(tab)
-        assert box
+        box, fingers = box_of(tab), tab.context.new_cdp_session(tab)
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         for kind, apart in (("touchStart", 20), ("touchMove", 50), ("touchMove", 100), ("touchEnd", 0)):
             points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}] if apart else []
