@@ -36,7 +36,7 @@ class Maps:
         return about | {"made": made, "placed": found.placed, "landmarks": found.landmarks, "due": found.due}
 
     def places(self, version: Version) -> bytes:
-        """The place of each row: x and y, uint16 in little-endian order. Raises UsageError for a table without a map."""
+        """The place of each row: x and y, little-endian uint16. Raises UsageError for a table without a map."""
         return self._map(version).places.astype("<u2").tobytes()
 
     def within(self, version: Version, area: str) -> Indices:
