@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -101,6 +102,14 @@ def test_a_stopped_run_keeps_what_is_done(sign: signal.Signals, code: int, tmp_p
     told = json.loads(fanfold(*command[1:], "--json").stdout)
     assert told["unchanged"] >= 10
     assert told["unchanged"] + told["ok"] == 160
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 0)])
+def test_a_signal_while_it_exits_shows_no_traceback(sign: signal.Signals, code: int) -> None:
+    """A command that has done its work ends quietly when it is stopped in its last moments."""
+    script = f"import atexit, os; atexit.register(os.kill, os.getpid(), {sign:d}); from fanfold.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_progress_is_plain_lines_off_a_terminal(photos: Path, database: str) -> None:

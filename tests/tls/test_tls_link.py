@@ -1,5 +1,6 @@
 """Emulated links: what they change (nothing), what they need (little), and how they end (with their process)."""
 
+import contextlib
 import json
 import os
 import signal
@@ -45,13 +46,22 @@ def below(process: psutil.Process) -> list[psutil.Process]:
     return process.children(recursive=True)
 
 
+def running(module: str, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that run a module; one may end while it is looked at."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if module in process.cmdline():
+                found.append(process)
+    return found
+
+
 def emulating(command: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     """All processes of a command, once its link is up: a worker, a lab, a relay and a server are among them."""
     parent = psutil.Process(command.pid)
     for _ in range(600):
         found = below(parent)
-        labs = [one for one in found if "fanfold.tls.lab" in one.cmdline()]
-        if len(labs) >= 3 and len(found) >= 4:
+        if len(running("fanfold.tls.lab", found)) >= 3 and len(found) >= 4:
             return found
         time.sleep(0.1)
     raise AssertionError("no link came up within a minute")
@@ -80,8 +90,8 @@ def test_killed_processes_leave_nothing(tmp_path: Path, victim: str) -> None:
     words = command(tmp_path, SLOW, "--workers", "1")
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         found = emulating(driver)
-        labs = [one for one in found if "fanfold.tls.lab" in one.cmdline()]
-        workers = [one for one in found if "fanfold.executors.process" in one.cmdline()]
+        labs = running("fanfold.tls.lab", found)
+        workers = running("fanfold.executors.process", found)
         driver.send_signal(signal.SIGSTOP)  # or it would start another worker
         for one_ in {"worker": workers, "lab": labs[:1], "everything": []}[victim]:
             one_.kill()

@@ -243,7 +243,10 @@ def main() -> NoReturn:
     streams.in_utf8()
     streams.take_any_text()
     signal.signal(signal.SIGTERM, _stop)
-    sys.exit(exit_code(sys.argv[1:]))
+    code = exit_code(sys.argv[1:])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command is done, and ends with its own exit code
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback, should an exit handler take long
+    sys.exit(code)
 
 
 def exit_code(words: list[str]) -> int:
