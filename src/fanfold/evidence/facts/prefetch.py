@@ -1,6 +1,8 @@
 """Facts from Prefetch: programs that ran, how often, when last, and from which volume. Servers keep none.
 
-They are read by libyal's library libscca, which is LGPL, so it is an extra of its own.
+They are read by libyal's library libscca, which is LGPL, so it is an extra of its own. It reads whole files only.
+
+Format: libyal's "Windows Prefetch File (PF) format", sections 2 to 4.
 """
 
 import importlib
@@ -12,9 +14,22 @@ from fanfold.evidence.disk.library import one_line
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import filetime
+from fanfold.evidence.facts.xpress import unpacked
 from fanfold.evidence.times import iso
 
 _TIMES = 8  # last runs that a file has at most
+_ONLY_THE_BEGINNING = (
+    "Only the beginning of this file of Prefetch is whole: the name of the program, how often it ran, and when. "
+    "From which volume it ran is not known."
+)
+_LARGEST = 64 << 20  # bytes of a file
+_PACKED, _HAS_CHECKSUM = b"MAM", 0x80
+_RUNS = {
+    17: (120, 1, 144), 23: (128, 1, 152), 26: (128, _TIMES, 208), 30: (128, _TIMES, 208), 31: (128, _TIMES, 208),
+}  # fmt: skip
+"""By the format's version: where the times of the last runs begin, how many they are, and where their count is."""
+_METRICS, _SHORTER = 84, (296).to_bytes(4, "little")  # where the head says that it ends, if it has 8 bytes less
+_PATHS = 100  # where the head says where the paths of what was loaded are, and how long
 _LONGEST = 29  # characters of a program's name at most: the rest is cut off
 
 
@@ -41,8 +56,41 @@ def runs(data: bytes) -> Iterator[Fact]:
             "windows_volume": _serial(volumes, _windows(loaded)),
         }
     except OSError as error:
-        raise Unreadable(f"This is not a whole file of Prefetch: {one_line(error)}") from error
+        if not (found := _beginning(data)):
+            raise Unreadable(f"This is not a whole file of Prefetch: {one_line(error)}") from error
+        yield found
+        raise Unreadable(_ONLY_THE_BEGINNING) from error
     yield Fact("prefetch", name, value, "")
+
+
+def _beginning(data: bytes) -> Fact | None:
+    """What the beginning of a damaged file says of its program; None if that is damaged, too."""
+    head, size = data, int.from_bytes(data[12:16], "little")
+    if data.startswith(_PACKED):
+        size = int.from_bytes(data[4:8], "little")
+        head = unpacked(data[12 if data[3] & _HAS_CHECKSUM else 8 :], min(size, _LARGEST))
+    times_at, most, count_at = _RUNS.get(int.from_bytes(head[:4], "little"), (0, 0, 0))
+    if head[_METRICS : _METRICS + 4] == _SHORTER:
+        count_at -= 8
+    stated = int.from_bytes(head[12:16], "little")
+    name = head[16:76].decode("utf-16-le", "replace").partition("\0")[0]
+    if head[4:8] != b"SCCA" or not most or len(head) < count_at + 4 or stated != size or not name.isprintable():
+        return None
+    times = [int.from_bytes(head[at : at + 8], "little") for at in range(times_at, times_at + 8 * most, 8)]
+    value = {
+        "count": int.from_bytes(head[count_at : count_at + 4], "little"),
+        "times": [iso(time) for time in map(filetime, times) if time],
+        "path": _path(name, _loaded(head)),
+        "volume": "",
+        "windows_volume": "",
+    }
+    return Fact("prefetch", name, value, "")
+
+
+def _loaded(head: bytes) -> list[str]:
+    """The files that the program loaded, if all of their paths are there."""
+    at, length = (int.from_bytes(head[place : place + 4], "little") for place in (_PATHS, _PATHS + 4))
+    return head[at : at + length].decode("utf-16-le", "replace").split("\0") if at + length <= len(head) else []
 
 
 def _time(file: Any, number: int) -> Any:
