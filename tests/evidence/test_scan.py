@@ -96,7 +96,9 @@ def test_an_archive_whose_end_is_damaged(logs: Path, tmp_path: Path, database: s
     problems = {row["path"].rpartition("/")[2]: row["problem"] for row in rows(database, "evidence")}
     assert str(problems.pop("Security.evtx")).startswith("The archive is damaged: ")
     assert set(problems.values()) == {None}
-    assert set(records(database).values()) == {1}
+    sound = records(database, "path", where="chunk_ok")  # behind the damage, anything may be unpacked
+    assert sound[f"C:/{LOGS[2:]}/Security.evtx",] > 0
+    assert set(records(database, where="chunk_ok").values()) == {1}
 
 
 def reasons(folder: Path, database: str) -> dict[str, str]:
@@ -306,7 +308,7 @@ def test_no_damage_of_an_archive_is_too_much(tmp_path: Path, database: str) -> N
     for report in (listing, read):
         assert (report.lost, report.listed) == (0, report.ok + report.failed)
         assert report.ok
-    assert set(records(database).values()) == {1}
+    assert set(records(database, where="chunk_ok").values()) == {1}
 
 
 def test_an_export_of_nothing_has_its_columns(case: str, tmp_path: Path) -> None:
