@@ -42,39 +42,56 @@ def runs(data: bytes) -> Iterator[Fact]:
             "Prefetch needs the extra 'evidence-prefetch'. Install it with: pip install "
             "'fanfold[evidence-prefetch]'; then scan again with --retry-failed"
         ) from None
-    try:
-        file.open_file_object(BytesIO(data))
-        name = str(file.executable_filename)
-        loaded = [str(file.get_filename(number)) for number in range(file.number_of_filenames)]
-        volumes = [file.get_volume_information(number) for number in range(file.number_of_volumes)]
-        path = _path(name, loaded)
-        value = {
-            "count": int(file.run_count),
-            "times": [iso(time) for number in range(_TIMES) if (time := _time(file, number))],
-            "path": path,
-            "volume": _serial(volumes, path),
-            "windows_volume": _serial(volumes, _windows(loaded)),
-        }
-    except OSError as error:
-        if not (found := _beginning(data)):
-            raise Unreadable(f"This is not a whole file of Prefetch: {one_line(error)}") from error
-        yield found
-        raise Unreadable(_ONLY_THE_BEGINNING) from error
-    yield Fact("prefetch", name, value, "")
+    content, is_all = _content(data)
+    wrong = "its end is missing, or damaged"
+    if is_all:
+        try:
+            yield _whole(file, content)
+            return
+        except OSError as error:
+            wrong = one_line(error)
+    if not (found := _beginning(content)):
+        raise Unreadable(f"This is not a whole file of Prefetch: {wrong}.")
+    yield found
+    raise Unreadable(_ONLY_THE_BEGINNING)
 
 
-def _beginning(data: bytes) -> Fact | None:
-    """What the beginning of a damaged file says of its program; None if that is damaged, too."""
-    head, size = data, int.from_bytes(data[12:16], "little")
+def _whole(file: Any, content: bytes) -> Fact:
+    """What libscca reads. Raises OSError."""
+    file.open_file_object(BytesIO(content))
+    name = str(file.executable_filename)
+    loaded = [str(file.get_filename(number)) for number in range(file.number_of_filenames)]
+    volumes = [file.get_volume_information(number) for number in range(file.number_of_volumes)]
+    path = _path(name, loaded)
+    value = {
+        "count": int(file.run_count),
+        "times": [iso(time) for number in range(_TIMES) if (time := _time(file, number))],
+        "path": path,
+        "volume": _serial(volumes, path),
+        "windows_volume": _serial(volumes, _windows(loaded)),
+    }
+    return Fact("prefetch", name, value, "")
+
+
+def _content(data: bytes) -> tuple[bytes, bool]:
+    """What a file holds, unpacked, as far as it stands; and whether that is all.
+
+    libscca takes zeros for what is missing of a packed one.
+    """
+    size, content = int.from_bytes(data[12:16], "little"), data
     if data.startswith(_PACKED):
         size = int.from_bytes(data[4:8], "little")
-        head = unpacked(data[12 if data[3] & _HAS_CHECKSUM else 8 :], min(size, _LARGEST))
+        content = unpacked(data[12 if data[3] & _HAS_CHECKSUM else 8 :], min(size, _LARGEST))
+    return content, len(content) >= size
+
+
+def _beginning(head: bytes) -> Fact | None:
+    """What the beginning of a damaged file says of its program; None if that is damaged, too."""
     times_at, most, count_at = _RUNS.get(int.from_bytes(head[:4], "little"), (0, 0, 0))
     if head[_METRICS : _METRICS + 4] == _SHORTER:
         count_at -= 8
-    stated = int.from_bytes(head[12:16], "little")
     name = head[16:76].decode("utf-16-le", "replace").partition("\0")[0]
-    if head[4:8] != b"SCCA" or not most or len(head) < count_at + 4 or stated != size or not name.isprintable():
+    if head[4:8] != b"SCCA" or not most or len(head) < count_at + 4 or not name.isprintable():
         return None
     times = [int.from_bytes(head[at : at + 8], "little") for at in range(times_at, times_at + 8 * most, 8)]
     value = {

@@ -1,9 +1,9 @@
 """Unpacks Xpress Huffman, in which Windows packs Prefetch: also a stream that is cut off, as far as it stands.
 
-Source: [MS-XCA] sections 2.1.4.3 (tables), 2.2 (decompression).
+Source: [MS-XCA] sections 2.1.4.3 (tables) and 2.2 (unpacking).
 """
 
-from typing import NamedTuple
+from itertools import repeat
 
 _BLOCK = 1 << 16  # bytes of a block's content; each has a table of its own
 _TABLE, _SYMBOLS, _LONGEST = 256, 512, 15  # bytes of a table, which has the length of each symbol's code; bits of one
@@ -11,96 +11,65 @@ _LITERALS = 256  # symbols that stand for a byte; the others stand for bytes tha
 _SHORTEST = 3  # bytes of such a copy
 
 
-class _Ended(Exception):
-    """The stream is at its end, or is damaged."""
-
-
 def unpacked(data: bytes, size: int) -> bytes:
     """What a stream holds, of `size` bytes; less if the stream is cut off, or damaged."""
-    out, bits = bytearray(), _Bits(data)
+    out, at = bytearray(), 0
     try:
         while len(out) < size:
-            table = _codes(bits.table())
-            stop = min(size, len(out) + _BLOCK)
-            while len(out) < stop:
-                _add(out, bits, table)
-    except _Ended:
+            at = _add_block(out, data, at, min(size, len(out) + _BLOCK))
+    except (IndexError, ValueError):  # the stream is at its end, or what it says makes no sense
         pass
     return bytes(out[:size])
 
 
-class _Code(NamedTuple):
-    symbol: int
-    length: int
-
-
-def _codes(raw: bytes) -> list[_Code]:
-    """The symbol that each 15 bits begin with."""
+def _codes(raw: bytes) -> list[tuple[int, int]]:
+    """What each 15 bits begin with: a symbol, and how many bits it has. Raises ValueError."""
     lengths = [length for byte in raw for length in (byte & 15, byte >> 4)]
-    found: list[_Code] = []
+    found: list[tuple[int, int]] = []
     for length in range(1, _LONGEST + 1):
         for symbol in range(_SYMBOLS):
             if lengths[symbol] == length:
-                found += [_Code(symbol, length)] * (1 << (_LONGEST - length))
+                found.extend(repeat((symbol, length), 1 << (_LONGEST - length)))
     if len(found) != 1 << _LONGEST:
-        raise _Ended
+        raise ValueError(len(found))
     return found
 
 
-class _Bits:
-    """A stream of bits, in units of two bytes, and of bytes between them."""
+def _add_block(out: bytearray, data: bytes, at: int, stop: int) -> int:
+    """Add what a block holds, until there are `stop` bytes. Returns where the next block begins.
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-        self.held, self.count = 0, 0  # bits, and how many
-
-    def table(self) -> bytes:
-        """The table of the next block, whose bits begin behind it."""
-        raw = self.taken(_TABLE)
-        self.held, self.count = 0, 0
-        self._fill()
-        self._fill()
-        return raw
-
-    def taken(self, length: int) -> bytes:
-        """The next bytes, which are behind those of the bits that are held."""
-        raw = self.data[self.at : self.at + length]
-        if len(raw) < length:
-            raise _Ended
-        self.at += length
-        return raw
-
-    def _fill(self) -> None:
-        self.held = self.held << 16 | int.from_bytes(self.taken(2), "little")
-        self.count += 16
-
-    def peek(self, length: int) -> int:
-        """The next bits."""
-        return self.held >> (self.count - length) & ((1 << length) - 1)
-
-    def skip(self, length: int) -> None:
-        """Go on behind some bits. At least 16 are held after it."""
-        self.count -= length
-        self.held &= (1 << self.count) - 1
-        if self.count < 16:
-            self._fill()
-
-
-def _add(out: bytearray, bits: _Bits, table: list[_Code]) -> None:
-    """Add what the next symbol stands for."""
-    symbol, length = table[bits.peek(_LONGEST)]
-    bits.skip(length)
-    if symbol < _LITERALS:
-        out.append(symbol)
-        return
-    wide, count = divmod(symbol - _LITERALS, 16)
-    if count == 15:
-        count += bits.taken(1)[0]
-        if count == 15 + 255:
-            count = int.from_bytes(bits.taken(2), "little")
-    back = (1 << wide) + bits.peek(wide)
-    bits.skip(wide)
-    if back > len(out):
-        raise _Ended
-    for _ in range(count + _SHORTEST):
-        out.append(out[-back])
+    Bits come in units of two bytes, of which one or two are held; whole bytes come behind those that are held.
+    Raises IndexError at the stream's end, and ValueError.
+    """
+    codes = _codes(data[at : at + _TABLE])
+    at += _TABLE + 4
+    held = data[at - 3] << 24 | data[at - 4] << 16 | data[at - 1] << 8 | data[at - 2]
+    count = 32
+    while len(out) < stop:
+        symbol, length = codes[held >> (count - _LONGEST)]
+        count -= length
+        held &= (1 << count) - 1
+        if count < 16:
+            held = held << 16 | data[at + 1] << 8 | data[at]
+            count, at = count + 16, at + 2
+        if symbol < _LITERALS:
+            out.append(symbol)
+            continue
+        wide, copied = divmod(symbol - _LITERALS, 16)
+        if copied == 15:
+            copied, at = copied + data[at], at + 1
+            if copied == 15 + 255:
+                copied, at = data[at + 1] << 8 | data[at], at + 2
+        count -= wide
+        back = (1 << wide) + (held >> count)
+        held &= (1 << count) - 1
+        if count < 16:
+            held = held << 16 | data[at + 1] << 8 | data[at]
+            count, at = count + 16, at + 2
+        if back > len(out):
+            raise ValueError(back)
+        copied += _SHORTEST
+        start = len(out) - back
+        some = out[start : start + copied]
+        out += (some * (copied // back + 1))[:copied]
+    return at
