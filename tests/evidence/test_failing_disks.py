@@ -1,6 +1,7 @@
 """Evidence on a disk that fails: what it cannot give is named, and the rest is read."""
 
 import errno
+import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from fanfold.evidence.report.report import made
 from fanfold.evidence.units import Units
 from fanfold.job import Item
 from fat_volumes import Entry, exfat
-from prefetch import prefetch
+from prefetch import packed, prefetch
 from registry import filetime, hive, log_of
 
 DAMAGED = "Parts of it are damaged in the disk image."
@@ -203,6 +204,24 @@ def test_prefetch_with_a_sector_that_cannot_be_read(tmp_path: Path, database: st
     scan(tmp_path / "host", database)
     (failure,) = rows(database, "failures")
     assert UNREADABLE in failure["message"]
+
+
+def test_prefetch_with_a_sector_behind_its_beginning_that_cannot_be_read(
+    tmp_path: Path, database: str, fails: Any
+) -> None:
+    """The program and its runs are known; the unit and the fact say that this is a part."""
+    file = tmp_path / "host" / "NOTEPAD.EXE-07476F82.pf"
+    file.parent.mkdir()
+    many = OS._replace(files=[*OS.files, *(f"\\WINDOWS\\{number}.DLL" for number in range(200))])
+    file.write_bytes(packed(prefetch("NOTEPAD.EXE", [mesa.at("10:00:00")], [many])))
+    fails(file, 5000)
+    scan(tmp_path / "host", database)
+    (fact,) = rows(database, "evidence_facts")
+    assert (fact["name"], json.loads(fact["value"])["count"]) == ("NOTEPAD.EXE", 1)
+    (unit,) = rows(database, "evidence")
+    assert unit["problem"] == fact["problem"]
+    assert UNREADABLE in unit["problem"]
+    assert "Only the beginning of this file of Prefetch is whole" in unit["problem"]
 
 
 def zip_with_a_bad_sector(folder: Path, fails: Any, kind: int) -> bytes:
