@@ -1,5 +1,7 @@
 """Which tests run, where and when; fixtures for folders of small files and a real S3 server on loopback."""
 
+import functools
+import gc
 import json
 import os
 import shutil
@@ -10,7 +12,7 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,18 +88,28 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.settings.load_profile("all-seeds")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let no garbage collection look through what is collected, which stays: not now, and not during the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out seeds that were not requested, group the tests by what they share, and put the slowest first."""
     if not config.getoption("--all-seeds"):
-        left_out = [item for item in items if item.get_closest_marker("seeds") and _seed(item) >= KILLS]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        left_out = {item for item in items if item.get_closest_marker("seeds") and _seed(item) >= KILLS}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         if (name := _group(item)) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(name))
-    here = Path(__file__).parent
-    items.sort(key=lambda item: _place(item.path.relative_to(here).as_posix()))
+    items.sort(key=lambda item: _place(item.path))
 
 
 def _seed(item: pytest.Item) -> int:
@@ -123,9 +135,17 @@ def _group(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0].replace("/", ".") if own else ""
 
 
-def _place(path: str) -> int:
+@functools.cache
+def _place(path: Path) -> int:
     """The position of a test file among all."""
-    return next((number for number, start in enumerate(FIRST) if path.startswith(start)), len(FIRST))
+    name = _name(path)
+    return next((number for number, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
+
+
+@functools.cache
+def _name(path: Path) -> str:
+    """A test file's name below this folder."""
+    return path.relative_to(Path(__file__).parent).as_posix()
 
 
 REAL = ("cli/", "executors/", "images/", "test_packaging.py")
@@ -135,7 +155,7 @@ REAL = ("cli/", "executors/", "images/", "test_packaging.py")
 @pytest.fixture(autouse=True)
 def _workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork worker processes, save in some folders."""
-    if not request.path.relative_to(Path(__file__).parent).as_posix().startswith(REAL):
+    if not _name(request.path).startswith(REAL):
         monkeypatch.setattr("fanfold.executors.process.subprocess", nursery)
 
 

@@ -22,6 +22,9 @@ HALF = (0.5, 0.5, 0.5)
 WRONG = (0.0, 0.0, 0.0, 50.0)
 """What a token adds that must not count."""
 
+CENTRING = np.array([[1, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1]], np.float32)
+"""float[3, 4]: a colour becomes a vector whose mean is 0."""
+
 Table = Mapping[int, tuple[float, ...]]
 
 
@@ -32,21 +35,89 @@ def as_seen(
     return np.append((np.array(colour) / 255 - mean) / std, 0.0)
 
 
-def picture_graph(output: str, name: str = "toy") -> bytes:
-    """float[n, 3, 224, 224] `pixel_values` -> float[n, 4]: the mean colour, and 0.
+def picture_graph(output: str, name: str = "toy", pixels: str = "pixel_values", size: int = 224) -> bytes:
+    """float[n, 3, size, size] -> float[n, 4]: the mean colour, and 0.
 
     The name makes two of them different files: models are known by their hash.
     """
-    into = np.eye(3, 4, dtype=np.float32)
+    nodes = [
+        helper.make_node("Reshape", [pixels, "flat"], ["dots"]),
+        helper.make_node("ReduceMean", ["dots"], ["colour"], axes=[2], keepdims=0),
+        helper.make_node("MatMul", ["colour", "into"], [output]),
+        helper.make_node("Transpose", [pixels], ["last_hidden_state"]),
+    ]
+    outputs = [_floats("last_hidden_state", [None] * 4), _floats(output, ["batch_size", 4])]
+    weights = {"into": np.eye(3, 4, dtype=np.float32), "flat": np.array([0, 3, -1], np.int64)}
+    return _model(nodes, [_floats(pixels, ["batch_size", 3, size, size])], outputs, weights, name)
+
+
+def nomic_picture_graph() -> bytes:
+    """float[n, 3, 224, 224] `pixel_values` -> `last_hidden_state` float[n, 2, 4], as in Nomic's export.
+
+    The first vector is (r, g, b, -(r + g + b)), whose mean is 0; the other is wrong.
+    """
     nodes = [
         helper.make_node("GlobalAveragePool", ["pixel_values"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["colour"]),
-        helper.make_node("MatMul", ["colour", "into"], [output]),
-        helper.make_node("Transpose", ["pixel_values"], ["last_hidden_state"]),
+        helper.make_node("MatMul", ["colour", "into"], ["vector"]),
+        helper.make_node("Unsqueeze", ["vector", "axis"], ["first"]),
+        helper.make_node("Neg", ["first"], ["second"]),
+        helper.make_node("Concat", ["first", "second"], ["last_hidden_state"], axis=1),
     ]
-    shape = ["batch_size", 3, 224, 224]
-    outputs = [_floats("last_hidden_state", [None] * 4), _floats(output, ["batch_size", 4])]
-    return _model(nodes, [_floats("pixel_values", shape)], outputs, {"into": into}, name)
+    weights = {"into": CENTRING, "axis": np.array([1], np.int64)}
+    inputs = [_floats("pixel_values", ["batch_size", 3, 224, 224])]
+    return _model(nodes, inputs, [_floats("last_hidden_state", ["batch_size", 2, 4])], weights)
+
+
+def nomic_text_graph(rows: Table, size: int) -> bytes:
+    """`input_ids`, `token_type_ids`, `attention_mask` int64[n, any] -> float[n, any, 4]: a vector for each token.
+
+    Whatever has no mask, or another type than 0, is wrong.
+    """
+    nodes = [
+        helper.make_node("Gather", ["rows", "input_ids"], ["found"]),
+        helper.make_node("Sub", ["attention_mask", "token_type_ids"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["masks"]),
+        helper.make_node("Mul", ["found", "masks"], ["last_hidden_state"]),
+    ]
+    weights = _rows(rows, size) | {"last": np.array([-1], np.int64)}
+    inputs = [_ids(name, "sequence_length") for name in ("input_ids", "token_type_ids", "attention_mask")]
+    return _model(nodes, inputs, [_floats("last_hidden_state", ["batch_size", "sequence_length", 4])], weights)
+
+
+def jina_text_graph(rows: Table, size: int) -> bytes:
+    """`input_ids` int64[n, any] -> `text_embeds` float[n, 4]: the sum of the tokens."""
+    nodes = [
+        helper.make_node("Gather", ["rows", "input_ids"], ["found"]),
+        helper.make_node("ReduceSum", ["found", "axes"], ["text_embeds"], keepdims=0),
+    ]
+    weights = _rows(rows, size) | {"axes": np.array([1], np.int64)}
+    outputs = [_floats("text_embeds", ["batch_size", 4])]
+    return _model(nodes, [_ids("input_ids", "sequence_length")], outputs, weights)
+
+
+def openclip_text_graph(rows: Table, size: int) -> bytes:
+    """`input` int64[n, 77] -> `output` float[n, 4], as in the export of OpenCLIP's models, which takes no mask.
+
+    The vector is read at the first place of the highest token, which is the end, and sums up what comes before.
+    """
+    nodes = [
+        helper.make_node("Gather", ["rows", "input"], ["found"]),
+        helper.make_node("CumSum", ["found", "axis"], ["sums"]),
+        helper.make_node("ArgMax", ["input"], ["end"], axis=1, keepdims=1),
+        helper.make_node("Unsqueeze", ["end", "last"], ["place"]),
+        helper.make_node("Expand", ["place", "wide"], ["places"]),
+        helper.make_node("GatherElements", ["sums", "places"], ["there"], axis=1),
+        helper.make_node("Squeeze", ["there", "axes"], ["output"]),
+    ]
+    weights = _rows(rows, size) | {
+        "last": np.array([-1], np.int64),
+        "axis": np.array(1, np.int64),
+        "axes": np.array([1], np.int64),
+        "wide": np.array([1, 1, 4], np.int64),
+    }
+    return _model(nodes, [_ids("input", 77)], [_floats("output", ["batch_size", 4])], weights)
 
 
 def clip_text_graph(rows: Table, size: int) -> bytes:

@@ -5,6 +5,7 @@ in the registry are those of the toys.
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 from dual_encoders import (
     BLACK,
     BLUE,
+    CENTRING,
     CLIP_MEAN,
     CLIP_STD,
     COLOURS,
@@ -27,6 +29,10 @@ from dual_encoders import (
     WRONG,
     as_seen,
     clip_text_graph,
+    jina_text_graph,
+    nomic_picture_graph,
+    nomic_text_graph,
+    openclip_text_graph,
     picture_graph,
     siglip_text_graph,
 )
@@ -41,19 +47,49 @@ from fanfold.errors import FanfoldError
 from fanfold.images import Images
 from fanfold.images.columns.table import with_columns
 from fanfold.images.models import registry
-from fanfold.images.models.hub import Address
+from fanfold.images.models.hub import CONFIG, Address
 from fanfold.images.models.registry import Model
 from fanfold.images.search.by_text import text_side
 from fanfold.images.text.encoder import open_encoder
 from helpers import Here
 
-WORDS = ("<0>", "<1>", "<unk>", "a", "photo", "of", "something", "sky", "cat", "warm", "this", "is", *COLOURS)
+WORDS = (
+    "<0>",
+    "<1>",
+    "<unk>",
+    "search_query:",
+    "a",
+    "photo",
+    "of",
+    "something",
+    "sky",
+    "cat",
+    "warm",
+    "grey",
+    "this",
+    "is",
+    *COLOURS,
+)
+PROMPT = np.array([0.0, 5.0, -5.0, 0.0])
+"""What Nomic's prompt adds to a text."""
 WARM = (141, 117, 104)
 """Redder than CLIP's mean, and blue for those whose mean is another."""
 
 
 def clip_files() -> tuple[bytes, bytes, bytes]:
     """Toys for CLIP: the graph of pictures, that of texts, and the tokenizer."""
+    graph = clip_text_graph(_clip_rows() | {END: (0.0, 0.0, 0.0, 0.01)}, END + 1)
+    return picture_graph("image_embeds"), graph, clip_tokenizer().encode()
+
+
+def openclip_files() -> tuple[bytes, bytes, bytes]:
+    """Toys for OpenCLIP's model of 256 pixels, whose tokens are CLIP's."""
+    pictures = picture_graph("output", "openclip", "input", 256)
+    return pictures, openclip_text_graph(_clip_rows(), END + 1), clip_tokenizer().encode()
+
+
+def _clip_rows() -> dict[int, tuple[float, ...]]:
+    """What CLIP's tokens add to a vector."""
     seen = {
         GOLDEN["a photo of something red"][5]: RED,
         GOLDEN["blue sky"][1]: BLUE,
@@ -62,9 +98,26 @@ def clip_files() -> tuple[bytes, bytes, bytes]:
         GOLDEN["black"][1]: BLACK,
         GOLDEN["grey"][1]: WARM,
     }
-    rows = {token: tuple(as_seen(colour, CLIP_MEAN, CLIP_STD)) for token, colour in seen.items()}
-    graph = clip_text_graph(rows | {END: (0.0, 0.0, 0.0, 0.01)}, END + 1)
-    return picture_graph("image_embeds"), graph, clip_tokenizer().encode()
+    return {token: tuple(as_seen(colour, CLIP_MEAN, CLIP_STD)) for token, colour in seen.items()}
+
+
+def jina_files() -> tuple[bytes, bytes, bytes]:
+    """Toys for Jina CLIP, whose tokens are BERT's, and whose texts keep their own lengths."""
+    rows = {WORDS.index(word): tuple(as_seen(colour)) for word, colour in COLOURS.items()}
+    rows |= {WORDS.index("grey"): tuple(as_seen(WARM)), WORDS.index("<unk>"): WRONG}
+    tokenizer = word_tokenizer(WORDS, punctuation=False).encode()
+    return picture_graph("image_embeds", "jina"), jina_text_graph(rows, len(WORDS)), tokenizer
+
+
+def nomic_files() -> tuple[bytes, bytes, bytes]:
+    """Toys for Nomic: each token adds 9 to all values, and the prompt what the right answers lack."""
+    rows = {number: np.full(4, 9.0) for number in range(len(WORDS))}
+    for word, colour in COLOURS.items():
+        rows[WORDS.index(word)] = 9 + as_seen(colour)[:3] @ CENTRING - PROMPT
+    rows[WORDS.index("search_query:")] = 9 + PROMPT
+    rows[WORDS.index("<unk>")] = np.array(WRONG)
+    table = {token: tuple(values) for token, values in rows.items()}
+    return nomic_picture_graph(), nomic_text_graph(table, len(WORDS)), word_tokenizer(WORDS).encode()
 
 
 def siglip_files(pad: int) -> tuple[bytes, bytes, bytes]:
@@ -79,7 +132,16 @@ def siglip_files(pad: int) -> tuple[bytes, bytes, bytes]:
     return pictures, graph, word_tokenizer(WORDS, "<1>" if pad else "").encode()
 
 
-TOYS = {"clip-vit-b32": clip_files, "siglip2-b16": lambda: siglip_files(0), "siglip-b16": lambda: siglip_files(1)}
+TOYS = {
+    "clip-vit-b32": clip_files,
+    "siglip2-b16": lambda: siglip_files(0),
+    "siglip-b16": lambda: siglip_files(1),
+    "clip-vit-b32-256": openclip_files,
+    "jina-clip-v1": jina_files,
+    "nomic-v1.5": nomic_files,
+}
+OF_COLOURS = [name for name in TOYS if name != "nomic-v1.5"]
+"""Those whose vector of a picture is its colour, and 0."""
 
 
 @pytest.fixture(name="hub", scope="module")
@@ -98,13 +160,17 @@ def toy(hub: Hub, model: Model) -> Model:
     assert model.text
     text = model.text
     pictures, texts, tokenizer = TOYS[model.name]()
+    if model.preprocessing is None:
+        config = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "size": {"shortest_edge": 224}, "crop_size": 224}
+        put(hub, model.source.replace("onnx/model.onnx", CONFIG), json.dumps(config).encode())
     hashes = [put(hub, model.source, pictures), put(hub, text.source, texts), put(hub, text.tokenizer, tokenizer)]
-    return replace(model, sha256=hashes[0], text=replace(text, sha256=hashes[1], tokenizer_sha256=hashes[2]))
+    pictures_hash = hashes[0] if model.sha256 else ""
+    return replace(model, sha256=pictures_hash, text=replace(text, sha256=hashes[1], tokenizer_sha256=hashes[2]))
 
 
 def put(hub: Hub, address: str, content: bytes) -> str:
     """Put a file on the hub; its SHA-256."""
-    where = Address.parse(address, address.partition("@")[0][-5:])
+    where = Address.parse(address, "." + address.partition("@")[0].rpartition(".")[2])
     hub.files[f"{where.repo}/{where.path}"] = content
     assert where.revision
     hub.commits.append(where.revision)
@@ -144,7 +210,7 @@ def _embedded(hub: Hub, pictures: Path) -> Callable[[str], Path]:
     return make
 
 
-@pytest.fixture(name="database", params=TOYS)
+@pytest.fixture(name="database", params=OF_COLOURS)
 def _database(request: pytest.FixtureRequest, embedded: Callable[[str], Path]) -> str:
     """The database of each of the models."""
     return str(embedded(request.param))
@@ -233,6 +299,21 @@ def test_fetched_as_pinned(database: str, hub: Hub) -> None:
     assert len(hub.asked) == before
 
 
+@pytest.mark.parametrize("key", ASKED)
+def test_a_text_is_the_mean_of_its_tokens(embedded: Callable[[str], Path], hub: Hub, key: str) -> None:
+    """Nomic's pictures are read at their first token, and texts are the mean of theirs, centred, behind a prompt.
+
+    Its preprocessing comes from its own file; the commit of its weights says which text encoder it has.
+    """
+    database = str(embedded("nomic-v1.5"))
+    found = cosines(database, next(word for word in COLOURS if word in " ".join(ASKED[key]).lower()).upper())
+    assert next(iter(found)) in ({key, "flag.png"} if key == "fire.png" else {key})
+    assert found[key] == pytest.approx(1, abs=5e-3)
+    model = registry.named("nomic-v1.5")
+    assert model
+    assert any(f"resolve/{model.commit}/{CONFIG}" in asked for asked in hub.asked)
+
+
 def test_as_a_person_sees_it(clip: Path) -> None:
     """A search by text prints scores and keys, best first, and takes the options of a search by a picture."""
     done = fanfold_cli("images", "search", clip, "--text", "red", "-k", 2, "--exact", "--where", "width = 300")
@@ -292,6 +373,9 @@ WRONG_TEXTS: dict[str, list[dict[str, Any]]] = {
     "clip-vit-b32": [{"length": 76}, {"length": 78}, {"pad": None}, {"output": "other"}],
     "siglip2-b16": [{"length": 63}, {"pad": 1}, {"pad": None}, {"end": None}, {"lower": False}],
     "siglip-b16": [{"length": 63}, {"pad": 0}, {"pad": None}, {"lower": False}],
+    "clip-vit-b32-256": [{"length": 76}, {"pad": None}, {"output": "text_embeds"}],
+    "jina-clip-v1": [{"length": 1}, {"lower": False}, {"output": "output"}],
+    "nomic-v1.5": [{"length": 2}, {"prompt": ""}, {"pooled": False}, {"centred": False}, {"lower": False}],
 }
 
 

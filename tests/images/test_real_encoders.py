@@ -1,4 +1,4 @@
-"""The known models with a text encoder, with their real weights: about 2 GB from the Hugging Face hub.
+"""The known models with a text encoder, with their real weights: about 5 GB from the Hugging Face hub.
 
 Collected only with FANFOLD_HUB=1 (see conftest.py). Run it after a change to the registry:
 

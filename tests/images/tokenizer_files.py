@@ -134,11 +134,16 @@ def _letters() -> list[str]:
     return [chr(byte) for byte in printed] + [chr(256 + number) for number in range(256 - len(printed))]
 
 
-def word_tokenizer(words: Sequence[str], end: str = "") -> str:
-    """A tokenizer.json that knows these words in this order, in lower case only; with `end`, it ends a text with it."""
+def word_tokenizer(words: Sequence[str], end: str = "", punctuation: bool = True) -> str:
+    """A tokenizer.json that knows these words in this order, in lower case only; with `end`, it ends a text with it.
+
+    Without `punctuation`, that is left out.
+    """
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    spaces = pre_tokenizers.WhitespaceSplit()
+    without = pre_tokenizers.Sequence([spaces, pre_tokenizers.Punctuation("removed")])
+    tokenizer.pre_tokenizer = spaces if punctuation else without
     if end:
         tokenizer.post_processor = processors.TemplateProcessing(f"$A {end}", None, [(end, vocabulary[end])])
     return tokenizer.to_str()

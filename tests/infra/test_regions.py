@@ -4,17 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cfnlint
 import pytest
-from cfnlint.api import lint
-from cfnlint.helpers import REGIONS
 from emulator import ABSENT
 from templates import Stacks, Synthesise, all_of, properties
 
 from fanfold.errors import UsageError
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
-DATA = Path(str(cfnlint.__file__)).parent / "data" / "schemas"
 ALL = {"uploads": "images", "alarm_email": "me@my.org", "workflow": "true"}
 CHOSEN_BY_AWS = {"default_x86_64": {"m6i", "c6i", "r6i", "c7i"}}
 """The families that AWS Batch chooses from: docs.aws.amazon.com/batch/latest/APIReference/API_ComputeResource.html"""
@@ -22,18 +18,33 @@ CHOSEN_BY_AWS = {"default_x86_64": {"m6i", "c6i", "r6i", "c7i"}}
 
 def with_batch() -> list[str]:
     """The regions with AWS Batch."""
-    resources = {region: json.loads((DATA / "providers" / f"{region}.json").read_text()) for region in _described()}
+    data, regions = known()
+    described = {region: data / "providers" / f"{region}.json" for region in regions}
+    resources = {region: json.loads(file.read_text()) for region, file in described.items() if file.exists()}
     return [region for region in resources if "AWS::Batch::ComputeEnvironment" in resources[region]]
-
-
-def _described() -> list[str]:
-    return [region for region in REGIONS if (DATA / "providers" / f"{region}.json").exists()]
 
 
 def families() -> dict[str, set[str]]:
     """The machine families of each region that cfn-lint knows."""
-    types = json.loads((DATA / "extensions" / "aws_ec2_instance" / "instancetype_enum.json").read_text())
-    return {region: {one.partition(".")[0] for one in types[region]["enum"]} for region in REGIONS if region in types}
+    data, regions = known()
+    types = json.loads((data / "extensions" / "aws_ec2_instance" / "instancetype_enum.json").read_text())
+    return {region: {one.partition(".")[0] for one in types[region]["enum"]} for region in regions if region in types}
+
+
+def known() -> tuple[Path, list[str]]:
+    """The folder of cfn-lint's data, and the regions that it knows."""
+    import cfnlint.helpers  # late: cfn-lint takes a second
+
+    return Path(str(cfnlint.__file__)).parent / "data" / "schemas", cfnlint.helpers.REGIONS
+
+
+def mistakes(template: dict[str, Any], *accepted: str, **options: list[str]) -> list[str]:
+    """What cfn-lint finds wrong with a template."""
+    from cfnlint.api import lint
+
+    found = lint(json.dumps(template), **options)
+    # W3005: the CDK writes a dependency out even if a reference implies it.
+    return [str(match) for match in found if match.rule.id not in ("W3005", *accepted)]
 
 
 def asked_for(stacks: Stacks, region: str) -> list[str]:
@@ -53,12 +64,6 @@ def test_the_regions_are_all_there_and_so_are_the_youngest() -> None:
     }
 
 
-def complaints(template: dict[str, Any], *accepted: str, **options: Any) -> list[str]:
-    """What cfn-lint finds, except W3005: the CDK writes a dependency out even if a reference implies it."""
-    found = lint(json.dumps(template), **options)
-    return [str(match) for match in found if match.rule.id not in ("W3005", *accepted)]
-
-
 def test_cfn_lint_finds_nothing_wrong_in_any_region(synthesise: Synthesise) -> None:
     """Every resource type and property of every choice of compute is available in every region with AWS Batch."""
     together = synthesise(compute="gpu", **ALL).compute.copy()  # with rules and mappings
@@ -68,8 +73,8 @@ def test_cfn_lint_finds_nothing_wrong_in_any_region(synthesise: Synthesise) -> N
         others = {f"{id}{compute}": one for id, one in changed.items()}
         together["Resources"] = resources | together["Resources"] | others
     assert len({*all_of(together, "AWS::Batch::ComputeEnvironment")}) == 4
-    assert complaints(synthesise(**ALL).storage, regions=with_batch()) == []
-    assert complaints(together, "E3019", regions=with_batch()) == []  # the names are those of one choice
+    assert mistakes(synthesise(**ALL).storage, regions=with_batch()) == []
+    assert mistakes(together, "E3019", regions=with_batch()) == []  # the names are those of one choice
 
 
 def test_cfn_lint_finds_nothing_wrong_where_all_that_can_be_left_out_is(synthesise: Synthesise) -> None:
@@ -77,7 +82,7 @@ def test_cfn_lint_finds_nothing_wrong_where_all_that_can_be_left_out_is(synthesi
     stacks = synthesise(bucket="my-pictures", table="lance")
     for template in (stacks.storage, stacks.compute):
         assert template["Resources"]
-        assert complaints(template) == []
+        assert mistakes(template) == []
 
 
 @pytest.mark.parametrize("compute", ["spot", "ec2"])

@@ -264,8 +264,8 @@ UNFIT = {
     ),
     "one long line": (b"x" * 3_000_000, "has more than 1,048,576 bytes: this is not a table of handshakes"),
     "a million empty columns": (b"," * 1_000_000, "has 1,000,001 columns: this is not a table of handshakes"),
-    "a million columns": (
-        HEADER + b"".join(b",c%d" % number for number in range(1_000_000)) + b"\n1,2\n",
+    "200,000 columns": (
+        HEADER + b"".join(b",c%d" % number for number in range(200_000)) + b"\n1,2\n",
         "The header of .*, `key,role,n,ip,handshake_ms,c0,c1,.*, has more than 1,048,576 bytes",
     ),
     "a long row": (HEADER + b"\n" + b"x" * 9_000_000, "cannot be read as CSV with the header `key,role,n"),

@@ -168,7 +168,7 @@ def _from_hub(name: str, address: hub.Address, known: Model | None) -> _Source:
     fetched = hub.fetch(address, known.sha256 if known else "")
     file = Path(fetched.file)
     preprocessing = known.preprocessing if known else None
-    config = Path(fetched.config) if fetched.config and not known else None
+    config = Path(fetched.config) if fetched.config and not preprocessing else None
     return _Source(name, fetched.sha256, lambda: _parse(file), preprocessing, fetched.revision, config)
 
 

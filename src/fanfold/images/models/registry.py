@@ -54,7 +54,7 @@ class Text:
     tokenizer_sha256: str
     """SHA-256 of the tokenizer's file."""
     output: str
-    """The output of the graph that is the vector."""
+    """The output of the graph that is the vector; empty for its first one."""
     length: int | None = None
     """Most tokens of a text, those that mark its start and end included; None if any number is taken."""
     pad: int | None = None
@@ -63,6 +63,11 @@ class Text:
     """The token that ends a text, whether or not the tokenizer adds it; None if that is left to the tokenizer."""
     lower: bool = False
     """Whether a text is lower-cased before the tokenizer gets it."""
+    pooled: bool = False
+    """Whether the output has a vector for each token, and the text's is their mean, without those that fill it up."""
+    centred: bool = False
+    """Whether the values of a vector are moved to a mean of 0, as layer normalisation does it. (Scale does not matter,
+    since vectors are compared by cosine.)"""
     prompt: str = ""
     """What is put before a text, as the model was trained: `search_query: `."""
     label_prompt: str = "a photo of a {}."
@@ -88,7 +93,8 @@ class Model:
     """Bytes of the download before the first use; 0 if it comes with the packages."""
     source: str
     """A Python package, or an address on the Hugging Face hub with its commit."""
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing | None = Preprocessing()
+    """None if it is read from the preprocessor_config.json beside it."""
     sha256: str = ""
     """SHA-256 of the file at `source`, if it is known."""
     extra: str = "images"
@@ -100,6 +106,11 @@ class Model:
     def needs_download(self) -> bool:
         """Whether it is fetched before its first use."""
         return self.download_bytes > 0
+
+    @property
+    def commit(self) -> str:
+        """The commit of the hub's repository that it comes from; empty for a Python package."""
+        return self.source.partition("@")[2]
 
     @property
     def is_installed(self) -> bool:
@@ -118,6 +129,15 @@ _SIGLIP2 = "hf://onnx-community/siglip2-base-patch16-224-ONNX/{}@ba1f3b0843f24bc
 _SIGLIP2_HASH = "a1959f7bd3993a607e48839f6d01e25b876fe76afda301b028b78eef68aabd95"
 _SIGLIP = "hf://Xenova/siglip-base-patch16-224/{}@4649052661e53c7000355844105f8a1792088239"
 _SIGLIP_HASH = "f89d41bac7f4d4b87e010a467d93f98689d708916ed22f5a07f96fdfa26f475f"
+_RCLIP = (
+    "hf://yurijmikhalevich/rclip-models/ViT-B-32-256-datacomp_s34b_b86k/{}@17b9d07433aad73f70d338d8a1c7a4cef83887e0"
+)
+_RCLIP_HASH = "3f7e6f94e5a34bc7ee8aba84aec0f963f56974ab405fbcd334c8e1c3f832bd2c"
+_LAION = "hf://laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K/{}@4afec35ffe57a943d569ff7ee888061830164da8"
+_JINA = "hf://jinaai/jina-clip-v1/{}@ceb3e44ca4d6eceaa4f3fb58b1c1a5748b3f29b6"
+_JINA_HASH = "3032bf5f20bc39e23e9d2fff51ed1406341f1490bade128ffdcc6307af63c246"
+_NOMIC_VISION = "hf://nomic-ai/nomic-embed-vision-v1.5/onnx/model.onnx@e3a725bce72db07ca4adb1d83da08903f3ee02f8"
+_NOMIC = "hf://nomic-ai/nomic-embed-text-v1.5/{}@e9b6763023c676ca8431644204f50c2b100d9aab"
 _CENTRED = (0.5 * 255,) * 3
 
 CLIP_SCALE = 100.0
@@ -167,6 +187,43 @@ SIGLIP_TEXT = Text(
     download_bytes=441_332_132 + 2_398_744,
 )
 
+CLIP_256_TEXT = Text(
+    source=_RCLIP.format("textual.onnx"),
+    tokenizer=_LAION.format("tokenizer.json"),
+    sha256="ee267cd64f0f77362670ae0140476ed51ee8c5a761d41636e09997f2fdddcacc",
+    tokenizer_sha256="72ed5c96db5729294468543e4bc75fce14ca63f58e37300290189ba1c1e52b85",
+    output="output",
+    length=77,
+    pad=0,  # OpenCLIP's; the graph reads its vector at the highest token, which is the end
+    end=49407,
+    lower=True,
+    scale=CLIP_SCALE,
+    download_bytes=254_344_274 + 2_224_081,
+)
+JINA_TEXT = Text(
+    source=_JINA.format("onnx/text_model.onnx"),
+    tokenizer=_JINA.format("tokenizer.json"),
+    sha256="d7b2e732e685dcaf5ca2a36e7f5d9169906859f4590766689dbf7b00b20da01b",
+    tokenizer_sha256="b36ee0ed6d20d181de65ce729dea6169658a9cfa4dede6717ba9fa2e4fbd3bc7",
+    output="text_embeds",
+    length=512,
+    lower=True,
+    download_bytes=547_000_000,
+)
+NOMIC_TEXT = Text(
+    source=_NOMIC.format("onnx/model.onnx"),
+    tokenizer=_NOMIC.format("tokenizer.json"),
+    sha256="147d5aa88c2101237358e17796cf3a227cead1ec304ec34b465bb08e9d952965",
+    tokenizer_sha256="d241a60d5e8f04cc1b2b3e9ef7a4921b27bf526d9f6050ab90f9267a1f9e5c66",
+    output="",
+    length=2048,
+    lower=True,
+    pooled=True,
+    centred=True,
+    prompt="search_query: ",
+    download_bytes=547_310_275 + 711_396,
+)
+
 
 def _lite(lite: efficientnet_lite.Lite) -> Model:
     mean, deviation = (efficientnet_lite.MEAN,) * 3, (efficientnet_lite.DEVIATION,) * 3
@@ -201,6 +258,27 @@ MODELS: tuple[Model, ...] = (
         _SIGLIP_HASH,
         text=SIGLIP_TEXT,
     ),
+    Model(
+        "clip-vit-b32-256",
+        512,
+        "MIT",
+        351_826_068,
+        _RCLIP.format("visual.onnx"),
+        Preprocessing(256, 1.0, CLIP_MEAN, CLIP_DEVIATION),
+        _RCLIP_HASH,
+        text=CLIP_256_TEXT,
+    ),
+    Model(
+        "jina-clip-v1",
+        768,
+        "Apache-2.0",
+        344_000_000,
+        _JINA.format("onnx/vision_model.onnx"),
+        _CLIP,
+        _JINA_HASH,
+        text=JINA_TEXT,
+    ),
+    Model("nomic-v1.5", 768, "Apache-2.0", 374_000_000, _NOMIC_VISION, None, text=NOMIC_TEXT),
 )
 """The names that `--model` accepts; the first is the default."""
 
@@ -210,12 +288,16 @@ def named(name: str) -> Model | None:
     return next((model for model in MODELS if model.name == name), None)
 
 
-def text_of_weights(*weights: str | None) -> Text | None:
+def text_of_weights(*weights: str | None, commit: str | None = None) -> Text | None:
     """The text encoder of the known model with weights of one of these SHA-256; None if there is none.
 
-    Models are known by their weights, whatever they are called: a copy of CLIP's file has CLIP's text encoder.
+    Models are known by their weights, whatever they are called: a copy of CLIP's file has CLIP's text encoder. If the
+    SHA-256 of a model's weights is not known, `commit` tells: the one of the hub's repository that they come from.
     """
-    return next((model.text for model in MODELS if model.text and model.sha256 in weights), None)
+    for model in MODELS:
+        if model.text and (model.sha256 in weights if model.sha256 else model.commit == commit):
+            return model.text
+    return None
 
 
 def known_text(sha256: str, tokenizer_sha256: str) -> Text | None:

@@ -45,11 +45,11 @@ class Graph:
         return axes[1] if len(axes) == 2 and isinstance(axes[1], int) else None
 
     def run(self, tokens: Tokens, output: str) -> Any:
-        """The output for a text. Raises FanfoldError if the graph does not run."""
+        """The output for a text, the first one for an empty name. Raises FanfoldError if the graph does not run."""
         given = {self.ids: tokens.ids, MASK: tokens.mask, KINDS: np.zeros_like(tokens.ids)}
         feed = {name: given[name].astype(_TYPES[one.type]) for name, one in self.inputs.items()}
         try:
-            return self._session.run([output], feed)[0]
+            return self._session.run([output or next(iter(self.outputs))], feed)[0]
         except Exception as error:
             raise FanfoldError(f"The text encoder does not run on this text: {first_line(error)}") from error
 
@@ -57,22 +57,25 @@ class Graph:
 class Encoder:
     """float32[dimension] of length 1 for a text."""
 
-    def __init__(self, graph: Graph, tokenizer: Tokenizer, output: str) -> None:
+    def __init__(self, graph: Graph, tokenizer: Tokenizer, text: Text) -> None:
         self._graph = graph
-        self._output = output
+        self._text = text
         self.tokenizer = tokenizer
 
     def __call__(self, words: str) -> Vectors:
         """The vector of a text. Raises UsageError for an empty text, FanfoldError if the model gives it none."""
         check_words(words)
-        found = np.asarray(self._graph.run(self.tokenizer(words), self._output), np.float32)
+        tokens = self.tokenizer(words)
+        found = np.asarray(self._graph.run(tokens, self._text.output), np.float32)
+        if self._text.pooled and found.shape[:-1] == tokens.mask.shape:  # float32[1, n, dimension]
+            found = tokens.mask.astype(np.float32) @ found[0] / tokens.mask.sum()
         if found.ndim != 2 or len(found) != 1 or not np.isfinite(found).all() or not found.any():
             raise FanfoldError(
-                f"The output '{self._output}' of the text encoder is not a vector: its shape is {found.shape}, or its "
-                "values are not finite, or all zero."
+                f"The output '{self._text.output}' of the text encoder is not a vector: its shape is {found.shape}, or "
+                "its values are not finite, or all zero."
             )
-        vector: Vectors = found[0] / np.linalg.norm(found[0])
-        return vector
+        vector: Vectors = found[0] - (found[0].mean() if self._text.centred else 0)
+        return vector / np.linalg.norm(vector)
 
 
 @lru_cache(maxsize=2)  # a page asks many times
@@ -83,4 +86,4 @@ def open_encoder(text: Text) -> Encoder:
     """
     check_extra()  # before hundreds of megabytes are fetched
     files = files_of(text)
-    return Encoder(Graph(files.graph), Tokenizer(files.tokenizer, text), text.output)
+    return Encoder(Graph(files.graph), Tokenizer(files.tokenizer, text), text)

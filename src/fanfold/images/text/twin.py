@@ -28,7 +28,8 @@ def twin_of(metadata: Mapping[str, str]) -> Text | None:
                 f"The table's text encoder was kept by another version of fanfold: {error}. Keep it again with: "
                 "fanfold images embed SOURCE DATABASE --text-model FILE"
             ) from error
-    return text_of_weights(metadata.get("fanfold.sha256"), metadata.get("fanfold.base"))
+    weights = metadata.get("fanfold.sha256"), metadata.get("fanfold.base")
+    return text_of_weights(*weights, commit=metadata.get("fanfold.revision"))
 
 
 def keep(dataset: lance.LanceDataset, text: Text) -> None:
