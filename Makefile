@@ -41,7 +41,7 @@ docs/view.png docs/map.png &: $(VENV)/dev
 	$(BIN)/python docs/view.py demo/data-* docs/view.png docs/map.png
 
 # Tests at a time. More than cores, because a third of their time is waiting.
-JOBS ?= 3
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --durations=60 --durations-min=1
 
 test: $(VENV)/dev

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,15 @@ def _record(event: Event, at: int) -> bytes:
     return head + bytes(xml.data) + bytes(padding) + struct.pack("<L", size)
 
 
+@cache
+def _spelled(name: str) -> bytes:
+    """A name as binary XML has it, with its hash."""
+    code = 0
+    for character in name:
+        code = (code * 65599 + ord(character)) & 0xFFFFFFFF
+    return struct.pack("<LHH", 0, code & 0xFFFF, len(name)) + name.encode("utf-16-le") + b"\0\0"
+
+
 class _Xml:
     """Binary XML that begins at an offset in its chunk: names refer to where they are."""
 
@@ -187,11 +197,7 @@ class _Xml:
 
     def _name(self, name: str) -> None:
         """A name, right where it is used."""
-        self.data += struct.pack("<L", self.at + len(self.data) + 4)
-        code = 0
-        for character in name:
-            code = (code * 65599 + ord(character)) & 0xFFFFFFFF
-        self.data += struct.pack("<LHH", 0, code & 0xFFFF, len(name)) + name.encode("utf-16-le") + b"\0\0"
+        self.data += struct.pack("<L", self.at + len(self.data) + 4) + _spelled(name)
 
     def _value(self, text: str) -> None:
         coded = text.encode("utf-16-le", "surrogatepass")
@@ -217,6 +223,15 @@ def events(count: int, channel: str = "Security", first: int = 1) -> list[Event]
         )
         for number in range(first, first + count)
     ]
+
+
+def write_machine(folder: Path) -> Path:
+    """A folder as KAPE makes it: three logs below C/Windows/System32/winevt/Logs, and a file of another kind."""
+    below = folder / "C" / "Windows" / "System32" / "winevt" / "Logs"
+    for name, count in COUNTS.items():
+        write_log(below / f"{name}.evtx", events(count, name), spare=2)
+    (folder / "C" / "Windows" / "notes.txt").write_text("not a log")
+    return folder
 
 
 def total(names: Sequence[str] = tuple(COUNTS)) -> int:

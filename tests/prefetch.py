@@ -1,4 +1,4 @@
-"""Writes files of Prefetch as Windows 8.1 does: version 26, not compressed.
+"""Writes files of Prefetch as Windows 8.1 does: version 26, not compressed; `packed` compresses them.
 
 Format: libyal's "Windows Prefetch File (PF) format".
 """
@@ -14,6 +14,7 @@ VERSION = 26
 HEAD, ABOUT, METRIC, VOLUME = 84, 220, 32, 104
 LONGEST = 29  # characters of a name
 RUNS = 8
+TABLE = b"\xa1" + bytes([0xAA] * 254) + b"\x9a"  # lengths of the codes of a block, two to a byte
 
 
 class Volume(NamedTuple):
@@ -43,6 +44,17 @@ def prefetch(name: str, runs: Sequence[datetime], volumes: Sequence[Volume], cou
     body = body.ljust(volumes_at - HEAD, b"\0") + information
     coded = name[:LONGEST].encode("utf-16-le").ljust(60, b"\0")
     return struct.pack("<L4sLL60sLL", VERSION, b"SCCA", 17, HEAD + len(body), coded, 0x7476F82, 0) + body
+
+
+def packed(data: bytes) -> bytes:
+    """A file as Windows 10 packs it, by Xpress Huffman: here, in a bit for a zero, and ten for any other byte."""
+    out = b"MAM\x04" + struct.pack("<L", len(data))
+    for at in range(0, len(data), 1 << 16):
+        bits = "".join(f"{513 + byte:b}" if byte else "0" for byte in data[at : at + (1 << 16)])
+        bits += "0" * (-len(bits) % 16) + "0" * 32
+        units = (int(bits[begin : begin + 16], 2) for begin in range(0, len(bits), 16))
+        out += TABLE + b"".join(struct.pack("<H", unit) for unit in units)
+    return out
 
 
 def _metrics(paths: Sequence[str]) -> bytes:

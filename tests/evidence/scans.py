@@ -40,9 +40,9 @@ def rows(database: str, table: str) -> list[dict[str, Any]]:
     return found
 
 
-def records(database: str, *columns: str) -> Counter[tuple[Any, ...]]:
+def records(database: str, *columns: str, where: str | None = None) -> Counter[tuple[Any, ...]]:
     """How often each record is in the table of events, by its machine, log and id, or by other columns."""
-    found = tables.events(database, columns=columns or ["image", "path", "record_id"])
+    found = tables.events(database, where, columns or ["image", "path", "record_id"])
     return Counter(tuple(row.values()) for batch in found for row in batch.to_pylist())
 
 

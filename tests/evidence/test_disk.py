@@ -29,8 +29,9 @@ from disk_images import (
     write_ewf,
 )
 from fanfold.evidence.disk import open_medium
-from fanfold.evidence.disk.ewf import Ewf, _overflow
+from fanfold.evidence.disk.ewf import Ewf
 from fanfold.evidence.disk.medium import Medium, SegmentFile, Unreadable
+from fanfold.evidence.disk.places import overflow
 from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.disk.sections import acquired_at
 from fanfold.evidence.disk.segments import segment_name
@@ -313,8 +314,8 @@ def test_offsets_that_take_all_32_bits() -> None:
     """EnCase 6.7 writes offsets over 2 GiB into 32 bits; those fall below the ones before if the flag is taken off."""
     import numpy as np
 
-    assert _overflow(np.array([10, 20, 30])) is None
-    assert _overflow(np.array([(1 << 31) - 10, 5, 100])) == 1
+    assert overflow(np.array([10, 20, 30])) is None
+    assert overflow(np.array([(1 << 31) - 10, 5, 100])) == 1
 
 
 @pytest.mark.parametrize("seed", range(300))

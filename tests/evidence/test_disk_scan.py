@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections import Counter
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,12 @@ def test_a_log_without_a_name_is_carved(tmp_path: Path, database: str) -> None:
             assert (row["volume"], row["chunk"]) == (None, None)
 
 
+@cache
+def log_of(count: int, first: int) -> bytes:
+    """A log Setup of so many records."""
+    return log_bytes(events(count, "Setup", first))
+
+
 @pytest.mark.seeds
 @pytest.mark.parametrize("seed", range(12))
 def test_after_overwriting_every_chunk_that_stands(seed: int, tmp_path: Path, database: str) -> None:
@@ -116,7 +123,7 @@ def test_after_overwriting_every_chunk_that_stands(seed: int, tmp_path: Path, da
     some = random.Random(seed)
     disk = bytearray(some.randbytes(6 << 20))
     for number in range(12):
-        log = log_bytes(events(some.choice([60, 400, 1000]), "Setup", first=10_000 * number))
+        log = log_of(some.choice([60, 200, 500]), 10_000 * number)
         start = some.choice([0, 4096])  # with its header, or from a chunk on
         at = some.randrange((len(disk) - len(log)) // 4096) * 4096
         disk[at : at + len(log) - start] = log[start:]
@@ -140,9 +147,11 @@ def ids_of(log: bytes) -> list[int]:
 def test_a_record_that_was_copied_is_there_once(tmp_path: Path, database: str) -> None:
     """A chunk that lies on the disk twice gives its records once, though two units carve it."""
     log = log_bytes(events(700, "Setup"))
-    disk = bytes(1 << 20) + log + bytes(260 << 20) + log
     (tmp_path / "given").mkdir()
-    (tmp_path / "given" / "stick.dd").write_bytes(disk)
+    with (tmp_path / "given" / "stick.dd").open("wb") as file:
+        for mebibyte in (1, 260):
+            file.seek(mebibyte << 20)
+            file.write(log)
     scan(tmp_path / "given", database, *STAGES)
     assert len([unit for unit in rows(database, "evidence") if unit["kind"] == "carve"]) == 2
     assert records(database, "record_id") == Counter({(number,): 1 for number in range(1, 701)})
@@ -247,14 +256,14 @@ def test_a_changed_file_of_an_image_is_read_anew(disk: Path, database: str) -> N
 @pytest.mark.parametrize("seed", range(3))
 def test_a_scan_of_disks_that_is_killed_goes_on(seed: int, tmp_path: Path, database: str) -> None:
     """Whenever a scan is killed, the next one leaves each record of each disk once."""
-    for number in range(6):
+    for number in range(3):
         write_ewf(tmp_path / "shelf" / f"host{number}.E01", ewf(mbr(windows_volume()), per_segment=50))
-    asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "5"]
+    asked = [*FANFOLD, "evidence", "scan", str(tmp_path / "shelf"), database, "--task-size", "3"]
     killed(asked, database, ["containers.lance", "evidence.lance", "_runs/*/receipts/*"][seed])
     done = nursery.run([*asked, "--json"])
     assert done.returncode == 0, done.stderr
     found = records(database, "image", "digest")
-    assert (found.total(), set(found.values())) == (6 * ALL, {1})
+    assert (found.total(), set(found.values())) == (3 * ALL, {1})
 
 
 def test_a_shelf_of_disks_on_a_cluster(three: "Cluster", tmp_path: Path, database: str) -> None:
@@ -409,11 +418,14 @@ def test_how_much_is_verified(how: str, units: set[str], says: str, tmp_path: Pa
     assert damage in told
 
 
-def test_extract_writes_logs_that_others_read(tmp_path: Path, database: str) -> None:
-    """Logs that were there, deleted or carved become files with the same records."""
+def test_what_was_recovered_is_told_and_written(tmp_path: Path, database: str) -> None:
+    """Logs that were there, deleted or carved become files with the same records, and have lines of their own."""
     data = mbr(without_records(windows_volume(), "Old.evtx"))
     write_ewf(tmp_path / "given" / "mesa.E01", ewf(data))
     scan(tmp_path / "given", database, *STAGES)
+    done = command("evidence", "coverage", database)
+    assert re.search(r"mesa\.E01/p1/Setup +40 .*deleted", done.stdout)
+    assert re.search(r"mesa\.E01 +250 .*carved", done.stdout)
     done = command("evidence", "extract", database, "--to", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
     counts = {}
@@ -432,16 +444,6 @@ def test_extract_writes_logs_that_others_read(tmp_path: Path, database: str) -> 
     only = command("evidence", "extract", database, "--to", tmp_path / "carved", "--origin", "carved")
     assert only.returncode == 0
     assert [file.name for file in (tmp_path / "carved").rglob("*.evtx")] == ["Old.evtx"]
-
-
-def test_coverage_tells_what_was_recovered(tmp_path: Path, database: str) -> None:
-    """Deleted logs and what was carved have lines of their own."""
-    data = mbr(without_records(windows_volume(), "Old.evtx"))
-    write_ewf(tmp_path / "given" / "mesa.E01", ewf(data))
-    scan(tmp_path / "given", database, *STAGES)
-    done = command("evidence", "coverage", database)
-    assert re.search(r"mesa\.E01/p1/Setup +40 .*deleted", done.stdout)
-    assert re.search(r"mesa\.E01 +250 .*carved", done.stdout)
 
 
 @pytest.mark.parametrize(("size", "expected"), [(600 << 20, 1), (20 << 20, 12), (1000, 100)])

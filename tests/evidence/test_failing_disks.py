@@ -1,6 +1,7 @@
 """Evidence on a disk that fails: what it cannot give is named, and the rest is read."""
 
 import errno
+import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from fanfold.evidence.report.report import made
 from fanfold.evidence.units import Units
 from fanfold.job import Item
 from fat_volumes import Entry, exfat
-from prefetch import prefetch
+from prefetch import packed, prefetch
 from registry import filetime, hive, log_of
 
 DAMAGED = "Parts of it are damaged in the disk image."
@@ -205,6 +206,24 @@ def test_prefetch_with_a_sector_that_cannot_be_read(tmp_path: Path, database: st
     assert UNREADABLE in failure["message"]
 
 
+def test_prefetch_with_a_sector_behind_its_beginning_that_cannot_be_read(
+    tmp_path: Path, database: str, fails: Any
+) -> None:
+    """The program and its runs are known; the unit and the fact say that this is a part."""
+    file = tmp_path / "host" / "NOTEPAD.EXE-07476F82.pf"
+    file.parent.mkdir()
+    many = OS._replace(files=[*OS.files, *(f"\\WINDOWS\\{number}.DLL" for number in range(200))])
+    file.write_bytes(packed(prefetch("NOTEPAD.EXE", [mesa.at("10:00:00")], [many])))
+    fails(file, 5000)
+    scan(tmp_path / "host", database)
+    (fact,) = rows(database, "evidence_facts")
+    assert (fact["name"], json.loads(fact["value"])["count"]) == ("NOTEPAD.EXE", 1)
+    (unit,) = rows(database, "evidence")
+    assert unit["problem"] == fact["problem"]
+    assert UNREADABLE in unit["problem"]
+    assert "Only the beginning of this file of Prefetch is whole" in unit["problem"]
+
+
 def zip_with_a_bad_sector(folder: Path, fails: Any, kind: int) -> bytes:
     """A zip archive with a log and a hive; the log has a sector in its middle that cannot be read."""
     log = log_bytes(events(3000))
@@ -249,15 +268,16 @@ def test_a_hive_in_a_zip_with_a_sector_that_cannot_be_read(tmp_path: Path, datab
 
 
 def test_a_zip_whose_list_of_files_cannot_be_read(tmp_path: Path, database: str, fails: Any) -> None:
-    """It is a failure that says so, and what to do."""
+    """Its files are found by their own headers, and that is a problem."""
     (tmp_path / "zips").mkdir()
     file = tmp_path / "zips" / "kape.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("System.evtx", log_bytes(events(40, "System")))
     fails(file, file.stat().st_size - 30)
     scan(tmp_path / "zips", database)
-    (failure,) = rows(database, "failures")
-    assert "zip -FF" in failure["message"]
+    assert (records(database, "path"), rows(database, "failures")) == ({("System.evtx",): 40}, [])
+    (container,) = rows(database, "containers")
+    assert container["problems"][-1].startswith(UNREADABLE)
 
 
 @pytest.mark.parametrize(("name", "at"), [("mesa.dd", 0), ("mesa.dd", 700), ("Security.evtx", 0), ("kape.zip", 0)])

@@ -5,8 +5,10 @@ They are not part of the repository. FANFOLD_EVIDENCE_MATERIAL names the folder 
 
 import lzma
 import os
+import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ from scans import scan
 from commands import fanfold as command
 from event_logs import by_libevtx
 from fanfold.evidence import coverage, tables
-from fanfold.evidence.references import named
+from fanfold.evidence.references import References, named
 from fanfold.evidence.report.report import Report, made
 
 MATERIAL = os.environ.get("FANFOLD_EVIDENCE_MATERIAL")
@@ -256,9 +258,15 @@ def test_a_password_that_a_browser_checked(scanned: Callable[[str], Scanned]) ->
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_record_of_a_report_is_found(name: str, scanned: Callable[[str], Scanned]) -> None:
-    """Each record that a report names can be shown, and is exactly one."""
+    """Each record that a report names is exactly one, and one of each log is shown by its name."""
+    database = scanned(name).database
     refs = {ref for finding in scanned(name).report.findings for ref in finding.refs}
-    assert {len(named(scanned(name).database, ref)) for ref in refs} == {1}
+    ids = ", ".join({re.findall(r"#(\d+)", ref)[0] for ref in refs})
+    rows = [row for batch in tables.events(database, f"record_id IN ({ids})") for row in batch.to_pylist()]
+    names = Counter(map(References(tables.units(database)).name, rows))
+    assert {names[ref] for ref in refs} == {1}
+    for ref in {ref.partition("#")[0]: ref for ref in refs}.values():
+        assert len(named(database, ref)) == 1
 
 
 @pytest.mark.parametrize(

@@ -98,11 +98,11 @@ def disk(tmp_path: Path, volume: bytes, per_segment: int = 1 << 30) -> Path:
     return write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(volume), per_segment=per_segment))[0]
 
 
-def of_security(database: str) -> dict[str | None, set[int]]:
-    """The ids of the records of the log Security, by the volume that has them."""
+def of_security(database: str, image: str = "mesa.E01") -> dict[str | None, set[int]]:
+    """The ids of the records of the log Security of a disk, by the volume that has them."""
     found: dict[str | None, set[int]] = {}
-    for channel, volume, number in records(database, "channel", "volume", "record_id"):
-        if channel == "Security":
+    for disk, channel, volume, number in records(database, "image", "channel", "volume", "record_id"):
+        if (disk, channel) == (image, "Security"):
             found.setdefault(volume, set()).add(number)
     return found
 
@@ -223,11 +223,25 @@ def random_states(seed: int) -> "list[tuple[bytes, set[int], bool]]":
     return found
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_every_record_of_every_state(seed: int, tmp_path: Path, database: str) -> None:
+SEEDS = range(4)
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of disks with a random history each."""
+    folder = tmp_path_factory.mktemp("histories")
+    for seed in SEEDS:
+        *copies, (live, _, _) = random_states(seed)
+        volume = with_copies(live, *(volume for volume, _, _ in copies))
+        write_ewf(folder / "given" / f"{seed}.E01", ewf(mbr(volume)))
+    scan(folder / "given", str(folder / "db"), *STAGES)
+    return str(folder / "db")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_record_of_every_state(seed: int, histories: str) -> None:
     """Whatever happened to a log between the copies, each of its records is there once, in the newest that has it."""
-    *copies, (live, _, _) = states = random_states(seed)
-    scan(disk(tmp_path, with_copies(live, *(volume for volume, _, _ in copies))), database, *STAGES)
+    states, image = random_states(seed), f"{seed}.E01"
     names = [*(f"p1@vss{number}" for number in range(1, len(states))), "p1"]
     wanted: dict[str | None, set[int]] = {}
     known: set[int] = set()
@@ -235,13 +249,13 @@ def test_every_record_of_every_state(seed: int, tmp_path: Path, database: str) -
         if new := ids - known:
             wanted[name] = new
         known |= new
-    assert of_security(database) == wanted
+    assert of_security(histories, image) == wanted
     with_setup = [name for name, (_, _, has_setup) in zip(names, states, strict=True) if has_setup]
-    (place,) = {(volume, origin) for channel, volume, origin in records(database, "channel", "volume", "origin")
-                if channel == "Setup"}  # fmt: skip
+    found = records(histories, "image", "channel", "volume", "origin", "digest")
+    (place,) = {(volume, origin) for disk, channel, volume, origin, _ in found if (disk, channel) == (image, "Setup")}
     newest = with_setup[-1] if with_setup else "p1"
     assert place == (newest, "shadow" if "@" in newest else "live" if with_setup else "deleted")
-    assert set(records(database, "digest").values()) == {1}
+    assert set(found.values()) == {1}
 
 
 def test_a_log_that_was_cut_off_between_copies(tmp_path: Path, database: str) -> None:
@@ -344,40 +358,48 @@ NOWHERE, EMPTY = struct.pack("<Q", 1 << 60), bytes(BLOCK)
 CATALOG = r"p1 has a damaged catalog of shadow copies: it goes on at byte [\d,]+ of the volume, where "
 
 
-@pytest.mark.parametrize(
-    ("part", "offset", "content", "says", "read"),
-    [
-        ("volume", 48, NOWHERE, CATALOG + "nothing of it is", ()),
-        ("volume", 48, struct.pack("<Q", HEADER), CATALOG + "something else is", ()),
-        ("catalog", 0, EMPTY, CATALOG + "nothing of it is", ()),
-        ("catalog", 40, NOWHERE, CATALOG + "nothing of it is", ()),
-        ("catalog", 40, None, CATALOG + "nothing of it is", ()),  # a circle
-        ("entry", 8, NOWHERE, "", (1, 2)),  # a copy of 2^60 bytes
-        ("entry", 48, NOWHERE, "", (1, 2)),  # in the year 5254
-        ("entry", 48, bytes(8), "", (1, 2)),
-        ("entry", 0, bytes(8), "", (1,)),  # the other copy is then the first
-        ("entry", 128, bytes(8), r"p1@vss1 cannot be read to its end: its blocks are not on this volume", (2,)),
-        ("list", 0, EMPTY, r"p1@vss1 cannot be read to its end: ", (2,)),
-        ("list", 40, None, r"p1@vss1 cannot be read to its end: ", (2,)),
-        ("list", 40, NOWHERE, r"p1@vss1 cannot be read to its end: ", (2,)),
-        ("bitmap", 40, None, r"p1@vss1 cannot be read to its end: ", (2,)),
-        ("header", 0, EMPTY, r"p1: its 2 shadow copies cannot be read: ", ()),
-        ("header", 48, NOWHERE, "", (1, 2)),
-    ],
-    ids=range(16),
-)
-def test_damage(
-    part: str, offset: int, content: bytes | None, says: str, read: tuple[int, ...], tmp_path: Path, database: str
-) -> None:
+DAMAGE: list[tuple[str, int, bytes | None, str, tuple[int, ...]]] = [
+    ("volume", 48, NOWHERE, CATALOG + "nothing of it is", ()),
+    ("volume", 48, struct.pack("<Q", HEADER), CATALOG + "something else is", ()),
+    ("catalog", 0, EMPTY, CATALOG + "nothing of it is", ()),
+    ("catalog", 40, NOWHERE, CATALOG + "nothing of it is", ()),
+    ("catalog", 40, None, CATALOG + "nothing of it is", ()),  # a circle
+    ("entry", 8, NOWHERE, "", (1, 2)),  # a copy of 2^60 bytes
+    ("entry", 48, NOWHERE, "", (1, 2)),  # in the year 5254
+    ("entry", 48, bytes(8), "", (1, 2)),
+    ("entry", 0, bytes(8), "", (1,)),  # the other copy is then the first
+    ("entry", 128, bytes(8), r"p1@vss1 cannot be read to its end: its blocks are not on this volume", (2,)),
+    ("list", 0, EMPTY, r"p1@vss1 cannot be read to its end: ", (2,)),
+    ("list", 40, None, r"p1@vss1 cannot be read to its end: ", (2,)),
+    ("list", 40, NOWHERE, r"p1@vss1 cannot be read to its end: ", (2,)),
+    ("bitmap", 40, None, r"p1@vss1 cannot be read to its end: ", (2,)),
+    ("header", 0, EMPTY, r"p1: its 2 shadow copies cannot be read: ", ()),
+    ("header", 48, NOWHERE, "", (1, 2)),
+]
+"""Of a part, the offset where the damage lies, its bytes (None: where the part lies), what is told, the copies read."""
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of disks with copies, each with its own damage."""
+    folder = tmp_path_factory.mktemp("damaged")
+    whole = with_copies(security(300), security(320), security(310))
+    for number, (part, offset, content, _, _) in enumerate(DAMAGE):
+        volume, at = bytearray(whole), parts(whole)
+        content = struct.pack("<Q", at[part]) if content is None else content
+        volume[at[part] + offset : at[part] + offset + len(content)] = content
+        write_ewf(folder / "given" / f"{number:02}.E01", ewf(mbr(bytes(volume))))
+    scan(folder / "given", str(folder / "db"), *STAGES)
+    return str(folder / "db")
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGE)))
+def test_damage(number: int, damaged: str) -> None:
     """Whatever is damaged, what can be read is read, and the rest is told; nothing hangs."""
-    volume = bytearray(with_copies(security(300), security(320), security(310)))
-    at = parts(volume)
-    content = struct.pack("<Q", at[part]) if content is None else content
-    volume[at[part] + offset : at[part] + offset + len(content)] = content
-    scan(disk(tmp_path, bytes(volume)), database, *STAGES)
-    told = [problem for _, problem in tables.problems(database)]
+    (*_, says, read), image = DAMAGE[number], f"{number:02}.E01"
+    told = [problem for key, problem in tables.problems(damaged) if key.startswith(image)]
     assert any(re.match(says, problem) for problem in told) if says else told == []
-    found = of_security(database)
+    found = of_security(damaged, image)
     found.pop(None, None)  # what is carved
     assert found.pop("p1") == set(range(1, 301))
     assert {int(str(name).rpartition("@vss")[2]) for name in found} == {*read}
@@ -424,7 +446,7 @@ sys.argv[1:] = {asked!r}
 from fanfold.cli import main
 main()
 """
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    return nursery.run([sys.executable, "-c", code])
 
 
 def test_without_the_extra(tmp_path: Path) -> None:

@@ -104,14 +104,6 @@ def test_prefetch() -> None:
     ]  # fmt: skip
 
 
-def test_prefetch_that_is_damaged() -> None:
-    """A damaged file is a failure with a reason, wherever it is cut off."""
-    data = prefetch("A.EXE", [mesa.at("22:27:02")], [OS])
-    for cut in range(8, len(data) - 60, 23):
-        with pytest.raises(Unreadable, match="not a whole file of Prefetch"):
-            facts("A.pf", data[:cut])
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Path:
     """What a triage tool collects of the invented server."""

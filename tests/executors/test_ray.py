@@ -159,7 +159,7 @@ def test_a_node_that_is_silent_does_not_keep_a_run(
         (actor,) = rays.titled("ray::NodeWorker")
         actor.suspend()
         outcomes.close()
-        wait_for(lambda: not workers_of(run.id) and not rays.busy(), 20)
+        wait_for(lambda: not workers_of(run.id) and not rays.busy(), 120)
 
 
 def test_a_worker_is_stopped_by_one_thread_at_a_time(

@@ -166,6 +166,6 @@ def test_the_command_prints_an_address_and_ends_at_ctrl_c(database: Path) -> Non
         assert address.startswith("http://127.0.0.1:")
         assert "/?t=" in address
         process.send_signal(2)
-        _, notes = process.communicate(timeout=30)
+        _, notes = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Traceback" not in notes

@@ -9,6 +9,7 @@ from zipfile import ZipInfo
 import msgspec
 
 from fanfold.evidence import facts
+from fanfold.evidence.archive import open_archive
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.notes import noted
 from fanfold.evidence.disk.raw import RAW_SUFFIXES, Raw
@@ -16,7 +17,7 @@ from fanfold.evidence.disk.sections import acquired_at
 from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
 from fanfold.evidence.facts.texts import text_of
-from fanfold.evidence.files import open_archive, open_disk, segment_file
+from fanfold.evidence.files import UNREADABLE, open_disk, segment_file
 from fanfold.evidence.formats import check_name, check_readable, is_disk_image
 from fanfold.evidence.given import Files
 from fanfold.evidence.names import machine_and_path
@@ -146,6 +147,10 @@ class Zip:
         """What of it is not read, in sentences."""
         with open_archive(item, source) as archive:
             self.members = archive.infolist()
+            if archive.made_up:
+                self.problems.append(archive.made_up.problem)
+            if archive.bytes.has_damage:
+                self.problems.append(UNREADABLE)
         self._numbers = {member.filename.lower(): number for number, member in enumerate(self.members)}
         self._left = _INFLATED
 

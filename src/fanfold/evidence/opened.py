@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fanfold.evidence.archive import Archive, open_archive
 from fanfold.evidence.disk.medium import Medium, Unreadable
 from fanfold.evidence.disk.ntfs import FileSystem
 from fanfold.evidence.disk.shadow import Copies
 from fanfold.evidence.eventlog.chunks import CHUNK_MAGIC, Chunk
-from fanfold.evidence.files import Archive, open_archive, open_disk
+from fanfold.evidence.files import open_disk
 from fanfold.evidence.units import Place, Units, place_of
 from fanfold.job import Item
 

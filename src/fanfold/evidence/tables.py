@@ -43,6 +43,8 @@ from fanfold.evidence.units import (
 )
 from fanfold.storage import first_line, is_url
 
+_RECOVERED = "origin IN ('shadow', 'deleted', 'carved')"
+
 
 def table_of(database: str, name: str) -> lance.LanceDataset:
     """A table of evidence. Raises UsageError if there is none, or if an older version of fanfold has made it."""
@@ -52,7 +54,8 @@ def table_of(database: str, name: str) -> lance.LanceDataset:
         table = fanfold.open_table(database, name)
     except UsageError as error:
         raise UsageError(_why_none(database)) from error
-    if lacking := [column for column in _columns().get(name, ()) if column not in table.schema.names]:
+    there = set(table.schema.names)
+    if lacking := [column for column in _columns().get(name, ()) if column not in there]:
         raise UsageError(f"{database} was made by an older fanfold: its table {name} has no column '{lacking[0]}'. "
                          "Scan again, into a new database: fanfold evidence scan SOURCE... DATABASE")  # fmt: skip
     return table
@@ -93,6 +96,26 @@ def units(database: str, columns: Sequence[str] = (), where: str | None = None) 
 
 def _done(database: str) -> Any:
     """The current units that were read."""
+    return _done_in(database, _state(database, CONTAINERS, UNITS))
+
+
+def _state(database: str, *names: str) -> tuple[str, ...]:
+    """What tells whether something that was found in some tables is still so.
+
+    A database of the same name, in another folder or made again, may have the same versions, but no file of this name.
+    """
+    return tuple(f"{table.version} {_newest(table)}" for table in (table_of(database, name) for name in names))
+
+
+def _newest(table: lance.LanceDataset) -> str:
+    """The random name of a table's newest file."""
+    fragments = table.get_fragments()
+    return str(fragments[-1].data_files()[0].path) if fragments else ""
+
+
+@lru_cache(1)  # a command asks several times
+def _done_in(database: str, _as_it_is: tuple[str, ...]) -> Any:
+    """See `_done`."""
     rows = table_of(database, UNITS).to_table(["key", "version", "container"])
     return named(rows.filter(pc.is_in(named(rows, "container"), _current(database)))).combine_chunks()
 
@@ -304,9 +327,10 @@ def events(
     Raises UsageError for a condition that is not valid, or a column that does not exist.
     """
     table = table_of(database, EVENTS)
-    wanted = list(columns or table.schema.names)
-    if unknown := [name for name in wanted if name not in table.schema.names]:
-        raise UsageError(f"'{unknown[0]}' is not a column. The columns are: {', '.join(table.schema.names)}.")
+    schema = table.schema
+    wanted = list(columns or schema.names)
+    if unknown := set(wanted).difference(schema.names):
+        raise UsageError(f"'{min(unknown)}' is not a column. The columns are: {', '.join(schema.names)}.")
     if where and "?" in re.sub(r"'[^']*'|\"[^\"]*\"", "", where):  # Lance takes it for a parameter, and crashes
         raise _refused(where, "a ? is only allowed in a text")
     done = _done(database)
@@ -330,7 +354,7 @@ def events(
         why = first_line(error).removeprefix("Invalid user input: ").rstrip(".")
         raise _refused(where, re.sub(r"(, _row\w*)+$", "", why)) from error  # columns of Lance's own
     if empty:
-        yield pa.RecordBatch.from_pylist([], schema=pa.schema([table.schema.field(name) for name in wanted]))
+        yield pa.RecordBatch.from_pylist([], schema=pa.schema([schema.field(name) for name in wanted]))
 
 
 def _refused(where: str, why: str) -> UsageError:
@@ -346,17 +370,21 @@ def _copies(database: str) -> pa.Table:
     two shadow copies. And a log, or a shadow copy, may have been read after what was deleted or carved: in a later
     scan, with other options, or because it had failed.
     """
-    recovered = "origin IN ('shadow', 'deleted', 'carved')"
-    if not table_of(database, UNITS).count_rows(f"{recovered} AND records > 0"):
+    if not _has_recovered(database, _state(database, UNITS)):
         return pa.table({"key": pa.array([], pa.string()), "offset": pa.array([], pa.uint64())})
-    versions = [table_of(database, name).version for name in (CONTAINERS, UNITS, EVENTS)]
-    return _copies_at(database, recovered, *versions)
+    return _copies_of(database, _state(database, CONTAINERS, UNITS, EVENTS))
 
 
-@lru_cache(1)  # a command asks several times
-def _copies_at(database: str, recovered: str, *_versions: int) -> pa.Table:
-    """See `_copies`. The versions of the tables tell whether what was found is still so."""
-    return copies_in(table_of(database, EVENTS), _done(database), recovered)
+@lru_cache(1)
+def _has_recovered(database: str, _as_it_is: tuple[str, ...]) -> bool:
+    """Whether a unit has records that are not of a log that is there."""
+    return bool(table_of(database, UNITS).count_rows(f"{_RECOVERED} AND records > 0"))
+
+
+@lru_cache(1)
+def _copies_of(database: str, _as_it_is: tuple[str, ...]) -> pa.Table:
+    """See `_copies`."""
+    return copies_in(table_of(database, EVENTS), _done(database), _RECOVERED)
 
 
 def short_log(path: str) -> str:

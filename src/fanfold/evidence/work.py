@@ -34,14 +34,13 @@ from fanfold.evidence.eventlog.records import decoded_together
 from fanfold.evidence.eventlog.rows import Found, batches
 from fanfold.evidence.facts import LARGEST, LARGEST_LOG, facts_of, is_source
 from fanfold.evidence.facts.fact import Fact
-from fanfold.evidence.files import DAMAGED, answered, timed
+from fanfold.evidence.files import DAMAGED, UNREADABLE, answered, timed
 from fanfold.evidence.opened import Opened
 from fanfold.evidence.units import STAGES, Units, item_at, place_of
 from fanfold.job import Detail, Failure, Item, Opener
 from fanfold.machine import cores
 
 _STRIDE = 4 << 20  # bytes of a read: twice as many take 1.6 times as long each, as they do not stay in a cache
-_UNREADABLE = "Parts of it are on sectors that cannot be read. Copy it again, or scan an image of its disk."
 _BLOCK = 4096  # bytes of a file that are taken for damaged at once
 _DAMAGED = "Parts of it are damaged in the disk image."
 _TOGETHER = 16  # chunks that are decoded at once
@@ -240,7 +239,7 @@ class Parts:
         if not self._is_on_disk:
             data = self._loose.read_at(offset, length)
             if self._loose.has_damage:
-                self.problem = _UNREADABLE
+                self.problem = UNREADABLE
             return data
         if self.place.kind == "carve":
             return self.opened.medium(self.item, self.source).read_at(offset, length)
@@ -262,7 +261,7 @@ class Parts:
         except DAMAGED as error:
             self.problem = f"The archive is damaged: {error}."
             if archive.bytes.has_damage:
-                self.problem = f"{self.problem} {_UNREADABLE}"
+                self.problem = f"{self.problem} {UNREADABLE}"
 
     def lost(self) -> list[tuple[int, int]]:
         """The parts of the file, which was read, that could not be read, and are zeros: where each begins, and ends."""

@@ -6,20 +6,16 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, pairwise
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from isal import isal_zlib
 
+from fanfold.evidence.disk.geometry import Geometry, geometry_of, geometry_of_all
 from fanfold.evidence.disk.medium import Damage, SegmentFile, Unreadable, shortened
+from fanfold.evidence.disk.places import Places, inflated, is_sound, places_of
 from fanfold.evidence.disk.sections import (
-    Geometry,
     Segment,
     Table,
     about,
-    entries_of,
-    geometry_of,
     segment_of,
     stored_digests,
     tables_of,
@@ -32,8 +28,6 @@ _BLOCK = 512 << 10  # bytes that are read at once, at least
 _BLOCKS = 32  # that are kept
 _TABLES = 16  # that are kept: each is a quarter of a megabyte
 _OPENED_AT_ONCE = 16
-_LARGEST = 16 << 20  # bytes of a chunk: more is nonsense
-_BROKEN: type[Exception] = isal_zlib.error  # type: ignore[assignment] # its stubs take the class for an instance
 _SLACK = 1 << 16  # bytes that a chunk may take more in its file than in memory
 _CACHED = 32 << 20  # bytes of blocks that are kept
 _SHORT = 512  # bytes of a deflated chunk that has many equals, since it is all zeros as a rule
@@ -48,7 +42,6 @@ _WHY = {
     _UNREADABLE: "it cannot be read",
 }
 """In which way a chunk is damaged."""
-_FLAG = np.uint32(1 << 31)  # of an entry whose chunk is deflated
 
 
 class Ewf:
@@ -64,7 +57,7 @@ class Ewf:
         """The digests `md5` and `sha1` of the whole disk, as far as they are stored."""
         self.about = about(segments[0])
         """What the acquirer wrote down, as it is stored; see `sections.FIELDS`."""
-        self.problems = [problem for segment in segments for problem in segment.problems]
+        self.problems = [*dict.fromkeys(problem for segment in segments for problem in segment.problems)]
         declared = geometry.sectors * geometry.sector or geometry.chunks * self.chunk
         self.size = min(declared, geometry.chunks * self.chunk or declared)
         if declared > self.size:
@@ -75,9 +68,9 @@ class Ewf:
         self.end = min(self.size, max((table.first + table.chunks for table in self.tables), default=0) * self.chunk)
         self._damage: dict[int, bytearray] = {}  # pages, each with a byte for each of its chunks: see `_WHY`
         self._lock = threading.Lock()
-        self._entries = lru_cache(_TABLES)(self._read_entries)
+        self._entries = lru_cache(_TABLES)(self._places)
         self._block = lru_cache(max(2, min(_BLOCKS, _CACHED // max(_BLOCK, self.chunk))))(self._read_block)
-        self._constant = lru_cache(_CONSTANTS)(lambda raw: _inflated(raw, self.chunk))
+        self._constant = lru_cache(_CONSTANTS)(lambda raw: inflated(raw, self.chunk))
         self._per_block = max(1, _BLOCK // self.chunk)
         if self.lost:
             held = self.chunks - sum(chunks for _, chunks in self.lost)
@@ -97,9 +90,7 @@ class Ewf:
         if any(section.name.startswith("encrypt") for section in segments[0].sections):
             name = segments[0].file.name
             raise Unreadable(f"{name} is encrypted. Save it without a password in EnCase; then scan that.")
-        geometry = geometry_of(segments[0])
-        if geometry is None or geometry.sector * geometry.chunk_sectors > _LARGEST:
-            raise Unreadable(f"{segments[0].file.name} does not say how large the disk is, or it is damaged there.")
+        geometry = geometry_of_all(segments)
         _check_set(segments, geometry)
         return cls(segments, geometry)
 
@@ -231,6 +222,9 @@ class Ewf:
             for data in (self._in_table(table, [*some]) if table else map(self._empty, some))
         )
 
+    def _places(self, table: Table) -> Places | None:
+        return places_of(self.segments[table.segment], table, self.chunk, self.geometry.is_smart)
+
     def _table_of(self, chunk: int) -> Table | None:
         """The table that names a chunk; None if none does."""
         at = bisect_right(self.tables, chunk, key=lambda table: table.first) - 1
@@ -260,11 +254,10 @@ class Ewf:
         length = min(self.chunk, self.size - chunk * self.chunk)
         if not is_deflated:
             for stored in dict.fromkeys((length, self.chunk)):  # the last one may be filled up
-                data, checksum = raw[:stored], raw[stored : stored + 4]
-                if len(checksum) == 4 and isal_zlib.adler32(data) == int.from_bytes(checksum, "little"):
-                    return data[:length]
+                if is_sound(raw, stored):
+                    return raw[:length]
             return self._zeros(chunk, _WRONG)
-        data = self._constant(raw) if len(raw) <= _SHORT else _inflated(raw, self.chunk)
+        data = self._constant(raw) if len(raw) <= _SHORT else inflated(raw, self.chunk)
         if length <= len(data) <= self.chunk:
             return data[:length]
         return self._zeros(chunk, _NOT_INFLATED)
@@ -278,25 +271,6 @@ class Ewf:
     def _empty(self, chunk: int) -> bytes:
         return bytes(min(self.chunk, self.size - chunk * self.chunk))
 
-    def _read_entries(self, table: Table) -> "_Places | None":
-        """Where the chunks of a table begin and end in their file, and which are deflated."""
-        segment = self.segments[table.segment]
-        raw = entries_of(segment, table, self.geometry.is_smart)
-        if not raw and table.chunks:
-            return None
-        entries = np.frombuffer(raw, "<u4")
-        starts = (entries & ~_FLAG).astype(np.int64)
-        deflated = (entries & _FLAG) != 0
-        if (beyond := _overflow(starts)) is not None:
-            starts[beyond:], deflated[beyond:] = entries[beyond:], False
-        starts += table.base
-        # The last one ends where the next section begins: `table`, or in SMART's files what follows it.
-        last = segment.end_after(int(starts[-1])) if len(starts) else 0
-        ends = np.append(starts[1:], last)
-        is_backwards = ends < starts
-        ends[is_backwards] = starts[is_backwards] + self.chunk + 4
-        return _Places(starts, ends, deflated)
-
 
 def _read(file: SegmentFile, offset: int, length: int) -> bytes | None:
     """A part of a file; None if the disk that it is on cannot give it."""
@@ -308,35 +282,11 @@ def _read(file: SegmentFile, offset: int, length: int) -> bytes | None:
         return None
 
 
-def _inflated(raw: bytes, most: int) -> bytes:
-    """What a deflated chunk holds, of at most so many bytes; empty if it is damaged: its end has a checksum, too."""
-    inflater = isal_zlib.decompressobj()
-    try:
-        data = inflater.decompress(raw, most + 1)
-    except _BROKEN:
-        return b""
-    return data if inflater.eof else b""
-
-
 def _numbered(tables: Sequence[Table], first: int) -> Iterator[Table]:
     """Tables that follow each other, the first of which begins with this chunk."""
     for table in tables:
         yield table._replace(first=first)
         first += table.chunks
-
-
-class _Places(NamedTuple):
-    """Where chunks lie in their file, a value for each."""
-
-    starts: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    deflated: npt.NDArray[np.bool_]
-
-
-def _overflow(starts: npt.NDArray[np.int64]) -> int | None:
-    """The first entry beyond 2 GiB of a file of EnCase 6.7, which has no flag: its offset takes all 32 bits."""
-    falls = np.flatnonzero(np.diff(starts) < 0)
-    return int(falls[0]) + 1 if len(falls) else None
 
 
 def _check_set(segments: Sequence[Segment], geometry: Geometry) -> None:

@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import NamedTuple
 from zlib import adler32, decompressobj
 from zlib import error as ZlibError
@@ -28,8 +29,7 @@ SIGNATURE = b"EVF\x09\x0d\x0a\xff\x00"
 
 _HEAD = struct.Struct("<8sBHH")
 _SECTION = struct.Struct("<16sQQ40xL")
-_VOLUME = struct.Struct("<4xLLLQ40x16s968xL")  # 1,052 bytes
-_SMART = struct.Struct("<4xLLLL0s70xL")  # 94 bytes; it has no set id
+_VOLUME = 1052  # bytes of a section `volume`
 _TABLE = struct.Struct("<L4xQ4xL")
 _TEXT = 1 << 20  # bytes of an unpacked header at most
 _MOST_RANGES = 1 << 16  # ranges of unread sectors that are kept
@@ -96,7 +96,18 @@ def segment_of(file: SegmentFile) -> Segment:
         at = _add_section(segment, at)
     if not segment.ended_by:
         segment.problems.append(f"{file.name} is cut off: its end is missing.")
+    _name_volume(segment)
     return segment
+
+
+def _name_volume(segment: Segment) -> None:
+    """Name the section `volume`, or `data`, whose head is damaged: it comes before all chunks, and has a known size."""
+    for gap, following in pairwise(segment.sections):
+        if gap.name in ("volume", "disk", "data", "sectors", "table"):
+            return
+        if gap.name == GAP and following.start - gap.start == _VOLUME + _SECTION.size:
+            segment.sections[segment.sections.index(gap)] = Section("volume", gap.start, _VOLUME)
+            return
 
 
 def _add_section(segment: Segment, at: int) -> int | None:
@@ -125,34 +136,6 @@ def _searched(file: SegmentFile, at: int) -> int | None:
             raw = data[found.start() : found.start() + _SECTION.size]
             if len(raw) == _SECTION.size and adler32(raw[:-4]) == _SECTION.unpack(raw)[3]:
                 return begin + found.start()
-    return None
-
-
-class Geometry(NamedTuple):
-    """How a disk is cut into chunks."""
-
-    chunks: int
-    chunk_sectors: int
-    sector: int
-    """Bytes."""
-    sectors: int
-    set_id: bytes
-    """The same in all files of an image; empty in some old ones."""
-    is_smart: bool
-
-
-def geometry_of(segment: Segment) -> Geometry | None:
-    """What the file says of the disk, if it does."""
-    for section in segment.named("volume", "disk", "data"):
-        raw = segment.content(section)
-        is_smart = len(raw) < _VOLUME.size
-        layout = _SMART if is_smart else _VOLUME
-        if len(raw) < layout.size:
-            continue
-        chunks, chunk_sectors, sector, sectors, set_id, checksum = layout.unpack_from(raw)
-        if adler32(raw[: layout.size - 4]) == checksum and chunk_sectors and sector:
-            return Geometry(chunks, chunk_sectors, sector, sectors, set_id.strip(b"\0"), is_smart)
-        segment.problems.append(f"{segment.file.name}: the section '{section.name}' has a wrong checksum.")
     return None
 
 

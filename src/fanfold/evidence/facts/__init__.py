@@ -99,8 +99,8 @@ def facts_of(path: str, data: bytes, logs: Sequence[bytes] = (), lost: Ranges = 
     try:
         if source.of_hive:
             yield from source.of_hive(Hive(data, logs, lost))
-        elif source.read:
-            yield from source.read(data)
+        elif source.read:  # what is packed means nothing from the first part on that is lost
+            yield from source.read(data[: min(lost)[0]] if lost and source.begins is _PREFETCH else data)
     except Unreadable:
         raise
     except Exception as error:  # what a file says may be anything

@@ -1,6 +1,8 @@
 """Facts from Prefetch: programs that ran, how often, when last, and from which volume. Servers keep none.
 
-They are read by libyal's library libscca, which is LGPL, so it is an extra of its own.
+They are read by libyal's library libscca, which is LGPL, so it is an extra of its own. It reads whole files only.
+
+Format: libyal's "Windows Prefetch File (PF) format", sections 2 to 4.
 """
 
 import importlib
@@ -12,9 +14,22 @@ from fanfold.evidence.disk.library import one_line
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.facts.fact import Fact
 from fanfold.evidence.facts.registry import filetime
+from fanfold.evidence.facts.xpress import unpacked
 from fanfold.evidence.times import iso
 
 _TIMES = 8  # last runs that a file has at most
+_ONLY_THE_BEGINNING = (
+    "Only the beginning of this file of Prefetch is whole: the name of the program, how often it ran, and when. "
+    "From which volume it ran is not known."
+)
+_LARGEST = 64 << 20  # bytes of a file
+_PACKED, _HAS_CHECKSUM = b"MAM", 0x80
+_RUNS = {
+    17: (120, 1, 144), 23: (128, 1, 152), 26: (128, _TIMES, 208), 30: (128, _TIMES, 208), 31: (128, _TIMES, 208),
+}  # fmt: skip
+"""By the format's version: where the times of the last runs begin, how many they are, and where their count is."""
+_METRICS, _SHORTER = 84, (296).to_bytes(4, "little")  # where the head says that it ends, if it has 8 bytes less
+_PATHS = 100  # where the head says where the paths of what was loaded are, and how long
 _LONGEST = 29  # characters of a program's name at most: the rest is cut off
 
 
@@ -27,22 +42,72 @@ def runs(data: bytes) -> Iterator[Fact]:
             "Prefetch needs the extra 'evidence-prefetch'. Install it with: pip install "
             "'fanfold[evidence-prefetch]'; then scan again with --retry-failed"
         ) from None
-    try:
-        file.open_file_object(BytesIO(data))
-        name = str(file.executable_filename)
-        loaded = [str(file.get_filename(number)) for number in range(file.number_of_filenames)]
-        volumes = [file.get_volume_information(number) for number in range(file.number_of_volumes)]
-        path = _path(name, loaded)
-        value = {
-            "count": int(file.run_count),
-            "times": [iso(time) for number in range(_TIMES) if (time := _time(file, number))],
-            "path": path,
-            "volume": _serial(volumes, path),
-            "windows_volume": _serial(volumes, _windows(loaded)),
-        }
-    except OSError as error:
-        raise Unreadable(f"This is not a whole file of Prefetch: {one_line(error)}") from error
-    yield Fact("prefetch", name, value, "")
+    content, is_all = _content(data)
+    wrong = "its end is missing, or damaged"
+    if is_all:
+        try:
+            yield _whole(file, content)
+            return
+        except OSError as error:
+            wrong = one_line(error)
+    if not (found := _beginning(content)):
+        raise Unreadable(f"This is not a whole file of Prefetch: {wrong}.")
+    yield found
+    raise Unreadable(_ONLY_THE_BEGINNING)
+
+
+def _whole(file: Any, content: bytes) -> Fact:
+    """What libscca reads. Raises OSError."""
+    file.open_file_object(BytesIO(content))
+    name = str(file.executable_filename)
+    loaded = [str(file.get_filename(number)) for number in range(file.number_of_filenames)]
+    volumes = [file.get_volume_information(number) for number in range(file.number_of_volumes)]
+    path = _path(name, loaded)
+    value = {
+        "count": int(file.run_count),
+        "times": [iso(time) for number in range(_TIMES) if (time := _time(file, number))],
+        "path": path,
+        "volume": _serial(volumes, path),
+        "windows_volume": _serial(volumes, _windows(loaded)),
+    }
+    return Fact("prefetch", name, value, "")
+
+
+def _content(data: bytes) -> tuple[bytes, bool]:
+    """What a file holds, unpacked, as far as it stands; and whether that is all.
+
+    libscca takes zeros for what is missing of a packed one.
+    """
+    size, content = int.from_bytes(data[12:16], "little"), data
+    if data.startswith(_PACKED):
+        size = int.from_bytes(data[4:8], "little")
+        content = unpacked(data[12 if data[3] & _HAS_CHECKSUM else 8 :], min(size, _LARGEST))
+    return content, len(content) >= size
+
+
+def _beginning(head: bytes) -> Fact | None:
+    """What the beginning of a damaged file says of its program; None if that is damaged, too."""
+    times_at, most, count_at = _RUNS.get(int.from_bytes(head[:4], "little"), (0, 0, 0))
+    if head[_METRICS : _METRICS + 4] == _SHORTER:
+        count_at -= 8
+    name = head[16:76].decode("utf-16-le", "replace").partition("\0")[0]
+    if head[4:8] != b"SCCA" or not most or len(head) < count_at + 4 or not name.isprintable():
+        return None
+    times = [int.from_bytes(head[at : at + 8], "little") for at in range(times_at, times_at + 8 * most, 8)]
+    value = {
+        "count": int.from_bytes(head[count_at : count_at + 4], "little"),
+        "times": [iso(time) for time in map(filetime, times) if time],
+        "path": _path(name, _loaded(head)),
+        "volume": "",
+        "windows_volume": "",
+    }
+    return Fact("prefetch", name, value, "")
+
+
+def _loaded(head: bytes) -> list[str]:
+    """The files that the program loaded, if all of their paths are there."""
+    at, length = (int.from_bytes(head[place : place + 4], "little") for place in (_PATHS, _PATHS + 4))
+    return head[at : at + length].decode("utf-16-le", "replace").split("\0") if at + length <= len(head) else []
 
 
 def _time(file: Any, number: int) -> Any:

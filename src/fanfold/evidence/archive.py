@@ -1,0 +1,144 @@
+"""Zip archives, and what is in them, as far as it stands."""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BufferedReader
+
+from fanfold.evidence.disk.library import Reader
+from fanfold.evidence.disk.medium import SegmentFile
+from fanfold.evidence.disk.raw import Raw
+from fanfold.evidence.files import DAMAGED, segment_file
+from fanfold.evidence.local_headers import MadeUp, Read, made_up
+from fanfold.job import Item, Opener
+
+_BUFFER = 1 << 20  # bytes of an archive that are read at once, at least
+_PART = 8 << 20  # bytes of a member that are unpacked at once
+_BLOCK = 1 << 10  # bytes of a deflated one that are: what its last block has is lost if it is damaged
+_HEADER = b"PK\x03\x04"
+
+
+class Archive(zipfile.ZipFile):
+    """A zip archive. Sectors of it that cannot be read are zeros.
+
+    Its list of files stands at its end. If that is missing, or is that of another archive within it, one is made up.
+    """
+
+    def __init__(self, file: SegmentFile) -> None:
+        """Raises one of `DAMAGED`, and OSError."""
+        self.bytes = Raw([file])
+        self.made_up: MadeUp | None = None
+        """Its list, if that was made up."""
+        whole = replace(file, read=self.bytes.read_at)
+        try:
+            super().__init__(BufferedReader(Reader(whole), _BUFFER))
+            if self.bytes.read_at(0, len(_HEADER)) == _HEADER and all(one.header_offset for one in self.infolist()):
+                raise zipfile.BadZipFile("its list does not have its first file")
+        except DAMAGED:
+            self.made_up = made_up(_buffered(whole), file.size)
+            if not self.made_up:
+                raise
+            super().__init__(BufferedReader(Reader(_with(whole, self.made_up.content)), _BUFFER))
+
+    def unpacked(self, number: int) -> Iterator[bytes]:
+        """What is in the member of a number, part by part. Raises one of `DAMAGED` once all that stands was given."""
+        member, found = self.infolist()[number], 0
+        for part in self._parts(member):
+            found = zlib.crc32(part, found)
+            yield part
+        if self.made_up and self.made_up.is_cut and member is self.infolist()[-1]:
+            raise zipfile.BadZipFile(f"{member.filename!r} is cut off")
+        if self._lost_in(member) or found != member.CRC:
+            raise zipfile.BadZipFile(f"{member.filename!r} is not what its checksum says")
+
+    def _parts(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        if member.compress_type == zipfile.ZIP_DEFLATED:
+            yield from self._inflated(member)
+        elif member.compress_type == zipfile.ZIP_STORED:
+            begin = self._begin(member)
+            stop = begin + min(member.compress_size, member.file_size)
+            yield from (self.bytes.read_at(at, min(_PART, stop - at)) for at in range(begin, stop, _PART))
+        else:
+            with self.open(member) as file:
+                while (part := file.read(_PART)) and not self._lost_in(member):
+                    yield part
+
+    def _inflated(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        """What a deflated member holds, up to what is damaged; at most as many bytes as it claims."""
+        inflater, given, left = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), member.file_size
+        try:
+            for packed in self._packed(member):
+                given += inflater.decompress(packed)
+                if len(given) >= _PART:
+                    yield bytes(given[:left])
+                    left = max(0, left - len(given))
+                    given.clear()
+                if not left:
+                    return
+        except zlib.error:
+            yield bytes(given[:left])
+            raise
+        yield bytes(given[:left])
+
+    def _packed(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        """A member as it is packed, in blocks, up to its first sector that cannot be read."""
+        begin = self._begin(member)
+        stop = begin + member.compress_size
+        for at in range(begin, stop, _BUFFER):
+            data = self.bytes.read_at(at, min(_BUFFER, stop - at))
+            lost = self._lost_in(member)
+            if lost:
+                data = data[: max(0, begin + lost[0][0] - at)]
+            yield from (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
+            if lost:
+                return
+
+    def _begin(self, member: zipfile.ZipInfo) -> int:
+        """Where the content of a member begins. Raises BadZipFile if no header is before it."""
+        header = self.bytes.read_at(member.header_offset, 30)
+        if not header.startswith(_HEADER) or len(header) < 30:
+            raise zipfile.BadZipFile(f"{member.filename!r} does not begin where the list says")
+        name, extra = struct.unpack_from("<HH", header, 26)
+        return int(member.header_offset + 30 + name + extra)
+
+    def _lost_in(self, member: zipfile.ZipInfo) -> list[tuple[int, int]]:
+        """The parts of a member, as it is packed, that could not be read: where each begins, and ends."""
+        if not self.bytes.has_damage:
+            return []
+        begin = self._begin(member)
+        ranges = [(max(0, start - begin), min(member.compress_size, stop - begin)) for start, stop in self.bytes.lost]
+        return [(start, stop) for start, stop in ranges if start < stop]
+
+    def lost_of(self, number: int) -> list[tuple[int, int]]:
+        """The parts of a member, which was unpacked, that are zeros, as they could not be read."""
+        member = self.infolist()[number]
+        return self._lost_in(member) if member.compress_type == zipfile.ZIP_STORED else []
+
+
+def open_archive(file: Item, source: Opener) -> Archive:
+    """A zip archive. Raises one of `DAMAGED`, and OSError."""
+    return Archive(segment_file(file, source))
+
+
+def _with(file: SegmentFile, content: bytes) -> SegmentFile:
+    """A file with some more bytes behind its own."""
+
+    def read(offset: int, length: int) -> bytes:
+        data = file.read(offset, min(length, max(0, file.size - offset)))
+        start = max(0, offset - file.size)
+        return data + content[start : start + length - len(data)]
+
+    return replace(file, size=file.size + len(content), read=read)
+
+
+def _buffered(file: SegmentFile) -> Read:
+    """What reads a file; of small parts that are near each other, it reads many at once."""
+    reader = BufferedReader(Reader(file), _BUFFER)
+
+    def read(offset: int, length: int) -> bytes:
+        reader.seek(offset)
+        return reader.read(length)
+
+    return read
