@@ -1,7 +1,9 @@
 """Scans of one database after one another, with other options or of changed evidence: each record is shown once."""
 
+import contextlib
 import re
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,18 @@ def test_a_log_that_another_has_the_records_of(tmp_path: Path, database: str) ->
     scan(file, database, ["deleted"], ["live"])
     assert set(records(database, "digest").values()) == {1}
     assert records(database, "origin")["deleted",] == DELETED["Setup"]
+
+
+def test_a_database_that_is_made_again(tmp_path: Path) -> None:
+    """Nothing that was found in a database is taken for what is in another one of the same name, in one process."""
+    for count in (5, 7):
+        folder = tmp_path / str(count)
+        write_log(folder / "logs" / "Security.evtx", events(count))
+        for _ in range(2):
+            shutil.rmtree(folder / "db", ignore_errors=True)
+            with contextlib.chdir(folder):
+                scan("logs", "db")
+                assert records("db").total() == count
 
 
 def test_extract_to_a_disk_that_is_full(disk: Path, tmp_path: Path, database: str) -> None:

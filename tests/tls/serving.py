@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nursery
 from commands import fanfold
 
 CONTROL, LIVE, PAGE = "0.c.localhost", "1.localhost", "1.localhost"
@@ -74,12 +75,18 @@ def rows(store: Path, table: str = "handshakes") -> list[dict[str, Any]]:
 
 
 @contextmanager
-def serving(folder: Path, *flags: object, lab: bool = True, **environment: str) -> Iterator[Serving]:
-    """Run the command on a free port."""
+def serving(
+    folder: Path, *flags: object, lab: bool = True, is_fresh: bool = False, **environment: str
+) -> Iterator[Serving]:
+    """Run the command on a free port.
+
+    `is_fresh`: in a new interpreter. The OpenSSL of a fork has begun without the server's settings, and sends session
+    tickets, so that flights are longer.
+    """
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "fanfold", "tls", "serve", "--store", folder / "exp.sqlite", "--port", 0, "--json"]
     with (folder / "out").open("w") as out, (folder / "log").open("w") as log:
-        process = subprocess.Popen(
+        process = (subprocess.Popen if is_fresh else nursery.Popen)(
             [*map(str, command), *(["--lab"] if lab else []), *map(str, flags)],
             stdin=subprocess.DEVNULL,
             stdout=out,

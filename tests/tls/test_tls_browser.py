@@ -45,7 +45,7 @@ def opened(folder: Path, certificate: Path, address: str, *flags: str) -> str:
 
 def test_chromium_leaves_a_pair(tmp_path: Path) -> None:
     """The page leaves a control and a live row under one key, with the n that was issued, and says that it is done."""
-    with serving(tmp_path / "s") as server:
+    with serving(tmp_path / "s", is_fresh=True) as server:
         certificate = server.authority.with_name("server.pem")
         text = opened(tmp_path / "profile", certificate, f"https://{LIVE}:{server.port}/")
         found = re.search(r'<p id="fanfold-handshakes">done: n (\d+), control stored, live stored</p>', text)

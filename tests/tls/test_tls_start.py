@@ -68,7 +68,7 @@ def flags(folder: Path, cert: Path, key: Path, *more: object) -> tuple[object, .
 def test_certificates_of_an_operator(tmp_path: Path, kind: str) -> None:
     """A certificate and a key in files serve the names, at all addresses; the flight grows by the dummies' bytes."""
     cert, key = credentials(tmp_path / "pki", kind=kind)
-    with serving(tmp_path / "s", *NAMES, "--cert", cert, "--key", key, lab=False) as server:
+    with serving(tmp_path / "s", *NAMES, "--cert", cert, "--key", key, lab=False, is_fresh=True) as server:
         for host in ("0.c.example", "9.1.example"):
             assert ask(server, host, source="127.0.7.9", context=trusting(cert))[0] == 204
         control, live = server.rows()
@@ -84,7 +84,7 @@ def test_a_certificate_of_ml_dsa(tmp_path: Path) -> None:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.load_verify_locations(str(cert))
     context.set_verify(SSL.VERIFY_PEER)
-    with serving(tmp_path / "s", *NAMES, "--cert", cert, "--key", key, lab=False) as server:
+    with serving(tmp_path / "s", *NAMES, "--cert", cert, "--key", key, lab=False, is_fresh=True) as server:
         client = SSL.Connection(context, None)
         client.set_connect_state()
         client.set_tlsext_host_name(b"9.1.example")

@@ -235,9 +235,10 @@ def test_sqlite_that_others_lock(tmp_path: Path) -> None:
 
 
 def test_imports() -> None:
-    """The job, its command line and its store are imported without TLS and plots."""
+    """The job, its command line, its sizes, its known clients and its store are imported without TLS and plots."""
     code = (
         "import sys, fanfold.tls, fanfold.tls.cli, fanfold.tls.serve.cli, fanfold.tls.serve.store\n"
+        "import fanfold.tls.sizes, fanfold.tls.probe.cli\n"
         "print({'OpenSSL', 'cryptography', 'matplotlib', 'pyroute2'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

@@ -96,12 +96,26 @@ def units(database: str, columns: Sequence[str] = (), where: str | None = None) 
 
 def _done(database: str) -> Any:
     """The current units that were read."""
-    return _done_at(database, *(table_of(database, name).version for name in (CONTAINERS, UNITS)))
+    return _done_in(database, _state(database, CONTAINERS, UNITS))
+
+
+def _state(database: str, *names: str) -> tuple[str, ...]:
+    """What tells whether something that was found in some tables is still so.
+
+    A database of the same name, in another folder or made again, may have the same versions, but no file of this name.
+    """
+    return tuple(f"{table.version} {_newest(table)}" for table in (table_of(database, name) for name in names))
+
+
+def _newest(table: lance.LanceDataset) -> str:
+    """The random name of a table's newest file."""
+    fragments = table.get_fragments()
+    return str(fragments[-1].data_files()[0].path) if fragments else ""
 
 
 @lru_cache(1)  # a command asks several times
-def _done_at(database: str, *_versions: int) -> Any:
-    """See `_done`. The versions of the tables tell whether what was found is still so."""
+def _done_in(database: str, _as_it_is: tuple[str, ...]) -> Any:
+    """See `_done`."""
     rows = table_of(database, UNITS).to_table(["key", "version", "container"])
     return named(rows.filter(pc.is_in(named(rows, "container"), _current(database)))).combine_chunks()
 
@@ -356,20 +370,19 @@ def _copies(database: str) -> pa.Table:
     two shadow copies. And a log, or a shadow copy, may have been read after what was deleted or carved: in a later
     scan, with other options, or because it had failed.
     """
-    versions = [table_of(database, name).version for name in (CONTAINERS, UNITS)]
-    if not _has_recovered(database, versions[-1]):
+    if not _has_recovered(database, _state(database, UNITS)):
         return pa.table({"key": pa.array([], pa.string()), "offset": pa.array([], pa.uint64())})
-    return _copies_at(database, *versions, table_of(database, EVENTS).version)
+    return _copies_of(database, _state(database, CONTAINERS, UNITS, EVENTS))
 
 
 @lru_cache(1)
-def _has_recovered(database: str, _version: int) -> bool:
+def _has_recovered(database: str, _as_it_is: tuple[str, ...]) -> bool:
     """Whether a unit has records that are not of a log that is there."""
     return bool(table_of(database, UNITS).count_rows(f"{_RECOVERED} AND records > 0"))
 
 
 @lru_cache(1)
-def _copies_at(database: str, *_versions: int) -> pa.Table:
+def _copies_of(database: str, _as_it_is: tuple[str, ...]) -> pa.Table:
     """See `_copies`."""
     return copies_in(table_of(database, EVENTS), _done(database), _RECOVERED)
 
