@@ -31,10 +31,6 @@ from jobs import SCHEMA, Scripted
 TXT = frozenset({".txt"})
 
 
-_HELD: list[Any] = []
-"""The locks of the ports that this process holds until it ends."""
-
-
 def free_port() -> int:
     """A free port, which stays free, for a server that cannot choose one by itself and report it.
 
@@ -44,16 +40,14 @@ def free_port() -> int:
     locks = Path(tempfile.gettempdir(), f"fanfold-ports-{os.getuid()}")
     locks.mkdir(exist_ok=True)
     for port in random.SystemRandom().sample(range(12_000, 32_000), 1000):
-        lock = (locks / str(port)).open("w")
+        lock = os.open(locks / str(port), os.O_CREAT | os.O_RDWR)  # this process holds it until it ends
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-        except OSError:
-            lock.close()
-        else:
-            _HELD.append(lock)
             return port
+        except OSError:
+            os.close(lock)
     raise RuntimeError("no port is free")
 
 
