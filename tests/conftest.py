@@ -1,5 +1,6 @@
 """Which tests run, where and when; fixtures for folders of small files and a real S3 server on loopback."""
 
+import contextlib
 import functools
 import gc
 import json
@@ -52,9 +53,9 @@ hypothesis.settings.load_profile("fanfold")
 
 
 FIRST = (
-    "executors/test_ray.py",
     "executors/test_ray_nodes.py",
     "executors/test_ray_clusters.py",
+    "executors/test_ray.py",
     "aws/test_end_to_end.py",
     "infra/",
     "tls/test_tls_link.py",
@@ -127,7 +128,7 @@ def _group(item: pytest.Item) -> str:
     if any(value == "ray" for value in parameters if isinstance(value, str)):
         return "ray"
     fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-    if "ray_cluster" in fixtures:
+    if "three" in fixtures:
         return "ray"
     if any(name in fixtures for name in SHARED):
         return SHARED[0]
@@ -205,24 +206,38 @@ def _end_of_ray() -> Iterator[None]:
         ray.shutdown()
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator["Cluster"]:
-    """A Ray cluster of three nodes with one CPU each, and a server for Ray Client."""
-    import rays  # late: Ray takes a second to import
-
-    with rays.several(3, ray_client_server_port=free_port()) as cluster:
-        yield cluster
+_rays = contextlib.ExitStack()
+"""Ends the cluster that tests share."""
+_shared: "list[Cluster]" = []
+"""That cluster, while it runs."""
 
 
 @pytest.fixture
-def three(ray_cluster: "Cluster") -> "Cluster":
-    """The same cluster, with its full number of nodes, also after tests that killed some."""
-    import rays
+def three() -> "Cluster":
+    """A Ray cluster of three nodes with one CPU each, and a server for Ray Client.
 
-    while len(ray_cluster.worker_nodes) < 2:
-        rays.add(ray_cluster)
-    rays.wait_for(lambda: len(rays.ray_nodes(ray_cluster)) == 3, 60)  # Ray may not have noticed a dead one yet
-    return ray_cluster
+    Consecutive tests share it. It gets its full number of nodes again after tests that killed some.
+    """
+    import rays  # late: Ray takes a second to import
+
+    if not _shared:
+        _rays.callback(_shared.clear)
+        _shared.append(_rays.enter_context(rays.several(3, ray_client_server_port=free_port())))
+    (cluster,) = _shared
+    while len(cluster.worker_nodes) < 2:
+        rays.add(cluster)
+    rays.wait_for(lambda: len(rays.ray_nodes(cluster)) == 3, 60)  # Ray may not have noticed a dead one yet
+    return cluster
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """End the shared Ray cluster after the last test file that uses it: even an idle one needs some of a core."""
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or (nextitem.path != item.path and _group(nextitem) != "ray"):
+            _rays.close()
 
 
 @pytest.fixture(scope="session")

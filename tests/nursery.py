@@ -223,7 +223,10 @@ def _be_child(
         with contextlib.suppress(Exception):
             threading._shutdown()
             atexit._run_exitfuncs()
+        try:
             sys.stdout.flush()
+        except OSError:
+            code = 120  # as Python does
         os._exit(code)
 
 
@@ -247,16 +250,18 @@ def _run(words: list[str]) -> int:
     """Do what Python does with a command line; return the exit code."""
     words = words[1:] if words[0] == sys.executable else words
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    first = [os.getcwd()]  # noqa: PTH109
+    safe = False
     while words[0] in ("-P", "-X"):
         if words[0] == "-X":
             faulthandler.enable(2)
         else:
-            first = []
+            safe = True
         words = words[2 if words[0] == "-X" else 1 :]
     if words[0] not in ("-m", "-c"):
-        first = [os.path.dirname(words[0])]  # noqa: PTH120
-    sys.path[:0] = [*first, *filter(None, paths)]
+        paths.insert(0, os.path.dirname(words[0]))  # noqa: PTH120
+    elif not safe:
+        paths.insert(0, os.getcwd())  # noqa: PTH109
+    sys.path[:0] = filter(None, paths)
     importlib.invalidate_caches()
     import fanfold.executors.process
 

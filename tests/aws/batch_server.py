@@ -35,6 +35,8 @@ import nursery
 ENDED = ("SUCCEEDED", "FAILED")
 LOST_HOST = "Host EC2 (instance i-0123456789abcdef0) terminated."
 TIMED_OUT = "Job attempt duration exceeded timeout"
+POLL = 0.05
+"""Seconds until a server notices that it should end."""
 
 
 class Refused(Exception):
@@ -148,7 +150,7 @@ class BatchServer:
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def __enter__(self) -> "BatchServer":
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(POLL,), daemon=True).start()
         for _ in range(self.concurrency):
             threading.Thread(target=self._work, daemon=True).start()
         return self
@@ -234,6 +236,8 @@ class BatchServer:
             )
             with self._changed:
                 job.process, job.started = process, job.started or began
+                if job.terminated:  # while the process was being made
+                    self._signal(job, signal.SIGTERM)
                 self._changed.notify_all()
             try:
                 status = process.wait(job.seconds)

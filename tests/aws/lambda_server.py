@@ -41,7 +41,7 @@ class LambdaServer:
         self.port = int(self._http.server_address[1])
 
     def __enter__(self) -> "LambdaServer":
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -34,7 +34,8 @@ pytestmark = [
     pytest.mark.skipif(bool(emulator.ABSENT), reason=emulator.ABSENT),
     pytest.mark.skipif(not STAMPS.exists(), reason="needs pictures: apt-get install tuxpaint-stamps-default"),
 ]
-PICTURES = 300
+PICTURES = 120
+TASK_SIZE = "20"
 BAD = {"images/odd/garbage.jpg", "more/odd/cut.jpg"}
 ODD = {"images/odd/UPPER.JPG", "images/odd/four.jpeg", "more/odd/plain.jpg"}
 LEFT_OUT = {"empty": 1, "other type": 1}
@@ -120,8 +121,9 @@ def _system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The deployed system, with a full bucket."""
     folder = tmp_path_factory.mktemp("collection")
     collection(folder)
+    context = {"image": emulator.IMAGE, "task_size": TASK_SIZE}
     with (
-        emulator.deployed(tmp_path_factory.mktemp("cdk"), task_size="50") as made,
+        emulator.deployed(emulator.synthesised(tmp_path_factory.mktemp("cdk"), context)) as made,
         BatchServer(forward_to=made["endpoint"]) as batch,
         pytest.MonkeyPatch.context() as patch,
     ):

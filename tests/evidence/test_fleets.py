@@ -59,7 +59,7 @@ def test_tables_are_not_read_for_each_machine(fleet: str, monkeypatch: pytest.Mo
         before = Counter(opened)
         assert len([*all_made(machines, names)]) == len(names)
         counts.append(Counter(opened) - before)
-    assert counts[0] == counts[1]
+    assert counts[1] <= counts[0]  # the first report finds out what is kept for the others
 
 
 def test_a_record_takes_little_memory(tmp_path: Path, database: str) -> None:

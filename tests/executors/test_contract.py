@@ -41,14 +41,11 @@ SCRIPTS: dict[str, tuple[list[list[str]], list[tuple[str, int, int]]]] = {
 }
 
 
-@pytest.mark.parametrize("job", [Scripted(), Detailed()], ids=["plain", "details"])
-def test_exactly_one_outcome_a_task(
-    make: Callable[[int], Executor], job: Scripted, tmp_path: Path, database: str
-) -> None:
-    """A task has exactly one outcome, whatever happens to it or to its worker, with details or without."""
+def test_exactly_one_outcome_a_task(make: Callable[[int], Executor], tmp_path: Path, database: str) -> None:
+    """A task has exactly one outcome, with the details of its items, whatever happens to it or to its worker."""
     tasks = [task for some, _ in SCRIPTS.values() for task in some]
     expected = [(name, *outcome) for name, (_, some) in SCRIPTS.items() for outcome in some]
-    run = begun(tmp_path / "source", database, tasks, job)
+    run = begun(tmp_path / "source", database, tasks, Detailed())
     outcomes = sorted(make(2).map(run, tasks_of(tasks), ignore), key=lambda outcome: outcome.task)
     assert [outcome.task for outcome in outcomes] == list(range(len(tasks)))
     assert expected == [
@@ -61,7 +58,7 @@ def test_exactly_one_outcome_a_task(
         assert outcome.started <= outcome.ended
         assert bool(outcome.error) == (outcome.status != "done")
         assert (run.receipt(outcome.task) is not None) == (outcome.status == "done")
-        assert bool(outcome.details.get("words")) == (outcome.ok > 0 and isinstance(job, Detailed))
+        assert bool(outcome.details.get("words")) == (outcome.ok > 0)
     assert not workers_of(run.id)
 
 
@@ -214,31 +211,28 @@ from jobs import Scripted
 run = fanfold.run(Scripted(), source={source!r}, database={database!r}, executor={executor})
 print(sum(outcome.ok for outcome in run), run.report.lost)
 """
-IN_SCRIPTS = {
-    "local": ("from fanfold.executors.local import Local", "Local(2)"),
-    "ray": ("from fanfold.executors.ray import Ray", "Ray(workers=2)"),
-}
-"""The code that makes each executor in a script."""
 
 
-@pytest.mark.parametrize("name", IN_SCRIPTS)
-def test_a_script_needs_no_main_guard(name: str, texts: Path, database: str, tmp_path: Path) -> None:
-    """A script without a main guard, like a notebook, is neither imported again nor run twice, from any folder."""
-    imports, makes = IN_SCRIPTS[name]
-    script = tmp_path / "script.py"
+@pytest.fixture(params=["local", "ray"])
+def program(request: pytest.FixtureRequest, texts: Path, database: str) -> str:
+    """A program that runs a job with an executor."""
+    helpers, executor = "from fanfold.executors.local import Local", "Local(2)"
+    if request.param == "ray":
+        address = request.getfixturevalue("three").address
+        helpers, executor = "from fanfold.executors.ray import Ray", f"Ray({address!r}, workers=2)"
     tests = str(Path(__file__).parent.parent)
-    script.write_text(SCRIPT.format(tests=tests, helpers=imports, source=str(texts), database=database, executor=makes))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, cwd="/")
+    return SCRIPT.format(tests=tests, helpers=helpers, source=str(texts), database=database, executor=executor)
+
+
+def test_a_script_needs_no_main_guard(program: str, tmp_path: Path) -> None:
+    """A script without a main guard, like a notebook, is neither imported again nor run twice, from any folder."""
+    (tmp_path / "script.py").write_text(program)
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/")
     assert (done.stdout, done.stderr, done.returncode) == ("40 0\n", "", 0)
 
 
-@pytest.mark.parametrize("name", IN_SCRIPTS)
-def test_a_program_from_a_pipe_works(name: str, texts: Path, database: str, request: pytest.FixtureRequest) -> None:
-    """A program that is not in a file works the same way, on Ray on a cluster that exists."""
-    imports, makes = IN_SCRIPTS[name]
-    if name == "ray":
-        makes = f"Ray({request.getfixturevalue('three').address!r}, workers=2)"
-    tests = str(Path(__file__).parent.parent)
-    program = SCRIPT.format(tests=tests, helpers=imports, source=str(texts), database=database, executor=makes)
+def test_a_program_from_a_pipe_works(program: str) -> None:
+    """A program that is not in a file works the same way."""
     done = subprocess.run([sys.executable], input=program, capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr, done.returncode) == ("40 0\n", "", 0)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import fanfold
+import nursery
 from fanfold.core.optimize import optimize_table
 from fanfold.errors import StorageError, UsageError
 from fanfold.images.columns import table as wide
@@ -303,7 +304,7 @@ for number in range(1000):
 
 def joining(database: str, file: Path) -> "subprocess.Popen[str]":
     """A process that joins a file without a pause."""
-    process = subprocess.Popen([sys.executable, "-c", JOINER, database, str(file)], stdout=subprocess.PIPE, text=True)
+    process = nursery.Popen([sys.executable, "-c", JOINER, database, str(file)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import fanfold
+import nursery
 from fanfold.core.optimize import optimize_table
 from fanfold.errors import StorageError
 from fanfold.images import kept
@@ -143,7 +144,7 @@ while True:
 def writing(dataset: lance.LanceDataset, mark: int) -> subprocess.Popen[str]:
     """A process that writes without a pause."""
     command = [sys.executable, "-c", WRITER, dataset.uri, str(mark)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = nursery.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process

@@ -11,6 +11,7 @@ import lance
 import numpy as np
 import pytest
 
+import nursery
 from fanfold.core.index import digests, words
 from fanfold.core.optimize import optimize_table
 from fanfold.core.table import Drop
@@ -129,7 +130,7 @@ def test_killed(lines: int, database: str) -> None:
     classes = [row % 1000 for row in range(64)]
     made(database, classes)
     program = f"import labelled_tables; labelled_tables.keep_labelling({database!r})"
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=HERE) as process:
+    with nursery.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=HERE) as process:
         assert process.stdout is not None
         for _ in range(lines):
             process.stdout.readline()
@@ -185,7 +186,7 @@ def test_two_at_once(database: str) -> None:
     classes = [row % 1000 for row in range(64)]
     made(database, classes)
     program = f"import labelled_tables; labelled_tables.keep_labelling({database!r})"
-    running = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, cwd=HERE) for _ in range(3)]
+    running = [nursery.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, cwd=HERE) for _ in range(3)]
     with ThreadPoolExecutor() as pool:
         inside = list(pool.map(lambda _: shown(opened(database), refresh(opened(database))), range(3)))
     assert [process.wait() for process in running] == [0, 0, 0]

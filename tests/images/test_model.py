@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import nursery
 from fanfold.errors import FanfoldError, UsageError
 from fanfold.images import Images
 from fanfold.images.models.cache import cache_dir
@@ -118,7 +119,7 @@ def test_one_flipped_bit(cache: Path) -> None:
 def test_two_processes_at_once(cache: Path) -> None:
     """Processes that make the same model at the same time all get it complete."""
     program = "from fanfold.images.models.model import ready; print(ready('efficientnet-lite0').sha256)"
-    running = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    running = [nursery.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     answers = {process.communicate()[0] for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]
     assert len(answers) == 1

@@ -1,7 +1,6 @@
 """The vector index: what it finds, and that it stays right while the table changes."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 import fanfold
+import nursery
 from fanfold.core.index import digests, words
 from fanfold.core.optimize import optimize_table
 from fanfold.core.table import Drop
@@ -166,17 +166,17 @@ def test_what_is_due(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_commits_while_it_is_built(database: str) -> None:
     """Builds and updates between another process's commits and compactions succeed, and all rows are found."""
     made(database, clustered(1500, 1))
-    code = f"import vector_tables as s; s.keep_committing({database!r}, rounds=40)"
-    other = subprocess.Popen([sys.executable, "-c", code], cwd=HERE)
+    code = f"import vector_tables as s; s.keep_committing({database!r}, rounds=20)"
+    other = nursery.Popen([sys.executable, "-c", code], cwd=HERE)
     rounds = 0
     while other.poll() is None or rounds < 3:
         (build, update)[rounds % 2](lance.dataset(f"{database}/images.lance"))
         rounds += 1
     assert other.wait() == 0
     dataset = fanfold.open_table(database, "images")
-    assert dataset.count_rows() == 1500 + 40
+    assert dataset.count_rows() == 1500 + 20
     update(dataset)
-    for round, vector in enumerate(clustered(40, 9)):
+    for round, vector in enumerate(clustered(20, 9)):
         assert found(fanfold.open_table(database, "images"), vector).key == f"round{round}"
 
 
@@ -186,7 +186,7 @@ def test_killed_while_it_is_built(seconds: float, database: str) -> None:
     matrix = clustered(3000, 1)
     table = made(database, matrix)
     code = f"import vector_tables as s; s.keep_building({database!r})"
-    builder = subprocess.Popen([sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE, text=True)
+    builder = nursery.Popen([sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE, text=True)
     assert builder.stdout is not None
     builder.stdout.readline()  # it has started
     time.sleep(seconds)
@@ -203,14 +203,11 @@ def test_killed_while_it_is_built(seconds: float, database: str) -> None:
     assert {path.name for path in Path(database, "images.lance", "_indices").iterdir()} == set(map(str, kept))
 
 
-def nothing_may_be_written() -> None:
-    """Limit a child process to files of no bytes, as on a full disk."""
+SEARCH = """
+import resource, signal, sys
+if sys.argv.pop(1) == "full disk":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-SEARCH = """
-import sys
 from fanfold.images.search import vector_index
 vector_index.INDEXED_FROM = 100
 from fanfold.cli import main
@@ -219,14 +216,9 @@ main()
 
 
 def command(*words: str, writable: bool = True) -> "subprocess.CompletedProcess[str]":
-    """Run `fanfold images ...` with tables of 100 rows counting as large."""
-    return subprocess.run(
-        [sys.executable, "-c", SEARCH, "images", *words],
-        capture_output=True,
-        text=True,
-        preexec_fn=None if writable else nothing_may_be_written,
-        env=os.environ | {"COLUMNS": "200"},
-    )
+    """Run `fanfold images ...` with tables of 100 rows counting as large; it can write to nothing on a full disk."""
+    start = [sys.executable, "-c", SEARCH, "disk" if writable else "full disk", "images"]
+    return nursery.run([*start, *words], env=os.environ | {"COLUMNS": "200"})
 
 
 def test_search_makes_the_index_it_needs(database: str) -> None:

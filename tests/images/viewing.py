@@ -12,6 +12,7 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Locator, sync_playwright
 from playwright.sync_api import Page as Tab
@@ -122,6 +123,7 @@ def coloured(folder: Path, count: int) -> dict[str, str]:
 WATCH = """addEventListener('securitypolicyviolation', event =>
     console.error('policy: ' + event.violatedDirective + ' ' + event.blockedURI));
 window.alerted = 0; window.alert = () => window.alerted++;"""
+BLANK = "about:blank"
 
 
 @contextmanager
@@ -129,20 +131,25 @@ def chromium() -> Iterator[Browser]:
     """Headless Chromium, while the block runs."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"])
+        browser.new_context(locale="en-GB").add_init_script(WATCH)
         yield browser
         browser.close()
 
 
 @contextmanager
-def opened(browser: Browser, page: Page, hash: str = "", scheme: str = "light") -> Iterator[Tab]:
+def opened(browser: Browser, page: Page, hash: str = "") -> Iterator[Tab]:
     """A tab at the page. It must end without errors and violations, save for pictures that are gone."""
-    context = browser.contexts[0] if browser.contexts else browser.new_context(locale="en-GB")
-    tab, errors = context.new_page(), []
+    context, errors = browser.contexts[0], []
+    # A new tab takes as long as all else, so the tabs of tests that have passed are used again.
+    tab = next((tab for tab in context.pages if tab.url == BLANK), None) or context.new_page()
     tab.set_viewport_size({"width": 1200, "height": 800})
-    tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    tab.add_init_script(WATCH)
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+    tab.emulate_media(color_scheme="light", reduced_motion="reduce")
+    listeners = {
+        "pageerror": lambda error: errors.append(str(error)),
+        "console": lambda message: errors.append(message.text) if message.type in ("error", "warning") else None,
+    }
+    for event, listener in listeners.items():
+        tab.on(event, listener)
     try:
         tab.goto(page.access.address)
         if hash:
@@ -150,8 +157,27 @@ def opened(browser: Browser, page: Page, hash: str = "", scheme: str = "light") 
         yield tab
         assert tab.evaluate("window.alerted") == 0
         assert [error for error in errors if "404 (Not Found)" not in error] == []
-    finally:
+    except BaseException:
         tab.close()
+        raise
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
+    tab.goto(BLANK)
+
+
+VIOLATIONS = {"resultTypes": ["violations"]}
+COLOURS = {**VIOLATIONS, "runOnly": ["color-contrast", "link-in-text-block"]}
+"""The rules of axe that depend on colours, without those that are off by default."""
+
+
+def clean(tab: Tab) -> None:
+    """axe finds nothing, wide and narrow, in light and dark colours, and nothing is wider than the window."""
+    for width, scheme, rules in ((1200, "dark", COLOURS), (400, "light", VIOLATIONS), (1200, "light", VIOLATIONS)):
+        tab.set_viewport_size({"width": width, "height": 700})
+        tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        found = Axe().run(tab, options=rules)
+        assert found.violations_count == 0, (tab.url, width, scheme, found.generate_report())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def cells(tab: Tab) -> Locator:

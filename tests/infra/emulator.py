@@ -43,24 +43,22 @@ FLAGS: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
 
 
 @contextlib.contextmanager
-def deployed(tmp_path: Path, **context: str) -> Iterator[dict[str, Any]]:
+def deployed(folder: Path) -> Iterator[dict[str, Any]]:
     """A moto server with the whole deployment, S3 included: {"endpoint": URL, "deployment": JSON object}.
 
-    `context` has the values of `cdk deploy -c NAME=VALUE`. The environment does not change; `environment` returns what
-    clients need in theirs.
+    `folder` has the templates of a deployment named fanfold, and they are changed there. The environment does not
+    change; `environment` returns what clients need in theirs.
     """
     with moto() as endpoint:
-        folder = synthesised(tmp_path / "cdk.out", {"image": IMAGE, **context})
         mend(folder)
         create_stacks(folder, endpoint)
-        name = context.get("name", "fanfold")
-        yield {"endpoint": endpoint, "deployment": deployment(endpoint, name)}
+        yield {"endpoint": endpoint, "deployment": deployment(endpoint)}
 
 
 @contextlib.contextmanager
-def moto() -> Iterator[str]:
+def moto(**variables: str) -> Iterator[str]:
     """A separate moto server without docker; its address. The CDK's command line accepts only `localhost`."""
-    with dynamo_servers.moto(MOTO_IAM_LOAD_MANAGED_POLICIES="true") as address:
+    with dynamo_servers.moto(**variables) as address:
         endpoint = address.replace("127.0.0.1", "localhost")
         settings = json.dumps({"batch": {"use_docker": False}, "lambda": {"use_docker": False}}).encode()
         urllib.request.urlopen(f"{endpoint}/moto-api/config", data=settings, timeout=60).close()
@@ -127,13 +125,13 @@ def options(context: Mapping[str, str]) -> list[str]:
 
 
 def synthesised(folder: Path, context: dict[str, str]) -> Path:
-    """Write the templates into a folder, as `cdk synth` does."""
+    """Write the templates into a folder, as `cdk synth` does, but without its checks, which take most of the time."""
     subprocess.run(
         [sys.executable, "-m", "infra.app"],
         cwd=ROOT,
         env=os.environ
         | {"CDK_OUTDIR": str(folder), "CDK_CONTEXT_JSON": json.dumps(FLAGS | context)}
-        | {"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20"},
+        | {"JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20", "CDK_VALIDATION": "false"},
         check=True,
         timeout=900,
     )

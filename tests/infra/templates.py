@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ class Stacks:
     folder: Path
     name: str
 
-    @property
+    @cached_property
     def storage(self) -> dict[str, Any]:
         """The template of NAME-Storage."""
         return self._template("Storage")
 
-    @property
+    @cached_property
     def compute(self) -> dict[str, Any]:
         """The template of NAME-Compute."""
         return self._template("Compute")
@@ -36,9 +37,7 @@ Synthesise = Callable[..., Stacks]
 
 def all_of(template: dict[str, Any], type: str) -> dict[str, dict[str, Any]]:
     """The complete resources of a type, by logical id."""
-    from aws_cdk.assertions import Template  # takes seconds to import, so only if needed
-
-    return dict(Template.from_json(template).find_resources(type))
+    return {id: resource for id, resource in template.get("Resources", {}).items() if resource["Type"] == type}
 
 
 def properties(template: dict[str, Any], type: str, named: str = "") -> Properties:

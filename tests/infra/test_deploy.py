@@ -1,11 +1,13 @@
 """The deployment with the CDK's own command line on a server with AWS's APIs, and what it leaves behind."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from emulator import ABSENT, IMAGE, cdk, client, deployed, deployment, mend, moto, options
+from templates import Synthesise
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A bootstrapped account with the deployment: the server's address and the folder of the templates."""
     folder = tmp_path_factory.mktemp("deploy") / "cdk.out"
-    with moto() as endpoint:
+    with moto(MOTO_IAM_LOAD_MANAGED_POLICIES="true") as endpoint:  # the bootstrap's roles have some
         account = client("sts", endpoint).get_caller_identity()["Account"]
         told = options({"image": IMAGE, "name": "trial", "uploads": "images"})
         done(cdk("synth", "--quiet", "--output", str(folder), *told))
@@ -75,9 +77,10 @@ def test_cdk_destroy_leaves_the_data(live: tuple[str, Path]) -> None:
     assert client("dynamodb", endpoint).scan(TableName=table)["Count"] == 1
 
 
-def test_the_quick_way_of_tests_deploys_the_same(tmp_path: Path) -> None:
+def test_the_quick_way_of_tests_deploys_the_same(synthesise: Synthesise, tmp_path: Path) -> None:
     """Without the CDK's command line the stacks are the same; with only the Lance table there is no mirror."""
-    with deployed(tmp_path, table="lance", task_size="50") as there:
+    folder = shutil.copytree(synthesise(table="lance", task_size="50").folder, tmp_path / "cdk.out")
+    with deployed(folder) as there:
         assert (there["deployment"]["mirror"], there["deployment"]["task_size"]) == ("", 50)
         assert there["deployment"] == deployment(there["endpoint"])
         assert client("dynamodb", there["endpoint"]).list_tables()["TableNames"] == []

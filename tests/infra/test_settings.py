@@ -8,11 +8,11 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from emulator import ABSENT, IMAGE, ROOT
+from emulator import IMAGE, ROOT
 
 from fanfold.errors import UsageError
 
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
+pytestmark = pytest.mark.usefixtures("synthesise")  # tests that need Node.js, in the process that has it loaded
 
 
 def chosen(**context: Any) -> Any:
@@ -98,9 +98,16 @@ def test_fargate_takes_only_the_sizes_it_has() -> None:
 
 
 def test_a_mistake_is_one_line_and_no_traceback() -> None:
-    """A mistake in `cdk deploy -c compute=lambda` is one sentence."""
+    """A mistake in `cdk deploy -c compute=lambda` is one sentence; neither Ray nor a test tool was loaded for it."""
+    program = """
+import infra.app, sys
+try:
+    infra.app.main()
+finally:
+    print(*sorted({name.partition('.')[0] for name in sys.modules}))
+"""
     done = subprocess.run(
-        [sys.executable, "-m", "infra.app"],
+        [sys.executable, "-c", program],
         cwd=ROOT,
         env=os.environ | {"CDK_CONTEXT_JSON": '{"compute": "lambda"}'},
         capture_output=True,
@@ -110,6 +117,9 @@ def test_a_mistake_is_one_line_and_no_traceback() -> None:
     )
     assert done.returncode != 0
     assert done.stderr.splitlines() == ["fanfold: -c compute=lambda is not valid. Use one of spot, ec2, fargate, gpu."]
+    loaded = set(done.stdout.split())
+    assert {"aws_cdk", "cdk_nag"} <= loaded
+    assert not loaded & {"ray", "moto", "pytest", "cfnlint", "lancedb", "onnxruntime", "PIL"}  # deploy.lock has none
 
 
 def test_the_readme_tells_of_every_setting() -> None:

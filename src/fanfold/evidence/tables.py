@@ -303,6 +303,12 @@ def problems(database: str) -> Iterator[tuple[str, str]]:
         yield unit["key"], unit["problem"]
 
 
+def damaged_archives(database: str) -> dict[str, list[str]]:
+    """What of each archive was not read, in sentences."""
+    rows = table_of(database, CONTAINERS).to_table(["key", "problems"], filter="kind = 'zip'").to_pylist()
+    return {row["key"]: row["problems"] for row in rows if row["problems"]}
+
+
 def problems_of_copies(database: str) -> Iterator[tuple[str, str]]:
     """What of shadow copies could not be read: a disk image, and a sentence."""
     try:

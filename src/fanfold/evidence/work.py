@@ -85,7 +85,8 @@ class Reading:
         for rows in timed(found, "decode", self.seconds):
             yield Detail("events", rows)
         self.seconds["decode"] -= self.seconds["read"] - before  # decoding includes the reading
-        yield self._row(about | {"problem": parts.problem} | coverage.row(header))
+        problem = parts.problem or (_DAMAGED if parts.is_log_damaged() else None)
+        yield self._row(about | {"problem": problem} | coverage.row(header))
 
     def _records(self, parts: "Parts", coverage: Coverage) -> Iterator[Found]:
         """The records of each chunk in the order of the log, without those that are known."""
@@ -209,6 +210,11 @@ class Parts:
         if not medium.has_damage:
             return False
         return any(medium.is_damaged(*place) for place in self._places(offset, offset + CHUNK))
+
+    def is_log_damaged(self) -> bool:
+        """Whether any chunk of the unit, which was read, lies where the disk image is damaged, if it is of a log."""
+        starts = range(self.place.start, self.place.stop, CHUNK)
+        return self._is_on_disk and self.place.kind == "log" and any(map(self.is_damaged, starts))
 
     def _places(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Where these bytes of the log lie on the disk: the first byte and the length of each part."""
