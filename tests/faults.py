@@ -163,7 +163,7 @@ def strike(driver: Driver, kill: Kill, before: set[Path], rng: random.Random) ->
     """Wait for the moment, or for the driver's end, and then kill."""
     pattern = MOMENTS[kill.moment]
     while pattern and driver.process.poll() is None and len(signs(driver.database, pattern) - before) < kill.nth:
-        time.sleep(0.001)
+        time.sleep(0.002)
     time.sleep(kill.delay)
     if kill.victim != "driver":
         driver.kill_worker(rng)

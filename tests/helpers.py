@@ -4,10 +4,12 @@ import contextlib
 import fcntl
 import functools
 import http.server
-import multiprocessing
 import os
+import pickle
 import random
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -18,6 +20,7 @@ import psutil
 import pyarrow as pa
 
 import fanfold
+import nursery
 from fanfold import Report
 from fanfold.core.executor import TaskProgress
 from fanfold.core.ledger import Ledger
@@ -129,21 +132,27 @@ def written(table: Table, some: dict[str, str], version: str = "1") -> list[dict
     return table.write(iter([batch(some, version)]))
 
 
+STARTED = """
+import pickle, sys
+what, arguments = pickle.loads(bytes.fromhex(sys.argv[1]))
+print(end="ready", flush=True)
+sys.stdin.read()
+what(*arguments)
+"""
+
+
 def together(what: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Call `what` with each of the arguments at the same time, each in a new process; all must succeed."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(len(arguments))
-    processes = [context.Process(target=_started, args=(barrier, what, some)) for some in arguments]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-    assert [process.exitcode for process in processes] == [0] * len(processes)
-
-
-def _started(barrier: Any, what: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    barrier.wait(300)
-    what(*arguments)
+    options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    options["env"] = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    commands = [[sys.executable, "-c", STARTED, pickle.dumps((what, some)).hex()] for some in arguments]
+    with contextlib.ExitStack() as ended:
+        processes = [ended.enter_context(nursery.Popen(command, **options)) for command in commands]
+        for process in processes:
+            assert process.stdout.read(5) == b"ready"
+        for process in processes:
+            process.stdin.close()
+        assert [process.wait(300) for process in processes] == [0] * len(processes)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+import nursery
 from commands import FANFOLD, fanfold
 from fanfold.cli.spreadsheet import without_formulas
 from fanfold.core.optimize import optimize_table
@@ -222,7 +223,7 @@ def test_killed_at_any_moment(vectors: str, tmp_path: Path, kind: str) -> None:
     expected = {where: exported(vectors, to, "--where", f"key LIKE '{where}%'").read_bytes() for where in ("k1", "k2")}
     keys = {where: lines(to.with_suffix(".keys.jsonl")) for where in ("k2",)} if kind == "npy" else {}
     for round in range(6):
-        process = subprocess.Popen([sys.executable, "-c", EXPORTER, vectors, to], stdout=subprocess.PIPE, text=True)
+        process = nursery.Popen([sys.executable, "-c", EXPORTER, vectors, to], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.03 * round)

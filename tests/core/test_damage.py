@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -51,34 +52,38 @@ TEARS: dict[str, Tear] = {
 }
 
 
-def uncommitted(source: Path, database: str) -> set[Path]:
-    """The data files of a run that was killed after all its tasks had receipts and before any commit."""
-    driver = drive(source, database, commit_every=1e9, task_size=5)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a source, and a database whose run was killed after its tasks had receipts, before any commit."""
+    folder = tmp_path_factory.mktemp("killed")
+    fill(folder / "source", 20, failing=5)
+    driver = drive(folder / "source", database := str(folder / "db"), commit_every=1e9, task_size=5)
     wait_for(lambda: len(signs(database, MOMENTS["receipt"])) == len(signs(database, MOMENTS["manifest"])) >= 4)
     driver.kill()
+    return folder
+
+
+def uncommitted(killed: Path, database: str) -> set[Path]:
+    """The data files in a copy of that database."""
+    shutil.copytree(killed / "db", database)
     return signs(database, MOMENTS["fragment"])
 
 
 @pytest.mark.parametrize("tear", TEARS)
 @pytest.mark.parametrize("table", [TABLE, "failures"])
-def test_torn_fragments_are_done_again(table: str, tear: str, tmp_path: Path, database: str) -> None:
+def test_torn_fragments_are_done_again(table: str, tear: str, killed: Path, database: str) -> None:
     """Torn files that a receipt names, of rows or of failures, are treated as missing."""
-    fill(tmp_path / "source", 20, failing=5)
-    torn = [file for file in uncommitted(tmp_path / "source", database) if f"/{table}.lance/" in str(file)]
+    torn = [file for file in uncommitted(killed, database) if f"/{table}.lance/" in str(file)]
     for file in torn:
         file.write_bytes(TEARS[tear](file.read_bytes()))
     assert torn
-    code, out, err = drive(tmp_path / "source", database).end()
-    assert code == 3, err
-    assert json.loads(out)["lost"] == 0
-    held(database, listed_of(tmp_path / "source"))
+    assert settle(killed / "source", database).exit_code == 3
     assert_clean(database)
 
 
-def test_optimize_passes_over_torn_fragments(tmp_path: Path, database: str) -> None:
+def test_optimize_passes_over_torn_fragments(killed: Path, database: str) -> None:
     """Cleaning up after a run that left torn files commits the intact ones and deletes the others."""
-    fill(tmp_path / "source", 20, failing=5)
-    torn = sorted(uncommitted(tmp_path / "source", database))
+    torn = sorted(uncommitted(killed, database))
     for file in torn[::2]:
         file.write_bytes(b"")
     assert_clean(database)
@@ -88,7 +93,7 @@ def test_optimize_passes_over_torn_fragments(tmp_path: Path, database: str) -> N
     assert (ended, report.exit_code) == ("interrupted", 1)
     assert 0 < report.ok + report.failed <= there < report.listed
     assert any("damaged or gone" in why for why in report.reasons)
-    settle(tmp_path / "source", database)
+    settle(killed / "source", database)
 
 
 def launched(source: Path, database: str, **options: Any) -> RunDirectory:
@@ -244,39 +249,47 @@ def versions(database: Path) -> list[Path]:
     return sorted((database / f"{TABLE}.lance" / "_versions").glob("*.manifest"))
 
 
-def replaced(source: Path, database: str) -> None:
-    """Fill a database in two runs, the second of which replaces rows."""
-    fill(source, 12, failing=5)
-    embed(source, database, task_size=4)
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a source, and a database of it filled in two runs, the second of which replaced rows."""
+    folder = tmp_path_factory.mktemp("twice")
+    fill(source := folder / "source", 12, failing=5)
+    embed(source, str(folder / "db"), task_size=4)
     for number in range(1, 4):
         (source / "ab"[number % 2] / f"{number:03d}.txt").write_text(f"text changed {number}")
-    embed(source, database, task_size=4)
+    embed(source, str(folder / "db"), task_size=4)
+    return folder
+
+
+@pytest.fixture
+def replaced(twice: Path, database: str) -> Path:
+    """The source of that database, of which a copy is the database of the test."""
+    shutil.copytree(twice / "db", database)
+    return twice / "source"
 
 
 @pytest.mark.parametrize("tear", ["empty", "half", "all but one byte", "zeros", "noise", "noise at the beginning"])
 @pytest.mark.parametrize("what", COMMITTED)
-def test_a_damaged_table_says_what_to_do_and_that_helps(what: str, tear: str, tmp_path: Path, database: str) -> None:
+def test_a_damaged_table_says_what_to_do_and_that_helps(what: str, tear: str, replaced: Path, database: str) -> None:
     """Damage to committed data is an error that names the table and the command; a run after that does the rest."""
-    replaced(tmp_path / "source", database)
     torn = COMMITTED[what](Path(database))
     torn.write_bytes(TEARS[tear](torn.read_bytes()))
     with pytest.raises(Damaged, match=f"damaged.*fanfold repair {database}"):
-        embed(tmp_path / "source", database)
+        embed(replaced, database)
     assert sum(done.versions + done.fragments for done in repair(database).values()) == 1
-    settle(tmp_path / "source", database)
+    settle(replaced, database)
     assert all(done.fragments == done.versions == 0 for done in repair(database).values())
     assert_clean(database)
 
 
 @pytest.mark.parametrize("tear", ["empty", "half", "zeros", "noise"])
-def test_damage_to_old_versions_is_in_the_way_of_optimize_only(tear: str, tmp_path: Path, database: str) -> None:
+def test_damage_to_old_versions_is_in_the_way_of_optimize_only(tear: str, replaced: Path, database: str) -> None:
     """Repair sets aside damaged versions before the newest and changes nothing else."""
-    replaced(tmp_path / "source", database)
     old = versions(Path(database))[1:]
     for file in old:
         file.write_bytes(TEARS[tear](file.read_bytes()))
     before = rows(database)
-    assert embed(tmp_path / "source", database).ok == 0
+    assert embed(replaced, database).ok == 0
     with pytest.raises(Damaged, match=f"fanfold repair {database}"):
         optimize(database, timedelta(0))
     assert [(done.versions, done.fragments) for done in repair(database).values()] == [(0, 0), (len(old), 0)]

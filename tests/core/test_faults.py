@@ -22,6 +22,7 @@ import pytest
 
 import fanfold
 import faults
+import nursery
 from fanfold import FanfoldError, Item, StorageError
 from fanfold.core.catalog import list_runs
 from fanfold.core.optimize import optimize
@@ -106,8 +107,8 @@ def test_killed_while_cleaning(seed: int, tmp_path: Path, database: str) -> None
     wait_for(lambda: len(signs(database, MOMENTS["receipt"])) > rng.randrange(1, 8))
     driver.kill()
     for _ in range(3):
-        cleaner = subprocess.Popen([*CLEAN, database], cwd=Path(__file__).parents[1])
-        time.sleep(0.4 + 0.5 * rng.random())
+        cleaner = nursery.Popen([*CLEAN, database], cwd=Path(__file__).parents[1])
+        time.sleep(0.3 * rng.random())
         cleaner.kill()
         cleaner.wait()
     settle(source, database)
@@ -119,17 +120,17 @@ CLEAN = [sys.executable, "-c", "import sys; from faults import assert_clean; ass
 # --- several drivers ------------------------------------------------------------------------------------------
 
 
-@BOTH
 @pytest.mark.parametrize(
-    ("sizes", "killed"),
+    ("kind", "sizes", "killed"),
     [
-        ((1, 1), None),
-        ((2, 1), None),
-        ((3, 5), None),
-        ((2, 3, 1), None),
-        ((5, 2), 0.9),
-        ((2, 5), 1.2),
+        ("plain", (1, 1), None),
+        ("details", (2, 1), None),
+        ("details", (3, 5), None),
+        ("plain", (2, 3, 1), None),
+        ("details", (5, 2), 0.9),
+        ("plain", (2, 5), 1.2),
     ],
+    indirect=["kind"],
 )
 def test_several_drivers(sizes: tuple[int, ...], killed: float | None, tmp_path: Path, database: str) -> None:
     """Drivers that cut one source differently at the same time, with or without a kill, do each item once."""
@@ -138,10 +139,10 @@ def test_several_drivers(sizes: tuple[int, ...], killed: float | None, tmp_path:
     assert_clean(database)
 
 
-@pytest.mark.parametrize(("sizes", "killed"), [((3, 5), None), ((4, 3, 6), None), ((5, 3), 2.5)])
+@pytest.mark.parametrize(("sizes", "killed"), [((4, 3, 6), None), ((5, 3), 2.5)])
 def test_several_drivers_on_s3(sizes: tuple[int, ...], killed: float | None, tmp_path: Path, bucket: str) -> None:
     """The same on an object store, where create-if-absent is the only means of coordination."""
-    fill(tmp_path, 30)
+    fill(tmp_path, 20)
     upload(tmp_path, f"{bucket}/source")
     together(f"{bucket}/source", f"{bucket}/db", sizes, killed)
     assert_clean(f"{bucket}/db")
@@ -178,7 +179,7 @@ def test_cleaning_in_the_middle_of_a_run(
         bucket = request.getfixturevalue("bucket")
         upload(tmp_path / "source", f"{bucket}/source")
         source, database = f"{bucket}/source", f"{bucket}/db"
-    run = fanfold.run(job(), source=str(source), database=database, executor=Here(), task_size=2)
+    run = fanfold.run(job(), source=str(source), database=database, executor=Here(), task_size=4)
     publish, ready = run.ledger.publish, list[int]()
 
     def late(outcomes: list[Outcome], directory: RunDirectory) -> list[Outcome]:
@@ -189,7 +190,7 @@ def test_cleaning_in_the_middle_of_a_run(
 
     run.ledger.publish = late  # type: ignore[method-assign, assignment]
     list(run)
-    assert sum(ready) == 10
+    assert sum(ready) == 5
     assert (run.report.ok, run.report.failed, run.report.lost) == (16, 4, 0)
     held(database, listed_of(source))
     assert_clean(database)
@@ -220,11 +221,10 @@ def test_drivers_that_disagree(seed: int, tmp_path: Path, database: str) -> None
     settle(tmp_path / "source", database)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_cleaning_while_drivers_work(seed: int, tmp_path: Path, database: str) -> None:
+def test_cleaning_while_drivers_work(tmp_path: Path, database: str) -> None:
     """Repeated cleanup takes nothing from drivers that work at the same time."""
     fill(tmp_path / "source", 40)
-    drivers = [drive(tmp_path / "source", database, task_size=2 + seed, pause=0.03) for _ in range(2)]
+    drivers = [drive(tmp_path / "source", database, task_size=2, pause=0.03) for _ in range(2)]
     wait_for(lambda: signs(database, MOMENTS["receipt"]))
     while any(driver.process.poll() is None for driver in drivers):
         optimize(database, keep=timedelta(hours=1))
@@ -451,8 +451,7 @@ def test_damaged_table(what: str, tmp_path: Path, database: str) -> None:
     assert settle(tmp_path / "source", database).listed == 24
 
 
-@BOTH
-@pytest.mark.parametrize("tear", TEARS)
+@pytest.mark.parametrize(("kind", "tear"), [*zip(["plain", "details"] * 2, TEARS, strict=True)], indirect=["kind"])
 def test_torn_run(tear: str, tmp_path: Path, database: str) -> None:
     """Torn files of a dead run lose nothing: work that cannot be read is done again."""
     fill(tmp_path / "source", 30)
@@ -502,8 +501,7 @@ def test_torn_manifest(tmp_path: Path, database: str) -> None:
 # --- a source that changes ------------------------------------------------------------------------------------
 
 
-@BOTH
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "kind"), [*enumerate(["plain", "plain", "details", "details"])], indirect=["kind"])
 def test_changing_source(seed: int, tmp_path: Path, disk: Path, database: str) -> None:
     """Files that change, shrink, vanish and appear during runs end up in their final state."""
     source, rng = (disk if seed % 2 else tmp_path) / "source", random.Random(seed)
@@ -594,22 +592,23 @@ def test_changing_bucket(tmp_path: Path, bucket: str) -> None:
 # --- a failing object store -----------------------------------------------------------------------------------
 
 
+@pytest.mark.seeds
 @pytest.mark.parametrize(
     ("seed", "faults"),
     [
         (1, FAULTS),
-        (2, FAULTS),
         (3, ("500 after", "503 after", "reset after")),
-        (4, ("500 after", "503 after", "reset after")),
-        (5, ("cut",)),
-        (6, ("503 before", "stall")),
+        (4, ("cut",)),
+        (5, ("503 before", "stall")),
+        (6, FAULTS),
+        (7, ("500 after", "503 after", "reset after")),
     ],
 )
 def test_flaky_store(
     seed: int, faults: tuple[str, ...], bucket: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An object store that sometimes fails, before or after it does a request, loses and duplicates nothing."""
-    fill(tmp_path, 30)
+    fill(tmp_path, 20)
     upload(tmp_path, f"{bucket}/source")
     plan = Plan(seed, faults=faults)
     with flaky(s3_server, plan) as address:
@@ -619,7 +618,7 @@ def test_flaky_store(
     assert code in (1, 3), err
     assert sum(plan.met[fault] for fault in faults) > 0
     settle(f"{bucket}/source", f"{bucket}/db")
-    assert {key[2:] for key in once(f"{bucket}/db", "failures")} == {f"{n:03d}.txt" for n in range(3, 30, 7)}
+    assert {key[2:] for key in once(f"{bucket}/db", "failures")} == {f"{n:03d}.txt" for n in range(3, 20, 7)}
     assert_clean(f"{bucket}/db")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import pkgutil
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -20,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fanfold
+import nursery
 from fanfold import FanfoldError, StorageError, UsageError
 from fanfold.core.catalog import find_run, list_runs
 from fanfold.core.executor import TaskProgress
@@ -422,7 +422,7 @@ def test_a_job_of_the_script_itself_is_refused(texts: Path, database: str) -> No
     """Workers cannot import a class from the running script, and the message says what to do."""
     program = MAIN_JOB.format(source=str(texts), database=database)
     tests = str(Path(__file__).parents[1])
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tests)
+    done = nursery.run([sys.executable, "-c", program], cwd=tests)
     assert "Move the job's class to a module" in done.stdout
     assert not Path(database).exists()
 
@@ -595,10 +595,7 @@ def test_two_runs_at_once_leave_each_item_once(texts: Path, database: str) -> No
 def test_the_example_of_the_docs(texts: Path, database: str) -> None:
     """`examples/checksums.py`, run twice as a script, does the work once."""
     script = Path(__file__).parents[2] / "examples" / "checksums.py"
-    said = [
-        subprocess.run([sys.executable, script, texts, database], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
+    said = [nursery.run([sys.executable, script, texts, database]).stdout for _ in range(2)]
     assert "'ok': 40" in said[0]
     assert "'unchanged': 40" in said[1]
     assert len(rows(database, "checksums")) == 40

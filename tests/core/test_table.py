@@ -401,7 +401,7 @@ def hold_once(database: str, names: str) -> None:
 @pytest.mark.usefixtures("table")
 def test_processes_that_commit_the_same_keys(database: str) -> None:
     """Three processes that race for the same keys duplicate none, and none loses its own."""
-    together(race, [(database, name, 1.5) for name in "abc"])
+    together(race, [(database, name, 0.7) for name in "abc"])
     hold_once(database, "abc")
 
 
@@ -570,7 +570,7 @@ def test_commits_go_on_after_a_compaction(table: Table, database: str) -> None:
 @pytest.mark.usefixtures("table")
 def test_compacting_while_others_commit(database: str) -> None:
     """A compaction between commits loses and duplicates nothing."""
-    together(act, [("a", database, 1.5), ("compact", database, 1.5)])
+    together(act, [("a", database, 0.7), ("compact", database, 0.7)])
     hold_once(database, "a")
 
 

@@ -515,9 +515,9 @@ def test_coverage_says_what_is_missing(tmp_path: Path, database: str) -> None:
     scan(tmp_path / "given", database)
     done = command("evidence", "coverage", database)
     text = " ".join(done.stdout.split())
-    for remark in ("no records between 5 and 10", "1 of 1 chunks have a wrong checksum", "was in use"):
+    for remark in ("no records between 5 and 10", "1 of 1 chunks with a wrong checksum", "was in use"):
         assert remark in text
-    assert "1 more logs have no record." in done.stderr
+    assert "1 more log has no record." in done.stderr
 
 
 def test_coverage_on_a_narrow_terminal(tmp_path: Path, database: str) -> None:

@@ -211,31 +211,28 @@ from jobs import Scripted
 run = fanfold.run(Scripted(), source={source!r}, database={database!r}, executor={executor})
 print(sum(outcome.ok for outcome in run), run.report.lost)
 """
-IN_SCRIPTS = {
-    "local": ("from fanfold.executors.local import Local", "Local(2)"),
-    "ray": ("from fanfold.executors.ray import Ray", "Ray(workers=2)"),
-}
-"""The code that makes each executor in a script."""
 
 
-@pytest.mark.parametrize("name", IN_SCRIPTS)
-def test_a_script_needs_no_main_guard(name: str, texts: Path, database: str, tmp_path: Path) -> None:
-    """A script without a main guard, like a notebook, is neither imported again nor run twice, from any folder."""
-    imports, makes = IN_SCRIPTS[name]
-    script = tmp_path / "script.py"
+@pytest.fixture(params=["local", "ray"])
+def program(request: pytest.FixtureRequest, texts: Path, database: str) -> str:
+    """A program that runs a job with an executor."""
+    helpers, executor = "from fanfold.executors.local import Local", "Local(2)"
+    if request.param == "ray":
+        address = request.getfixturevalue("three").address
+        helpers, executor = "from fanfold.executors.ray import Ray", f"Ray({address!r}, workers=2)"
     tests = str(Path(__file__).parent.parent)
-    script.write_text(SCRIPT.format(tests=tests, helpers=imports, source=str(texts), database=database, executor=makes))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, cwd="/")
+    return SCRIPT.format(tests=tests, helpers=helpers, source=str(texts), database=database, executor=executor)
+
+
+def test_a_script_needs_no_main_guard(program: str, tmp_path: Path) -> None:
+    """A script without a main guard, like a notebook, is neither imported again nor run twice, from any folder."""
+    (tmp_path / "script.py").write_text(program)
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/")
     assert (done.stdout, done.stderr, done.returncode) == ("40 0\n", "", 0)
 
 
-@pytest.mark.parametrize("name", IN_SCRIPTS)
-def test_a_program_from_a_pipe_works(name: str, texts: Path, database: str, request: pytest.FixtureRequest) -> None:
-    """A program that is not in a file works the same way, on Ray on a cluster that exists."""
-    imports, makes = IN_SCRIPTS[name]
-    if name == "ray":
-        makes = f"Ray({request.getfixturevalue('three').address!r}, workers=2)"
-    tests = str(Path(__file__).parent.parent)
-    program = SCRIPT.format(tests=tests, helpers=imports, source=str(texts), database=database, executor=makes)
+def test_a_program_from_a_pipe_works(program: str) -> None:
+    """A program that is not in a file works the same way."""
     done = subprocess.run([sys.executable], input=program, capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr, done.returncode) == ("40 0\n", "", 0)

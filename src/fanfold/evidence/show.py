@@ -126,7 +126,7 @@ def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     else:
         _blocks(rows)
     if empty:
-        show.note(f"{empty:,} more logs have no record.")
+        show.note(f"{empty:,} more logs have no record." if empty > 1 else "1 more log has no record.")
 
 
 def _blocks(rows: Iterable[Sequence[str]]) -> None:
@@ -189,7 +189,7 @@ def _day(time: datetime | None) -> str:
 def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
     """Remarks that matter to anyone who draws conclusions from missing records."""
     if log["problem"]:
-        yield log["problem"]
+        yield log["problem"].rstrip(".")
     if log["origin"] == "shadow":
         yield "from a shadow copy: what no newer log has"
     if log["origin"] == "deleted":
@@ -197,9 +197,9 @@ def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
     if log["origin"] == "carved":
         yield "carved: no file has these records"
     if log["undecoded"]:
-        yield f"{log['undecoded']:,} records could not be decoded"
+        yield f"{log['undecoded']:,} record{'s' * (log['undecoded'] > 1)} could not be decoded"
     if log["bad_chunks"]:
-        yield f"{log['bad_chunks']:,} of {log['chunks']:,} chunks have a wrong checksum"
+        yield f"{log['bad_chunks']:,} of {log['chunks']:,} chunks with a wrong checksum"
     if log["renumbered"]:
         before = f"{log['written_first']:,} to {log['written_last']:,}"
         yield f"numbered again: its records were {before} where they were written"

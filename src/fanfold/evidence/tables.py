@@ -303,6 +303,12 @@ def problems(database: str) -> Iterator[tuple[str, str]]:
         yield unit["key"], unit["problem"]
 
 
+def damaged_archives(database: str) -> dict[str, list[str]]:
+    """What of each archive was not read, in sentences."""
+    rows = table_of(database, CONTAINERS).to_table(["key", "problems"], filter="kind = 'zip'").to_pylist()
+    return {row["key"]: row["problems"] for row in rows if row["problems"]}
+
+
 def problems_of_copies(database: str) -> Iterator[tuple[str, str]]:
     """What of shadow copies could not be read: a disk image, and a sentence."""
     try:
@@ -389,5 +395,6 @@ def _copies_of(database: str, _as_it_is: tuple[str, ...]) -> pa.Table:
 
 def short_log(path: str) -> str:
     """The short name of a log: that of its file, without its maker and its ending."""
-    name = re.sub(r"\.evtx$", "", path.replace("\\", "/").rpartition("/")[2], flags=re.IGNORECASE)
+    parts = re.split(r"/|\\(?!x[0-9A-F]{2})", path)  # not where a byte stands that is no text
+    name = re.sub(r"\.evtx$", "", parts[-1], flags=re.IGNORECASE)
     return name.replace("%4", "/").removeprefix("Microsoft-Windows-")

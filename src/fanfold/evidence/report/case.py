@@ -79,7 +79,7 @@ class Case:
     recovered_times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Those of records of these logs that were recovered."""
     partial: Sequence[tuple[str, str]] = ()
-    """The paths of files that give facts and were read in part only, each with the reason."""
+    """Files, and archives that they are in, that were read in part only, each with the reason."""
     is_mixed: bool = False
     """Whether the logs are of several machines."""
 
@@ -133,7 +133,7 @@ class Case:
         return any(name.lower() in _names({"path": path}) for path in self.unread)
 
     def why_none(self, name: str) -> str:
-        """Why a log does not tell what did not happen: it is not there, was not read, is empty, or only a part of one.
+        """Why a log does not tell what did not happen: it is not there, was not read, is empty, or lacks records.
 
         Empty if it tells.
         """
@@ -150,6 +150,10 @@ class Case:
             return found if recovered.records else f"the {name} log was not found"
         if is_part(log):
             return f"the log {name} is a part of another one: its records were chosen from that"
+        if log.get("problem"):
+            return f"a part of the log {name} could not be read"
+        if log["records"] and log.get("undecoded"):
+            return f"not all records of the log {name} could be decoded"
         if log["records"]:
             return ""
         recovered = self.recovered(name)

@@ -88,12 +88,11 @@ class Machines:
         found = {name: _Read() for name in names}
         mine = f"image IN ({', '.join(map(quoted, names))})"
         units = _by_image((unit["image"], unit) for unit in tables.units(self.database, where=mine))
-        earlier = {}
+        earlier, archives = {}, tables.damaged_archives(self.database)
         for name, read in found.items():
             read.logs = [log | {"name": self._references.log(log)} for log in coverage.logs(units[name])]
             earlier[name] = _earlier(read.logs)
-            damaged = (unit for unit in units[name] if unit["kind"] == "facts" and unit["problem"])
-            read.partial = [(unit["path"] or "", unit["problem"]) for unit in damaged]
+            read.partial = [*_partial(units[name], archives)]
         chosen = f"{mine} AND event_id IN ({', '.join(map(str, sorted(set(event_ids))))})"
         for batch in tables.events(self.database, chosen, _COLUMNS):
             for row in batch.to_pylist():
@@ -131,6 +130,15 @@ class _Read:
     times: _Times = field(default_factory=lambda: np.empty(0, np.int64))
     recovered_times: _Times = field(default_factory=lambda: np.empty(0, np.int64))
     partial: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _partial(units: Iterable[Mapping[str, Any]], archives: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """What of a machine was read in part: archives that it is in, and files, each with the reason."""
+    for container in sorted({unit["container"] for unit in units} & archives.keys()):
+        yield from ((container, problem) for problem in archives[container])
+    for unit in units:
+        if unit["kind"] in ("facts", "log") and unit["problem"]:
+            yield unit["path"] or "", unit["problem"]
 
 
 def _by_image(found: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:

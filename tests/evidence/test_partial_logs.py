@@ -1,0 +1,85 @@
+"""Logs of which a part could not be read: what they do not have is never said not to have happened."""
+
+import zipfile
+from pathlib import Path
+
+import mesa
+from scans import STAGES, rows, scan
+
+from commands import fanfold
+from disk_images import chunk_at, ewf, flipped, mbr, windows_volume, write_ewf
+from event_logs import Event, events, log_bytes
+from fanfold.evidence.report.report import made
+from fanfold.evidence.tables import short_log
+from fat_volumes import Entry, exfat
+
+LOGS = "C/Windows/System32/winevt/Logs"
+
+
+def boots(count: int) -> list[Event]:
+    """Records of a log System, of which the first is a start."""
+    start = Event(1, 12, mesa.at("08:00:00"), "Microsoft-Windows-Kernel-General", "System", "HOST")
+    return [start, *events(count, "System")[1:]]
+
+
+def sentences(database: str, machine: str) -> dict[str, tuple[str, str]]:
+    """The status and the reason of each sentence."""
+    found = made(database, machine)
+    return {finding.id: (finding.status, finding.reason) for finding in found.findings}
+
+
+def test_a_log_in_an_archive_that_was_cut_off(tmp_path: Path, database: str) -> None:
+    """The report says so at its top, and that no shutdown is recorded tells nothing."""
+    (tmp_path / "given").mkdir()
+    file = tmp_path / "given" / "kape.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{LOGS}/System.evtx", log_bytes(boots(900)))
+    file.write_bytes(file.read_bytes()[:20_000])
+    scan(tmp_path / "given", database)
+    top = " ".join(made(database, "kape.zip").sources)
+    assert "READ IN PART: kape.zip: This archive has no whole list of its files" in top
+    assert f"READ IN PART: C:{LOGS[1:]}/System.evtx: The archive is damaged: '{LOGS}/System.evtx' is cut off." in top
+    assert sentences(database, "kape.zip")["taking.unknown"] == (
+        "not recorded", "a part of the log System could not be read",
+    )  # fmt: skip
+    shown = fanfold("evidence", "coverage", database).stdout
+    assert "is cut off; " in " ".join(shown.split())
+
+
+def test_a_log_on_a_damaged_chunk_of_an_image(tmp_path: Path, database: str) -> None:
+    """The unit says so, and so does the report; a log beside it has no problem."""
+    logs = [Entry("System.evtx", log_bytes(boots(900))), Entry("Security.evtx", log_bytes(events(20)))]
+    below = [Entry("System32", below=[Entry("winevt", below=[Entry("Logs", below=logs)])])]
+    data = mbr(exfat([Entry("Windows", below=below)]))
+    (image,) = ewf(data, chunk=4096, per_table=1 << 20)
+    flipped(image, chunk_at(image, (data.index(logs[0].content or b"") + 100_000) // 4096))
+    write_ewf(tmp_path / "given" / "mesa.E01", [image])
+    scan(tmp_path / "given", database, *STAGES)
+    problems = {row["path"]: row["problem"] for row in rows(database, "evidence") if row["kind"] == "log"}
+    assert problems == {
+        "Windows/System32/winevt/Logs/System.evtx": "Parts of it are damaged in the disk image.",
+        "Windows/System32/winevt/Logs/Security.evtx": None,
+    }
+    assert sentences(database, "mesa.E01")["taking.unknown"][1] == "a part of the log System could not be read"
+
+
+def test_a_raw_image_that_was_cut_off(tmp_path: Path, database: str) -> None:
+    """What stands of its logs is read, also of those that lie behind its end in part, and it says what is missing."""
+    whole = mbr(windows_volume())
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "disk.dd").write_bytes(whole[: len(whole) // 3])
+    scan(tmp_path / "given", database, *STAGES)
+    assert rows(database, "failures") == []
+    missing = (len(whole) - 64 * 512 - 512) // 4096 * 4096 - (len(whole) // 3 - 64 * 512) // 4096 * 4096
+    (container,) = rows(database, "containers")
+    assert container["problems"] == [f"p1 (NTFS): its last {missing:,} bytes are not in the image, which was cut off."]
+    units = [row for row in rows(database, "evidence") if row["kind"] == "log"]
+    logs = {row["path"].rpartition("/")[2]: (row["records"], row["problem"]) for row in units}
+    assert logs["Packed.evtx"] == (80, None)
+    assert logs["System.evtx"] == (0, "Parts of it are damaged in the disk image.")
+    assert sentences(database, "disk.dd")["taking.unknown"][0] == "not recorded"
+
+
+def test_logs_of_names_that_are_no_text() -> None:
+    """Bytes that are escaped are a part of a name; a backslash of Windows is none."""
+    assert [short_log(path) for path in ("a/sur\\xFF\\xFE.evtx", "C:\\x86\\System.evtx")] == ["sur\\xFF\\xFE", "System"]
