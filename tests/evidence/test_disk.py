@@ -323,7 +323,7 @@ def test_no_damage_is_taken_for_the_disk(seed: int) -> None:
     """Whatever is done to the files: every byte that is not the disk's is known to be damaged, or the image is
     refused."""
     some = random.Random(seed)
-    data = content(40 * CHUNK)
+    data = content(20 * CHUNK)
     segments = ewf(data, per_segment=some.choice([7, 100]), per_table=some.choice([3, 64]))
     for _ in range(some.choice([1, 1, 5, 40])):
         segment = some.choice(segments)

@@ -52,10 +52,11 @@ def without_records(volume: bytes, *names: str) -> bytes:
     return bytes(found)
 
 
-def by_origin(database: str) -> dict[tuple[str, str | None], int]:
-    """The number of records of each log and origin."""
+def by_origin(database: str, image: str = "") -> dict[tuple[str, str | None], int]:
+    """The number of records of each log and origin, of one image or of all."""
     found: Counter[tuple[str, str | None]] = Counter()
-    for (origin, path), count in records(database, "origin", "path").items():
+    where = f"image = '{image}'" if image else None
+    for (origin, path), count in records(database, "origin", "path", where=where).items():
         found[origin, path and path.rpartition("/")[2].removesuffix(".evtx")] += count
     return dict(found)
 

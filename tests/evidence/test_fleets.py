@@ -3,6 +3,7 @@
 import tracemalloc
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import mesa
 import pytest
@@ -15,28 +16,34 @@ from fanfold.evidence.report.load import Machines
 from fanfold.evidence.report.report import all_made, made
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, database: str) -> str:
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database of a disk image, five machines of loose logs, and a log that cannot be read."""
-    folder = tmp_path / "given"
+    folder = tmp_path_factory.mktemp("fleet")
     for number in range(5):
-        mesa.write(folder / f"host{number}")
-    (folder / "host3" / "Broken.evtx").write_bytes(b"ElfFile\0" + bytes(100))
-    mesa.disk_image(folder)
-    scan(folder, database, *STAGES)
-    return database
+        mesa.write(folder / "given" / f"host{number}")
+    (folder / "given" / "host3" / "Broken.evtx").write_bytes(b"ElfFile\0" + bytes(100))
+    mesa.disk_image(folder / "given")
+    scan(folder / "given", str(folder / "db"), *STAGES)
+    return str(folder / "db")
+
+
+@pytest.fixture(scope="module")
+def alone(fleet: str) -> list[dict[str, Any]]:
+    """The report on each machine, made alone."""
+    return [made(fleet, name).to_json() for name in Machines(fleet).names]
 
 
 @pytest.mark.parametrize("together", [1, 200, 1_000_000])
 def test_a_report_is_the_same_alone_and_among_others(
-    together: int, fleet: str, monkeypatch: pytest.MonkeyPatch
+    together: int, fleet: str, alone: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is said of a machine does not depend on the machines that are read with it."""
     monkeypatch.setattr(load, "_TOGETHER", together)
     machines = Machines(fleet)
     assert machines.names == ["host0", "host1", "host2", "host3", "host4", "mesa.E01"]
     every = [report.to_json() for report in all_made(machines, machines.names)]
-    assert every == [made(fleet, name).to_json() for name in machines.names]
+    assert every == alone
     assert ["NOT READ" in " ".join(report["sources"]) for report in every] == [False, False, False, True, False, False]
     assert [bool(report["container"]) for report in every] == [False] * 5 + [True]
 

@@ -89,7 +89,8 @@ def test_whatever_is_changed(seed: int, tmp_path: Path, database: str) -> None:
     finally:
         faulthandler.cancel_dump_traceback_later()
     assert all(report.lost == 0 and report.listed == report.ok + report.failed for report in reports)
-    found = {name: [row for row in all_events(database) if row["key"].startswith(name)] for name in files}
+    every_event = list(all_events(database))
+    found = {name: [row for row in every_event if row["key"].startswith(name)] for name in files}
     verified = {row["key"]: json.loads(row["value"])["result"] for row in facts(database) if row["name"] == "result"}
     for name, data in files.items():
         sound = {row["digest"] for row in found[name] if row["chunk_ok"] and not row["damaged"]}
@@ -210,11 +211,11 @@ def test_an_archive_whose_files_share_their_bytes(tmp_path: Path, database: str)
     assert "share their bytes" in rows(database, "failures")[0]["message"]
 
 
-def test_an_archive_of_100_000_files(tmp_path: Path, database: str) -> None:
-    """The logs among very many other files are read."""
+def test_an_archive_of_70_000_files(tmp_path: Path, database: str) -> None:
+    """The logs among very many other files are read, also where their number has more than 16 bits."""
     (tmp_path / "given").mkdir()
     with zipfile.ZipFile(tmp_path / "given" / "a.zip", "w") as archive:
-        for number in range(100_000):
+        for number in range(70_000):
             archive.writestr(zipfile.ZipInfo(f"C/Users/{number}"), b"")
         archive.writestr("C/Windows/Security.evtx", log_bytes(events(30)))
     scan(tmp_path / "given", database)

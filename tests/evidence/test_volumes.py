@@ -74,49 +74,75 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "volume", "says"),
-    [
-        ("efi", bytes(1 << 16), ""),
-        ("reserved", bytes(1 << 16), ""),
-        ("recovery", bytes(1 << 16), ""),
-        ("data", bytes(1 << 16), "p2 (0.0 GB) has no file system that is known. Logs in it are found by carving only."),
-        ("data", b"\0\0\0ReFS\0\0\0\0" + bytes(1 << 16), "p2 (0.0 GB) has the file system ReFS, which cannot be read."),
-        ("data", b"XFSB" + bytes(1 << 16), "p2 (0.0 GB) has the file system XFS, where Windows keeps no logs."),
-        ("data", b"\0\0\0-FVE-FS-" + bytes(1 << 16), "p2 (0.0 GB) is encrypted by BitLocker. Unlock it with its key,"),
-        (
-            "data",
-            to_go(),
-            "p2 (0.0 GB) is encrypted by BitLocker. Unlock it with its key, and scan the unlocked volume.",
-        ),
-        ("data", b"LUKS\xba\xbe" + bytes(1 << 16), "p2 (0.0 GB) is encrypted by LUKS. Unlock it with its key,"),
-        (
-            "data",
-            random.Random(1).randbytes(1 << 17),
-            "p2 (0.0 GB) has no file system that is known, and begins with "
-            "random bytes: it is encrypted, as by VeraCrypt, or was wiped. If you have its key, unlock it,",
-        ),
-        ("data", bytes(1080) + b"\x53\xef" + bytes(1 << 16), "p2 (0.0 GB) has the file system ext, where Windows"),
-        (
-            "data",
-            bytes(32) + b"NXSB" + bytes(1 << 16),
-            "p2 (0.0 GB) has the file system APFS, where Windows keeps no logs.",
-        ),
-        ("dynamic", bytes(1 << 16), "p2 (0.0 GB) is a part of a dynamic disk, whose volumes may lie on several disks."),
-        ("space", bytes(1 << 16), "p2 (0.0 GB) is a part of a storage space"),
-    ],
-)
-def test_every_volume_is_accounted_for(kind: str, volume: bytes, says: str, tmp_path: Path, database: str) -> None:
+VOLUMES = [
+    ("efi", bytes(1 << 16), ""),
+    ("reserved", bytes(1 << 16), ""),
+    ("recovery", bytes(1 << 16), ""),
+    ("data", bytes(1 << 16), "p2 (0.0 GB) has no file system that is known. Logs in it are found by carving only."),
+    ("data", b"\0\0\0ReFS\0\0\0\0" + bytes(1 << 16), "p2 (0.0 GB) has the file system ReFS, which cannot be read."),
+    ("data", b"XFSB" + bytes(1 << 16), "p2 (0.0 GB) has the file system XFS, where Windows keeps no logs."),
+    ("data", b"\0\0\0-FVE-FS-" + bytes(1 << 16), "p2 (0.0 GB) is encrypted by BitLocker. Unlock it with its key,"),
+    (
+        "data",
+        to_go(),
+        "p2 (0.0 GB) is encrypted by BitLocker. Unlock it with its key, and scan the unlocked volume.",
+    ),
+    ("data", b"LUKS\xba\xbe" + bytes(1 << 16), "p2 (0.0 GB) is encrypted by LUKS. Unlock it with its key,"),
+    (
+        "data",
+        random.Random(1).randbytes(1 << 17),
+        "p2 (0.0 GB) has no file system that is known, and begins with "
+        "random bytes: it is encrypted, as by VeraCrypt, or was wiped. If you have its key, unlock it,",
+    ),
+    ("data", bytes(1080) + b"\x53\xef" + bytes(1 << 16), "p2 (0.0 GB) has the file system ext, where Windows"),
+    (
+        "data",
+        bytes(32) + b"NXSB" + bytes(1 << 16),
+        "p2 (0.0 GB) has the file system APFS, where Windows keeps no logs.",
+    ),
+    ("dynamic", bytes(1 << 16), "p2 (0.0 GB) is a part of a dynamic disk, whose volumes may lie on several disks."),
+    ("space", bytes(1 << 16), "p2 (0.0 GB) is a part of a storage space"),
+]
+"""Second volumes of a disk: the type of the partition, its content, and how the problem begins that is told of it."""
+TABLES = [bytes(4096), bytes([0x55]) * 1024, b"BAAD"]
+"""What stands where a file table should begin."""
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of disks with these volumes, and of disks with these file tables."""
+    folder = tmp_path_factory.mktemp("shelf")
+    for number, (kind, volume, _) in enumerate(VOLUMES):
+        disk = bytearray(gpt(windows_volume(), volume[: len(volume) // SECTOR * SECTOR]))
+        if kind in KINDS:
+            disk = with_kind(disk, KINDS[kind])
+        write_ewf(folder / "given" / f"volume{number}.E01", ewf(bytes(disk)))
+    for number, damage in enumerate(TABLES):
+        volume = bytearray(windows_volume())
+        table, _ = places_of_table(volume)
+        volume[table : table + len(damage)] = damage
+        write_ewf(folder / "given" / f"table{number}.E01", ewf(mbr(bytes(volume))))
+    scan(folder / "given", str(folder / "db"), *STAGES)
+    return str(folder / "db")
+
+
+@pytest.mark.parametrize("number", range(len(VOLUMES)))
+def test_every_volume_is_accounted_for(number: int, shelf: str) -> None:
     """Where logs could be and cannot be read is a problem; where none are to be expected is not. The rest is read."""
-    disk = bytearray(gpt(windows_volume(), volume[: len(volume) // SECTOR * SECTOR]))
-    if kind in KINDS:
-        disk = with_kind(disk, KINDS[kind])
-    write_ewf(tmp_path / "given" / "mesa.E01", ewf(bytes(disk)))
-    scan(tmp_path / "given", database, *STAGES)
-    (container,) = rows(database, "containers")
+    image, says = f"volume{number}.E01", VOLUMES[number][2]
+    (container,) = [row for row in rows(shelf, "containers") if row["key"] == image]
     assert [one["name"] for one in container["volumes"]] == ["p1", "p2"]
     assert [problem.startswith(says) for problem in container["problems"]] == ([True] if says else [])
-    assert by_origin(database) == LIVE | GONE
+    assert by_origin(shelf, image) == LIVE | GONE
+
+
+@pytest.mark.parametrize("number", range(len(TABLES)))
+def test_a_file_table_whose_start_is_damaged(number: int, shelf: str) -> None:
+    """Its copy is used, and that is told."""
+    image = f"table{number}.E01"
+    assert by_origin(shelf, image) == LIVE | GONE
+    (container,) = [row for row in rows(shelf, "containers") if row["key"] == image]
+    assert container["problems"] == [f"p1 (NTFS): {DAMAGED}."]
 
 
 def test_a_disk_of_random_bytes(tmp_path: Path, database: str) -> None:
@@ -157,18 +183,6 @@ def places_of_table(volume: bytes) -> tuple[int, int]:
     sector, clusters = struct.unpack_from("<HB", volume, 11)
     table, mirror = struct.unpack_from("<QQ", volume, 48)
     return table * sector * clusters, mirror * sector * clusters
-
-
-@pytest.mark.parametrize("damage", [bytes(4096), bytes([0x55]) * 1024, b"BAAD"])
-def test_a_file_table_whose_start_is_damaged(damage: bytes, tmp_path: Path, database: str) -> None:
-    """Its copy is used, and that is told."""
-    volume = bytearray(windows_volume())
-    table, _ = places_of_table(volume)
-    volume[table : table + len(damage)] = damage
-    write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(bytes(volume))))
-    scan(tmp_path / "given", database, *STAGES)
-    assert by_origin(database) == LIVE | GONE
-    assert rows(database, "containers")[0]["problems"] == [f"p1 (NTFS): {DAMAGED}."]
 
 
 def test_a_file_table_without_a_copy(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The verbs as functions: imported from one place, when they are used."""
 
-import re
 import subprocess
 import sys
 from inspect import signature
@@ -9,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from fanfold.tls import api
-
-DOCS = Path(__file__).parents[2] / "docs" / "tls.md"
 
 
 @pytest.mark.parametrize("name", api.__all__)
@@ -51,16 +48,10 @@ def test_what_is_not_used_is_not_imported() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
-def test_the_docs_run(tmp_path: Path) -> None:
-    """The block of the documentation, in a folder with a grid and with pairs."""
-    (block,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    (tmp_path / "first.grid.toml").write_text(
-        '[grid]\nrtt_ms = [20]\ndown_mbit = [10]\ninitcwnd = [10]\nchain = ["ed25519", "ml-dsa-44:2021"]\n'
-    )
-    (tmp_path / "pairs.csv").write_text(
-        "key,role,n,prefix,handshake_ms\na,control,3,192.0.2.0/24,10\na,live,3,192.0.2.0/24,12\n"
-    )
-    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "ML-DSA-44 19277" in done.stdout
-    assert "2 rows" in done.stdout
+def test_they_give_what_their_commands_show(tmp_path: Path) -> None:
+    """Bytes of a scheme, and the rows of an experiment; all of them run in the documentation (tests/test_docs.py)."""
+    (row,) = api.sizes(["ML-DSA-44"], profile="2021", link="rtt=50ms,down=20Mbit").rows
+    assert (row.handshake.name, row.first_flight) == ("ML-DSA-44", 19_277)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("key,role,n,prefix,handshake_ms\na,control,3,192.0.2.0/24,10\na,live,3,192.0.2.0/24,12\n")
+    assert api.analyze(str(pairs)).rows == 2

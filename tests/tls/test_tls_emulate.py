@@ -18,7 +18,7 @@ from fanfold.tls.flights import predicted
 from fanfold.tls.grid import Grid
 from fanfold.tls.network import HEADERS
 from fanfold.tls.zoo import load
-from faults import once
+from faults import once, wait_for
 from helpers import failures
 
 pytestmark = [
@@ -189,20 +189,29 @@ def test_tls_1_2_needs_keys_that_it_knows(tmp_path: Path) -> None:
     }
 
 
+def wait_until_more_is_done(driver: "subprocess.Popen[bytes]", database: str) -> None:
+    """Wait until a run has done one task more, or has ended."""
+
+    def done() -> int:
+        return len([*Path(database).glob("_runs/*/receipts/*")])
+
+    before = done()
+    wait_for(lambda: driver.poll() is not None or done() > before)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_runs_of_real_handshakes_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
     """Workers and drivers are killed while they measure: in the end each cell is there once, and none is lost."""
     need_links()
     rng, database = random.Random(seed), str(tmp_path / "db")
-    chains = [f"ed25519+1x{size}" for size in range(1000, 13_000, 1000)]
+    chains = [f"ed25519+1x{size}" for size in range(1000, 9000, 1000)]
     grid = one(chains, rtt_ms=20, reps=3).replace("initcwnd = 10\n", "")
     (tmp_path / "a.grid.toml").write_text(grid.replace("[grid]", "[grid]\ninitcwnd = [10, 20]"))
-    words = [sys.executable, "-m", "fanfold", "tls", "measure", tmp_path / "a.grid.toml", database, "--task-size", "3"]
-    for _ in range(3):
+    words = [sys.executable, "-m", "fanfold", "tls", "measure", tmp_path / "a.grid.toml", database, "--task-size", "2"]
+    for _ in range(2):
         with subprocess.Popen([*map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-            until = time.monotonic() + 3 + 3 * rng.random()
-            while time.monotonic() < until and driver.poll() is None:
-                time.sleep(0.2)
+            wait_until_more_is_done(driver, database)
+            time.sleep(rng.random() / 2)
             with suppress(psutil.NoSuchProcess):
                 for victim in psutil.Process(driver.pid).children(recursive=True):  # workers, labs, relays, servers
                     if rng.random() < 0.4:
@@ -211,8 +220,9 @@ def test_killed_runs_of_real_handshakes_lose_and_double_nothing(tmp_path: Path, 
             driver.kill()
     run = fanfold.run(Tls(), source=str(tmp_path / "a.grid.toml"), database=database)
     list(run)
-    assert (run.report.listed, run.report.ok + run.report.unchanged, run.report.lost) == (24, 24, 0)
-    assert (len(once(database, "tls")), failures(database)) == (24, {})
+    assert (run.report.listed, run.report.ok + run.report.unchanged, run.report.lost) == (16, 16, 0)
+    assert run.report.unchanged > 0
+    assert (len(once(database, "tls")), failures(database)) == (16, {})
 
 
 def test_a_changed_number_of_handshakes_measures_those_cells_again(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """`examples/tls.py`: a grid from a file, done and shown."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+import nursery
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tls.py"
 
@@ -12,7 +13,7 @@ def test_the_example_shows_slowdowns(tmp_path: Path) -> None:
     """Its table has a line for each link; a second time nothing is left to do, and it shows the same."""
     shown = []
     for _ in range(2):
-        done = subprocess.run([sys.executable, EXAMPLE], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = nursery.run([sys.executable, EXAMPLE], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         shown.append(done)
     assert sum(map(int, re.findall(r"(\d+) cells done", shown[0].stderr))) == 16
