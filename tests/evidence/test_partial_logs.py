@@ -37,7 +37,7 @@ def test_a_log_in_an_archive_that_was_cut_off(tmp_path: Path, database: str) -> 
     file.write_bytes(file.read_bytes()[:20_000])
     scan(tmp_path / "given", database)
     top = " ".join(made(database, "kape.zip").sources)
-    assert "READ IN PART: kape.zip: This archive has no whole list of its files" in top
+    assert "READ IN PART: kape.zip: The list of files in this archive is missing or damaged" in top
     assert f"READ IN PART: C:{LOGS[1:]}/System.evtx: The archive is damaged: '{LOGS}/System.evtx' is cut off." in top
     assert sentences(database, "kape.zip")["taking.unknown"] == (
         "not recorded", "a part of the log System could not be read",
