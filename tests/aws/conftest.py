@@ -28,14 +28,6 @@ RETRIES = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A separate cache for these tests: models are made once, and the user's cache is not touched."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FANFOLD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """The address of a moto server, whose own AWS Batch and Lambda run nothing."""
