@@ -1,9 +1,11 @@
 """Logs of which a part could not be read: what they do not have is never said not to have happened."""
 
+import os
 import zipfile
 from pathlib import Path
 
 import mesa
+import pytest
 from scans import STAGES, rows, scan
 
 from commands import fanfold
@@ -83,3 +85,20 @@ def test_a_raw_image_that_was_cut_off(tmp_path: Path, database: str) -> None:
 def test_logs_of_names_that_are_no_text() -> None:
     """Bytes that are escaped are a part of a name; a backslash of Windows is none."""
     assert [short_log(path) for path in ("a/sur\\xFF\\xFE.evtx", "C:\\x86\\System.evtx")] == ["sur\\xFF\\xFE", "System"]
+
+
+@pytest.mark.parametrize("name", ["x.evtx", "x.E01", "x.zip"])
+def test_an_empty_file_that_is_named(name: str, tmp_path: Path, database: str) -> None:
+    """It is a failure that says so; in a folder, it is counted."""
+    (tmp_path / name).write_bytes(b"")
+    scan(tmp_path / name, database)
+    assert [row["message"] for row in rows(database, "failures")] == ["This file is empty."]
+
+
+def test_what_is_neither_a_file_nor_a_folder(tmp_path: Path, database: str) -> None:
+    """A pipe or a device is refused, and never read."""
+    os.mkfifo(tmp_path / "pipe.evtx")
+    for name in (str(tmp_path / "pipe.evtx"), "/dev/zero"):
+        done = fanfold("evidence", "scan", name, database)
+        assert done.returncode == 2
+        assert "is neither a file nor a folder. Of a device or a pipe, make a file; then name that." in done.stderr

@@ -50,6 +50,8 @@ def container_of(item: Item, head: bytes, source: Files) -> Container:
 
     `head`: its first bytes; empty if they cannot be read, as then only its name can tell.
     """
+    if not item.size:  # in a folder, those are left out
+        raise Unreadable("This file is empty.")
     if header_of(head) or (item.path.lower().endswith(".evtx") and _holds_chunks(item, head, source)):
         return Log(item, source)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):

@@ -149,7 +149,13 @@ def open_source(address: str) -> Source:
         return Bucket(where)
     if not Path(where).exists():
         raise UsageError(f"There is no file or folder {address}.")
-    return Folder(where) if Path(where).is_dir() else Folder(str(Path(where).parent), Path(where).name)
+    if Path(where).is_dir():
+        return Folder(where)
+    if not Path(where).is_file():
+        raise UsageError(
+            f"{address} is neither a file nor a folder. Of a device or a pipe, make a file; then name that."
+        )
+    return Folder(str(Path(where).parent), Path(where).name)
 
 
 def reader(root: str) -> Source:
