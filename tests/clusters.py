@@ -11,8 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -28,6 +27,7 @@ from fanfold.core.runs import RunDirectory
 from fanfold.executors import EXECUTORS
 from fanfold.job import Job
 from fanfold.source import Source
+from faults import wait_for
 from helpers import workers_of
 
 HERE = Path(__file__).parent
@@ -81,7 +81,7 @@ class Subprocesses:
         for process in members(run):
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        until(lambda: self.state(run) is None)
+        wait_for(lambda: self.state(run) is None)
 
     def _start(self, run: RunDirectory, verb: str, *options: str) -> None:
         with self.log.open("a") as log:
@@ -128,14 +128,6 @@ def plan(database: str, run: str, executor: str) -> int:
 def fanfold(*words: object, **options: int) -> "subprocess.Popen[str]":
     """Start the command line in a separate process."""
     return nursery.Popen([sys.executable, "-m", "fanfold", *map(str, words)], env=ENVIRONMENT, text=True, **options)
-
-
-def until(ready: Callable[[], object], within: float = 240) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + within
-    while not ready():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager

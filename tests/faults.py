@@ -22,6 +22,7 @@ import psutil
 
 import fanfold
 import fanfold.core.run
+import helpers
 import nursery
 from fanfold import FanfoldError, Report
 from fanfold.core.executor import Size
@@ -254,9 +255,9 @@ def data_files(database: str, table: str) -> set[str]:
 
 def workers_of(database: str) -> Iterator[psutil.Process]:
     """The worker processes of a database's runs."""
-    for process in psutil.process_iter():
+    for process in helpers.workers_of(database):
         with suppress(psutil.Error):
-            if "fanfold.executors.process" in (words := process.cmdline()) and database in words:
+            if "fanfold.executors.process" in process.cmdline():
                 yield process
 
 
@@ -273,10 +274,11 @@ def hold(source: Path, free: int, until: Path) -> None:
 
 def wait_for(ready: Callable[[], object], within: float = 240) -> None:
     """Wait until a condition holds. The limit is generous, since a busy machine may take long for anything."""
-    deadline = time.monotonic() + within
+    deadline, pause = time.monotonic() + within, 0.005
     while not ready():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(0.1, 1.05 * pause)  # the longer it takes, the less does it matter when
 
 
 if __name__ == "__main__":

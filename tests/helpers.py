@@ -195,10 +195,10 @@ def web_server(folder: Path) -> Iterator[str]:
 def workers_of(run: str) -> list[psutil.Process]:
     """The processes that work for a run, whatever their parent is."""
     found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie does not count, either
-            if run in process.cmdline():
-                found.append(process)
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, OSError):  # a zombie does not count, either
+            if run.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(psutil.Process(pid))
     return found
 
 

@@ -15,6 +15,7 @@ import ctypes
 import faulthandler
 import fcntl
 import functools
+import gc
 import importlib
 import json
 import os
@@ -137,6 +138,7 @@ def main(address: str) -> None:
     for name in LOADED:
         importlib.import_module(name)
     del sys.path[0]
+    gc.freeze()  # so that no fork's collection touches, and so copies, what all of them share
     assert len([*Path("/proc/self/task").iterdir()]) == 1, "a process with threads cannot be forked"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wakes, woken = socket.socketpair()

@@ -1,5 +1,6 @@
 """Shared fixtures of the AWS tests: the APIs of AWS from moto, and an AWS Batch that runs its jobs."""
 
+import functools
 import json
 import sys
 import urllib.request
@@ -25,14 +26,6 @@ RETRIES = {
         {"onExitCode": "*", "action": "RETRY"},
     ],
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A separate cache for these tests: models are made once, and the user's cache is not touched."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FANFOLD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -88,15 +81,22 @@ def deployment(aws: str, patch: pytest.MonkeyPatch, mirror: str = "") -> Iterato
     boto3.client("s3").create_bucket(Bucket=name)
     with BatchServer(aws) as server:
         patch.setenv("AWS_ENDPOINT_URL_BATCH", server.url)
-        for definition in ("worker", "driver"):
-            boto3.client("batch").register_job_definition(
-                jobDefinitionName=f"{name}-{definition}",
-                type="container",
-                containerProperties={"image": "none", "vcpus": 1, "memory": 512, "command": ["--help"]},
-                retryStrategy=RETRIES,
-            )
+        _define(aws)
         settings: dict[str, Any] = {"name": "fanfold", "bucket": name, "database": f"s3://{name}/db"}
-        settings |= {"queue": "fanfold", "worker": f"{name}-worker", "driver": f"{name}-driver", "mirror": mirror}
+        settings |= {"queue": "fanfold", "worker": "tests-worker", "driver": "tests-driver", "mirror": mirror}
         settings |= {"job": "images", "options": {}, "task_size": 50}
         patch.setenv("FANFOLD_DEPLOYMENT", json.dumps(settings))
         yield server
+
+
+@functools.cache
+def _define(aws: str) -> None:
+    """Register the job definitions of every deployment with a server, once."""
+    client = boto3.client("batch", endpoint_url=aws)
+    for definition in ("tests-worker", "tests-driver"):
+        client.register_job_definition(
+            jobDefinitionName=definition,
+            type="container",
+            containerProperties={"image": "none", "vcpus": 1, "memory": 512, "command": ["--help"]},
+            retryStrategy=RETRIES,
+        )

@@ -380,14 +380,14 @@ def test_a_server_out_of_reach_is_an_error(reach: Callable[[str], None], monkeyp
 # -- the whole table --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("segments", [1, 4, 7])
-def test_a_scan_gives_every_item_once(table: DynamoTable, segments: int) -> None:
+def test_a_scan_gives_every_item_once(table: DynamoTable) -> None:
     """A scan yields every item once, for any number of segments of several pages, with plain Python values."""
     some = rows(160, dimension=8192)  # 5 MB: pages are 1 MB
     table.put(some, {})
-    items = {item["ImageId"]: item for item in table.scan(segments)}
-    assert sorted(items) == keys_of(some)
-    assert table.spent["read_units"] >= 160 * 8 / 2
+    for number, segments in enumerate((1, 4, 7), 1):
+        assert sorted(item["ImageId"] for item in table.scan(segments)) == keys_of(some)
+        assert table.spent["read_units"] >= number * 160 * 8 / 2
+    items = {item["ImageId"]: item for item in table.scan()}
     for row, expected in zip(some.drop_columns("vector").to_pylist(), some["vector"].to_pylist(), strict=True):
         item = items[row["key"]]
         assert (item["Version"], item["Width"], item["Truncated"]) == (row["version"], row["width"], False)

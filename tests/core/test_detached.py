@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import clusters
 import fanfold
 import nursery
-from clusters import Subprocesses, cluster, until
+from clusters import Subprocesses, cluster
 from fanfold import StorageError, UsageError
 from fanfold.core import detached, recovery
 from fanfold.core.catalog import list_runs
@@ -37,7 +37,7 @@ from fanfold.core.runs import Outcome, RunDirectory, Task
 from fanfold.core.worker import Worker
 from fanfold.executors import executor_of
 from fanfold.executors.local import Local
-from faults import data_files, fill, held, listed_of, texts_of, workers_of
+from faults import data_files, fill, held, listed_of, texts_of, wait_for, workers_of
 from helpers import Here, changed, embed
 from jobs import Scripted
 
@@ -148,7 +148,7 @@ def test_a_submitted_run_ends_complete(source: Path, database: str, processes: S
     assert sum(outcome.ok for outcome in outcomes) == 21
     assert_complete(source, database, run.report)
     assert run.report == Report.from_json(run.directory.get("report.json"))
-    until(lambda: processes.state(run.directory) is None)
+    wait_for(lambda: processes.state(run.directory) is None)
 
 
 def test_a_run_goes_on_when_nobody_watches(source: Path, database: str, processes: Subprocesses) -> None:
@@ -158,14 +158,14 @@ def test_a_run_goes_on_when_nobody_watches(source: Path, database: str, processe
     next(outcomes)
     outcomes.close()
     assert run.directory.get("report.json") is None
-    until(lambda: run.directory.get("report.json"))
+    wait_for(lambda: run.directory.get("report.json"))
     assert_complete(source, database, run.report)
 
 
 def test_a_killed_share_is_repeated(source: Path, database: str, processes: Subprocesses) -> None:
     """The cluster retries a share that is killed in the middle of a task, and the run ends as usual."""
     run = launched(source, database, 2, processes, pause=0.1)
-    until(lambda: receipts(run))
+    wait_for(lambda: receipts(run))
     (victim,) = [process for process in clusters.members(run) if "--share 0" in " ".join(process.cmdline())]
     victim.kill()
     assert sum(outcome.items for outcome in detached.follow(run, processes, detached.planned(run))) == 24
@@ -201,7 +201,7 @@ def test_cancelling_keeps_what_is_done(source: Path, database: str, tmp_path: Pa
     (source / "b" / "023.txt").write_text(f"wait {tmp_path / 'marker'}")  # so that it cannot end by itself
     with cluster(tmp_path / "log") as processes:
         run = launched(source, database, 1, processes)
-        until(lambda: len(receipts(run)) >= 2)
+        wait_for(lambda: len(receipts(run)) >= 2)
         code, out, _ = command("cancel", database, run.id)
         assert (code, "cancelled; finished work is kept" in out) == (0, True)
         assert processes.state(run) is None
@@ -394,7 +394,7 @@ def test_a_repeated_share_does_only_the_rest(sign: signal.Signals, code: int, so
     """A share that is killed in the middle of a task ends at once, and its retry does the tasks without a receipt."""
     run = launched(source, database, 3, pause=0.05)
     share = work(run, "--share", "0", "--of", "2")
-    until(lambda: receipts(run))
+    wait_for(lambda: receipts(run))
     workers = [*workers_of(database)]
     share.send_signal(sign)
     assert ended(share)[0] == code
@@ -454,7 +454,7 @@ def test_a_crash_is_found_though_the_share_is_killed(tmp_path: Path, database: s
     (source / "a" / "002.txt").write_text("crash")
     run = launched(source, database, 4)
     first = work(run)
-    until(lambda: Path(run.address, "splits").is_dir())
+    wait_for(lambda: Path(run.address, "splits").is_dir())
     first.kill()
     ended(first)
     assert account(run)[0].failed == 0

@@ -23,6 +23,7 @@ from fanfold.core.plan import SMALLEST
 from fanfold.core.report import account
 from fanfold.core.runs import RunDirectory
 from fanfold.core.table import Drop, Table
+from faults import wait_for
 from helpers import changed, embed, rows, written
 from jobs import SCHEMA, Scripted
 from shelves import Shelf
@@ -309,7 +310,7 @@ def test_a_commit_killed_before_the_mirror_is_in_step(source: Path, database: st
     with clusters.cluster(tmp_path / "log", shares=1, ending="nothing") as processes:
         run = fanfold.run(Scripted(), source=str(source), database=database, executor=processes, mirror=address)
         run.launch()
-        clusters.until(lambda: processes.state(run.directory) is None)
+        wait_for(lambda: processes.state(run.directory) is None)
     dies.touch()
     line = [sys.executable, clusters.__file__, "commit", database, run.id]
     assert [nursery.run(line).returncode for _ in range(2)] == [-9, 0]

@@ -16,7 +16,7 @@ from fanfold.evidence.archive import Archive
 from fanfold.evidence.disk.medium import SegmentFile
 from fanfold.evidence.files import DAMAGED
 
-NO_LIST = "This archive has no whole list of its files, so each was found by the header before it."
+NO_LIST = "The list of files in this archive is missing or damaged, so each file was found by the header before it."
 SECURITY, SYSTEM = "C/Windows/System32/winevt/Logs/Security.evtx", "C/Windows/System32/winevt/Logs/System.evtx"
 
 
@@ -225,3 +225,42 @@ def test_what_only_begins_like_an_archive(zips: Path, database: str) -> None:
     (zips / "x.zip").write_bytes(b"PK\x03\x04" + bytes(100))
     scan(zips, database)
     assert [row["message"] for row in rows(database, "failures")] == ["File is not a zip file"]
+
+
+def test_a_name_that_is_no_text(zips: Path, database: str) -> None:
+    """It costs no other file, and not its own content either."""
+    data = packed(
+        {"C/Syst\u00e9m.evtx": log_bytes(events(20, "System")), SECURITY: log_bytes(events(30))}, streamed=False
+    )
+    (zips / "kape.zip").write_bytes(data.replace("\u00e9".encode(), b"\xff\xfe"))
+    scan(zips, database)
+    assert sorted(records(database, "path").values()) == [20, 30]
+    assert rows(database, "failures") == []
+
+
+def test_only_some_files_are_encrypted(zips: Path, database: str) -> None:
+    """They are problems; the others are read."""
+    files = {SYSTEM: log_bytes(events(20, "System")), SECURITY: log_bytes(events(30))}
+    data = bytearray(packed(files, streamed=False))
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(SYSTEM.encode(), data.index(signature)) - (30 if at == 6 else 46) + at] |= 1
+    (zips / "kape.zip").write_bytes(data)
+    scan(zips, database)
+    assert list(records(database, "path").values()) == [30]
+    (container,) = rows(database, "containers")
+    assert container["problems"] == [
+        f"{SYSTEM} is encrypted. Unpack the archive with its password, and scan the folder."
+    ]
+
+
+def test_an_archive_in_several_files(zips: Path, database: str) -> None:
+    """Each of them is a failure that says how to join them."""
+    program = shutil.which("zip")
+    if not program:
+        pytest.skip("needs: apt-get install zip")
+    (zips.parent / "x.evtx").write_bytes(random.Random(2).randbytes(100_000))
+    subprocess.run([program, "-q", "-s", "64k", str(zips / "a.zip"), "x.evtx"], cwd=zips.parent, check=True)
+    scan(zips, database)
+    assert {row["key"]: row["message"].partition(" Join")[0] for row in rows(database, "failures")} == dict.fromkeys(
+        ["a.z01", "a.zip"], "This is a part of a zip archive in several files."
+    )

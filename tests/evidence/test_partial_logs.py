@@ -7,9 +7,10 @@ import mesa
 from scans import STAGES, rows, scan
 
 from commands import fanfold
-from disk_images import chunk_at, ewf, flipped, mbr, write_ewf
+from disk_images import chunk_at, ewf, flipped, mbr, windows_volume, write_ewf
 from event_logs import Event, events, log_bytes
 from fanfold.evidence.report.report import made
+from fanfold.evidence.tables import short_log
 from fat_volumes import Entry, exfat
 
 LOGS = "C/Windows/System32/winevt/Logs"
@@ -36,7 +37,7 @@ def test_a_log_in_an_archive_that_was_cut_off(tmp_path: Path, database: str) -> 
     file.write_bytes(file.read_bytes()[:20_000])
     scan(tmp_path / "given", database)
     top = " ".join(made(database, "kape.zip").sources)
-    assert "READ IN PART: kape.zip: This archive has no whole list of its files" in top
+    assert "READ IN PART: kape.zip: The list of files in this archive is missing or damaged" in top
     assert f"READ IN PART: C:{LOGS[1:]}/System.evtx: The archive is damaged: '{LOGS}/System.evtx' is cut off." in top
     assert sentences(database, "kape.zip")["taking.unknown"] == (
         "not recorded", "a part of the log System could not be read",
@@ -60,3 +61,25 @@ def test_a_log_on_a_damaged_chunk_of_an_image(tmp_path: Path, database: str) -> 
         "Windows/System32/winevt/Logs/Security.evtx": None,
     }
     assert sentences(database, "mesa.E01")["taking.unknown"][1] == "a part of the log System could not be read"
+
+
+def test_a_raw_image_that_was_cut_off(tmp_path: Path, database: str) -> None:
+    """What stands of its logs is read, also of those that lie behind its end in part, and it says what is missing."""
+    whole = mbr(windows_volume())
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "disk.dd").write_bytes(whole[: len(whole) // 3])
+    scan(tmp_path / "given", database, *STAGES)
+    assert rows(database, "failures") == []
+    missing = (len(whole) - 64 * 512 - 512) // 4096 * 4096 - (len(whole) // 3 - 64 * 512) // 4096 * 4096
+    (container,) = rows(database, "containers")
+    assert container["problems"] == [f"p1 (NTFS): its last {missing:,} bytes are not in the image, which was cut off."]
+    units = [row for row in rows(database, "evidence") if row["kind"] == "log"]
+    logs = {row["path"].rpartition("/")[2]: (row["records"], row["problem"]) for row in units}
+    assert logs["Packed.evtx"] == (80, None)
+    assert logs["System.evtx"] == (0, "Parts of it are damaged in the disk image.")
+    assert sentences(database, "disk.dd")["taking.unknown"][0] == "not recorded"
+
+
+def test_logs_of_names_that_are_no_text() -> None:
+    """Bytes that are escaped are a part of a name; a backslash of Windows is none."""
+    assert [short_log(path) for path in ("a/sur\\xFF\\xFE.evtx", "C:\\x86\\System.evtx")] == ["sur\\xFF\\xFE", "System"]

@@ -517,7 +517,7 @@ def test_coverage_says_what_is_missing(tmp_path: Path, database: str) -> None:
     text = " ".join(done.stdout.split())
     for remark in ("no records between 5 and 10", "1 of 1 chunks with a wrong checksum", "was in use"):
         assert remark in text
-    assert "1 more logs have no record." in done.stderr
+    assert "1 more log has no record." in done.stderr
 
 
 def test_coverage_on_a_narrow_terminal(tmp_path: Path, database: str) -> None:

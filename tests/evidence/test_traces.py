@@ -252,7 +252,7 @@ def test_no_damage_of_a_trace_is_too_much(seed: int) -> None:
     try:
         json.dumps([fact._asdict() for fact in facts_of(name, bytes(data))])
     except Unreadable as error:
-        assert "be read" in str(error) or "not a whole" in str(error)  # noqa: PT017
+        assert any(words in str(error) for words in ("be read", "not a whole", "is whole"))  # noqa: PT017
 
 
 def fact(kind: str, name: str, path: str = "", **value: Any) -> dict[str, Any]:

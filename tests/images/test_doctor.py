@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+import nursery
 from fanfold.images import doctor
 from fanfold.images.doctor import Runtime, advice
 from fanfold.machine import Gpu, Machine, Processor, look
@@ -86,8 +87,10 @@ def test_here() -> None:
 
 
 def fanfold(*words: str, prelude: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run the command line after a line of Python."""
+    """Run the command line after a line of Python, in a separate process."""
     code = f"import sys; sys.argv = ['fanfold', *{words!r}]; {prelude}\nfrom fanfold.cli import main; main()"
+    if not prelude:
+        return nursery.run([sys.executable, "-c", code])
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 

@@ -1,6 +1,7 @@
 """A run reports nothing: no connection, and no file outside cache, database and temporary folder."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -35,18 +36,25 @@ def _pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(name="run")
-def _run(tmp_path: Path) -> Run:
-    """Run a command as a user whose home is `home` and empty, and whose cache is elsewhere."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "scratch").mkdir()
+@pytest.fixture(name="place", scope="module")
+def _place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with an empty `home` and a temporary folder, `scratch`."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "home").mkdir()
+    (place / "scratch").mkdir()
+    return place
+
+
+@pytest.fixture(name="run", scope="module")
+def _run(place: Path) -> Run:
+    """Run a command there as a user whose home is `home`, and whose cache is elsewhere."""
     environment = {name: value for name, value in os.environ.items() if name not in REPORTING}
-    environment |= {"HOME": str(tmp_path / "home"), "FANFOLD_CACHE": str(tmp_path / "cache")}
-    environment |= {"TMPDIR": str(tmp_path / "scratch"), "XDG_CACHE_HOME": str(tmp_path / "home" / "cache")}
+    environment |= {"HOME": str(place / "home"), "FANFOLD_CACHE": str(place / "cache")}
+    environment |= {"TMPDIR": str(place / "scratch"), "XDG_CACHE_HOME": str(place / "home" / "cache")}
 
     def run(*command: object) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            [*map(str, command)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+            [*map(str, command)], env=environment, cwd=place, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         return done
@@ -54,30 +62,48 @@ def _run(tmp_path: Path) -> Run:
     return run
 
 
-def test_no_verb_leaves_anything_in_the_home_folder(pictures: Path, run: Run, tmp_path: Path) -> None:
+Embed = Callable[[str], list[str]]
+
+
+@pytest.fixture(name="embed", scope="module")
+def _embed(pictures: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Embed:
+    """Embed the pictures into `db` with an engine; return the system calls, if there is strace."""
+    trace = tmp_path_factory.mktemp("trace") / "trace"
+    traced = ("strace", "-f", "-qq", "-o", trace, "-e", "trace=network,openat,creat,mkdir,mkdirat,rename,renameat")
+
+    @functools.cache
+    def embed(engine: str) -> list[str]:
+        command = (FANFOLD, "images", "embed", pictures, "db", "--engine", engine, "--workers", 1, "--table", engine)
+        if not shutil.which("strace"):
+            run(*command)
+            return []
+        run(*traced, *command)
+        return trace.read_text().splitlines()
+
+    return embed
+
+
+def test_no_verb_leaves_anything_in_the_home_folder(pictures: Path, embed: Embed, run: Run, place: Path) -> None:
     """Embedding, planning, searching by a picture, calibrating and the doctor write only to cache and database."""
-    run(FANFOLD, "images", "embed", pictures, "db")
-    run(FANFOLD, "images", "search", "db", pictures / "03.jpg")
+    embed("onnxruntime")
+    run(FANFOLD, "images", "search", "db", pictures / "03.jpg", "--table", "onnxruntime")
     run(FANFOLD, "plan", "images", pictures, "other", "--workers", 1)
     run(FANFOLD, "images", "quantize", pictures, "int8.onnx", "--min-cosine", 0)
     run(FANFOLD, "doctor")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "db", "home", "int8.onnx", "scratch"]
-    assert not list((tmp_path / "home").rglob("*"))
-    assert not list((tmp_path / "scratch").rglob("*"))
+    assert sorted(path.name for path in place.iterdir()) == ["cache", "db", "home", "int8.onnx", "scratch"]
+    assert not list((place / "home").rglob("*"))
+    assert not list((place / "scratch").rglob("*"))
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_embedding_makes_no_connection(engine: str, pictures: Path, run: Run, tmp_path: Path) -> None:
+def test_embedding_makes_no_connection(engine: str, embed: Embed, place: Path) -> None:
     """No process of a run makes an internet socket, or a file outside cache, database and temporary folder."""
-    trace = tmp_path / "trace"
-    traced = ("strace", "-f", "-qq", "-o", trace, "-e", "trace=network,openat,creat,mkdir,mkdirat,rename,renameat")
-    run(*traced, FANFOLD, "images", "embed", pictures, tmp_path / "db", "--engine", engine)
-    calls = trace.read_text().splitlines()
+    calls = embed(engine)
     assert len(calls) > 1000  # the trace is not empty
     assert not [call for call in calls if "AF_INET" in call]
     made = [call for call in calls if "O_CREAT" in call or "mkdir" in call or "creat(" in call]
-    folders = [tmp_path / name for name in ("db", "cache", "scratch")]
+    folders = [place / name for name in ("db", "cache", "scratch")]
     elsewhere = [call for call in made if not any(f'"{folder}' in call for folder in folders)]
     assert not [call for call in elsewhere if re.search(r'"/(?!dev/)|\(\d+, "', call)], elsewhere
 

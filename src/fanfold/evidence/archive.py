@@ -17,6 +17,7 @@ from fanfold.job import Item, Opener
 _BUFFER = 1 << 20  # bytes of an archive that are read at once, at least
 _PART = 8 << 20  # bytes of a member that are unpacked at once
 _BLOCK = 1 << 10  # bytes of a deflated one that are: what its last block has is lost if it is damaged
+_END = 22 + 0xFFFF  # bytes in which the end of the list is, with its comment
 _HEADER = b"PK\x03\x04"
 
 
@@ -41,6 +42,13 @@ class Archive(zipfile.ZipFile):
             if not self.made_up:
                 raise
             super().__init__(BufferedReader(Reader(_with(whole, self.made_up.content)), _BUFFER))
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it is the last one of several files."""
+        end = self.bytes.read_at(max(0, self.bytes.size - _END), _END)
+        at = end.rfind(b"PK\x05\x06")
+        return not self.made_up and at >= 0 and 0 < int.from_bytes(end[at + 4 : at + 6], "little") < 0xFFFF
 
     def unpacked(self, number: int) -> Iterator[bytes]:
         """What is in the member of a number, part by part. Raises one of `DAMAGED` once all that stands was given."""

@@ -188,7 +188,7 @@ def report(
     if not names:
         raise UsageError(nothing_in(database))
     if len(names) > 1 and (html or md):
-        raise UsageError(f"A page is on one machine. Name one of: {', '.join(names)}.")
+        raise UsageError(f"A page is on one machine. Name one of: {', '.join(map(shown.printable, names))}.")
     for number, made in enumerate(all_made(there, names, zone, question or ())):
         if number and not json:
             shown.out.print()
@@ -216,7 +216,8 @@ def timeline(
     """
     names = machines(database)
     if image is None and len(names) != 1:
-        raise UsageError(f"A timeline is of one machine. Name one of: {', '.join(names) or 'none'}.")
+        known = ", ".join(map(shown.printable, names)) or "none"
+        raise UsageError(f"A timeline is of one machine. Name one of: {known}.")
     name = image or names[0]
     clock = load(database, name, CLOCK, zone).clock
     chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")

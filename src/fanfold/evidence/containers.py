@@ -10,13 +10,11 @@ The job `Evidence` then reads the units.
 """
 
 import errno
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
-from more_itertools import chunked
 
 from fanfold.evidence.disk.sections import FIELDS
 from fanfold.evidence.disk.verify import DIGESTS
@@ -25,7 +23,7 @@ from fanfold.evidence.given import Files
 from fanfold.evidence.kinds import container_of, is_known_by_name
 from fanfold.evidence.units import CONTENTS_SCHEMA, contents
 from fanfold.job import Detail, Failure, Item, Opener, key_field
-from fanfold.storage import side_by_side
+from fanfold.storage import looking_ahead
 
 _TEXTS = (*FIELDS.values(), *(f"{name}_stored" for name in DIGESTS))
 SCHEMA = pa.schema(
@@ -92,15 +90,13 @@ class Listing:
 
     def __call__(self, items: Iterable[Item], source: Opener) -> Iterator[pa.RecordBatch | Failure | Detail]:
         assert isinstance(source, Files), source  # see `Containers.source`
-        for some in chunked(items, source.parallel_reads):
-            started = time.perf_counter()
-            heads = side_by_side(lambda item: _head(source, item), some, source.parallel_reads)
-            self.seconds["read"] += time.perf_counter() - started
-            for item, head in zip(some, heads, strict=True):
-                if isinstance(head, Failure):
-                    yield head
-                else:
-                    yield from timed(answered(item, _answer(item, head, source)), "list", self.seconds)
+        ahead = source.parallel_reads
+        heads = looking_ahead(lambda item: (item, _head(source, item)), items, ahead, ahead)
+        for item, head in timed(heads, "read", self.seconds):
+            if isinstance(head, Failure):
+                yield head
+            else:
+                yield from timed(answered(item, _answer(item, head, source)), "list", self.seconds)
 
 
 def _head(source: Files, item: Item) -> bytes | Failure:

@@ -8,7 +8,9 @@ from fanfold.job import Item
 _UNPACK = "Unpack it, and scan the folder"
 _EXPORT = "Save it as an E01 or a raw image with EnCase or X-Ways; then scan that"
 _CONVERT = "Convert it with: wevtutil export-log FILE.evt FILE.evtx /lf"
+SPLIT = "a part of a zip archive in several files. Join them: zip -s 0 ARCHIVE.zip --out WHOLE.zip; then scan that"
 UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"PK\x07\x08", SPLIT),
     (0, b"7z\xbc\xaf\x27\x1c", f"a 7z archive. {_UNPACK}"),
     (0, b"Rar!\x1a\x07", f"a RAR archive. {_UNPACK}"),
     (0, b"\x1f\x8b", f"a gzip file. {_UNPACK}"),

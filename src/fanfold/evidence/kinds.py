@@ -1,6 +1,6 @@
 """The kinds of files that were given, and the units in each."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -18,7 +18,7 @@ from fanfold.evidence.disks import Disk
 from fanfold.evidence.eventlog.chunks import CHUNK, chunks_of, header_of
 from fanfold.evidence.facts.texts import text_of
 from fanfold.evidence.files import UNREADABLE, open_disk, segment_file
-from fanfold.evidence.formats import check_name, check_readable, is_disk_image
+from fanfold.evidence.formats import SPLIT, check_name, check_readable, is_disk_image
 from fanfold.evidence.given import Files
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import Place, parts_of
@@ -28,6 +28,7 @@ from fanfold.storage import path_of
 
 _MAY_HOLD_LOGS = (".zip", ".7z", ".rar", ".e01", ".ex01", ".ad1", ".vhd", ".vhdx", ".vmdk", *RAW_SUFFIXES)
 """What the names of archives and disk images end with, in lower case; those in an archive are not looked into."""
+_LOCKED = "is encrypted. Unpack the archive with its password, and scan the folder."
 _STRIDE = 8 << 20  # bytes of a read
 _SMALL = 1 << 20  # bytes of a member that may unpack from any number: most of a log may be zeros
 _RATIO = 200  # bytes of a larger member that one byte unpacks to, as a rule
@@ -146,7 +147,7 @@ class Zip:
         self.problems: list[str] = []
         """What of it is not read, in sentences."""
         with open_archive(item, source) as archive:
-            self.members = archive.infolist()
+            self.members, self._is_split = archive.infolist(), archive.is_split
             if archive.made_up:
                 self.problems.append(archive.made_up.problem)
             if archive.bytes.has_damage:
@@ -167,6 +168,9 @@ class Zip:
         seen: set[str] = set()
         for number, member in wanted:
             name = _inside(member.filename)
+            if member.flag_bits & 1:
+                self.problems.append(f"{name} {_LOCKED}")
+                continue
             if self._is_bomb(member):
                 what = f"{member.compress_size:,} bytes unpack to {member.file_size:,}, as in an archive bomb"
                 self.problems.append(f"{name} was not read: {what}.")
@@ -179,14 +183,16 @@ class Zip:
             last = max(1, -(-member.file_size // CHUNK)) - 1
             yield f"{key}#0-{last}" if place.kind == "log" else f"{key}#facts", place
 
-    def _check(self, wanted: Iterable[tuple[int, ZipInfo]]) -> None:
-        """Raise Unreadable for an archive bomb, an AFF4 image, or if something in it is encrypted."""
+    def _check(self, wanted: Sequence[tuple[int, ZipInfo]]) -> None:
+        """Raise Unreadable for a bomb, an AFF4 image, a part of an archive, or if all that is wanted is encrypted."""
+        if self._is_split:
+            raise Unreadable(f"This is {SPLIT}.")
+        if wanted and all(member.flag_bits & 1 for _, member in wanted):
+            raise Unreadable(f"{wanted[0][1].filename} {_LOCKED}")
         if "container.description" in self._numbers:
             raise Unreadable("This is an AFF4 image. Save it as a raw image with its tool; then scan that.")
         if sum(member.compress_size for member in self.members) > self.item.size:
             raise Unreadable("The files in this archive share their bytes, as only those of an archive bomb do.")
-        if locked := [member.filename for _, member in wanted if member.flag_bits & 1]:
-            raise Unreadable(f"{locked[0]} is encrypted. Unpack the archive with its password, and scan the folder.")
 
     def _is_bomb(self, member: ZipInfo) -> bool:
         """Whether a member unpacks to more than may be read of such members."""

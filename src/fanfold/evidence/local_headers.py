@@ -87,7 +87,7 @@ def made_up(read: Read, size: int) -> MadeUp | None:
 
 def _sentences(last: Found, skipped: int, has_list: bool) -> Iterator[str]:
     """What is wrong with an archive whose list was made up."""
-    yield "This archive has no whole list of its files, so each was found by the header before it."
+    yield "The list of files in this archive is missing or damaged, so each file was found by the header before it."
     name = last.name.decode("utf-8" if last.flags & _UTF8 else "cp437", "replace")
     if skipped:
         yield f"{skipped:,} bytes belong to no file that can be recognized, and were not read."
@@ -107,6 +107,7 @@ def _header(read: Read, at: int, size: int) -> Found | None:
     begin = at + _LOCAL.size + length + more
     name, extra = read(at + _LOCAL.size, length), read(at + _LOCAL.size + length, more)
     full, packed = _wide(extra, full, packed)
+    flags &= ~0 if _is_utf8(name) else ~_UTF8
     found = Found(at, version, flags, method, time, date, checksum, packed, full, name, begin)
     if flags & _BEHIND and not packed and not name.endswith(b"/"):
         return _measured(read, found, size)
@@ -115,6 +116,14 @@ def _header(read: Read, at: int, size: int) -> Found | None:
         return found._replace(checksum=behind[0] if behind else checksum)
     there = size - begin
     return found._replace(packed=there, size=there if method == ZIP_STORED else full, missing=found.stop - size)
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _wide(extra: bytes, full: int, packed: int) -> tuple[int, int]:

@@ -126,7 +126,7 @@ def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     else:
         _blocks(rows)
     if empty:
-        show.note(f"{empty:,} more logs have no record.")
+        show.note(f"{empty:,} more logs have no record." if empty > 1 else "1 more log has no record.")
 
 
 def _blocks(rows: Iterable[Sequence[str]]) -> None:

@@ -206,10 +206,8 @@ class Parts:
             return self._loose.is_damaged(offset, CHUNK)
         if self.place.kind == "carve":
             return self.opened.medium(self.item, self.source).is_damaged(offset, CHUNK)
-        medium = self.opened.system(self.item, self.source).medium
-        if not medium.has_damage:
-            return False
-        return any(medium.is_damaged(*place) for place in self._places(offset, offset + CHUNK))
+        system = self.opened.system(self.item, self.source)
+        return system.has_damage and any(system.is_damaged(*place) for place in self._places(offset, offset + CHUNK))
 
     def is_log_damaged(self) -> bool:
         """Whether any chunk of the unit, which was read, lies where the disk image is damaged, if it is of a log."""
@@ -279,13 +277,13 @@ class Parts:
 
     def _damaged(self) -> Iterator[tuple[int, int]]:
         """The parts of a file in a file system that are damaged on the disk."""
-        medium = self.opened.system(self.item, self.source).medium
-        for extent in self._extents if medium.has_damage else ():
+        system = self.opened.system(self.item, self.source)
+        for extent in self._extents if system.has_damage else ():
             stop = extent.at + extent.length
-            if extent.is_packed and medium.is_damaged(extent.at, extent.length):
+            if extent.is_packed and system.is_damaged(extent.at, extent.length):
                 yield extent.start, extent.start + extent.length
             for at, length in () if extent.is_packed else blocks(extent.at, stop, _BLOCK):
-                if medium.is_damaged(at, length):
+                if system.is_damaged(at, length):
                     start = extent.start + at - extent.at
                     yield start, start + length
 

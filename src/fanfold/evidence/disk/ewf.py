@@ -11,7 +11,7 @@ import numpy as np
 
 from fanfold.evidence.disk.geometry import Geometry, geometry_of, geometry_of_all
 from fanfold.evidence.disk.medium import Damage, SegmentFile, Unreadable, shortened
-from fanfold.evidence.disk.places import Places, inflated, is_sound, places_of
+from fanfold.evidence.disk.places import Places, inflated, is_sound, places_of, walked
 from fanfold.evidence.disk.sections import (
     Segment,
     Table,
@@ -62,6 +62,7 @@ class Ewf:
         self.size = min(declared, geometry.chunks * self.chunk or declared)
         if declared > self.size:
             self.problems.append(f"It claims {declared:,} bytes, and chunks for {self.size:,} only.")
+        self._walked: dict[int, Places] = {}  # the chunks of a file's end that no table names
         self.tables = self._tables()
         self.lost = [*self._gaps()]
         """Ranges of chunks that no file has: the first and the number."""
@@ -177,7 +178,7 @@ class Ewf:
             if segment.number != expected:
                 self.problems.append(f"Number {expected} of the image's files is missing. {self._to_do(expected)}")
                 runs.append([])
-            for table in tables_of(segment, index):
+            for table in self._tables_of(segment, index):
                 if table is None:
                     runs.append([])
                 else:
@@ -196,6 +197,20 @@ class Ewf:
         if begin < sum(table.chunks for table in runs[0]):  # more than there can be: one of them is not what it seems
             last = []
         return [*_numbered(runs[0], 0), *_numbered(last, begin)]
+
+    def _tables_of(self, segment: Segment, index: int) -> Iterator[Table | None]:
+        """The tables of a file, as `tables_of` gives them; of one that is cut off, with its last chunks."""
+        last = segment.sections[-1] if segment.sections else None
+        if last and last.name == "sectors":
+            *found, gap = tables_of(segment, index)
+            self._walked[index] = walked(segment, last, self.chunk)
+            if count := len(self._walked[index].starts):
+                found.append(Table(index, 0, count, (last,), 0))
+                name = segment.file.name
+                self.problems.append(f"{name} has no table of its last {count:,} chunks. They were found one by one.")
+            yield from (*found, gap)
+        else:
+            yield from tables_of(segment, index)
 
     def _to_do(self, number: int) -> str:
         """What to do about a file that is missing."""
@@ -223,6 +238,8 @@ class Ewf:
         )
 
     def _places(self, table: Table) -> Places | None:
+        if table.copies[0].name == "sectors":
+            return self._walked[table.segment]
         return places_of(self.segments[table.segment], table, self.chunk, self.geometry.is_smart)
 
     def _table_of(self, chunk: int) -> Table | None:

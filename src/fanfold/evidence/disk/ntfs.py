@@ -77,16 +77,21 @@ class Extent(NamedTuple):
 class _Image(pytsk3.Img_Info):  # type: ignore[misc]
     """A medium for The Sleuth Kit."""
 
-    def __init__(self, medium: Medium, copies: Mapping[int, bytes]) -> None:
-        """`copies`: what is read at some places of the medium instead of what is there."""
-        self.medium, self.copies = medium, copies
+    def __init__(self, medium: Medium, copies: Mapping[int, bytes], missing: int = 0) -> None:
+        """
+        Args:
+            medium: The bytes of a disk.
+            copies: What is read at some places instead of what is there.
+            missing: Bytes behind the end, which are read as zeros.
+        """
+        self.medium, self.copies, self.missing = medium, copies, missing
         self.failed: OSError | None = None
         super().__init__(url="", type=pytsk3.TSK_IMG_TYPE_EXTERNAL)
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of the medium. An error is kept, because The Sleuth Kit replaces it by its own."""
         try:
-            data = self.medium.read_at(offset, size)
+            data = self.medium.read_at(offset, size).ljust(min(size, max(0, self.get_size() - offset)), b"\0")
         except OSError as error:
             self.failed = error
             raise
@@ -98,7 +103,7 @@ class _Image(pytsk3.Img_Info):  # type: ignore[misc]
 
     def get_size(self) -> int:
         """Bytes."""
-        return self.medium.size
+        return self.medium.size + self.missing
 
 
 class FileSystem:
@@ -112,15 +117,32 @@ class FileSystem:
         self.problems = ["the start of its file table is damaged; the copy of it ($MFTMirr) was used"] if copies else []
         """What is damaged and could be read all the same, in sentences."""
         self.image, self.start = _Image(medium, copies), start
-        self.system = self._asked(lambda: pytsk3.FS_Info(self.image, offset=start))
+        self.system = self._opened()
+        info = self.system.info
+        if missing := (info.last_block - info.last_block_act) * info.block_size:
+            self.problems.append(f"its last {missing:,} bytes are not in the image, which was cut off")
+            self.image = _Image(medium, copies, missing)  # files that lie there in part can be read then
+            self.system = self._opened()
         self._file = lru_cache(_FILES)(self.system.open_meta)
         self._records: dict[int, Record | None] = {}
         self._candidates: dict[int, Record] = {}
+
+    def _opened(self) -> Any:
+        return self._asked(lambda: pytsk3.FS_Info(self.image, offset=self.start))
 
     @property
     def medium(self) -> Medium:
         """What it lies on."""
         return self.image.medium
+
+    @property
+    def has_damage(self) -> bool:
+        """Whether anything of the medium was found damaged so far, or is missing at its end."""
+        return self.medium.has_damage or self.image.missing > 0
+
+    def is_damaged(self, offset: int, length: int) -> bool:
+        """Whether something in these bytes of the medium, which were read, is damaged or missing."""
+        return self.medium.is_damaged(offset, length) or offset + length > self.medium.size
 
     def logs(
         self, like: "FileSystem | None" = None, differing: Sequence[tuple[int, int]] = ()

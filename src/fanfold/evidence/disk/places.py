@@ -1,14 +1,18 @@
 """Where the chunks of an EnCase image lie in a file of it, and what is in one."""
 
+from io import BufferedReader
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
-from fanfold.evidence.disk.sections import Segment, Table, entries_of
+from fanfold.evidence.disk.library import Reader
+from fanfold.evidence.disk.sections import Section, Segment, Table, entries_of
 
 _BROKEN: type[Exception] = isal_zlib.error  # type: ignore[assignment] # its stubs take the class for an instance
+_BUFFER = 4 << 20  # bytes that are read at once
+_SPARE = 1 << 10  # bytes that a deflated chunk may take more than twice its content
 _FLAG = np.uint32(1 << 31)  # of an entry whose chunk is deflated
 
 
@@ -40,6 +44,36 @@ def places_of(segment: Segment, table: Table, chunk: int, is_smart: bool) -> Pla
     is_backwards = ends < starts
     ends[is_backwards] = starts[is_backwards] + chunk + 4
     return Places(starts, ends, deflated)
+
+
+def walked(segment: Segment, section: Section, chunk: int) -> Places:
+    """Where chunks lie that no table names: one behind the other, each confirmed by its own checksum.
+
+    They end at the first one that is damaged, or is shorter than `chunk` bytes.
+    """
+    found: list[tuple[int, int, bool]] = []
+    file, at, stop = BufferedReader(Reader(segment.file), _BUFFER), section.start, section.start + section.size
+    while at < stop:
+        file.seek(at)
+        raw = file.read(min(stop - at, 2 * chunk + _SPARE))
+        is_stored = is_sound(raw, chunk)
+        length = chunk + 4 if is_stored else _deflated_length(raw, chunk)
+        if not length:
+            break
+        found.append((at, at + length, not is_stored))
+        at += length
+    starts, ends, deflated = zip(*found, strict=True) if found else ((), (), ())
+    return Places(np.array(starts, np.int64), np.array(ends, np.int64), np.array(deflated, np.bool_))
+
+
+def _deflated_length(raw: bytes, chunk: int) -> int:
+    """Bytes of the deflated chunk that is here; 0 if none is."""
+    inflater = isal_zlib.decompressobj()
+    try:
+        data = inflater.decompress(raw, chunk + 1)
+    except _BROKEN:
+        return 0
+    return len(raw) - len(inflater.unused_data) if inflater.eof and len(data) == chunk else 0
 
 
 def overflow(starts: npt.NDArray[np.int64]) -> int | None:
