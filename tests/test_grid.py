@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from grid import Grid
 
 import fanfold
+import nursery
 import rays
 from commands import ROOT, example, objects
 from faults import Driver, assert_no_workers, once
@@ -89,5 +89,4 @@ def test_the_example_as_a_script(tmp_path: Path, database: str) -> None:
     grid = written(tmp_path, ["midpoint"], [2, 4])
     command = [sys.executable, str(EXAMPLES / "grid.py"), str(grid), database]
     for report in ("'ok': 2", "'unchanged': 2"):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        assert report in done.stdout
+        assert report in nursery.run(command).stdout

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from words import Words
 
 import fanfold
+import nursery
 import rays
 from commands import example
 from faults import Driver, assert_no_workers, wait_for
@@ -98,6 +98,6 @@ def test_a_changed_file_has_its_new_words(folder: Path, database: str) -> None:
 def test_it_runs_as_a_script(folder: Path, database: str) -> None:
     """`python examples/words.py FOLDER DATABASE` does the same."""
     script = Path(__file__).parents[1] / "examples" / "words.py"
-    done = subprocess.run([sys.executable, script, folder, database], capture_output=True, text=True, timeout=120)
+    done = nursery.run([sys.executable, script, folder, database])
     assert (done.returncode, done.stderr) == (0, "")
     assert_whole(folder, database)

@@ -1,9 +1,9 @@
 """`fanfold run` and `fanfold plan` for any job, and verbs of one job on the tables of another."""
 
 import ast
+import functools
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -267,17 +267,20 @@ WORDS = {
 """Words of each job."""
 
 
-def _code_of(file: Path) -> Iterator[tuple[int, str]]:
+@functools.cache
+def _code_of(file: Path) -> list[tuple[int, str]]:
     """The names and strings in a module's code, with their lines; no docstrings and comments."""
-    tree = ast.parse(file.read_text())
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    found = []
+    nodes = [*ast.walk(ast.parse(file.read_text()))]
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
-            yield node.lineno, node.value
+            found.append((node.lineno, node.value))
         elif isinstance(node, ast.Name):
-            yield node.lineno, node.id
+            found.append((node.lineno, node.id))
         elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, node.module or ""
+            found.append((node.lineno, node.module or ""))
+    return found
 
 
 @pytest.mark.parametrize("name", JOBS)

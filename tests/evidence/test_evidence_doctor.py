@@ -4,13 +4,15 @@ import json
 import subprocess
 import sys
 
+import nursery
+
 ABSENT = "sys.modules |= dict.fromkeys(['pyvmdk', 'pyscca'])"  # as if they were not installed
 
 
 def fanfold(*words: str, prelude: str = "") -> "subprocess.CompletedProcess[str]":
     """Run the command line after a line of Python."""
     code = f"import sys; sys.argv = ['fanfold', *{words!r}]; {prelude}\nfrom fanfold.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return nursery.run([sys.executable, "-c", code])
 
 
 def test_all_extras_are_there() -> None:

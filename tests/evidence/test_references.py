@@ -115,38 +115,60 @@ def test_a_record_in_free_space_is_named_by_its_place(tmp_path: Path, database: 
     assert (done.returncode, f"offset: {row['offset']}" in done.stdout) == (0, True)
 
 
-@pytest.mark.parametrize(
-    ("channel", "log"),
-    [
-        ("Microsoft-Windows-Partition/Diagnostic", "Partition/Diagnostic"),
-        ("Vendor-Product/Operational", "Vendor-Product/Operational"),
-        ("odd#1/name", "odd#1/name"),
-        ("", "carved"),
-    ],
-)
-def test_what_was_carved_names_its_log(channel: str, log: str, tmp_path: Path, database: str) -> None:
-    """A record of free space is named by its whole channel; `show` finds it by this name, and by that of its file."""
-    (tmp_path / "given").mkdir()
+CARVED = {
+    "Microsoft-Windows-Partition/Diagnostic": "Partition/Diagnostic",
+    "Vendor-Product/Operational": "Vendor-Product/Operational",
+    "odd#1/name": "odd#1/name",
+    "": "carved",
+}
+"""Channels, and the names of their logs."""
+
+
+@pytest.fixture(scope="module")
+def carved(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of disks, each with a record of one of these channels in its free space."""
+    folder = tmp_path_factory.mktemp("carved")
+    (folder / "given").mkdir()
     disk = {"BusType": "7", "Capacity": "1000", "Model": "Stick", "SerialNumber": "1"}
-    lost = [Event(23, 1006, mesa.at("12:00:00"), "Microsoft-Windows-Partition", channel, "EMSSERVER", data=disk)]
-    (tmp_path / "given" / "disk.dd").write_bytes(mbr(windows_volume()) + bytes(1 << 17) + log_bytes(lost))
-    scan(tmp_path / "given", database, *STAGES)
-    (found,) = [finding for finding in made(database, "disk.dd").findings if finding.id == "usb.connected"]
+    for number, channel in enumerate(CARVED):
+        lost = [Event(23, 1006, mesa.at("12:00:00"), "Microsoft-Windows-Partition", channel, "EMSSERVER", data=disk)]
+        data = mbr(windows_volume()) + bytes(1 << 17) + log_bytes(lost)
+        (folder / "given" / f"{number}.dd").write_bytes(data)
+    scan(folder / "given", str(folder / "db"), *STAGES)
+    return str(folder / "db")
+
+
+@pytest.mark.parametrize("number", range(len(CARVED)))
+def test_what_was_carved_names_its_log(number: int, carved: str) -> None:
+    """A record of free space is named by its whole channel; `show` finds it by this name, and by that of its file."""
+    (channel, log), image = [*CARVED.items()][number], f"{number}.dd"
+    (found,) = [finding for finding in made(carved, image).findings if finding.id == "usb.connected"]
     (ref,) = found.refs
     name, _, offset = ref.partition("@")
-    assert (name, found.status) == (f"carved/{log}#23", "likely")
-    file = f"carved/{channel.replace('/', '%4') or 'carved'}#23@{offset}"
-    for asked in (ref, file, f"disk.dd/{ref}", ref.upper()):
-        (row,) = named(database, asked)
-        assert (row["record_id"], row["origin"], str(row["offset"])) == (23, "carved", offset)
+    assert (name, found.status) == (f"{image}/carved/{log}#23", "likely")
+    file = f"{image}/carved/{channel.replace('/', '%4') or 'carved'}#23@{offset}"
+    for asked in (ref, file, ref.upper()):
+        (row,) = named(carved, asked)
+        assert (row["image"], row["record_id"], row["origin"]) == (image, 23, "carved")
+        assert str(row["offset"]) == offset
+    for asked in (ref, file):  # without the disk's name, where no other disk has such a log
+        (row,) = named(carved, asked.removeprefix(f"{image}/"))
+        assert row["image"] == image
+
+
+@pytest.fixture(scope="module")
+def some(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of a log Security of three records, and of another log."""
+    folder = tmp_path_factory.mktemp("some")
+    logons(folder / "given", "a", 12)
+    scan(folder / "given", str(folder / "db"))
+    return str(folder / "db")
 
 
 @pytest.mark.parametrize("name", ["Security", "Security#", "Security#x", "#5", "Security#5@", f"Security#{1 << 64}"])
-def test_what_names_no_record(name: str, tmp_path: Path, database: str) -> None:
+def test_what_names_no_record(name: str, some: str) -> None:
     """A name without a log, an id or an offset is a mistake, and so is one of a record that is not there."""
-    logons(tmp_path / "given", "a", 12)
-    scan(tmp_path / "given", database)
     with pytest.raises(UsageError, match="does not name a record"):
-        named(database, name)
-    done = command("evidence", "show", database, "Security#2@1")
+        named(some, name)
+    done = command("evidence", "show", some, "Security#2@1")
     assert (done.returncode, "No log called Security has a record 2." in done.stderr) == (2, True)

@@ -211,12 +211,12 @@ def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
 
 def test_nothing_at_all(tmp_path: Path) -> None:
     """(g) A header without rows, and rows that are all dropped, are analyzed: every number is not known."""
-    for rows in ([], [["a", "spare", 1, "10.0.0.1", 5]]):
-        analysis = analyzed(tmp_path, rows, draws=99, out=tmp_path / "out")
+    for rows, out in (([], None), ([["a", "spare", 1, "10.0.0.1", 5]], tmp_path / "out")):
+        analysis = analyzed(tmp_path, rows, draws=99, out=out)
         assert (analysis.bins, analysis.splits, analysis.model, analysis.missing.live.rate) == ((), (), None, None)
         assert json.dumps(analysis.to_json(), allow_nan=False)
         assert list(sentences(analysis))
-        assert "nan" not in (tmp_path / "out" / "index.html").read_text().lower()
+    assert "nan" not in (tmp_path / "out" / "index.html").read_text().lower()
 
 
 def test_missing_connections_are_counted_by_pair(tmp_path: Path) -> None:

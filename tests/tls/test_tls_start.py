@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from serving import KEY, ask, connected, refused, serving, trusting
 
+import nursery
 from fanfold.tls.wire import Seen, handshake
 
 NAMES = ("--control", "0.c.example", "--live", "1.example")
@@ -257,6 +258,6 @@ def test_without_the_extra(tmp_path: Path) -> None:
         "from fanfold.cli import exit_code\n"
         f"sys.exit(exit_code(['tls', 'serve', '--lab', '--store', {str(tmp_path / 'exp.sqlite')!r}]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = nursery.run([sys.executable, "-c", code])
     assert done.returncode == 2
     assert "`fanfold tls serve` needs the extra 'tls'. Install it with: pip install 'fanfold[tls]'" in done.stderr
