@@ -149,7 +149,7 @@ def _name(path: Path) -> str:
     return path.relative_to(Path(__file__).parent).as_posix()
 
 
-REAL = ("cli/", "executors/", "images/", "test_packaging.py")
+REAL = ("cli/", "executors/", "test_packaging.py")
 """Where tests start worker processes as users do. Elsewhere they are forked, in a fraction of the time."""
 
 

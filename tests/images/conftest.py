@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import nursery
 from fanfold.images import Images
 from fanfold.images.work import Embedding
 from fanfold.job import Item
 
-# Real weights come from the Hugging Face hub, 2 GB of them.
+# Real weights come from the Hugging Face hub, 5 GB of them.
 collect_ignore = [] if os.environ.get("FANFOLD_HUB") else ["test_real_encoders.py"]
-
-
-@pytest.fixture(autouse=True)
-def _workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork worker processes; those of tests/executors, of tests/cli and of commands in new processes are not."""
-    monkeypatch.setattr("fanfold.executors.process.subprocess", nursery)
 
 
 @pytest.fixture(name="photos", scope="session")
