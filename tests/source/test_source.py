@@ -133,9 +133,21 @@ def test_an_unreadable_source_is_an_error(folder: Path) -> None:
     assert as_nobody(folder, sealed=folder) == f"StorageError: Cannot use {folder}/: [Errno 13] Permission denied: "
 
 
-def as_nobody(folder: Path, sealed: Path) -> object:
-    """The listing of a folder as a user without rights, after the part `sealed` is made unreadable."""
-    program = """
+def test_a_source_out_of_reach_is_an_error(folder: Path) -> None:
+    """So is a source in a folder that cannot be entered, when it is opened and when it is listed."""
+    (folder / "inner").mkdir()
+    said = as_nobody(folder / "inner", sealed=folder)
+    assert said == f"StorageError: Cannot use {folder}/inner/: [Errno 13] Permission denied: "
+    again = as_nobody(folder / "inner", sealed=folder, use="open_source(sys.argv[1])")
+    assert again == f"StorageError: Cannot use {folder}/inner: [Errno 13] Permission denied: "
+
+
+LISTED = '[sorted(item.key for item in source.list(frozenset({".txt"}))), source.left_out]'
+
+
+def as_nobody(folder: Path, sealed: Path, use: str = LISTED) -> object:
+    """What a user without rights gets of a folder, after the part `sealed` is made unreadable."""
+    program = f"""
 import json, os, sys
 from fanfold.errors import StorageError
 from fanfold.source import open_source
@@ -145,14 +157,14 @@ if os.getuid() == 0:
     os.setgroups([])
     os.setuid(65534)
 try:
-    print(json.dumps([sorted(item.key for item in source.list(frozenset({".txt"}))), source.left_out]))
+    print(json.dumps({use}))
 except StorageError as error:
     print(json.dumps("StorageError: " + str(error).split("'")[0]))
 """
-    opened = [parent for parent in folder.parents if parent.stat().st_uid == os.getuid() and parent != Path("/")]
-    modes = {path: path.stat().st_mode for path in [*opened, folder, sealed]}
-    for path in opened:
-        path.chmod(modes[path] | 0o011)
+    for parent in folder.parents:
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)  # to stay: tests beside this one need it, too
+    modes = {path: path.stat().st_mode for path in (sealed, folder)}
     folder.chmod(0o755)
     sealed.chmod(0)
     try:

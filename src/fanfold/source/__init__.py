@@ -27,7 +27,7 @@ from fanfold.source.place import LISTS, Places
 from fanfold.source.protocol import Changed, Ids, Source, suffix_of
 from fanfold.source.several import Several
 from fanfold.source.table import SCHEME, Table
-from fanfold.storage import TooLarge, absolute, first_line, is_url, is_web, page_of
+from fanfold.storage import TooLarge, absolute, errors_of, first_line, is_url, is_web, page_of
 
 __all__ = [
     "Bucket",
@@ -130,11 +130,14 @@ def _absolute_file(address: str) -> str:
 def open_source(address: str) -> Source:
     """The collection at `address`: a folder, a file, a list of addresses, a URL, or a table.
 
-    Raises UsageError when there is nothing there.
+    Raises UsageError when there is nothing there, StorageError for a folder that cannot be entered.
     """
     if address.startswith(SCHEME):
         return Table.open(address)
     where = absolute(address)
+    if not is_url(where):
+        with errors_of(where):
+            Path(where).exists()
     suffix = suffix_of(where.rsplit("/", 1)[-1])
     if suffix in LISTS and (is_url(where) or Path(where).is_file()):
         return Listed(where)

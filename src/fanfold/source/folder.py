@@ -37,7 +37,9 @@ class Folder:
     def list(self, suffixes: frozenset[str]) -> Iterator[Item]:
         start = os.path.join(self.root, self.below)  # noqa: PTH118 - Path cannot hold names that are not text
         if not os.path.isdir(start):  # noqa: PTH112
-            yield self._stat(self.below)
+            with errors_of(start):  # it may be in a folder that cannot be entered
+                only = self._stat(self.below)
+            yield only
             return
         with errors_of(start):
             os.scandir(start).close()
