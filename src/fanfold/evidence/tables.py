@@ -395,6 +395,6 @@ def _copies_of(database: str, _as_it_is: tuple[str, ...]) -> pa.Table:
 
 def short_log(path: str) -> str:
     """The short name of a log: that of its file, without its maker and its ending."""
-    parts = re.split(r"/|\\(?!x[0-9A-F]{2})", path)  # not where a byte stands that is no text
+    parts = re.split(r"/|\\(?!x[0-9A-F]{2})", path)  # \xNN is a byte that is not text
     name = re.sub(r"\.evtx$", "", parts[-1], flags=re.IGNORECASE)
     return name.replace("%4", "/").removeprefix("Microsoft-Windows-")
