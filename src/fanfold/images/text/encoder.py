@@ -69,13 +69,15 @@ class Encoder:
         found = np.asarray(self._graph.run(tokens, self._text.output), np.float32)
         if self._text.pooled and found.shape[:-1] == tokens.mask.shape:  # float32[1, n, dimension]
             found = tokens.mask.astype(np.float32) @ found[0] / tokens.mask.sum()
+        if self._text.centred:
+            found = found - found.mean(axis=-1, keepdims=True)
         if found.ndim != 2 or len(found) != 1 or not np.isfinite(found).all() or not found.any():
             raise FanfoldError(
                 f"The output '{self._text.output}' of the text encoder is not a vector: its shape is {found.shape}, or "
                 "its values are not finite, or all zero."
             )
-        vector: Vectors = found[0] - (found[0].mean() if self._text.centred else 0)
-        return vector / np.linalg.norm(vector)
+        vector: Vectors = found[0] / np.linalg.norm(found[0])
+        return vector
 
 
 @lru_cache(maxsize=2)  # a page asks many times
