@@ -67,11 +67,16 @@ def flags(folder: Path, cert: Path, key: Path, *more: object) -> tuple[object, .
 
 @pytest.mark.parametrize("kind", ["p256", "ed25519"])
 def test_certificates_of_an_operator(tmp_path: Path, kind: str) -> None:
-    """A certificate and a key in files serve the names, at all addresses; the flight grows by the dummies' bytes."""
+    """A certificate and a key in files serve the names, at all addresses; the flight grows by the dummies' bytes.
+
+    When both files are renewed meanwhile, every name still has the certificate of the start.
+    """
     cert, key = credentials(tmp_path / "pki", kind=kind)
+    trusted = trusting(cert)
     with serving(tmp_path / "s", *NAMES, "--cert", cert, "--key", key, lab=False, is_fresh=True) as server:
+        credentials(tmp_path / "pki", kind=kind)
         for host in ("0.c.example", "9.1.example"):
-            assert ask(server, host, source="127.0.7.9", context=trusting(cert))[0] == 204
+            assert ask(server, host, source="127.0.7.9", context=trusted)[0] == 204
         control, live = server.rows()
         assert (control["prefix"], control["family"]) == ("127.0.7.0/24", 4)  # though it may listen at :: for both
         assert b"127.0.7.9" not in server.everything()
