@@ -233,7 +233,8 @@ def test_a_store_must_be_a_file(tmp_path: Path) -> None:
     """A folder, a device, an empty name and a folder that is not there are refused, and nothing is written beside."""
     for store, says in (
         (tmp_path, "--store takes the name of a file, such as exp.sqlite; "),
-        ("", "--store takes the name of a file"),
+        ("", "--store is empty. If it came from a shell variable, that variable is not set."),
+        (".", "--store takes the name of a file, such as exp.sqlite; . is not a file."),
         ("/dev/null", "/dev/null is not a file."),
         (tmp_path / "gone" / "exp.sqlite", "gone of --store does not exist. Make it first: mkdir -p "),
         ("s3://bucket/exp.sqlite", "--store takes a path on this machine, not s3://bucket/exp.sqlite."),
