@@ -23,6 +23,9 @@ from OpenSSL import SSL
 from serving import KEY, ask, connected, refused, serving, trusting
 
 import nursery
+from fanfold.errors import StorageError
+from fanfold.tls.serve.lab import lab
+from fanfold.tls.serve.names import Names
 from fanfold.tls.wire import Seen, handshake
 
 NAMES = ("--control", "0.c.example", "--live", "1.example")
@@ -255,6 +258,18 @@ def test_the_files_of_a_lab_are_used_again(tmp_path: Path) -> None:
     with serving(tmp_path / "s", "--live", "2.localhost") as server:
         assert server.authority.read_bytes() != first
         assert ask(server, "5.2.localhost")[0] == 204
+
+
+def test_files_of_a_lab_that_a_full_disk_has_cut_short(tmp_path: Path) -> None:
+    """What could not be written as a whole is made again, with room."""
+    authority = tmp_path / "ca.pem"
+    authority.symlink_to("/dev/full")
+    names = Names.of("c.localhost", "1.localhost")
+    with pytest.raises(StorageError, match="No space left on device"):
+        lab(tmp_path, names)
+    authority.unlink()
+    authority.touch()
+    assert lab(tmp_path, names).authority.read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
 
 
 def test_without_the_extra(tmp_path: Path) -> None:
