@@ -4,6 +4,7 @@ import errno
 import hashlib
 import random
 import shutil
+import struct
 import subprocess
 import tracemalloc
 from collections.abc import Sequence
@@ -297,11 +298,22 @@ def test_chunks_beyond_2_gib_of_a_file(base: int) -> None:
     assert (medium.read_at(0, len(data)), medium.problems) == (data, [])
 
 
+@pytest.mark.parametrize("base", [1 << 40, (1 << 63) - 1, (1 << 64) - 1])
+def test_a_table_whose_base_is_nonsense(base: int) -> None:
+    """Its copy is used; if that is the same, its chunks are damaged."""
+    data = content(20 * CHUNK)
+    (segment,) = ewf(data)
+    for name, damage in (("table", 0), ("table2", 20 * CHUNK // SECTOR)):
+        at = section(segment, name)
+        struct.pack_into("<Q", segment.data, at + 8, base)
+        struct.pack_into("<L", segment.data, at + 20, adler32(segment.data[at : at + 20]))
+        medium = open_medium([in_memory("a.E01", bytes(segment.data))])
+        assert medium.read_at(0, 9) == (bytes(9) if damage else data[:9])
+        assert sum(one.sectors for one in medium.damage) == damage
+
+
 def _shift(data: bytearray, segment: Segment, at: int, by: int) -> None:
     """Rewrite what names a place behind `at`, as if `by` bytes were before it."""
-    import struct
-    from zlib import adler32
-
     for name, start in segment.sections:
         following = int.from_bytes(data[start + 16 : start + 24], "little")
         if following >= at:

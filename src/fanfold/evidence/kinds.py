@@ -9,7 +9,7 @@ from zipfile import ZipInfo
 import msgspec
 
 from fanfold.evidence import facts
-from fanfold.evidence.archive import open_archive
+from fanfold.evidence.archive import READABLE, open_archive
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.notes import noted
 from fanfold.evidence.disk.raw import RAW_SUFFIXES, Raw
@@ -29,6 +29,7 @@ from fanfold.storage import path_of
 _MAY_HOLD_LOGS = (".zip", ".7z", ".rar", ".e01", ".ex01", ".ad1", ".vhd", ".vhdx", ".vmdk", *RAW_SUFFIXES)
 """What the names of archives and disk images end with, in lower case; those in an archive are not looked into."""
 _LOCKED = "is encrypted. Unpack the archive with its password, and scan the folder."
+_PACKED = "is packed in a way that is not known here. Unpack the archive, and scan the folder."
 _STRIDE = 8 << 20  # bytes of a read
 _SMALL = 1 << 20  # bytes of a member that may unpack from any number: most of a log may be zeros
 _RATIO = 200  # bytes of a larger member that one byte unpacks to, as a rule
@@ -172,6 +173,9 @@ class Zip:
             name = _inside(member.filename)
             if member.flag_bits & 1:
                 self.problems.append(f"{name} {_LOCKED}")
+                continue
+            if member.compress_type not in READABLE:
+                self.problems.append(f"{name} {_PACKED}")
                 continue
             if self._is_bomb(member):
                 what = f"{member.compress_size:,} bytes unpack to {member.file_size:,}, as in an archive bomb"

@@ -234,7 +234,7 @@ def verified(checked: Checked, as_json: bool) -> int:
     if as_json:
         show.put_json(checked.to_json())
         return checked.exit_code
-    show.out.print(f"{show.printable(checked.name)}: {checked.summary}", soft_wrap=True)
+    show.out.print(f"{show.printable(checked.name)}: {show.harmless(checked.summary)}", soft_wrap=True)
     for name, digest in checked.computed.items():
         stored = checked.stored.get(name)
         word = "as stored" if stored == digest else f"but {stored} is stored" if stored else "none is stored"
