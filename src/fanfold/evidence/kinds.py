@@ -26,8 +26,11 @@ from fanfold.job import Item, Opener
 from fanfold.source.names import as_text
 from fanfold.storage import path_of
 
-_MAY_HOLD_LOGS = (".zip", ".7z", ".rar", ".e01", ".ex01", ".ad1", ".vhd", ".vhdx", ".vmdk", *RAW_SUFFIXES)
-"""What the names of archives and disk images end with, in lower case; those in an archive are not looked into."""
+_MAY_HOLD_LOGS = (
+    ".zip", ".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".e01", ".ex01", ".ad1", ".vhd", ".vhdx", ".vmdk", ".evt",
+    *RAW_SUFFIXES,
+)  # fmt: skip
+"""What the names of archives, disk images and old logs end with, in lower case; those in an archive are not read."""
 _LOCKED = "is encrypted. Unpack the archive with its password, and scan the folder."
 _PACKED = "is packed in a way that is not known here. Unpack the archive, and scan the folder."
 _STRIDE = 8 << 20  # bytes of a read
@@ -166,7 +169,7 @@ class Zip:
             _inside(member.filename) for member in self.members if member.filename.lower().endswith(_MAY_HOLD_LOGS)
         ]
         if inner:
-            more = f" and {len(inner) - 1:,} more archives or disks" if inner[1:] else ""
+            more = f" and {len(inner) - 1:,} more archives, disks or old logs" if inner[1:] else ""
             self.problems.append(f"{inner[0]}{more} in it: not looked into. Unpack the archive, and scan the folder.")
         seen: set[str] = set()
         for number, member in wanted:
