@@ -374,7 +374,10 @@ def test_only_some_logs(logs: Path, tmp_path: Path) -> None:
     assert "No log is called Nosuch or Secur." in command(*asked, "--only", "Nosuch", "--only", "Secur").stderr
     name = "Microsoft-Windows-Kernel-PnP%4Device Configuration"
     assert records(database).total() == COUNTS["Security"] + COUNTS[name]
-    assert command(*asked).returncode == 0
+    done = command(*asked, "--json")
+    assert done.returncode == 0
+    *_, machine = map(json.loads, done.stdout.splitlines())
+    assert machine == {"image": "host1", "records": total(), "logs": 3}
     found = records(database)
     assert (found.total(), set(found.values())) == (total(), {1})
 

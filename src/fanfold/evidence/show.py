@@ -158,8 +158,12 @@ def left_out(counts: Mapping[str, int]) -> int:
     return code
 
 
-def machines(found: Sequence[tuple[str, int, int]]) -> None:
+def machines(found: Sequence[tuple[str, int, int]], as_json: bool) -> None:
     """A line for each machine, on stdout: what was read of it."""
+    if as_json:
+        for name, records, logs in found:
+            show.put_json({"image": name, "records": records, "logs": logs})
+        return
     for name, records, logs in found[:_MACHINES]:
         plural = "s" * (logs != 1)
         show.out.print(f"{show.printable(name)}: {records:,} records of {logs:,} log{plural}", soft_wrap=True)
