@@ -13,6 +13,7 @@ import pytest
 from scans import records, rows, scan
 
 from event_logs import events, log_bytes
+from fanfold.evidence import archive
 from fanfold.evidence.archive import Archive
 from fanfold.evidence.disk.medium import SegmentFile
 from fanfold.evidence.files import DAMAGED
@@ -302,7 +303,19 @@ def test_what_only_begins_like_an_archive(zips: Path, database: str) -> None:
     """A file without any header of a file remains a failure."""
     (zips / "x.zip").write_bytes(b"PK\x03\x04" + bytes(100))
     scan(zips, database)
-    assert [row["message"] for row in rows(database, "failures")] == ["File is not a zip file"]
+    assert [row["message"] for row in rows(database, "failures")] == [
+        "No file in this zip archive can be recognized (File is not a zip file): it is damaged, or something else. "
+        "Copy it again from where it was made."
+    ]
+
+
+def test_a_list_that_claims_to_be_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not read as a whole: the files are found by their headers."""
+    monkeypatch.setattr(archive, "_LONGEST_LIST", 4000)
+    data = packed({"noise": random.Random(1).randbytes(6000), "a.evtx": b"text"}, streamed=False)
+    found = opened(data[:-10] + (5000).to_bytes(4, "little") + data[-6:])
+    assert found.made_up is not None
+    assert read(found, 2) == (b"text", "")
 
 
 def test_a_name_that_is_no_text(zips: Path, database: str) -> None:

@@ -154,8 +154,8 @@ UNREADABLE = [
     ("x.E01", b"EVF\x09\x0d\x0a\xff\x00\x01\x01\x00" + bytes(100), "does not say how large the disk is"),
     ("w.E02", b"EVF\x09\x0d\x0a\xff\x00\x01\x02\x00" + bytes(100), "The first file of this image is missing"),
     ("x.vhdx", b"vhdxfile" + bytes(100), "x.vhdx is damaged, or of a kind that is not known"),
-    ("x.zip", b"PK\x03\x04" + bytes(100), "File is not a zip file"),
-    ("y.zip", bytes(100), "File is not a zip file"),
+    ("x.zip", b"PK\x03\x04" + bytes(100), "(File is not a zip file): it is damaged, or something else. Copy it again"),
+    ("y.zip", bytes(100), "(File is not a zip file): it is damaged, or something else. Copy it again"),
     ("y.E01", b"EVG\x09\x0d\x0a\xff\x00" + bytes(100), "a disk image by its name, but it does not begin like one"),
 ]
 """Files that hold no evidence that can be read: their name, their content, and what is advised."""

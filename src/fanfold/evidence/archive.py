@@ -22,8 +22,19 @@ _BUFFER = 1 << 20  # bytes of an archive that are read at once, at least
 _PART = 8 << 20  # bytes of a member that are unpacked at once
 _BLOCK = 1 << 10  # bytes of a deflated one that are: what its last block has is lost if it is damaged
 _MEMORY = 256 << 20  # bytes that LZMA may take: as a rule, 16 MiB
+_LONGEST_LIST = 256 << 20  # bytes of the list of files: those of two million files
 _END = 22 + 0xFFFF  # bytes in which the end of the list is, with its comment
 _HEADER = b"PK\x03\x04"
+
+
+class _File(BufferedReader):
+    """The file of an archive, whose list may claim any size: it is read at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes. Raises BadZipFile for more than a list has."""
+        if size and size > _LONGEST_LIST:
+            raise zipfile.BadZipFile(f"its list of files claims {size:,} bytes, more than is read")
+        return super().read(size)
 
 
 class Archive(zipfile.ZipFile):
@@ -39,14 +50,17 @@ class Archive(zipfile.ZipFile):
         """Its list, if that was made up."""
         whole = replace(file, read=self.bytes.read_at)
         try:
-            super().__init__(BufferedReader(Reader(whole), _BUFFER))
+            super().__init__(_File(Reader(whole), _BUFFER))
             if self.bytes.read_at(0, len(_HEADER)) == _HEADER and all(one.header_offset for one in self.infolist()):
                 raise zipfile.BadZipFile("its list does not have its first file")
-        except DAMAGED:
+        except DAMAGED as error:
             self.made_up = made_up(_buffered(whole), file.size)
             if not self.made_up:
-                raise
-            super().__init__(BufferedReader(Reader(_with(whole, self.made_up.content)), _BUFFER))
+                raise zipfile.BadZipFile(
+                    f"No file in this zip archive can be recognized ({str(error).rstrip('.')}): it is damaged, or "
+                    "something else. Copy it again from where it was made."
+                ) from error
+            super().__init__(_File(Reader(_with(whole, self.made_up.content)), _BUFFER))
 
     @property
     def is_split(self) -> bool:

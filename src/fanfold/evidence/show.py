@@ -208,8 +208,8 @@ def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
         before = f"{log['written_first']:,} to {log['written_last']:,}"
         yield f"numbered again: its records were {before} where they were written"
     if log["gaps"] and log["kind"] != "carve":  # what is carved is of several logs
-        first = log["gaps"][0]
-        more = f", and {len(log['gaps']) - 1:,} more gaps" if len(log["gaps"]) > 1 else ""
+        first, count = log["gaps"][0], len(log["gaps"]) - 1
+        more = f", and {count:,} more gap{'s' * (count > 1)}" if count else ""
         yield f"no records between {first['after']:,} and {first['before']:,}{more}"
     if log["backwards"] and log["kind"] != "carve":
         yield f"the clock goes back {log['backwards']:,} time{'s' * (log['backwards'] > 1)}"
