@@ -463,8 +463,24 @@ def test_a_damaged_gpt_has_a_copy(sector: int, at: str) -> None:
     disk = bytearray(gpt(windows_volume(), sector=sector))
     where = sector + 30 if at == "first" else 2 * sector + 40
     disk[where] ^= 1
-    (found,) = volumes(Raw([in_memory("a.raw", bytes(disk))]))
+    problems: list[str] = []
+    (found,) = volumes(Raw([in_memory("a.raw", bytes(disk))]), problems)
     assert (found.name, found.system, found.label) == ("p1", "NTFS", "volume 0")
+    assert problems == [
+        "Its partition table (GPT) is damaged, or was wiped; the copy of it at the disk's end was used."
+    ]
+    disk[len(disk) - sector] ^= 1
+    assert volumes(Raw([in_memory("a.raw", bytes(disk))]), problems) == []
+    assert problems[1:] == ["Its partition table (GPT) is damaged, and so is the copy of it."]
+
+
+def test_a_table_that_was_left_at_the_end_of_a_disk() -> None:
+    """The copy of a GPT that a disk had before does not hide the partitions that it has."""
+    before, disk = gpt(windows_volume("mesa")), mbr(windows_volume(), gap=256)
+    disk = disk.ljust(len(before) - 40 * SECTOR, b"\0")[: len(before) - 40 * SECTOR] + before[-40 * SECTOR :]
+    problems: list[str] = []
+    assert [one.start for one in volumes(Raw([in_memory("a.raw", disk)]), problems)] == [256 * SECTOR]
+    assert problems == []
 
 
 def test_a_chain_of_boot_records_that_is_a_circle() -> None:

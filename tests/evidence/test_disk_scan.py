@@ -212,7 +212,8 @@ def test_a_disk_without_any_table_is_carved(tmp_path: Path, database: str) -> No
     assert by_origin(database) == {("carved", None): 50}
     (container,) = rows(database, "containers")
     assert container["problems"] == [
-        "It has no partition table, and no file system that is known. Logs in it are found by carving only."
+        "It has no partition table that can be read, and no file system that is known. "
+        "Logs in it are found by carving only."
     ]
 
 

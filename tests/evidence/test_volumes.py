@@ -169,7 +169,7 @@ def test_a_disk_of_random_bytes(tmp_path: Path, database: str) -> None:
     scan(tmp_path / "given", database, *STAGES)
     (problem,) = rows(database, "containers")[0]["problems"]
     assert problem.startswith(
-        "It has no partition table, and no file system that is known, and begins with random bytes:"
+        "It has no partition table that can be read, and no file system that is known, and begins with random bytes:"
     )
 
 

@@ -48,9 +48,9 @@ class Disk:
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """The units, with their keys. `volumes` and `problems` are complete when all were taken."""
-        found = volumes(self.medium)
+        found = volumes(self.medium, self.problems)
         if not found:
-            what = "It has no partition table, and no file system that is known"
+            what = "It has no partition table that can be read, and no file system that is known"
             self.problems.append(f"{what}{_of_no_system(self.medium, 0)}")
         for volume in found:
             self.volumes += [volume, *self._copies(volume)]
