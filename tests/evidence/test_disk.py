@@ -4,6 +4,7 @@ import errno
 import hashlib
 import random
 import shutil
+import struct
 import subprocess
 import tracemalloc
 from collections.abc import Sequence
@@ -297,11 +298,22 @@ def test_chunks_beyond_2_gib_of_a_file(base: int) -> None:
     assert (medium.read_at(0, len(data)), medium.problems) == (data, [])
 
 
+@pytest.mark.parametrize("base", [1 << 40, (1 << 63) - 1, (1 << 64) - 1])
+def test_a_table_whose_base_is_nonsense(base: int) -> None:
+    """Its copy is used; if that is the same, its chunks are damaged."""
+    data = content(20 * CHUNK)
+    (segment,) = ewf(data)
+    for name, damage in (("table", 0), ("table2", 20 * CHUNK // SECTOR)):
+        at = section(segment, name)
+        struct.pack_into("<Q", segment.data, at + 8, base)
+        struct.pack_into("<L", segment.data, at + 20, adler32(segment.data[at : at + 20]))
+        medium = open_medium([in_memory("a.E01", bytes(segment.data))])
+        assert medium.read_at(0, 9) == (bytes(9) if damage else data[:9])
+        assert sum(one.sectors for one in medium.damage) == damage
+
+
 def _shift(data: bytearray, segment: Segment, at: int, by: int) -> None:
     """Rewrite what names a place behind `at`, as if `by` bytes were before it."""
-    import struct
-    from zlib import adler32
-
     for name, start in segment.sections:
         following = int.from_bytes(data[start + 16 : start + 24], "little")
         if following >= at:
@@ -451,8 +463,24 @@ def test_a_damaged_gpt_has_a_copy(sector: int, at: str) -> None:
     disk = bytearray(gpt(windows_volume(), sector=sector))
     where = sector + 30 if at == "first" else 2 * sector + 40
     disk[where] ^= 1
-    (found,) = volumes(Raw([in_memory("a.raw", bytes(disk))]))
+    problems: list[str] = []
+    (found,) = volumes(Raw([in_memory("a.raw", bytes(disk))]), problems)
     assert (found.name, found.system, found.label) == ("p1", "NTFS", "volume 0")
+    assert problems == [
+        "Its partition table (GPT) is damaged, or was wiped; the copy of it at the disk's end was used."
+    ]
+    disk[len(disk) - sector] ^= 1
+    assert volumes(Raw([in_memory("a.raw", bytes(disk))]), problems) == []
+    assert problems[1:] == ["Its partition table (GPT) is damaged, and so is the copy of it."]
+
+
+def test_a_table_that_was_left_at_the_end_of_a_disk() -> None:
+    """The copy of a GPT that a disk had before does not hide the partitions that it has."""
+    before, disk = gpt(windows_volume("mesa")), mbr(windows_volume(), gap=256)
+    disk = disk.ljust(len(before) - 40 * SECTOR, b"\0")[: len(before) - 40 * SECTOR] + before[-40 * SECTOR :]
+    problems: list[str] = []
+    assert [one.start for one in volumes(Raw([in_memory("a.raw", disk)]), problems)] == [256 * SECTOR]
+    assert problems == []
 
 
 def test_a_chain_of_boot_records_that_is_a_circle() -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -372,6 +373,19 @@ def test_coverage_counts_and_finds_gaps() -> None:
     assert (row["records"], row["first_record_id"], row["last_record_id"]) == (13, 1, 102)
     assert row["id_ranges"] == [{"first": 1, "last": 5}, {"first": 10, "last": 14}, {"first": 100, "last": 102}]
     assert (row["backwards"], row["bad_chunks"], row["dirty"]) == (1, 0, False)
+
+
+def test_coverage_of_what_was_damaged() -> None:
+    """An id or a time that was damaged, in a chunk whose checksum is wrong, does not speak of the log."""
+    some = events(9)
+    some[4] = replace(some[4], written_id=6989715265881639681)
+    some[6] = replace(some[6], frame_time=START.replace(year=1864))
+    log = bytearray(log_bytes(some))
+    assert covered(bytes(log))["renumbered"] == 1  # forwarded, say
+    log[FIRST + 512 + 40] ^= 1
+    row = covered(bytes(log))
+    found = (row["records"], row["bad_chunks"], row["renumbered"], row["first_time"])
+    assert found == (9, 1, 0, some[0].time)
 
 
 def test_coverage_of_nothing() -> None:

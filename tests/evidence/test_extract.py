@@ -11,9 +11,12 @@ from scans import STAGES, scan
 
 from disk_images import mbr
 from event_logs import Event, events, log_bytes
+from fanfold.evidence.disk.medium import SegmentFile
+from fanfold.evidence.disk.ntfs import FileSystem
+from fanfold.evidence.disk.raw import Raw
 from fanfold.evidence.eventlog.chunks import Chunk, chunks_of, log_of, records_of, without
 from fanfold.evidence.extract import Writer, _safe, extract
-from fat_volumes import Entry, exfat
+from fat_volumes import Entry, exfat, fat16
 
 
 def records_in(file: Path) -> Counter[int]:
@@ -89,3 +92,19 @@ def test_logs_of_a_stick_with_names_of_its_own(tmp_path: Path, database: str) ->
     assert not any(unit.error for unit in extract(database, tmp_path / "out", []))
     files = [*(tmp_path / "out").rglob("*.evtx")]
     assert sorted(record for file in files for record in records_in(file)) == [1, 2, 3]
+
+
+def test_ctrl_c_is_no_damage() -> None:
+    """The Sleuth Kit makes an error of its own of what stops it; that does not count as a log that cannot be read."""
+    disk, stopped = fat16([Entry("a.evtx", log_bytes(events(5)))]), list[bool]()
+
+    def read(offset: int, length: int) -> bytes:
+        if stopped:
+            raise KeyboardInterrupt
+        return disk[offset : offset + length]
+
+    system = FileSystem(Raw([SegmentFile("a.raw", len(disk), read)]), 0)
+    number = system.find("a.evtx")
+    stopped.append(True)
+    with pytest.raises(KeyboardInterrupt):
+        system.read_at(number, 0, 100_000)

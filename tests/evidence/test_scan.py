@@ -23,6 +23,7 @@ from disk_images import Segment
 from event_logs import COUNTS, events, log_bytes, total, write_log, write_machine
 from fanfold.evidence import Evidence
 from fanfold.evidence.containers import Containers
+from fanfold.evidence.extract import extract
 from fanfold.evidence.names import machine_and_path
 from fanfold.evidence.units import GROUP, parts_of
 from faults import wait_for
@@ -153,8 +154,8 @@ UNREADABLE = [
     ("x.E01", b"EVF\x09\x0d\x0a\xff\x00\x01\x01\x00" + bytes(100), "does not say how large the disk is"),
     ("w.E02", b"EVF\x09\x0d\x0a\xff\x00\x01\x02\x00" + bytes(100), "The first file of this image is missing"),
     ("x.vhdx", b"vhdxfile" + bytes(100), "x.vhdx is damaged, or of a kind that is not known"),
-    ("x.zip", b"PK\x03\x04" + bytes(100), "File is not a zip file"),
-    ("y.zip", bytes(100), "File is not a zip file"),
+    ("x.zip", b"PK\x03\x04" + bytes(100), "(File is not a zip file): it is damaged, or something else. Copy it again"),
+    ("y.zip", bytes(100), "(File is not a zip file): it is damaged, or something else. Copy it again"),
     ("y.E01", b"EVG\x09\x0d\x0a\xff\x00" + bytes(100), "a disk image by its name, but it does not begin like one"),
 ]
 """Files that hold no evidence that can be read: their name, their content, and what is advised."""
@@ -176,10 +177,15 @@ def test_an_archive_in_an_archive(tmp_path: Path, database: str) -> None:
         archive.writestr("metadata.json", "{}")
         archive.writestr("data.zip", aff4())
         archive.writestr("disk.E01", b"EVF")
+        archive.writestr("SecEvent.Evt", b"0\0\0\0LfLe")
+        archive.writestr("x.evtx", b"\x89PNG\r\n\x1a\n" + bytes(100))
     scan(tmp_path / "zips", database)
     assert rows(database, "containers")[0]["problems"] == [
-        "data.zip and 1 more archives or disks in it: not looked into. Unpack the archive, and scan the folder."
+        "data.zip and 2 more archives, disks or old logs in it: not looked into. "
+        "Unpack the archive, and scan the folder."
     ]
+    (failure,) = rows(database, "failures")
+    assert failure["message"] == "This is not an event log: it begins with 89 50 4e 47 0d 0a 1a 0a."
 
 
 def test_a_log_whose_name_is_not_utf_8(tmp_path: Path, database: str) -> None:
@@ -205,6 +211,8 @@ def test_an_archive_of_two_machines(tmp_path: Path, database: str) -> None:
         ("a.zip/h2", "C:/Windows/Security.evtx"): 20,
         ("a.zip", "same.evtx"): 12,
     }
+    list(extract(database, tmp_path / "out", []))
+    assert len([*(tmp_path / "out").rglob("*.evtx")]) == 4
 
 
 def test_logs_that_are_called_like_segments(tmp_path: Path, database: str) -> None:
@@ -366,7 +374,10 @@ def test_only_some_logs(logs: Path, tmp_path: Path) -> None:
     assert "No log is called Nosuch or Secur." in command(*asked, "--only", "Nosuch", "--only", "Secur").stderr
     name = "Microsoft-Windows-Kernel-PnP%4Device Configuration"
     assert records(database).total() == COUNTS["Security"] + COUNTS[name]
-    assert command(*asked).returncode == 0
+    done = command(*asked, "--json")
+    assert done.returncode == 0
+    *_, machine = map(json.loads, done.stdout.splitlines())
+    assert machine == {"image": "host1", "records": total(), "logs": 3}
     found = records(database)
     assert (found.total(), set(found.values())) == (total(), {1})
 

@@ -58,6 +58,23 @@ def test_a_folder_whose_clusters_are_lost(tmp_path: Path, database: str) -> None
     assert problem.startswith("p1/other cannot be read: ")
 
 
+def test_old_logs_and_what_is_no_log(tmp_path: Path, database: str) -> None:
+    """Event logs of Windows XP are a problem that says what to do; a file that is only called a log is a failure."""
+    config = Entry("config", below=[Entry("AppEvent.Evt", b"0\0\0\0LfLe"), Entry("SysEvent.Evt", b"0\0\0\0LfLe")])
+    windows = Entry("WINNT", below=[Entry("System32", below=[config])])
+    picture = Entry("picture.evtx", b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "stick.dd").write_bytes(mbr(fat16([windows, picture, *stick()])))
+    scan(tmp_path / "given", database, ["live"])
+    assert rows(database, "containers")[0]["problems"] == [
+        "p1/WINNT/System32/config/AppEvent.Evt (and 1 more) is an event log of Windows XP or 2003 (.evt), which is not "
+        "read. Copy it from the disk. Convert it with: wevtutil export-log FILE.evt FILE.evtx /lf; then scan that."
+    ]
+    (failure,) = rows(database, "failures")
+    assert failure["key"] == "stick.dd/p1/picture.evtx#0-0"
+    assert failure["message"] == "This is not an event log: it begins with 89 50 4e 47 0d 0a 1a 0a."
+
+
 def to_go() -> bytes:
     """The first sectors of a stick that BitLocker To Go has encrypted: they are those of a small FAT."""
     volume = bytearray(fat16([Entry("COV 0000. ER", b"encrypted")]))
@@ -152,7 +169,7 @@ def test_a_disk_of_random_bytes(tmp_path: Path, database: str) -> None:
     scan(tmp_path / "given", database, *STAGES)
     (problem,) = rows(database, "containers")[0]["problems"]
     assert problem.startswith(
-        "It has no partition table, and no file system that is known, and begins with random bytes:"
+        "It has no partition table that can be read, and no file system that is known, and begins with random bytes:"
     )
 
 

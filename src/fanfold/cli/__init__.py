@@ -4,7 +4,6 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 all done, 1 t
 wrong, 3 finished with failed items, 128 and the signal's number when stopped by one.
 """
 
-import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -25,10 +24,6 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, f
 Database = Annotated[str, Parameter(help="The database: a folder, or a URL such as s3://bucket/db.")]
 MOST_HOURS = 1_000_000
 """More than a century. A far longer time is out of the range of dates."""
-_FULL = (
-    "No space left on device. Make room where the output goes, or name another folder for temporary files: "
-    "export TMPDIR=FOLDER"
-)
 RunId = Annotated[str | None, Parameter(help="The run's id; by default the newest run.")]
 OneTable = Annotated[str | None, Parameter(help="The table's name; not needed if the database has only one.")]
 
@@ -272,8 +267,8 @@ def exit_code(words: list[str]) -> int:
     except BrokenPipeError:  # the reader of stdout had enough, e.g. `| head`
         streams.into_nothing(sys.stdout.fileno())
         return 0
-    except OSError as error:  # of stdout, or of temporary files: those of sources and databases are FanfoldErrors
-        show.error(_FULL if error.errno == errno.ENOSPC and not error.filename else str(error))
+    except OSError as error:  # of stdout, such as a full disk: those of sources and databases are FanfoldErrors
+        show.error(str(error) if error.filename else f"Cannot write the output: {error.strerror or error}.")
         return 1
     except BaseException as error:
         if not (message := advice(error)):

@@ -35,12 +35,12 @@ def note(message: str) -> None:
 
 
 @contextmanager
-def leaving_nothing() -> Iterator[None]:
-    """When the block is interrupted, report that nothing was written."""
+def leaving_nothing(left: str = "Nothing was written.") -> Iterator[None]:
+    """When the block is interrupted, report what it has left."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        error("Stopped. Nothing was written.")
+        error(f"Stopped. {left}")
         sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
 
 

@@ -161,7 +161,8 @@ def extract(
 
     For example: `fanfold evidence extract db --to logs --origin carved`
     """
-    return show.extracted(extraction.extract(database, to, origin or ()), to)
+    with shown.leaving_nothing(f"Some logs are missing in {to}. Delete it, and extract again."):
+        return show.extracted(extraction.extract(database, to, origin or ()), to)
 
 
 @app.command

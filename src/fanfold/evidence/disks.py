@@ -22,12 +22,14 @@ from fanfold.evidence.disk.volumes import (
     volumes,
 )
 from fanfold.evidence.eventlog.chunks import CHUNK
+from fanfold.evidence.formats import CONVERT
 from fanfold.evidence.units import GROUP, Place, parts_of
 
 CARVED = 256 << 20
 """Bytes of a disk that are carved as one unit."""
 _ENCRYPTED = ("BitLocker", "LUKS")
 _READABLE = ("NTFS", "exFAT", "FAT32", "FAT")
+_OLD_LOGS = ("Windows/System32/config/*.evt", "WINNT/System32/config/*.evt")
 _UNIT = GROUP * CHUNK  # bytes of a unit
 _PLAUSIBLE = 256 << 20  # bytes of a log whose clusters are not looked at before it is read
 
@@ -46,9 +48,9 @@ class Disk:
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """The units, with their keys. `volumes` and `problems` are complete when all were taken."""
-        found = volumes(self.medium)
+        found = volumes(self.medium, self.problems)
         if not found:
-            what = "It has no partition table, and no file system that is known"
+            what = "It has no partition table that can be read, and no file system that is known"
             self.problems.append(f"{what}{_of_no_system(self.medium, 0)}")
         for volume in found:
             self.volumes += [volume, *self._copies(volume)]
@@ -83,6 +85,7 @@ class Disk:
                 else:
                     yield from self._log(volume, system, log)
             yield from self._facts(volume, system)
+            self.problems += _of_old_logs(volume, system)
         except Unreadable as error:
             if volume.kind not in WITHOUT_LOGS:
                 self.problems.append(
@@ -150,6 +153,14 @@ class Disk:
             stop = min(start + CARVED, self.medium.end)
             key = f"{self.key}/carve/{start >> 20:05}-{-(-stop >> 20):05}MiB"
             yield key, replace(self.whole, kind="carve", origin="carved", start=start, stop=stop)
+
+
+def _of_old_logs(volume: Volume, system: FileSystem) -> Iterator[str]:
+    """A sentence on the event logs of Windows XP or 2003, if there are some."""
+    if found := [path for pattern in _OLD_LOGS for path, _ in system.matching(pattern)]:
+        more = f" (and {len(found) - 1:,} more)" if found[1:] else ""
+        yield (f"{volume.name}/{found[0]}{more} is an event log of Windows XP or 2003 (.evt), which is not read. "
+               f"Copy it from the disk. {CONVERT}; then scan that.")  # fmt: skip
 
 
 def _why_none(volume: Volume, medium: Medium) -> str:

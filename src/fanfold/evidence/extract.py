@@ -146,7 +146,9 @@ def extract(database: str, folder: Path, origins: Sequence[str]) -> Iterator[Ext
                 if place_of(item).kind == "carve":
                     chunks += writer.add_carved(place_of(item).container, chunk)
                 else:
-                    writer.add(item.key.rpartition("#")[0], chunk)
+                    log = item.key.rpartition("#")[0]
+                    # of two files of one name, the second one's key has a number behind it
+                    writer.add(log if log.lower().endswith(".evtx") else f"{log}.evtx", chunk)
                     chunks += 1
         except (OSError, *DAMAGED) as error:
             why = str(error)

@@ -7,7 +7,7 @@ from fanfold.job import Item
 
 _UNPACK = "Unpack it, and scan the folder"
 _EXPORT = "Save it as an E01 or a raw image with EnCase or X-Ways; then scan that"
-_CONVERT = "Convert it with: wevtutil export-log FILE.evt FILE.evtx /lf"
+CONVERT = "Convert it with: wevtutil export-log FILE.evt FILE.evtx /lf"
 SPLIT = "a part of a zip archive in several files. Join them: zip -s 0 ARCHIVE.zip --out WHOLE.zip; then scan that"
 UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x07\x08", SPLIT),
@@ -18,7 +18,7 @@ UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
     (0, b"BZh91AY&SY", f"a bzip2 file. {_UNPACK}"),
     (0, b"\x28\xb5\x2f\xfd", f"a Zstandard file. {_UNPACK}"),
     (257, b"ustar", f"a tar archive. {_UNPACK}"),
-    (4, b"LfLe", f"an event log of Windows XP or 2003 (.evt). {_CONVERT}"),
+    (4, b"LfLe", f"an event log of Windows XP or 2003 (.evt). {CONVERT}"),
     (0, b"ADSEGMENTEDFILE", "an AD1 image. Export its files with FTK Imager, and scan the folder"),
     (0, b"LVF\x09\x0d\x0a\xff\x00", "a logical image (L01). Export its files with EnCase, and scan the folder"),
     (0, b"LEF2\x0d\x0a\x81\x00", "a logical image (Lx01). Export its files with EnCase, and scan the folder"),

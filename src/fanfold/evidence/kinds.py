@@ -9,7 +9,7 @@ from zipfile import ZipInfo
 import msgspec
 
 from fanfold.evidence import facts
-from fanfold.evidence.archive import open_archive
+from fanfold.evidence.archive import READABLE, open_archive
 from fanfold.evidence.disk.medium import Unreadable
 from fanfold.evidence.disk.notes import noted
 from fanfold.evidence.disk.raw import RAW_SUFFIXES, Raw
@@ -26,9 +26,13 @@ from fanfold.job import Item, Opener
 from fanfold.source.names import as_text
 from fanfold.storage import path_of
 
-_MAY_HOLD_LOGS = (".zip", ".7z", ".rar", ".e01", ".ex01", ".ad1", ".vhd", ".vhdx", ".vmdk", *RAW_SUFFIXES)
-"""What the names of archives and disk images end with, in lower case; those in an archive are not looked into."""
+_MAY_HOLD_LOGS = (
+    ".zip", ".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".e01", ".ex01", ".ad1", ".vhd", ".vhdx", ".vmdk", ".evt",
+    *RAW_SUFFIXES,
+)  # fmt: skip
+"""What the names of archives, disk images and old logs end with, in lower case; those in an archive are not read."""
 _LOCKED = "is encrypted. Unpack the archive with its password, and scan the folder."
+_PACKED = "is packed in a way that is not known here. Unpack the archive, and scan the folder."
 _STRIDE = 8 << 20  # bytes of a read
 _SMALL = 1 << 20  # bytes of a member that may unpack from any number: most of a log may be zeros
 _RATIO = 200  # bytes of a larger member that one byte unpacks to, as a rule
@@ -165,13 +169,16 @@ class Zip:
             _inside(member.filename) for member in self.members if member.filename.lower().endswith(_MAY_HOLD_LOGS)
         ]
         if inner:
-            more = f" and {len(inner) - 1:,} more archives or disks" if inner[1:] else ""
+            more = f" and {len(inner) - 1:,} more archives, disks or old logs" if inner[1:] else ""
             self.problems.append(f"{inner[0]}{more} in it: not looked into. Unpack the archive, and scan the folder.")
         seen: set[str] = set()
         for number, member in wanted:
             name = _inside(member.filename)
             if member.flag_bits & 1:
                 self.problems.append(f"{name} {_LOCKED}")
+                continue
+            if member.compress_type not in READABLE:
+                self.problems.append(f"{name} {_PACKED}")
                 continue
             if self._is_bomb(member):
                 what = f"{member.compress_size:,} bytes unpack to {member.file_size:,}, as in an archive bomb"

@@ -50,6 +50,8 @@ class Found(NamedTuple):
     """Where its content begins."""
     missing: int | None = 0
     """Bytes of its content, packed, that are cut off; None if it is cut off, and its size is not known."""
+    is_sized: bool = True
+    """Whether its sizes stand before it, or behind it."""
 
     @property
     def stop(self) -> int:
@@ -70,10 +72,11 @@ class MadeUp(NamedTuple):
 
 def made_up(read: Read, size: int) -> MadeUp | None:
     """The list of an archive of `size` bytes; None if no file in it has a header."""
-    found, skipped, at, behind, has_list = list[Found](), 0, 0, -1, False
+    found, skipped, at, behind, has_list, are_sized = list[Found](), 0, 0, -1, False, True
     while at < size and not has_list:
-        if one := _header(read, at, size):
+        if one := _header(read, at, size, are_sized):
             found.append(one)
+            are_sized &= one.is_sized
             at = behind = _next(read, one)
         elif at == behind and read(at, 4) in _LIST:
             has_list = True  # all files came before it
@@ -98,8 +101,11 @@ def _sentences(last: Found, skipped: int, has_list: bool) -> Iterator[str]:
         yield f"Files that came after {name} are missing, if there were any."
 
 
-def _header(read: Read, at: int, size: int) -> Found | None:
-    """The file whose header begins here, if one does, and its name is there."""
+def _header(read: Read, at: int, size: int, are_sized: bool) -> Found | None:
+    """The file whose header begins here, if one does, and its name is there.
+
+    `are_sized`: whether all files before it are.
+    """
     if not _is_header(read, at, size):
         return None
     raw = read(at, _LOCAL.size)
@@ -110,7 +116,7 @@ def _header(read: Read, at: int, size: int) -> Found | None:
     flags &= ~0 if _is_utf8(name) else ~_UTF8
     found = Found(at, version, flags, method, time, date, checksum, packed, full, name, begin)
     if flags & _BEHIND and not packed and not name.endswith(b"/"):
-        return _measured(read, found, size)
+        return _measured(read, found, size, are_sized)
     if found.stop <= size:
         behind = _sizes(read, found.stop, packed) if flags & _BEHIND else None
         return found._replace(checksum=behind[0] if behind else checksum)
@@ -139,17 +145,32 @@ def _wide(extra: bytes, full: int, packed: int) -> tuple[int, int]:
     return full, packed
 
 
-def _measured(read: Read, found: Found, size: int) -> Found:
-    """A file whose sizes stand behind it: they are known by what they say, which is how far away the file begins."""
+def _measured(read: Read, found: Found, size: int, are_sized: bool) -> Found:
+    """A file whose sizes stand behind it.
+
+    They are looked for up to the archive's end. If those of a file before it were not there, this is done only if its
+    content does not tell where it ends: in an archive of very many such files, it would take hours.
+    """
+    is_deflated = found.method == ZIP_DEFLATED
+    if (are_sized or not is_deflated) and (sized := _sized(read, found, size)):
+        return sized
+    full, used = _unpacked(read, found.begin, size) if is_deflated else (size - found.begin, 0)
+    if used:
+        behind = _sizes(read, found.begin + used, used)
+        checksum = behind[0] if behind else found.checksum
+        return found._replace(packed=used, size=full, checksum=checksum, is_sized=bool(behind))
+    if not are_sized and is_deflated and (sized := _sized(read, found, size)):
+        return sized
+    return found._replace(packed=size - found.begin, size=full, missing=None, is_sized=False)
+
+
+def _sized(read: Read, found: Found, size: int) -> Found | None:
+    """The file, if its sizes are behind it: they are known by what they say, which is how far away it begins."""
     for at in _signatures(read, found.begin, size):
         for start in (at, at - 16, at - 24, at - 12, at - 20):
             if start >= found.begin and (sizes := _sizes(read, start, start - found.begin)):
                 return found._replace(checksum=sizes[0], packed=start - found.begin, size=sizes[1])
-    packed = size - found.begin
-    if found.method != ZIP_DEFLATED:
-        return found._replace(packed=packed, size=packed, missing=None)
-    full, used = _unpacked(read, found.begin, size)
-    return found._replace(packed=used or packed, size=full, missing=0 if used else None)
+    return None
 
 
 def _signatures(read: Read, begin: int, size: int) -> Iterator[int]:

@@ -100,7 +100,7 @@ def run(
     if there and options.only and not _has_logs(database, options.only):
         shown.note(f"No log is called {' or '.join(options.only)}. Name its file or its channel: --only Security")
     if there:
-        scan.codes.append(_scanned(database, options))
+        scan.codes.append(_scanned(database, options, json))
     else:
         shown.note("No event log is in any of these files, and none of them is a disk image that can be read.")
     return min(filter(None, scan.codes), default=0)  # 1, the run failed, says more than 3, some items failed
@@ -169,12 +169,12 @@ def _wants_copies(database: str, options: ScanOptions) -> bool:
     return bool(wanted and tables.stages(database) and tables.copies(database))
 
 
-def _scanned(database: str, options: ScanOptions) -> int:
+def _scanned(database: str, options: ScanOptions, json: bool) -> int:
     """Show what a scan has read, and what it could not. Returns the exit code."""
     is_lacking = options.shadow_copies != "none" and not shadow.is_installed()
     unsearched = tables.unsearched(database) if is_lacking else []
     code = show.problems([*unsearched, *tables.problems(database)])
-    show.machines(tables.totals(database))
+    show.machines(tables.totals(database), json)
     shown.note(f"To read what the records show: fanfold evidence report {database}")
     return code
 

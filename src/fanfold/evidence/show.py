@@ -158,8 +158,12 @@ def left_out(counts: Mapping[str, int]) -> int:
     return code
 
 
-def machines(found: Sequence[tuple[str, int, int]]) -> None:
+def machines(found: Sequence[tuple[str, int, int]], as_json: bool) -> None:
     """A line for each machine, on stdout: what was read of it."""
+    if as_json:
+        for name, records, logs in found:
+            show.put_json({"image": name, "records": records, "logs": logs})
+        return
     for name, records, logs in found[:_MACHINES]:
         plural = "s" * (logs != 1)
         show.out.print(f"{show.printable(name)}: {records:,} records of {logs:,} log{plural}", soft_wrap=True)
@@ -204,8 +208,8 @@ def _remarks(log: Mapping[str, Any]) -> Iterator[str]:
         before = f"{log['written_first']:,} to {log['written_last']:,}"
         yield f"numbered again: its records were {before} where they were written"
     if log["gaps"] and log["kind"] != "carve":  # what is carved is of several logs
-        first = log["gaps"][0]
-        more = f", and {len(log['gaps']) - 1:,} more gaps" if len(log["gaps"]) > 1 else ""
+        first, count = log["gaps"][0], len(log["gaps"]) - 1
+        more = f", and {count:,} more gap{'s' * (count > 1)}" if count else ""
         yield f"no records between {first['after']:,} and {first['before']:,}{more}"
     if log["backwards"] and log["kind"] != "carve":
         yield f"the clock goes back {log['backwards']:,} time{'s' * (log['backwards'] > 1)}"
@@ -234,7 +238,7 @@ def verified(checked: Checked, as_json: bool) -> int:
     if as_json:
         show.put_json(checked.to_json())
         return checked.exit_code
-    show.out.print(f"{show.printable(checked.name)}: {checked.summary}", soft_wrap=True)
+    show.out.print(f"{show.printable(checked.name)}: {show.harmless(checked.summary)}", soft_wrap=True)
     for name, digest in checked.computed.items():
         stored = checked.stored.get(name)
         word = "as stored" if stored == digest else f"but {stored} is stored" if stored else "none is stored"

@@ -79,13 +79,16 @@ class Reading:
         """The records of a log, of a part of one, or of chunks anywhere on a disk."""
         before = self.seconds["read"]
         parts, coverage = Parts(item, source, self.opened, self.seconds), Coverage()
-        header = parts.header()
+        head, header = parts.head(), parts.header()
         header_ok = bool(header and header.checksum_ok and not header.dirty)
         found = batches(self._records(parts, coverage), row | {"header_ok": header_ok}, self.events)
         for rows in timed(found, "decode", self.seconds):
             yield Detail("events", rows)
         self.seconds["decode"] -= self.seconds["read"] - before  # decoding includes the reading
         problem = parts.problem or (_DAMAGED if parts.is_log_damaged() else None)
+        is_first = parts.place.stage == STAGES[0] and not parts.place.start
+        if is_first and any(head) and not (header or coverage.chunks or problem):
+            raise Unreadable(f"This is not an event log: it begins with {head.hex(' ')}.")
         yield self._row(about | {"problem": problem} | coverage.row(header))
 
     def _records(self, parts: "Parts", coverage: Coverage) -> Iterator[Found]:
@@ -180,6 +183,10 @@ class Parts:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._parts)
+
+    def head(self) -> bytes:
+        """The first bytes of the unit, before they are taken."""
+        return self._parts.peek(b"")[:8]
 
     def header(self) -> Header | None:
         """The header of the log, if it has one."""

@@ -1,6 +1,6 @@
 """What the libraries that read file systems, virtual disks and shadow copies have in common.
 
-They read a file that is given to them, and raise OSError for everything.
+They read a file that is given to them, and raise OSError for everything, or RuntimeError.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,8 +13,8 @@ from fanfold.evidence.disk.medium import SegmentFile, Unreadable
 class Given(Protocol):
     """A file that was given to a library."""
 
-    failed: OSError | None
-    """The last error of reading it: the library replaces it by its own."""
+    failed: OSError | KeyboardInterrupt | None
+    """What reading it has raised last: the library replaces it by an error of its own."""
 
 
 class Reader(RawIOBase):
@@ -23,7 +23,7 @@ class Reader(RawIOBase):
     def __init__(self, file: SegmentFile) -> None:
         super().__init__()
         self.file, self.at = file, 0
-        self.failed: OSError | None = None
+        self.failed: OSError | KeyboardInterrupt | None = None
 
     def readable(self) -> bool:
         """Always."""
@@ -47,7 +47,7 @@ class Reader(RawIOBase):
         left = max(0, self.file.size - self.at)
         try:
             data = self.file.read(self.at, left if size < 0 else min(size, left))
-        except OSError as error:
+        except (OSError, KeyboardInterrupt) as error:
             self.failed = error
             raise
         self.at += len(data)
@@ -72,7 +72,7 @@ def asked(ask: Callable[[], Any], file: Given, what: str = "") -> Any:
     file.failed = None
     try:
         return ask()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         if file.failed:
             raise file.failed from error
         raise Unreadable(f"{what}{one_line(error)}") from error

@@ -85,14 +85,14 @@ class _Image(pytsk3.Img_Info):  # type: ignore[misc]
             missing: Bytes behind the end, which are read as zeros.
         """
         self.medium, self.copies, self.missing = medium, copies, missing
-        self.failed: OSError | None = None
+        self.failed: OSError | KeyboardInterrupt | None = None
         super().__init__(url="", type=pytsk3.TSK_IMG_TYPE_EXTERNAL)
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of the medium. An error is kept, because The Sleuth Kit replaces it by its own."""
         try:
             data = self.medium.read_at(offset, size).ljust(min(size, max(0, self.get_size() - offset)), b"\0")
-        except OSError as error:
+        except (OSError, KeyboardInterrupt) as error:
             self.failed = error
             raise
         for at, copy in self.copies.items():

@@ -80,9 +80,8 @@ class Segment:
 
     def end_after(self, offset: int) -> int:
         """Where the next section, or the file, ends what begins at `offset`."""
-        starts = [section.start - _SECTION.size for section in self.sections]
-        at = bisect_right(starts, offset)
-        return starts[at] if at < len(starts) else self.file.size
+        at = bisect_right(self.sections, offset, key=lambda section: section.start - _SECTION.size)
+        return self.sections[at].start - _SECTION.size if at < len(self.sections) else self.file.size
 
 
 def segment_of(file: SegmentFile) -> Segment:
@@ -199,7 +198,7 @@ def _table_head(segment: Segment, section: Section) -> tuple[int, int] | None:
     if len(raw) < _TABLE.size:
         return None
     count, base, checksum = _TABLE.unpack(raw)
-    is_right = adler32(raw[:-4]) == checksum and count <= section.size // 4
+    is_right = adler32(raw[:-4]) == checksum and count <= section.size // 4 and base <= segment.file.size
     return (count, base) if is_right else None
 
 

@@ -83,13 +83,16 @@ def name_of_copy(volume: str, number: int) -> str:
     return f"{volume}@vss{number}"
 
 
-def volumes(medium: Medium) -> list[Volume]:
-    """The volumes of a disk, in the order of their names."""
+def volumes(medium: Medium, problems: list[str] | None = None) -> list[Volume]:
+    """The volumes of a disk, in the order of their names. What is wrong with its table is added to `problems`."""
     system = system_of(medium, 0)
     if system.startswith(("NTFS", "BitLocker", "exFAT", "FAT", "ReFS", "LUKS")):
         return [Volume("p1", 0, medium.size, "", system)]
     # What lies behind the first sector may be left from another file system, so a table of partitions comes first.
-    found = _gpt(medium) or _by_mbr(medium)
+    found, problem = _gpt(medium)
+    if problem and problems is not None:
+        problems.append(problem)
+    found = found or _by_mbr(medium)
     if system and not found:
         return [Volume("p1", 0, medium.size, "", system)]
     firsts = {start: (start, *rest) for start, *rest in reversed(found)}
@@ -144,13 +147,23 @@ def _mbr(
         yield from _mbr(medium, sector, chain, first_extended or chain, seen | {at})
 
 
-def _gpt(medium: Medium) -> list[_Partition]:
-    """The partitions of a GUID partition table: the first one, or the copy at the disk's end if that is damaged."""
-    for sector in dict.fromkeys((medium.sector, *_SECTORS)):
-        for at in (sector, medium.size // sector * sector - sector):
-            if (found := _gpt_at(medium, at, sector)) is not None:
-                return found
-    return []
+def _gpt(medium: Medium) -> tuple[list[_Partition], str]:
+    """The partitions of a GUID partition table, or of its copy at the disk's end; and what is wrong with it."""
+    sectors = [*dict.fromkeys((medium.sector, *_SECTORS))]
+    for sector in sectors:
+        if (found := _gpt_at(medium, sector, sector)) is not None:
+            return found, ""
+    boot = medium.read_at(0, 512)
+    kinds = {boot[at + 4] for at in range(446, 510, 16)} - {0} if boot[510:] == b"\x55\xaa" else set()
+    if kinds and _PROTECTIVE not in kinds:  # the disk got another table since, and the copy was left
+        return [], ""
+    for sector in sectors:
+        if (found := _gpt_at(medium, medium.size // sector * sector - sector, sector)) is not None:
+            return (
+                found,
+                "Its partition table (GPT) is damaged, or was wiped; the copy of it at the disk's end was used.",
+            )
+    return [], "Its partition table (GPT) is damaged, and so is the copy of it." if kinds else ""
 
 
 def _gpt_at(medium: Medium, at: int, sector: int) -> list[_Partition] | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fanfold.evidence.eventlog.chunks import Chunk, Header
 from fanfold.evidence.eventlog.records import Decoded
-from fanfold.evidence.times import BEYOND, filetime, moment
+from fanfold.evidence.times import filetime, is_likely, moment
 
 COVERAGE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("records", pa.int64()),  # found, decoded or not
@@ -60,7 +60,7 @@ def _timed(records: Sequence[Decoded]) -> Iterator[tuple[int, int]]:
     by_content = any(abs((_happened(one) or one.record.filetime) - one.record.filetime) > _LATE for one in ends)
     for one in records:
         time = (by_content and _happened(one)) or one.record.filetime
-        if 0 < time < BEYOND:
+        if is_likely(time):
             yield one.record.record_id, time
 
 
@@ -107,7 +107,9 @@ class Coverage:
         ids = [decoded.record.record_id for decoded in records]
         self._add_ids(ids)
         if ids != [decoded.content.written_id for decoded in records]:  # as is rare
-            self._add_written([written for one in records if (written := one.written_id) is not None])
+            others = [written for one in records if (written := one.written_id) is not None]
+            if chunk.ok or 2 * len(others) > len(records):  # else it is an id that was damaged
+                self._add_written(others)
         self._add_times(records)
 
     def _add_ids(self, ids: list[int]) -> None:
@@ -123,7 +125,7 @@ class Coverage:
             self.renumbered += len(ids)
 
     def _add_times(self, records: Sequence[Decoded]) -> None:
-        written = [time for one in records if 0 < (time := one.record.filetime) < BEYOND]
+        written = [time for one in records if is_likely(time := one.record.filetime)]
         if written:  # the order of writing, which times of events need not have
             self.backwards += sum(later < time - _JITTER for time, later in pairwise([self._before, *written]))
             self._before = written[-1]
