@@ -176,32 +176,30 @@ def test_a_port_in_use(tmp_path: Path, host: str) -> None:
         )
 
 
-def test_a_port_for_the_administrator(tmp_path: Path) -> None:
-    """For a user without rights, the command says how to serve at port 443."""
+def without_rights(*words: object) -> str:
+    """What `fanfold tls serve` says to a user without rights."""
     # Containers often let everyone use all ports; a new network does not.
     other = ["unshare", "--net", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    tmp_path.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents):
-        if os.geteuid() == 0 and not folder.stat().st_mode & 1:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    command = [
-        sys.executable,
-        "-m",
-        "fanfold",
-        "tls",
-        "serve",
-        "--lab",
-        "--store",
-        tmp_path / "exp.sqlite",
-        "--port",
-        443,
-    ]
+    command = [sys.executable, "-m", "fanfold", "tls", "serve", *map(str, words)]
     done = subprocess.run(
-        [*(other if os.geteuid() == 0 else []), *map(str, command)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [*(other if os.geteuid() == 0 else []), *command], capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 2, done.stderr
-    assert "Port 443 is for the administrator alone. Use a port from 1024 on (--port 8443)" in done.stderr
+    return done.stderr
+
+
+def test_a_port_for_the_administrator(public: Path) -> None:
+    """For a user without rights, the command says how to serve at port 443."""
+    says = without_rights("--lab", "--store", public / "exp.sqlite", "--port", 443)
+    assert "Port 443 is for the administrator alone. Use a port from 1024 on (--port 8443)" in says
+
+
+def test_a_store_out_of_reach(public: Path) -> None:
+    """A store in a folder that the user may not enter is refused, with its name."""
+    (public / "closed").mkdir()
+    (public / "closed").chmod(0)
+    store = public / "closed" / "exp.sqlite"
+    assert f"Cannot use --store {store}: Permission denied" in without_rights("--lab", "--store", store)
 
 
 def test_addresses_that_are_not_ours(tmp_path: Path) -> None:

@@ -91,7 +91,13 @@ def settings(
 
 def _check_store(store: Path) -> None:
     """Raise UsageError for a store that cannot be a file, before anything is written beside it."""
-    if not store.name or (store.exists() and not store.is_file()):
+    try:
+        is_something = store.exists()
+    except OSError as error:
+        raise UsageError(
+            f"Cannot use --store {store}: {error.strerror}. Use a file in a folder of your own."
+        ) from error
+    if not store.name or (is_something and not store.is_file()):
         raise UsageError(f"--store takes the name of a file, such as exp.sqlite; {store} is not a file.")
     if not store.parent.is_dir():
         raise UsageError(f"The folder {store.parent} of --store does not exist. Make it first: mkdir -p {store.parent}")
