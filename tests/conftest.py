@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -158,6 +159,14 @@ def _workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Fork worker processes, save in some folders."""
     if not _name(request.path).startswith(REAL):
         monkeypatch.setattr("fanfold.executors.process.subprocess", nursery)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user may use. Pytest closes its own to others, again whenever a pytest starts."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
 
 
 @pytest.fixture

@@ -110,12 +110,12 @@ def stranger(cluster: Cluster, folder: Path, path: str = "", **variables: str) -
         start_new_session=True,
     )
     try:
-        wait_for(lambda: len(ray_nodes(cluster)) > before, 120)
+        wait_for(lambda: len(ray_nodes(cluster)) > before)
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        wait_for(lambda: len(ray_nodes(cluster)) == before, 120)
+        wait_for(lambda: len(ray_nodes(cluster)) == before)
 
 
 def ray_nodes(cluster: Cluster) -> list[object]:
@@ -143,7 +143,7 @@ def rerun(source: Path | str, database: Path | str, on: str, **options: object) 
 
 def wait_for_receipts(driver: Driver, count: int) -> None:
     """Wait until this many tasks are done."""
-    wait_for(lambda: driver.process.poll() is not None or done(driver.database) >= count, 240)
+    wait_for(lambda: driver.process.poll() is not None or done(driver.database) >= count)
     assert driver.process.poll() is None, driver.end(240)
 
 

@@ -120,26 +120,26 @@ def test_folders_that_link_to_each_other_end(folder: Path) -> None:
     assert listed(folder) == (["a/x.txt", "b/x.txt"], {"link to a folder": 2})
 
 
-def test_an_unreadable_folder_is_counted(folder: Path) -> None:
+def test_an_unreadable_folder_is_counted(public: Path) -> None:
     """A folder without read permission is left out with that reason, and the rest is listed."""
-    (folder / "good.txt").write_text("x")
-    (folder / "locked").mkdir()
-    (folder / "locked" / "x.txt").write_text("x")
-    assert as_nobody(folder, sealed=folder / "locked") == [["good.txt"], {"unreadable folder": 1}]
+    (public / "good.txt").write_text("x")
+    (public / "locked").mkdir()
+    (public / "locked" / "x.txt").write_text("x")
+    assert as_nobody(public, sealed=public / "locked") == [["good.txt"], {"unreadable folder": 1}]
 
 
-def test_an_unreadable_source_is_an_error(folder: Path) -> None:
+def test_an_unreadable_source_is_an_error(public: Path) -> None:
     """A source without read permission is an error that names it, not an empty listing."""
-    assert as_nobody(folder, sealed=folder) == f"StorageError: Cannot use {folder}/: [Errno 13] Permission denied: "
+    assert as_nobody(public, sealed=public) == f"StorageError: Cannot use {public}/: [Errno 13] Permission denied: "
 
 
-def test_a_source_out_of_reach_is_an_error(folder: Path) -> None:
+def test_a_source_out_of_reach_is_an_error(public: Path) -> None:
     """So is a source in a folder that cannot be entered, when it is opened and when it is listed."""
-    (folder / "inner").mkdir()
-    said = as_nobody(folder / "inner", sealed=folder)
-    assert said == f"StorageError: Cannot use {folder}/inner/: [Errno 13] Permission denied: "
-    again = as_nobody(folder / "inner", sealed=folder, use="open_source(sys.argv[1])")
-    assert again == f"StorageError: Cannot use {folder}/inner: [Errno 13] Permission denied: "
+    (public / "inner").mkdir()
+    said = as_nobody(public / "inner", sealed=public)
+    assert said == f"StorageError: Cannot use {public}/inner/: [Errno 13] Permission denied: "
+    again = as_nobody(public / "inner", sealed=public, use="open_source(sys.argv[1])")
+    assert again == f"StorageError: Cannot use {public}/inner: [Errno 13] Permission denied: "
 
 
 LISTED = '[sorted(item.key for item in source.list(frozenset({".txt"}))), source.left_out]'
@@ -161,9 +161,6 @@ try:
 except StorageError as error:
     print(json.dumps("StorageError: " + str(error).split("'")[0]))
 """
-    for parent in folder.parents:
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)  # to stay: tests beside this one need it, too
     modes = {path: path.stat().st_mode for path in (sealed, folder)}
     folder.chmod(0o755)
     sealed.chmod(0)

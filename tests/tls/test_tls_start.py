@@ -23,6 +23,9 @@ from OpenSSL import SSL
 from serving import KEY, ask, connected, refused, serving, trusting
 
 import nursery
+from fanfold.errors import StorageError
+from fanfold.tls.serve.lab import lab
+from fanfold.tls.serve.names import Names
 from fanfold.tls.wire import Seen, handshake
 
 NAMES = ("--control", "0.c.example", "--live", "1.example")
@@ -67,11 +70,16 @@ def flags(folder: Path, cert: Path, key: Path, *more: object) -> tuple[object, .
 
 @pytest.mark.parametrize("kind", ["p256", "ed25519"])
 def test_certificates_of_an_operator(tmp_path: Path, kind: str) -> None:
-    """A certificate and a key in files serve the names, at all addresses; the flight grows by the dummies' bytes."""
+    """A certificate and a key in files serve the names, at all addresses; the flight grows by the dummies' bytes.
+
+    When both files are renewed meanwhile, every name still has the certificate of the start.
+    """
     cert, key = credentials(tmp_path / "pki", kind=kind)
+    trusted = trusting(cert)
     with serving(tmp_path / "s", *NAMES, "--cert", cert, "--key", key, lab=False, is_fresh=True) as server:
+        credentials(tmp_path / "pki", kind=kind)
         for host in ("0.c.example", "9.1.example"):
-            assert ask(server, host, source="127.0.7.9", context=trusting(cert))[0] == 204
+            assert ask(server, host, source="127.0.7.9", context=trusted)[0] == 204
         control, live = server.rows()
         assert (control["prefix"], control["family"]) == ("127.0.7.0/24", 4)  # though it may listen at :: for both
         assert b"127.0.7.9" not in server.everything()
@@ -168,32 +176,30 @@ def test_a_port_in_use(tmp_path: Path, host: str) -> None:
         )
 
 
-def test_a_port_for_the_administrator(tmp_path: Path) -> None:
-    """For a user without rights, the command says how to serve at port 443."""
+def without_rights(*words: object) -> str:
+    """What `fanfold tls serve` says to a user without rights."""
     # Containers often let everyone use all ports; a new network does not.
     other = ["unshare", "--net", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    tmp_path.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents):
-        if os.geteuid() == 0 and not folder.stat().st_mode & 1:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    command = [
-        sys.executable,
-        "-m",
-        "fanfold",
-        "tls",
-        "serve",
-        "--lab",
-        "--store",
-        tmp_path / "exp.sqlite",
-        "--port",
-        443,
-    ]
+    command = [sys.executable, "-m", "fanfold", "tls", "serve", *map(str, words)]
     done = subprocess.run(
-        [*(other if os.geteuid() == 0 else []), *map(str, command)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [*(other if os.geteuid() == 0 else []), *command], capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 2, done.stderr
-    assert "Port 443 is for the administrator alone. Use a port from 1024 on (--port 8443)" in done.stderr
+    return done.stderr
+
+
+def test_a_port_for_the_administrator(public: Path) -> None:
+    """For a user without rights, the command says how to serve at port 443."""
+    says = without_rights("--lab", "--store", public / "exp.sqlite", "--port", 443)
+    assert "Port 443 is for the administrator alone. Use a port from 1024 on (--port 8443)" in says
+
+
+def test_a_store_out_of_reach(public: Path) -> None:
+    """A store in a folder that the user may not enter is refused, with its name."""
+    (public / "closed").mkdir()
+    (public / "closed").chmod(0)
+    store = public / "closed" / "exp.sqlite"
+    assert f"Cannot use --store {store}: Permission denied" in without_rights("--lab", "--store", store)
 
 
 def test_addresses_that_are_not_ours(tmp_path: Path) -> None:
@@ -228,7 +234,8 @@ def test_a_store_must_be_a_file(tmp_path: Path) -> None:
     """A folder, a device, an empty name and a folder that is not there are refused, and nothing is written beside."""
     for store, says in (
         (tmp_path, "--store takes the name of a file, such as exp.sqlite; "),
-        ("", "--store takes the name of a file"),
+        ("", "--store is empty. If it came from a shell variable, that variable is not set."),
+        (".", "--store takes the name of a file, such as exp.sqlite; . is not a file."),
         ("/dev/null", "/dev/null is not a file."),
         (tmp_path / "gone" / "exp.sqlite", "gone of --store does not exist. Make it first: mkdir -p "),
         ("s3://bucket/exp.sqlite", "--store takes a path on this machine, not s3://bucket/exp.sqlite."),
@@ -249,6 +256,18 @@ def test_the_files_of_a_lab_are_used_again(tmp_path: Path) -> None:
     with serving(tmp_path / "s", "--live", "2.localhost") as server:
         assert server.authority.read_bytes() != first
         assert ask(server, "5.2.localhost")[0] == 204
+
+
+def test_files_of_a_lab_that_a_full_disk_has_cut_short(tmp_path: Path) -> None:
+    """What could not be written as a whole is made again, with room."""
+    authority = tmp_path / "ca.pem"
+    authority.symlink_to("/dev/full")
+    names = Names.of("c.localhost", "1.localhost")
+    with pytest.raises(StorageError, match="No space left on device"):
+        lab(tmp_path, names)
+    authority.unlink()
+    authority.touch()
+    assert lab(tmp_path, names).authority.read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
 
 
 def test_without_the_extra(tmp_path: Path) -> None:

@@ -112,10 +112,14 @@ def test_other_files_are_no_store(tmp_path: Path) -> None:
 
 
 def test_two_servers(tmp_path: Path) -> None:
-    """A second server refuses a store that the first one has, and says who that is; later it may have it."""
+    """A second server refuses a store that the first one has, and says who that is; later it may have it.
+
+    The files of the first one's lab stay, even if the second one is for other names.
+    """
     with serving(tmp_path / "s") as first:
-        code, said = not_started("--lab", "--store", first.store, "--port", 0)
-        assert code == 1
+        authority = first.authority.read_bytes()
+        code, said = not_started("--lab", "--store", first.store, "--port", 0, "--live", "2.localhost")
+        assert (code, first.authority.read_bytes()) == (1, authority)
         assert f"A server is writing to the store {first.store} already (process {first.process.pid})." in said
         assert ask(first, CONTROL)[0] == 204
         first.stop()

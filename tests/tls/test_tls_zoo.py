@@ -62,6 +62,8 @@ def test_a_file_may_have_profiles_and_mixes(tmp_path: Path) -> None:
         (('"draft"', '"new"'), "line 5: scheme[1].status: it should be 'standard', 'draft'"),
         ((', "pub:there"', ""), "line 2: scheme[1]: `sizes` has one witness: give a second one, or `single = true`."),
         (("level = 1", "level = ="), "is not TOML"),
+        (("[[scheme]]", "[scheme]"), "line 2: write [[scheme]], with two brackets."),
+        (("level = 1", f"level = {'[' * 5000}"), "its lists are nested too deeply."),
         (("[[scheme]]", "[[schemes]]"), "line 2: schemes: there is no such setting."),
     ],
 )

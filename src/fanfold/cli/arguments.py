@@ -33,12 +33,15 @@ def _check_numbers(argument: Argument) -> None:
 
 
 def _check_path(argument: Argument) -> None:
-    """Raise UsageError for a URL where a local path is meant: `Path` would make the folder `s3:` of it."""
+    """Raise UsageError for what `Path` would make another path of: a URL the folder `s3:`, nothing this folder."""
     from fanfold.storage import is_url  # of a command that is run: help needs no stores
 
-    for token in argument.tokens:
-        if Path in _types(argument) and is_url(token.value):
-            raise UsageError(f"{token.keyword or argument.name} takes a path on this machine, not {token.value}.")
+    for token in argument.tokens if Path in _types(argument) else ():
+        name = token.keyword or argument.name
+        if not token.value:
+            raise UsageError(f"{name} is empty. If it came from a shell variable, that variable is not set.")
+        if is_url(token.value):
+            raise UsageError(f"{name} takes a path on this machine, not {token.value}.")
 
 
 def _types(argument: Argument) -> set[Any]:

@@ -25,7 +25,7 @@ from fanfold.errors import UsageError, problem_of
 from fanfold.job import Item
 from fanfold.source import Generated
 from fanfold.tls.cells import Cell, checked_cell, defaults
-from fanfold.tls.written import content_of, line_of
+from fanfold.tls.written import content_of, line_of, tables_of
 from fanfold.tls.zoo import Scheme, Zoo, found_in, load
 
 SUFFIX = ".grid.toml"
@@ -66,9 +66,7 @@ class Grid:
             raise UsageError(f"{file}, line {line}: '{both[0]}' is in [grid], too. Leave one of them out.")
         axes = {name: [value] for name, value in fixed.items()}
         axes |= {name: [*value] if isinstance(value, list) else [value] for name, value in lists.items()}
-        cells = content.get("cells", [])
-        if not isinstance(cells, list):
-            raise UsageError(f"{file}, line {line_of(text, ('cells',))}: write [[cells]], with two brackets.")
+        cells = tables_of(content, "cells", file, text)
         single = [fixed | _values(cell, "cells", file, text) for cell in cells]
         made = cls(file, text, axes if "grid" in content else {}, single, fixed, load(zoo), backend)
         made._check()

@@ -42,6 +42,16 @@ def content_of(file: Path) -> tuple[dict[str, Any], str]:
         raise UsageError(f"{file} is not TOML, which is text in UTF-8.") from error
     except ValueError as error:
         raise UsageError(f"{file} is not TOML: {str(error).partition('; use sys.')[0]}.") from error
+    except RecursionError as error:
+        raise UsageError(f"Cannot read {file}: its lists are nested too deeply.") from error
+
+
+def tables_of(content: dict[str, Any], name: str, file: Path, text: str) -> list[Any]:
+    """The tables of a name that a file may have several of. Raises UsageError for [name] in place of [[name]]."""
+    found = content.get(name, [])
+    if not isinstance(found, list):
+        raise UsageError(f"{file}, line {line_of(text, (name,))}: write [[{name}]], with two brackets.")
+    return found
 
 
 def checked(kind: type[_Kind], content: Any, file: Path, text: str) -> _Kind:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from fanfold.errors import UsageError
-from fanfold.tls.written import checked, content_of, line_of, path_of
+from fanfold.tls.written import checked, content_of, line_of, path_of, tables_of
 
 _CHECKED = ConfigDict(extra="forbid")
 _Text = Annotated[str, Field(min_length=1)]
@@ -210,6 +210,7 @@ def _own() -> Zoo:
 def _with(zoo: Zoo, file: Path) -> Zoo:
     """The zoo with what is in a file."""
     content, text = content_of(file)
+    tables_of(content, "scheme", file, text)
     found = checked(_File, content, file, text)
     if not (found.scheme or found.profile or found.mix):
         raise UsageError(f"{file} has no [[scheme]], no [profile.NAME] and no [mix.NAME], so it adds nothing.")

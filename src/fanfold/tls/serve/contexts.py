@@ -3,10 +3,6 @@
 A name is refused by leaving the connection without certificates: the context that it begins with has none.
 """
 
-import threading
-import time
-from dataclasses import dataclass
-
 from OpenSSL import SSL, crypto
 
 from fanfold.tls import pki
@@ -19,56 +15,41 @@ _PROTOCOL = b"http/1.1"
 """The only one: with h2, a browser might use the control's connection for the live name, and make no handshake."""
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What a connection is after its hello was read."""
-
-    meaning: Meaning | str
-    """Or the reason why its name is refused."""
-    seconds: float = 0.0
-    """Time to make the context, which does not belong to a handshake."""
-
-
 class Contexts:
-    """The contexts of a server, each made when a client first asks for it."""
+    """The contexts of a server.
+
+    All are made at the start (60 of them in 0.1 s): later the key's file may be that of a renewed certificate.
+    """
 
     def __init__(self, credentials: Credentials, names: Names) -> None:
-        self._credentials, self._names = credentials, names
-        self._made: dict[int, SSL.Context] = {}
-        self._lock = threading.Lock()
+        self._names = names
+        self._made = [_with_dummies(n, credentials) for n in range(names.most + 1)]
         self._first = _context()
         self._first.set_tlsext_servername_callback(self._choose)
-        self.with_dummies(0)  # what is wrong with the chain shows now
 
     def connection(self) -> SSL.Connection:
-        """A connection without a socket. Its app data will be what was `Chosen`."""
+        """A connection without a socket. Its app data will be the meaning of its name, or why that is refused."""
         connection = SSL.Connection(self._first, None)
         connection.set_accept_state()
         return connection
 
-    def with_dummies(self, n: int) -> SSL.Context:
-        """The context with so many dummy certificates."""
-        if n not in self._made:
-            with self._lock:
-                if n not in self._made:
-                    self._made[n] = self._make(n)
-        return self._made[n]
-
     def _choose(self, connection: SSL.Connection) -> None:
         """Called by OpenSSL when it has read a hello."""
-        meaning, begun = self._names.meaning(connection.get_servername()), time.perf_counter()
+        meaning = self._names.meaning(connection.get_servername())
         if isinstance(meaning, Meaning):
-            connection.set_context(self.with_dummies(meaning.n))
-        connection.set_app_data(Chosen(meaning, time.perf_counter() - begun))
+            connection.set_context(self._made[meaning.n])
+        connection.set_app_data(meaning)
 
-    def _make(self, n: int) -> SSL.Context:
-        context = _context()
-        leaf, *others = self._credentials.chain
-        context.use_certificate(leaf)
-        context.use_privatekey_file(str(self._credentials.key), crypto.FILETYPE_PEM)
-        for certificate in [*others, *[pki.dummy(DUMMY)] * n]:
-            context.add_extra_chain_cert(certificate)
-        return context
+
+def _with_dummies(n: int, credentials: Credentials) -> SSL.Context:
+    """A context with so many dummy certificates."""
+    context = _context()
+    leaf, *others = credentials.chain
+    context.use_certificate(leaf)
+    context.use_privatekey_file(str(credentials.key), crypto.FILETYPE_PEM)
+    for certificate in [*others, *[pki.dummy(DUMMY)] * n]:
+        context.add_extra_chain_cert(certificate)
+    return context
 
 
 def _context() -> SSL.Context:

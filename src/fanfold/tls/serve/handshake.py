@@ -111,10 +111,9 @@ def shake(stream: Stream, tls: SSL.Connection, accepted: float, limits: Limits) 
     version = tls.get_protocol_version_name()
     # With TLS 1.3 the server waits once more if it has asked for another hello; with 1.2 its Finished comes last.
     is_retried = version == "TLSv1.3" and len(flights) > 1
-    chosen = tls.get_app_data()
     return Handshake(
-        meaning=chosen.meaning,
-        handshake_ms=(now - begun - chosen.seconds) * 1000,
+        meaning=tls.get_app_data(),
+        handshake_ms=(now - begun) * 1000,
         accept_to_hello_ms=(begun - accepted) * 1000,
         before=before,
         after=tcp_info(stream.socket),
@@ -136,10 +135,9 @@ def _advance(stream: Stream, tls: SSL.Connection) -> bool:
         return False
     except SSL.Error as error:
         alert = output(tls)
-        chosen = tls.get_app_data()
-        if chosen and isinstance(chosen.meaning, str):  # OpenSSL says that it has no certificate: not the reason
+        if isinstance(refused := tls.get_app_data(), str):  # OpenSSL says that it has no certificate: not the reason
             stream.send(_UNRECOGNIZED_NAME)
-            raise Refused(chosen.meaning) from None
+            raise Refused(refused) from None
         if alert:
             stream.send(alert)
         if len(alert) == len(_UNRECOGNIZED_NAME) and alert.endswith(_UNRECOGNIZED_NAME[-2:]):  # OpenSSL's own

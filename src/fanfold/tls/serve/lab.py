@@ -54,11 +54,11 @@ def lab(folder: Path, names: Names) -> Lab:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
         folder.mkdir(exist_ok=True)
-        made.key.unlink(missing_ok=True)
+        made.key.unlink(missing_ok=True)  # and written last: if the disk gets full, all are made again the next time
+        made.authority.write_bytes(authority.public_bytes(Encoding.PEM))
+        made.certificate.write_bytes(server.public_bytes(Encoding.PEM))
         made.key.touch(0o600)
         made.key.write_bytes(private)
-        made.certificate.write_bytes(server.public_bytes(Encoding.PEM))
-        made.authority.write_bytes(authority.public_bytes(Encoding.PEM))
     except OSError as error:
         raise StorageError(f"Cannot write the lab's certificates to {folder}: {error.strerror}.") from error
     return made

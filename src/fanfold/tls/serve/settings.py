@@ -8,6 +8,7 @@ from fanfold.errors import UsageError
 from fanfold.tls.serve import lab as labs
 from fanfold.tls.serve.limits import Limits
 from fanfold.tls.serve.names import Names
+from fanfold.tls.serve.store import locked
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def settings(
 
     Raises:
         UsageError: An option is wrong, or one is missing.
-        StorageError: The files of a lab cannot be written.
+        StorageError: The files of a lab cannot be written, or a server has them.
     """
     if not 0 <= port <= 65535:
         raise UsageError(f"--port takes a number from 0 to 65535, not {port}.")
@@ -74,7 +75,8 @@ def settings(
         if cert or key:
             raise UsageError("--lab makes a certificate of its own. Leave out --cert and --key, or --lab.")
         names = Names.of(control or labs.CONTROL, live or labs.LIVE, page, most)
-        made = labs.lab(store.with_name(f"{store.name}-lab"), names)
+        with locked(store):  # the files of a server that runs stay as they are
+            made = labs.lab(store.with_name(f"{store.name}-lab"), names)
         return Settings(
             names, made.certificate, made.key, store, port, hosts or labs.hosts(), limits, asn, made.authority
         )
@@ -89,7 +91,13 @@ def settings(
 
 def _check_store(store: Path) -> None:
     """Raise UsageError for a store that cannot be a file, before anything is written beside it."""
-    if not store.name or (store.exists() and not store.is_file()):
+    try:
+        is_something = store.exists()
+    except OSError as error:
+        raise UsageError(
+            f"Cannot use --store {store}: {error.strerror}. Use a file in a folder of your own."
+        ) from error
+    if not store.name or (is_something and not store.is_file()):
         raise UsageError(f"--store takes the name of a file, such as exp.sqlite; {store} is not a file.")
     if not store.parent.is_dir():
         raise UsageError(f"The folder {store.parent} of --store does not exist. Make it first: mkdir -p {store.parent}")

@@ -94,7 +94,7 @@ class Store:
         self._is_failing = False
         self._closed = False
         self._path = path
-        self._lock = _lock(path)
+        self._lock = locked(path)
         self._waiting: queue.Queue[tuple[str, Sequence[object], Future[Stored]] | None] = queue.Queue(_WAITING)
         try:
             self._opened = _opened(path)
@@ -181,8 +181,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _lock(path: Path) -> io.FileIO:
-    """A lock, so that one server writes to a store. It is on a file of its own, as SQLite has locks on others."""
+def locked(path: Path) -> io.FileIO:
+    """A lock until it is closed, so that one server writes to a store. Raises StorageError if another one has it.
+
+    It is on a file of its own, as SQLite has locks on others.
+    """
     try:
         file = path.with_name(f"{path.name}-lock").open("ab+", buffering=0)
     except OSError as error:
