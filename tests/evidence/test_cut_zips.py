@@ -269,6 +269,15 @@ def test_damage_in_what_is_packed_otherwise(kind: int, zips: Path, database: str
     assert records(database, "path", where="channel = 'System'").total() == 60
 
 
+def test_a_damaged_size_in_the_list(zips: Path, database: str) -> None:
+    """It costs nothing: where a file ends, its content tells; and no other file is taken for a part of a bomb."""
+    data = packed({SECURITY: log_bytes(events(100)), SYSTEM: log_bytes(events(60, "System"))}, streamed=False)
+    at = data.rindex(b"PK\x01\x02") + 23
+    (zips / "case.zip").write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    scan(zips, database)
+    assert records(database, "path") == {("C:/" + SECURITY[2:],): 100, ("C:/" + SYSTEM[2:],): 60}
+
+
 def test_a_way_of_packing_that_is_not_known(zips: Path, database: str) -> None:
     """Windows packs files beyond 2 GiB in one (Deflate64). That a log was not read is a problem."""
     data = packed({SECURITY: log_bytes(events(1)), SYSTEM: log_bytes(events(2, "System"))}, streamed=False)

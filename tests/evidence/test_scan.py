@@ -455,8 +455,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_events_by_a_condition(case: str) -> None:
     """A condition in SQL selects records; jsonl has their data as an object."""
     done = command(
-        "evidence", "events", case, "--where", "event_id = 4625 AND channel = 'Security'", "--format", "jsonl"
-    )
+        "evidence", "events", case, "--where", "event_id = 4625 AND channel = 'Security'", "--format", "jsonl",
+        "--limit", 10**20,
+    )  # fmt: skip
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert sorted(row["record_id"] for row in found) == [*range(10, 301, 10)]
     assert found[0]["data"]["TargetUserName"] == "emsadmin"
@@ -496,6 +497,7 @@ def test_events_as_parquet(case: str, tmp_path: Path) -> None:
         (["coverage", "nowhere"], "There is no database nowhere."),
         (["show", "CASE", "Security.evtx"], "'Security.evtx' does not name a record."),
         (["show", "CASE", "Security.evtx#100000"], "No log called Security.evtx has a record 100000."),
+        (["show", "CASE", "Security.evtx#1@1"], "No log called Security.evtx has a record 1 at the offset 1."),
         (["show", "CASE", "Nothing.evtx#7"], "These logs have one: host1/C:/Windows"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -83,6 +83,10 @@ def test_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(Unreadable, match=r"b.qcow2 is encrypted\."):
         opened(file)
+    data = bytearray(image(tmp_path, "c.qcow2").read_bytes())
+    data[24:32] = (1 << 50).to_bytes(8, "big")  # to look for logs in all of it would take years
+    with pytest.raises(Unreadable, match=r"c\.qcow2 claims 1,125,899,906,842,624 bytes, more than such a disk can"):
+        open_medium([in_memory("c.qcow2", bytes(data))])
 
 
 @pytest.mark.parametrize(("name", "kind"), [("child.qcow2", "qcow2"), ("child.vmdk", "vmdk")])

@@ -44,7 +44,7 @@ class Disk:
         """What of the disk cannot be read, in sentences."""
         self.volumes: list[Volume] = []
         self._names: set[str] = set()  # of logs
-        self._left = 2 * medium.size  # bytes that large logs may still claim
+        self._left = 2 * medium.end  # bytes that large logs may still claim
 
     def units(self) -> Iterator[tuple[str, Place]]:
         """The units, with their keys. `volumes` and `problems` are complete when all were taken."""
@@ -97,7 +97,7 @@ class Disk:
         if log.unread:
             self.problems.append(f"{volume.name}/{log.path} {log.unread}")
             return
-        size = min(log.size, self.medium.size)  # a damaged record may claim anything
+        size = min(log.size, self.medium.end)  # a damaged record may claim anything
         if not size:
             return
         name = f"{self.key}/{log.key(volume.name)}"

@@ -200,7 +200,8 @@ class Zip:
             raise Unreadable(f"{wanted[0][1].filename} {_LOCKED}")
         if "container.description" in self._numbers:
             raise Unreadable("This is an AFF4 image. Save it as a raw image with its tool; then scan that.")
-        if sum(member.compress_size for member in self.members) > self.item.size:
+        size = self.item.size  # one more of it, for an entry of the list that was damaged
+        if sum(min(member.compress_size, size) for member in self.members) > 2 * size:
             raise Unreadable("The files in this archive share their bytes, as only those of an archive bomb do.")
 
     def _is_bomb(self, member: ZipInfo) -> bool:

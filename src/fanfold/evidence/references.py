@@ -158,7 +158,8 @@ def named(database: str, reference: str) -> list[dict[str, Any]]:
     if not found:
         others = sorted({f"{row['image']}/{row['path']}" for row in rows})[:5]
         hint = f" These logs have one: {', '.join(others)}." if others else ""
-        raise UsageError(f"No log called {log} has a record {number}.{hint}")
+        where = "" if offset is None else f" at the offset {offset}"
+        raise UsageError(f"No log called {log} has a record {number}{where}.{hint}")
     best = min(STAGES.index(row["origin"]) for row in found)
     return [row for row in found if row["origin"] == STAGES[best]]
 

@@ -342,7 +342,7 @@ def events(
     done = _done(database)
     copies = located(_copies(database)).combine_chunks()
     read = list(dict.fromkeys([*wanted, "key", "version", "offset"]))
-    left, empty = limit, True
+    left, empty = None if limit is None else min(limit, 1 << 62), True  # Arrow counts no further
     try:
         for batch in table.scanner(read, filter=where or None, batch_size=4096).to_batches():
             rows = batch.filter(pc.is_in(named(batch), done))

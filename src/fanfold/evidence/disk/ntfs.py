@@ -260,7 +260,7 @@ class FileSystem:
 
     def _named_so(self, like: "FileSystem | None", differing: Sequence[tuple[int, int]]) -> dict[int, list[Name]]:
         """The numbers of the records that may be event logs, with the names of each."""
-        size, end = self.record_size, min(self.size_of(0), self.medium.size)
+        size, end = self.record_size, min(self.size_of(0), self.medium.end)
         ranges = [(0, end)]
         if like:
             ranges = [(first // size * size, min(end, (last // size + 1) * size)) for first, last in differing]

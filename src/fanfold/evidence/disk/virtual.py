@@ -20,6 +20,7 @@ SIGNATURES: dict[bytes, str] = {
     b"QFI\xfb": "qcow2",
 }
 """The first bytes of a file of each kind."""
+_LARGEST = 64 << 40  # bytes of a disk: VHDX has at most so many, and the others no more
 _UNIT = 65536  # bytes that are given up at once where the image is damaged
 _COMPRESSED = 1 << 62  # in an entry of qcow2's second table
 _PLACE = (1 << 56) - 512  # the bits of a place in an entry
@@ -39,6 +40,8 @@ class Virtual(Unchecked):
             _check_clusters(file)
         self._image = self._asked(lambda: _OPEN[self.kind](self._file))
         self.end = self.size = int(self._image.get_media_size())
+        if self.size > _LARGEST:
+            raise Unreadable(f"{self.name} claims {self.size:,} bytes, more than such a disk can have: it is damaged.")
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See `Medium.read_at`."""
