@@ -139,7 +139,8 @@ def verify(
 
     For example: `fanfold evidence verify disk.E01`
     """
-    codes = [show.verified(checked, json) for checked in verification.check(source, fraction, whole=digests)]
+    with shown.leaving_nothing():
+        codes = [show.verified(checked, json) for checked in verification.check(source, fraction, whole=digests)]
     if not codes:
         raise UsageError(f"There is no disk image in {', '.join(source)}.")
     return max(codes)
