@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -147,7 +148,12 @@ def test_what_differs_from_what_was_asked_is_a_failure() -> None:
         return emulate._Both(Done(Seen(), 1.0, staple, group), server)
 
     assert emulate._checked(cell, live, both()) == both()
+    lossy = replace(cell, loss=0.1)
+    assert emulate._checked(lossy, live, both(window=1)) == both(window=1)  # as TCP begins after a loss
+    with pytest.raises(emulate.Failed, match="is 4, not 10 as asked"):
+        emulate._checked(lossy, live, both(window=4))
     for changed, stage, says in (
+        (both(window=1), "link", "the window of the server's TCP is 1, not 10 as asked"),
         (both(window=4), "link", "the window of the server's TCP is 4, not 10 as asked"),
         (both(mss=536), "link", "the mss of the server's TCP is 536, not 1448 as asked"),
         (both(group="x25519"), "handshake", "the keys were agreed on by x25519, not by x25519mlkem768"),

@@ -2,14 +2,20 @@
 
 import csv
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from serving import waited
 
 import fanfold
+import nursery
 from commands import fanfold as command
 from fanfold.errors import StorageError, UsageError
 from fanfold.tls import Tls
@@ -170,3 +176,16 @@ def test_what_cannot_be_reported_is_a_sentence(database: str, tmp_path: Path) ->
     assert command("tls", "report", tmp_path / "none").returncode == 2
     with pytest.raises(UsageError, match="was not made by the job 'tls'"):
         report(database, tmp_path / "other", table="failures")
+
+
+def test_an_interrupted_report_may_not_be_complete(database: str, tmp_path: Path) -> None:
+    """A signal while it is written: the sentence says neither that all is there, nor that nothing is."""
+    os.mkfifo(tmp_path / "table.csv")  # whose reader never comes
+    words = [sys.executable, "-m", "fanfold", "tls", "report", database, "--out", str(tmp_path)]
+    with nursery.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        for _ in waited():
+            if (tmp_path / "walls.svg").exists():
+                break
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate()[1] == f"fanfold: Stopped. The files in {tmp_path} may not be complete.\n"
+        assert process.returncode == 128 + signal.SIGTERM

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from fanfold.cli import Database, Json, described
 from fanfold.cli.jobs import Asked, Preparation, verbs
+from fanfold.cli.show import leaving_nothing
 from fanfold.errors import UsageError
 from fanfold.executors.local import Local
 from fanfold.machine import cores
@@ -154,7 +155,8 @@ def report(
 
     For example: `fanfold tls report db --out report`
     """
-    rows = reports.report(database, out, table=table, article=article)
+    with leaving_nothing(f"The files in {out} may not be complete."):
+        rows = reports.report(database, out, table=table, article=article)
     show.reported(rows, out, article, json)
     return 0
 

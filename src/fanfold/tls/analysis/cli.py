@@ -50,7 +50,8 @@ def analyze(
 
     For example: `fanfold tls analyze exp.sqlite --out report`
     """
-    with leaving_nothing(), fraction("Analyzing") as progress:
+    left = f"The files in {out} may not be complete." if out else "Nothing was written."
+    with leaving_nothing(left), fraction("Analyzing") as progress:
         found = analyzed(
             source,
             by=by,
