@@ -23,8 +23,8 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -144,7 +144,7 @@ class BatchServer:
         self.grace = 30.0
         """Seconds between a SIGTERM and a SIGKILL."""
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._idle = False
         self._folder = tempfile.TemporaryDirectory(prefix="batch-")
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -166,6 +166,17 @@ class BatchServer:
         self._folder.cleanup()
 
     # -- for tests ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """No machine takes a job while the block runs."""
+        self._idle = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._idle = False
+                self._changed.notify_all()
 
     def status(self, id: str) -> str:
         """The status of a job, or of a child as `ID:INDEX`."""
@@ -221,7 +232,7 @@ class BatchServer:
             self._attempt(job)
 
     def _runnable(self) -> Job | None:
-        return next((job for job in self.jobs.values() if job.status == "RUNNABLE"), None)
+        return next((job for job in self.jobs.values() if job.status == "RUNNABLE" and not self._idle), None)
 
     def _attempt(self, job: Job) -> None:
         began, code, why = _now(), None, ""

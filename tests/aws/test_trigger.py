@@ -205,10 +205,11 @@ def test_uploads_start_a_run_and_then_wait_for_it(
     """Messages of uploads start one run; later ones are handed back while it is in progress, and come again."""
     configure(monkeypatch, uploads=["images", "nothing-there-yet"])
     upload("images/0.txt")
-    first = handler(sqs_event("a", "b"), Context())
-    assert (first["batchItemFailures"], first["Counts"]["planned"]) == ([], 1)
-    second = handler(sqs_event("c"), Context())
-    assert second == {"batchItemFailures": [{"itemIdentifier": "c"}]}
+    with batch.idle():
+        first = handler(sqs_event("a", "b"), Context())
+        assert (first["batchItemFailures"], first["Counts"]["planned"]) == ([], 1)
+        second = handler(sqs_event("c"), Context())
+        assert second == {"batchItemFailures": [{"itemIdentifier": "c"}]}
     assert batch.wait(first["Jobs"]["commit"]) == "SUCCEEDED"
     upload("images/1.txt")
     third = handler(sqs_event("c"), Context())
@@ -221,10 +222,11 @@ def test_uploads_do_not_wait_for_a_run_that_nobody_will_end(
     """If a run's jobs have all ended without a report, the next run commits its work and continues."""
     configure(monkeypatch, uploads=["images"])
     upload(*(f"images/{n}.txt" for n in range(4)))
-    first = ask(Paths=["images"], TaskSize=2)
-    # One task's manifest is gone, so the array fails, and with it the commit; nothing receives the event.
-    s3 = boto3.client("s3")
-    s3.delete_object(Bucket=deployment.bucket, Key=f"db/_runs/{first['Run']}/tasks/000001.parquet")
+    with batch.idle():
+        first = ask(Paths=["images"], TaskSize=2)
+        # One task's manifest is gone, so the array fails, and with it the commit; nothing receives the event.
+        s3 = boto3.client("s3")
+        s3.delete_object(Bucket=deployment.bucket, Key=f"db/_runs/{first['Run']}/tasks/000001.parquet")
     assert batch.wait(first["Jobs"]["commit"]) == "FAILED"
     second = handler(sqs_event("a"), Context())
     assert (second["batchItemFailures"], second["Counts"]["unchanged"], second["Counts"]["planned"]) == ([], 2, 2)
@@ -245,15 +247,16 @@ def test_uploads_that_s3_itself_tells_of(
     assert "-c uploads=PREFIX" in handler(s3_event("images/0.txt"), Context())["Ignored"]
     configure(monkeypatch, uploads=["images"])
     upload("images/0.txt")
-    first = handler(s3_event("images/0.txt"), Context())
-    assert first["Counts"]["planned"] == 1
-    by_event_bridge = {
-        "source": "aws.s3",
-        "detail-type": "Object Created",
-        "detail": {"object": {"key": "images/1.txt"}},
-    }
-    for event in (s3_event("images/1.txt"), by_event_bridge):
-        assert handler(event, Context())["Ignored"].startswith("A run is under way. The next run does this upload.")
+    with batch.idle():
+        first = handler(s3_event("images/0.txt"), Context())
+        assert first["Counts"]["planned"] == 1
+        by_event_bridge = {
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "detail": {"object": {"key": "images/1.txt"}},
+        }
+        for event in (s3_event("images/1.txt"), by_event_bridge):
+            assert handler(event, Context())["Ignored"].startswith("A run is under way. The next run does this upload.")
     assert batch.wait(first["Jobs"]["commit"]) == "SUCCEEDED"
     assert handler(by_event_bridge, Context())["Counts"]["unchanged"] == 1
 
@@ -334,9 +337,10 @@ def test_a_run_whose_array_fails_is_committed_all_the_same(
     heard: list[dict[str, Any]] = []
     batch.on_failed = heard.append
     s3 = boto3.client("s3")
-    told = ask(Paths=["images"], TaskSize=2)
-    # The second task's manifest is gone, as if deleted by hand, so its child fails at every attempt.
-    s3.delete_object(Bucket=deployment.bucket, Key=f"db/_runs/{told['Run']}/tasks/000001.parquet")
+    with batch.idle():
+        told = ask(Paths=["images"], TaskSize=2)
+        # The second task's manifest is gone, as if deleted by hand, so its child fails at every attempt.
+        s3.delete_object(Bucket=deployment.bucket, Key=f"db/_runs/{told['Run']}/tasks/000001.parquet")
     assert batch.wait(told["Jobs"]["commit"]) == "FAILED"
     events = [event for event in heard if event["detail"]["jobName"].startswith("fanfold-commit-")]
     answers = [handler(event, Context()) for event in events]
@@ -357,12 +361,13 @@ def test_it_says_how_a_run_stands(
     upload(*(f"images/{n}.txt" for n in range(4)))
     heard: list[dict[str, Any]] = []
     batch.on_failed = heard.append
-    told = ask(Paths=["images"], TaskSize=2)
-    key = f"db/_runs/{told['Run']}/tasks/000001.parquet"
-    boto3.client("s3").delete_object(Bucket=deployment.bucket, Key=key)
-    found = ask(Run=told["Run"])
-    assert (found["State"], 5 <= found["AskAgain"] <= 300) == ("running", True)
-    assert found["Doing"].startswith("AWS Batch, work: ")
+    with batch.idle():
+        told = ask(Paths=["images"], TaskSize=2)
+        key = f"db/_runs/{told['Run']}/tasks/000001.parquet"
+        boto3.client("s3").delete_object(Bucket=deployment.bucket, Key=key)
+        found = ask(Run=told["Run"])
+        assert (found["State"], 5 <= found["AskAgain"] <= 300) == ("running", True)
+        assert found["Doing"].startswith("AWS Batch, work: ")
     assert batch.wait(told["Jobs"]["commit"]) == "FAILED"
     assert ask(Run=told["Run"])["Doing"] == "AWS Batch, commit: to be submitted"
     with monkeypatch.context() as patch:

@@ -340,16 +340,18 @@ def test_a_name_that_is_no_text(zips: Path, database: str) -> None:
 
 def test_only_some_files_are_encrypted(zips: Path, database: str) -> None:
     """They are problems; the others are read."""
-    files = {SYSTEM: log_bytes(events(20, "System")), SECURITY: log_bytes(events(30))}
+    locked = (SYSTEM, "Setup.evtx")
+    files = {**{name: log_bytes(events(20, "System")) for name in locked}, SECURITY: log_bytes(events(30))}
     data = bytearray(packed(files, streamed=False))
-    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        data[data.index(SYSTEM.encode(), data.index(signature)) - (30 if at == 6 else 46) + at] |= 1
+    for name in locked:
+        for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            data[data.index(name.encode(), data.index(signature)) - (30 if at == 6 else 46) + at] |= 1
     (zips / "kape.zip").write_bytes(data)
     scan(zips, database)
     assert list(records(database, "path").values()) == [30]
     (container,) = rows(database, "containers")
     assert container["problems"] == [
-        f"{SYSTEM} is encrypted. Unpack the archive with its password, and scan the folder."
+        f"{SYSTEM} (and 1 more) is encrypted. Unpack the archive with its password, and scan the folder."
     ]
 
 

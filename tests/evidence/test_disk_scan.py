@@ -301,6 +301,18 @@ def record_of_file(volume: bytes, name: str) -> int:
     return [place for place in places if volume[place : place + 4] == b"FILE"][-1]
 
 
+def test_a_folder_of_logs_that_is_compressed(tmp_path: Path, database: str) -> None:
+    """Logs that were deleted from it cannot be carved, and that is told."""
+    volume = bytearray(windows_volume())
+    volume[record_of_file(volume, "Logs") + 56 + 24 + 33] |= 8  # the first attribute: its standard information
+    (file,) = write_ewf(tmp_path / "given" / "mesa.E01", ewf(mbr(bytes(volume))))
+    scan(file, database, ["live"])
+    assert rows(database, "containers")[0]["problems"] == [
+        "p1/Windows/System32/winevt/Logs is compressed by NTFS: logs that were deleted from it, and of which the file "
+        "table has no record, cannot be carved."
+    ]
+
+
 def test_a_torn_record_of_the_file_table_costs_one_log(tmp_path: Path, database: str) -> None:
     """A record whose sectors do not belong together is told; all other logs are read, and this one is carved."""
     volume = bytearray(windows_volume())

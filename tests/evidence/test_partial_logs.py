@@ -48,6 +48,24 @@ def test_a_log_in_an_archive_that_was_cut_off(tmp_path: Path, database: str) -> 
     assert "is cut off; " in " ".join(shown.split())
 
 
+def test_more_logs_than_are_named(tmp_path: Path, database: str) -> None:
+    """The report names some that were read in part, and says how many more there are."""
+    (tmp_path / "given").mkdir()
+    file = tmp_path / "given" / "kape.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(5):
+            archive.writestr(f"{number}.evtx", log_bytes(boots(1)))
+    data, at = bytearray(file.read_bytes()), 0
+    for _ in range(5):
+        at = data.index(b"PK\x01\x02", at + 1)
+        data[at + 24] = at % 251 + 1  # each claims another size
+    file.write_bytes(data)
+    scan(tmp_path / "given", database)
+    found = [sentence for sentence in made(database, "kape.zip").sources if sentence.startswith("READ IN PART")]
+    assert len(found) == 4
+    assert found[-1] == ("READ IN PART: 2 more. The columns `problems` and `problem` of the database have the reasons.")
+
+
 def test_a_log_on_a_damaged_chunk_of_an_image(tmp_path: Path, database: str) -> None:
     """The unit says so, and so does the report; a log beside it has no problem."""
     logs = [Entry("System.evtx", log_bytes(boots(900))), Entry("Security.evtx", log_bytes(events(20)))]

@@ -495,6 +495,8 @@ def test_events_as_parquet(case: str, tmp_path: Path) -> None:
         (["events", "CASE", "--format", "parquet"], "--format parquet needs a file to write"),
         (["events", "nowhere"], "There is no database nowhere. To make one: fanfold evidence scan SOURCE... nowhere"),
         (["coverage", "nowhere"], "There is no database nowhere."),
+        (["extract", "nowhere", "--to", "x"], "There is no database nowhere."),
+        (["extract", __file__, "--to", "x"], " is a file, not a database. First: fanfold evidence scan "),
         (["show", "CASE", "Security.evtx"], "'Security.evtx' does not name a record."),
         (["show", "CASE", "Security.evtx#100000"], "No log called Security.evtx has a record 100000."),
         (["show", "CASE", "Security.evtx#1@1"], "No log called Security.evtx has a record 1 at the offset 1."),

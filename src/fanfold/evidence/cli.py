@@ -24,7 +24,7 @@ from fanfold.evidence.report.exports import l2tcsv, timesketch
 from fanfold.evidence.report.load import Machines, load, machines
 from fanfold.evidence.report.report import QUESTIONS, all_made
 from fanfold.evidence.scan import run
-from fanfold.evidence.units import nothing_in, quoted
+from fanfold.evidence.units import CONTAINERS, nothing_in, quoted
 
 app = App(name="evidence")
 app.command(
@@ -139,7 +139,8 @@ def verify(
 
     For example: `fanfold evidence verify disk.E01`
     """
-    codes = [show.verified(checked, json) for checked in verification.check(source, fraction, whole=digests)]
+    with shown.leaving_nothing():
+        codes = [show.verified(checked, json) for checked in verification.check(source, fraction, whole=digests)]
     if not codes:
         raise UsageError(f"There is no disk image in {', '.join(source)}.")
     return max(codes)
@@ -161,6 +162,7 @@ def extract(
 
     For example: `fanfold evidence extract db --to logs --origin carved`
     """
+    tables.table_of(database, CONTAINERS)  # raises, if there is none
     with shown.leaving_nothing(f"Some logs are missing in {to}. Delete it, and extract again."):
         return show.extracted(extraction.extract(database, to, origin or ()), to)
 

@@ -29,6 +29,7 @@ CARVED = 256 << 20
 """Bytes of a disk that are carved as one unit."""
 _ENCRYPTED = ("BitLocker", "LUKS")
 _READABLE = ("NTFS", "exFAT", "FAT32", "FAT")
+_LOGS = "Windows/System32/winevt/Logs"
 _OLD_LOGS = ("Windows/System32/config/*.evt", "WINNT/System32/config/*.evt")
 _UNIT = GROUP * CHUNK  # bytes of a unit
 _PLAUSIBLE = 256 << 20  # bytes of a log whose clusters are not looked at before it is read
@@ -86,6 +87,9 @@ class Disk:
                     yield from self._log(volume, system, log)
             yield from self._facts(volume, system)
             self.problems += _of_old_logs(volume, system)
+            if system.is_packed(_LOGS):
+                self.problems.append(f"{volume.name}/{_LOGS} is compressed by NTFS: logs that were deleted from it, "
+                                     "and of which the file table has no record, cannot be carved.")  # fmt: skip
         except Unreadable as error:
             if volume.kind not in WITHOUT_LOGS:
                 self.problems.append(

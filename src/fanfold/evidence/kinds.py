@@ -171,18 +171,11 @@ class Zip:
         if inner:
             more = f" and {len(inner) - 1:,} more archives, disks or old logs" if inner[1:] else ""
             self.problems.append(f"{inner[0]}{more} in it: not looked into. Unpack the archive, and scan the folder.")
-        seen: set[str] = set()
+        seen, left_out = set[str](), dict[str, list[str]]()
         for number, member in wanted:
             name = _inside(member.filename)
-            if member.flag_bits & 1:
-                self.problems.append(f"{name} {_LOCKED}")
-                continue
-            if member.compress_type not in READABLE:
-                self.problems.append(f"{name} {_PACKED}")
-                continue
-            if self._is_bomb(member):
-                what = f"{member.compress_size:,} bytes unpack to {member.file_size:,}, as in an archive bomb"
-                self.problems.append(f"{name} was not read: {what}.")
+            if why := self._why_not(member):
+                left_out.setdefault(why, []).append(name)
                 continue
             key = f"{self.item.key}/{name}"
             if key in seen:  # an archive may have two files of one name
@@ -191,6 +184,20 @@ class Zip:
             place = self._place(number, member)
             last = max(1, -(-member.file_size // CHUNK)) - 1
             yield f"{key}#0-{last}" if place.kind == "log" else f"{key}#facts", place
+        for why, names in left_out.items():
+            more = f" (and {len(names) - 1:,} more)" if names[1:] else ""
+            self.problems.append(f"{names[0]}{more} {why}")
+
+    def _why_not(self, member: ZipInfo) -> str:
+        """Why a member is not read: what follows its name in a sentence. Empty if it is."""
+        if member.flag_bits & 1:
+            return _LOCKED
+        if member.compress_type not in READABLE:
+            return _PACKED
+        if self._is_bomb(member):
+            what = f"{member.compress_size:,} bytes unpack to {member.file_size:,}"
+            return f"was not read: {what}, as in an archive bomb."
+        return ""
 
     def _check(self, wanted: Sequence[tuple[int, ZipInfo]]) -> None:
         """Raise Unreadable for a bomb, an AFF4 image, a part of an archive, or if all that is wanted is encrypted."""

@@ -35,6 +35,7 @@ _DEPTH = 256
 _FILES = 8  # that are kept open
 _PACKED = 16  # clusters that NTFS compresses as one
 _CONTENTS = (pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA, pytsk3.TSK_FS_ATTR_TYPE_DEFAULT)  # the latter on FAT and exFAT
+_STANDARD, _COMPRESSED = 0x10, 0x800
 _REPARSE = 0xC0  # the attribute of a file whose content is elsewhere; it begins with the tag of what has it
 _DEDUPLICATED = bytes.fromhex("13000080")
 _ON_WINDOWS = "Attach the disk to a Windows machine, and scan the folder there."
@@ -223,6 +224,12 @@ class FileSystem:
             return str(self._asked(lambda: _why(self.system.open_meta(inode))))
         return ""
 
+    def is_packed(self, path: str) -> bool:
+        """Whether NTFS compresses what is put into a folder; False if there is no such folder. Raises OSError."""
+        with suppress(Unreadable):
+            return bool(self._asked(lambda: _is_packed(self.system.open(f"/{path}"))))
+        return False
+
     def content(self, inode: int) -> bytes:
         """What a file's record says of its content: how much it is, and where it lies. Empty if other records say it.
 
@@ -324,6 +331,16 @@ def _why(file: Any) -> str:
         if int(kind) == _REPARSE and file.read_random(0, 4, kind, attribute.info.id) == _DEDUPLICATED:
             return f"is kept by Data Deduplication, which cannot be read. {_ON_WINDOWS}"
     return ""
+
+
+def _is_packed(folder: Any) -> bool:
+    """See `FileSystem.is_packed`: it is one of the flags in the folder's standard information."""
+    for attribute in folder:
+        kind = attribute.info.type
+        if int(kind) == _STANDARD:
+            flags = folder.read_random(32, 4, kind, attribute.info.id)
+            return bool(int.from_bytes(flags, "little") & _COMPRESSED)
+    return False
 
 
 def _of_the_mirror(medium: Medium, start: int, boot: bytes, size: int) -> dict[int, bytes]:

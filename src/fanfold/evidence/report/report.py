@@ -210,8 +210,11 @@ def _unread(case: Case) -> Iterator[str]:
         some = "; ".join(f"{paths}: {reason.rstrip('.')}" for _, paths, reason in reasons[:_REASONS])
         more = sum(count for count, _, _ in reasons[_REASONS:])
         yield f"NOT READ: {some}{f'; and {more:,} more' if more else ''}."
-    for _, paths, reason in by_reason(case.partial)[:_REASONS]:
+    reasons = by_reason(case.partial)
+    for _, paths, reason in reasons[:_REASONS]:
         yield f"READ IN PART: {paths}: {reason}"
+    if more := sum(count for count, _, _ in reasons[_REASONS:]):
+        yield f"READ IN PART: {more:,} more. The columns `problems` and `problem` of the database have the reasons."
     if left := len(case.unread) - failed:
         yield f"THE SCAN IS NOT FINISHED: {left:,} more of the machine's logs were not read. Run the scan again."
 
