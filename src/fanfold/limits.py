@@ -8,6 +8,7 @@ LEAST_MEMORY = 256 << 20
 
 _NO_MEMORY = re.compile("cannot allocate memory|failed to map segment|bad_alloc|memory allocation of", re.IGNORECASE)
 _NO_THREADS = re.compile("can't start new thread|failed to spawn|resource temporarily unavailable", re.IGNORECASE)
+_NO_FILES = re.compile("too many open files", re.IGNORECASE)
 """Messages of Python, the dynamic linker, and the libraries in Rust and C++."""
 
 
@@ -18,6 +19,8 @@ def advice(error: BaseException) -> str:
         return "There is not enough memory. Use fewer --workers, or raise the limit that `ulimit -v` shows."
     if _NO_THREADS.search(text):
         return "No more threads can be started. Use fewer --workers, or raise the limit that `ulimit -u` shows."
+    if _NO_FILES.search(text):
+        return "No more files can be opened. Raise the limit that `ulimit -n` shows."
     return ""
 
 

@@ -244,6 +244,18 @@ def test_libraries_that_find_no_memory_are_a_sentence() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_limit_of_open_files_is_a_sentence() -> None:
+    """If the system gives no more sockets, pipes or files, the sentence says which limit to raise."""
+    code = "import os, resource; from fanfold.cli import exit_code; from fanfold.cli import show\n"
+    code += "def last(*_): resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); os.pipe()\n"
+    code += "show.runs = last; print(exit_code(['runs', '.']))"
+    done = nursery.run([sys.executable, "-c", code])
+    assert (done.stdout, done.stderr) == (
+        "1\n",
+        "fanfold: No more files can be opened. Raise the limit that `ulimit -n` shows.\n",
+    )
+
+
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "2>&-"])
 def test_streams_that_take_nothing(redirection: str, embedded: str) -> None:
     """A closed or full stdout or stderr causes no traceback."""

@@ -226,6 +226,7 @@ def test_mistakes_on_the_command_line_end_with_a_sentence(grid: Path, tmp_path: 
             "s3://bucket/a.grid.toml is not a file on this machine. Copy it here first.",
         ),
         ([grid, "db", "--zoo", "s3://bucket/zoo.toml"], "s3://bucket/zoo.toml is not a file on this machine."),
+        ([grid, "db", "--zoo", ""], "The option zoo is empty."),
         ([grid, "file"], "file is a file. A database is a folder, or a URL such as s3://b/db."),
     ):
         done = command("tls", "measure", *words, "--backend", "simulate", cwd=tmp_path)

@@ -268,7 +268,8 @@ def exit_code(words: list[str]) -> int:
         streams.into_nothing(sys.stdout.fileno())
         return 0
     except OSError as error:  # of stdout, such as a full disk: those of sources and databases are FanfoldErrors
-        show.error(str(error) if error.filename else f"Cannot write the output: {error.strerror or error}.")
+        message = str(error) if error.filename else f"Cannot write the output: {error.strerror or error}."
+        show.error(message if isinstance(error, BlockingIOError) else advice(error) or message)
         return 1
     except BaseException as error:
         if not (message := advice(error)):

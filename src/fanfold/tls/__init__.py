@@ -70,6 +70,8 @@ class Tls:
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
             raise UsageError(f"'{self.backend}' is not a back end. Use one of: {', '.join(get_args(Backend))}.")
+        if self.zoo == "":
+            raise UsageError("The option zoo is empty. If it came from a shell variable, that variable is not set.")
 
     @property
     def worker_cpus(self) -> int:
