@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import subprocess
 from collections import Counter
 from functools import cache
 from io import BytesIO
@@ -370,6 +371,14 @@ def test_two_logs_that_have_lost_their_folders(tmp_path: Path, database: str) ->
 
 
 # The verbs
+
+
+def test_nobody_reads_what_a_scan_prints(disk: Path, database: str) -> None:
+    """It goes on to its end, and its exit code is the same."""
+    disk.write_bytes(disk.read_bytes()[:-1])  # the image is cut off
+    asked = f"{FANFOLD[0]} evidence scan {disk} {database} --json | head -c 1; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", asked], stdout=subprocess.DEVNULL).returncode == 3
+    assert "mesa.E01/verify" in {unit["key"] for unit in rows(database, "evidence")}
 
 
 def test_verify(disk: Path) -> None:

@@ -171,4 +171,4 @@ def test_what_names_no_record(name: str, some: str) -> None:
     with pytest.raises(UsageError, match="does not name a record"):
         named(some, name)
     done = command("evidence", "show", some, "Security#2@1")
-    assert (done.returncode, "No log called Security has a record 2." in done.stderr) == (2, True)
+    assert (done.returncode, "No log called Security has a record 2 at the offset 1." in done.stderr) == (2, True)

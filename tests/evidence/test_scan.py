@@ -350,6 +350,19 @@ def test_a_changed_file_is_not_read_as_if_it_were_the_same(logs: Path, database:
     assert records(database).total() == total() + 30
 
 
+def test_nothing_could_be_read(tmp_path: Path, database: str) -> None:
+    """A report and a timeline give the reason, and not the advice to scan; the coverage says that there is nothing."""
+    log = write_log(tmp_path / "host1" / "Security.evtx", events(3))
+    list(fanfold.run(Containers(), source=str(log.parent), database=database, executor=Here()))
+    write_log(log, events(4))
+    list(fanfold.run(Evidence(), source=database, database=database, executor=Here()))
+    for verb in ("report", "timeline"):
+        done = command("evidence", verb, database)
+        assert (done.returncode, "Security.evtx#0-0: changed since it was listed" in done.stderr) == (2, True)
+    done = command("evidence", "coverage", database)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No log was read.\n")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_scan_that_is_killed_goes_on(seed: int, logs: Path, tmp_path: Path, database: str) -> None:
     """Whenever a scan is killed, the next one leaves each record of each log once."""

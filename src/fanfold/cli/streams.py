@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -72,6 +73,15 @@ def _encoding() -> str:
 def into_nothing(descriptor: int) -> None:
     """Redirect a stream to nowhere, so that Python can flush it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+@contextmanager
+def even_unread() -> Iterator[None]:
+    """Print in the block, or nothing more if the reader of stdout has left: what is done beside that goes on."""
+    try:
+        yield
+    except BrokenPipeError:
+        into_nothing(sys.stdout.fileno())
 
 
 def put_json(content: Mapping[str, Any]) -> None:

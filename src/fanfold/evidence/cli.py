@@ -24,7 +24,7 @@ from fanfold.evidence.report.exports import l2tcsv, timesketch
 from fanfold.evidence.report.load import Machines, load, machines
 from fanfold.evidence.report.report import QUESTIONS, all_made
 from fanfold.evidence.scan import run
-from fanfold.evidence.units import CONTAINERS, nothing_in, quoted
+from fanfold.evidence.units import CONTAINERS, quoted
 
 app = App(name="evidence")
 app.command(
@@ -189,7 +189,7 @@ def report(
     there = Machines(database)
     names = [image] if image else there.names
     if not names:
-        raise UsageError(nothing_in(database))
+        raise UsageError(tables.why_none(database))
     if len(names) > 1 and (html or md):
         raise UsageError(f"A page is on one machine. Name one of: {', '.join(map(shown.printable, names))}.")
     for number, made in enumerate(all_made(there, names, zone, question or ())):
@@ -218,9 +218,10 @@ def timeline(
     For example: `fanfold evidence timeline db --format csv --out timeline.csv`
     """
     names = machines(database)
+    if not names:
+        raise UsageError(tables.why_none(database))
     if image is None and len(names) != 1:
-        known = ", ".join(map(shown.printable, names)) or "none"
-        raise UsageError(f"A timeline is of one machine. Name one of: {known}.")
+        raise UsageError(f"A timeline is of one machine. Name one of: {', '.join(map(shown.printable, names))}.")
     name = image or names[0]
     clock = load(database, name, CLOCK, zone).clock
     chosen = f"image = {quoted(name)}" + (f" AND ({where})" if where else "")

@@ -11,6 +11,7 @@ import fanfold
 from fanfold.cli import Database, Json
 from fanfold.cli import show as shown
 from fanfold.cli.jobs import PlanOptions, RunOptions, Sources, performed
+from fanfold.cli.streams import even_unread
 from fanfold.core.executor import Detached, Executor, Size
 from fanfold.errors import RecipeMismatch, SourceMismatch, UsageError
 from fanfold.evidence import Evidence, show, tables
@@ -174,7 +175,8 @@ def _scanned(database: str, options: ScanOptions, json: bool) -> int:
     is_lacking = options.shadow_copies != "none" and not shadow.is_installed()
     unsearched = tables.unsearched(database) if is_lacking else []
     code = show.problems([*unsearched, *tables.problems(database)])
-    show.machines(tables.totals(database), json)
+    with even_unread():
+        show.machines(tables.totals(database), json)
     shown.note(f"To read what the records show: fanfold evidence report {database}")
     return code
 
@@ -192,7 +194,8 @@ def shown_run(begun: fanfold.Run, json: bool) -> int:
     """
     report, ended = performed(begun)
     if json or report.exit_code == 1:
-        shown.report(report, ended, json)
+        with even_unread():
+            shown.report(report, ended, json)
     else:
         shown.note(f"  {_ended(report)}, in {shown.duration(report.seconds)}.")
     code = show.left_out(report.left_out)

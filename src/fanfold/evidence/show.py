@@ -119,6 +119,9 @@ def coverage(logs: Iterable[Mapping[str, Any]], as_json: bool) -> None:
             rows.append([_place(log), f"{log['records']:,}", ids, times, "; ".join(_remarks(log))])
     if as_json:
         return
+    if not rows:
+        show.note("No log has a record." if empty else "No log was read.")
+        return
     heads = ("log", "records", "ids", "times (UTC)", "remarks")
     longest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     if sum(longest) + 2 * len(longest) <= show.out.width:

@@ -53,7 +53,7 @@ def table_of(database: str, name: str) -> lance.LanceDataset:
     try:
         table = fanfold.open_table(database, name)
     except UsageError as error:
-        raise UsageError(_why_none(database)) from error
+        raise UsageError(why_none(database)) from error
     there = set(table.schema.names)
     if lacking := [column for column in _columns().get(name, ()) if column not in there]:
         raise UsageError(f"{database} was made by an older fanfold: its table {name} has no column '{lacking[0]}'. "
@@ -68,10 +68,10 @@ def _columns() -> dict[str, list[str]]:
     return {name: schema.names for name, schema in schemas.items()}
 
 
-def _why_none(database: str) -> str:
+def why_none(database: str) -> str:
     """Why a database has no table, and what to do."""
     if failed := failures(database):
-        return (f"{database} holds no evidence: {failed[0][0]}: {failed[0][1]} "
+        return (f"{database} holds no evidence: {failed[0][0]}: {failed[0][1].rstrip('.')}. "
                 f"To see all that failed: fanfold failures {database}")  # fmt: skip
     if not is_url(database) and not Path(database).exists():
         return f"There is no database {database}. To make one: fanfold evidence scan SOURCE... {database}"
