@@ -284,6 +284,8 @@ def test_a_path_that_is_no_table_of_handshakes(tmp_path: Path) -> None:
     """A file that is not there, a pipe, a folder, a damaged file: each is named as what it is."""
     with pytest.raises(UsageError, match="does not exist"):
         analyze(tmp_path / "none.csv")
+    with pytest.raises(StorageError, match=r"^Cannot read .*x: File name too long\.$"):
+        analyze(tmp_path / ("x" * 300))
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match=r"is not a file\. Write what it holds to a file first"):
         analyze(tmp_path / "pipe")

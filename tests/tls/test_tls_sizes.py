@@ -133,6 +133,7 @@ def test_json_has_what_the_table_has() -> None:
         (["--zoo", "s3://bucket/zoo.toml"], "--zoo takes a path on this machine, not s3://bucket/zoo.toml."),
         (["--zoo", ""], "--zoo is empty. If it came from a shell variable, that variable is not set."),
         (["--zoo", "/dev/null"], "Cannot read /dev/null: it is not a file."),
+        (["--zoo", "x" * 300], "x: File name too long."),
         (["--zoo", "empty.toml"], "empty.toml has no [[scheme]], no [profile.NAME] and no [mix.NAME]"),
         (["--zoo", "binary.toml"], "binary.toml is not TOML, which is text in UTF-8."),
         (["--zoo", "huge.toml"], "huge.toml has 17 MB, and at most 17 MB are read of such a file."),

@@ -27,9 +27,9 @@ def path_of(address: str) -> Path:
 
 def content_of(file: Path) -> tuple[dict[str, Any], str]:
     """The content of a TOML file, and its text. Raises UsageError for a file that cannot be read, or is not TOML."""
-    if file.exists() and not file.is_file():  # a device may never end
-        raise UsageError(f"Cannot read {file}: it is not a file.")
     try:
+        if file.exists() and not file.is_file():  # a device may never end
+            raise UsageError(f"Cannot read {file}: it is not a file.")
         if (size := file.stat().st_size) > LARGEST:
             raise UsageError(
                 f"{file} has {size / 1e6:,.0f} MB, and at most {LARGEST / 1e6:,.0f} MB are read of such a file."

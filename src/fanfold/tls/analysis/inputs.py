@@ -8,6 +8,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -47,26 +48,30 @@ def batches(source: str, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
     path = Path(source)
     if is_web(source):
         raise UsageError(f"{source} is on a web server. Download it first: curl -O {source}")
-    if is_url(source) or path.is_dir():
-        yield from _database(source)
-        return
-    if not path.exists():
-        raise UsageError(f"{source} does not exist.")
-    if not path.is_file():
-        raise UsageError(f"{source} is not a file. Write what it holds to a file first.")
     try:
-        with path.open("rb") as file:
-            start = file.read(16)
+        start = None if is_url(source) or path.is_dir() else _start(path)
     except OSError as error:
         raise StorageError(f"Cannot read {source}: {error.strerror}.") from error
-    if not start:
+    if start is None:
+        yield from _database(source)
+    elif not start:
         raise UsageError(f"{source} is empty: it has no header and no rows.")
-    if start == SQLITE:
+    elif start == SQLITE:
         yield from store(source)
     elif start[:4] == b"PAR1":
         yield from _parquet(source)
     else:
         yield from (json_lines if _is_json(source) else _csv)(source, dropped)
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file. Raises UsageError where there is none, OSError."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist.")
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file. Write what it holds to a file first.")
+    with path.open("rb") as file:
+        return file.read(16)
 
 
 def _is_json(source: str) -> bool:
@@ -83,9 +88,11 @@ def size_of(source: str) -> int:
     if is_url(source):
         return 1 << 30  # a guess: only the number of temporary files depends on it
     path = Path(source)
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size if path.exists() else 0
+    with suppress(OSError):  # `batches` says what is wrong
+        if path.is_dir():
+            return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return path.stat().st_size
+    return 0
 
 
 def _parquet(source: str) -> Iterator[pa.RecordBatch]:
