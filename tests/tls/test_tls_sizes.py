@@ -165,6 +165,11 @@ def test_what_is_named_twice_is_counted_once() -> None:
     assert "another round trip: none with a window of 10." in done.stdout
 
 
+def test_the_room_is_that_of_the_profile_of_a_mix() -> None:
+    """A named mix has a profile of its own, whose flight has more beside signatures and keys."""
+    assert sizes(mix=["chimera-2021"]).room == sizes(["P256"], profile="2021").room == {10: 12_347, 30: 41_307}
+
+
 def test_an_unknown_scheme_raises() -> None:
     """The function raises what the command shows."""
     with pytest.raises(UsageError, match="'X' is not a known signature scheme"):

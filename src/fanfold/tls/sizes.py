@@ -195,6 +195,8 @@ def sizes(
     counted += [of_mix(known, text, profile) for text in dict.fromkeys(mix)]
     if not counted:
         counted = [of_scheme(known, scheme.name, profile) for scheme in known.schemes.values() if not scheme.is_broken]
+    if len(profiles := {one.profile for one in counted}) == 1:
+        (profile,) = profiles  # perhaps that of a mix
     windows = [(network or Network()).of_window(window) for window in dict.fromkeys(initcwnd)]
     rows = [_row(one, of_scheme(known, CONTROL, one.profile), base, windows if network else ()) for one in counted]
     fixed = base if base is not None else of_scheme(known, CONTROL, profile).fixed
