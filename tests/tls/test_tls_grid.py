@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,13 @@ def test_cells_that_are_listed_twice_are_done_once(grid: Path) -> None:
     source = Grid.open(grid)
     assert len([*source.items()]) == 41
     assert source.left_out["listed twice"] == 16
+
+
+def test_a_grid_of_a_billion_cells_is_listed_one_by_one(tmp_path: Path) -> None:
+    """Nothing is made before it is asked for: the first cells are there at once."""
+    file, many = tmp_path / "large.grid.toml", [*range(1, 1001)]
+    file.write_text(f'[grid]\nrtt_ms = {many}\ndown_mbit = {many}\ninitcwnd = {many}\nchain = ["p256"]\n')
+    assert len({item.key for item in islice(Grid.open(file).items(), 1001)}) == 1001
 
 
 numbers = st.one_of(st.integers(1, 500), st.floats(0.5, 500))

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import fanfold
 import nursery
 from commands import fanfold as command
 from fanfold.errors import StorageError, UsageError
-from fanfold.tls import Tls
+from fanfold.tls import Tls, plots
 from fanfold.tls.palette import BLUE, INK, PAPER
 from fanfold.tls.report.claims import judged
 from fanfold.tls.report.write import report
@@ -176,6 +177,14 @@ def test_what_cannot_be_reported_is_a_sentence(database: str, tmp_path: Path) ->
     assert command("tls", "report", tmp_path / "none").returncode == 2
     with pytest.raises(UsageError, match="was not made by the job 'tls'"):
         report(database, tmp_path / "other", table="failures")
+
+
+def test_names_that_the_font_lacks_are_no_warning() -> None:
+    """A scheme of somebody's file may have a name in any script: it stays as it is, and nothing is said on stderr."""
+    with plots.figure(1, 1) as (made, (axes,)), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes.set_title("\N{CJK UNIFIED IDEOGRAPH-65B9}")
+        assert "\N{CJK UNIFIED IDEOGRAPH-65B9}" in plots.as_svg(made, "")
 
 
 def test_an_interrupted_report_may_not_be_complete(database: str, tmp_path: Path) -> None:

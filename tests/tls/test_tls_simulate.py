@@ -119,12 +119,13 @@ def test_the_articles_claims_are_judged() -> None:
     [
         (["--base", "-5"], "--base takes a number of bytes up to 16,777,216, not -5."),
         (["--base", "99999999999999"], "--base takes a number of bytes up to 16,777,216"),
+        (["ML-DSA-44", "--walls"], "fanfold tls model takes no further argument: ML-DSA-44. See:"),
         (["--over", "quic", "--initcwnd", "5"], "--initcwnd is of TCP; QUIC begins with 10 datagrams."),
         (["--like-article", "--link", "rtt=50ms"], "--like-article shows claims, which have links of their own."),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(words: list[str], sentence: str) -> None:
-    """A number out of range, and a flag that would have no effect: exit code 2, and what is wrong."""
+    """A number out of range, a flag without effect, an argument too many: exit code 2, and what is wrong."""
     done = fanfold("tls", "model", *words)
     assert done.returncode == 2
     assert sentence in done.stderr

@@ -33,6 +33,7 @@ app = App(
     version=fanfold.__version__,
     suppress_keyboard_interrupt=False,  # `main` says something better
     config=arguments.check,
+    error_formatter=arguments.said,
     console=streams.help_out,
     error_console=streams.help_err,
 )

@@ -4,9 +4,20 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
-from cyclopts import App, Argument, ArgumentCollection
+from cyclopts import App, Argument, ArgumentCollection, CycloptsError, CycloptsPanel, UnusedCliTokensError
+from rich.text import Text
 
+from fanfold.cli.show import harmless
 from fanfold.errors import UsageError
+
+
+def said(error: CycloptsError) -> Any:
+    """What is printed of an error of Cyclopts: its own words, but for arguments that no parameter takes."""
+    if not isinstance(error, UnusedCliTokensError):
+        return CycloptsPanel(error)
+    command = " ".join(("fanfold", *(error.command_chain or ())))
+    more = ", ".join(error.unused_tokens or ())
+    return CycloptsPanel(Text(harmless(f"{command} takes no further argument: {more}. See: {command} --help")))
 
 
 def check(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -1,5 +1,6 @@
 """How plots of the job look. Drawn with matplotlib, which the extra `tls` brings. Each line has its name at its end."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
@@ -48,9 +49,17 @@ Name = tuple[float, str, str]
 
 
 @contextmanager
+def _styled() -> Iterator[None]:
+    """Draw in our style. Characters that the font lacks are boxes in a PNG, without a warning; browsers have others."""
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        yield
+
+
+@contextmanager
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of so many inches with its axes, row by row."""
-    with rc_context(_STYLE):
+    with _styled():
         made = Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
         axes = made.subplots(rows, columns, squeeze=False)
         yield made, [one for row in axes for one in row]
@@ -89,7 +98,7 @@ def in_percent(axis: Any) -> None:
 
 def save(made: Figure, folder: Path, name: str, title: str) -> str:
     """Write a figure as PNG and SVG. Returns the SVG. Raises OSError."""
-    with rc_context(_STYLE):
+    with _styled():
         made.savefig(folder / f"{name}.png", dpi=_DPI)
     svg = as_svg(made, title)
     (folder / f"{name}.svg").write_text(svg, "utf-8")
@@ -99,7 +108,7 @@ def save(made: Figure, folder: Path, name: str, title: str) -> str:
 def as_svg(made: Figure, title: str) -> str:
     """A figure as SVG."""
     text = StringIO()
-    with rc_context(_STYLE):  # what SVGs are made of is asked for when they are written
+    with _styled():  # what SVGs are made of is asked for when they are written
         made.savefig(text, format="svg", metadata={"Date": None, "Title": title})
     return text.getvalue()
 
