@@ -13,9 +13,9 @@ import pytest
 from scans import records, rows, scan
 
 from event_logs import events, log_bytes
-from fanfold.evidence import archive
+from fanfold.evidence import archive, local_headers
 from fanfold.evidence.archive import Archive
-from fanfold.evidence.disk.medium import SegmentFile
+from fanfold.evidence.disk.medium import SegmentFile, Unreadable
 from fanfold.evidence.files import DAMAGED
 from fanfold.evidence.local_headers import made_up
 
@@ -306,6 +306,14 @@ def test_very_many_files_whose_sizes_are_not_there() -> None:
     assert made is not None
     assert made.content.count(b"PK\x01\x02") == count
     assert len(asked) < 50 * count
+
+
+def test_more_files_than_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive of millions of files that has lost its list is refused, with what to do."""
+    monkeypatch.setattr(local_headers, "_MOST_FILES", 10)
+    data = packed({f"{number}.evtx": b"" for number in range(20)}, streamed=False)
+    with pytest.raises(Unreadable, match=r"of which it has more than 10. Unpack it, and scan the folder."):
+        opened(data[: data.index(b"PK\x01\x02")])
 
 
 def test_what_only_begins_like_an_archive(zips: Path, database: str) -> None:

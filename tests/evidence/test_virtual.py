@@ -1,6 +1,7 @@
 """Disks of virtual machines: VHD, VHDX, VMDK and qcow2, as QEMU writes them."""
 
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from commands import fanfold as command
 from disk_images import in_memory, mbr, windows_volume
 from event_logs import total
 from fanfold.evidence.disk import open_medium
-from fanfold.evidence.disk.medium import Medium, Unreadable
+from fanfold.evidence.disk.medium import Medium, SegmentFile, Unreadable
+from fanfold.evidence.disk.virtual import _check_clusters
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-utils")
 
@@ -87,6 +89,19 @@ def test_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     data[24:32] = (1 << 50).to_bytes(8, "big")  # to look for logs in all of it would take years
     with pytest.raises(Unreadable, match=r"c\.qcow2 claims 1,125,899,906,842,624 bytes, more than such a disk can"):
         open_medium([in_memory("c.qcow2", bytes(data))])
+
+
+def test_a_qcow2_whose_tables_are_one() -> None:
+    """A table that is named by 65,536 entries is looked at once."""
+    head = struct.pack(">4sLQLLQLLQ", b"QFI\xfb", 3, 0, 0, 16, 1 << 40, 0, 1 << 16, 4096).ljust(4096, b"\0")
+    data, asked = (head + struct.pack(">Q", 1 << 20) * (1 << 16)).ljust(2 << 20, b"\0"), list[int]()
+
+    def read(offset: int, length: int) -> bytes:
+        asked.append(offset)
+        return data[offset : offset + length]
+
+    _check_clusters(SegmentFile("a.qcow2", len(data), read))
+    assert asked == [0, 4096, 1 << 20]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("child.qcow2", "qcow2"), ("child.vmdk", "vmdk")])

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 
+from fanfold.evidence.disk.medium import Unreadable
+
 _LOCAL = struct.Struct("<4s5HL2L2H")
 _LISTED = struct.Struct("<4s6H3L5H2L")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -25,6 +27,7 @@ _WIDE = 0xFFFFFFFF  # a size that stands in the field of zip64
 _SHORTEST, _STRIDE = 1 << 14, 8 << 20  # bytes that are searched at once: at first, and at most
 _BLOCK = 1 << 16  # bytes that are unpacked at once, to count
 _MOST = 4 << 30  # bytes that are counted, unless so many are usual
+_MOST_FILES = 2 << 20  # each takes some hundred bytes of memory
 _USUAL, _DENSEST = 200, 1032  # bytes that one byte unpacks to: seldom more, and never more
 
 Read = Callable[[int, int], bytes]
@@ -71,12 +74,17 @@ class MadeUp(NamedTuple):
 
 
 def made_up(read: Read, size: int) -> MadeUp | None:
-    """The list of an archive of `size` bytes; None if no file in it has a header."""
+    """The list of an archive of `size` bytes; None if no file in it has a header. Raises Unreadable for too many."""
     found, skipped, at, behind, has_list, are_sized = list[Found](), 0, 0, -1, False, True
     while at < size and not has_list:
         if one := _header(read, at, size, are_sized):
             found.append(one)
             are_sized &= one.is_sized
+            if len(found) > _MOST_FILES:
+                raise Unreadable(
+                    f"This archive has lost the list of its files, of which it has more than {_MOST_FILES:,}. "
+                    "Unpack it, and scan the folder."
+                )
             at = behind = _next(read, one)
         elif at == behind and read(at, 4) in _LIST:
             has_list = True  # all files came before it

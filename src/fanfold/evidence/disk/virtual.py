@@ -134,8 +134,10 @@ def _check_clusters(file: SegmentFile) -> None:
         raise _changes_only(file.read(at, min(length, 1024)).decode("utf-8", "replace"))
     if encryption:
         raise Unreadable(f"{file.name} is encrypted. Make a copy that is not with qemu-img; then scan that.")
-    for (entry,) in struct.iter_unpack(">Q", _whole(file.read(table, min(8 * entries, file.size)))):
-        place = entry & _PLACE
+    first = struct.iter_unpack(">Q", _whole(file.read(table, min(8 * entries, file.size))))
+    for place in {entry & _PLACE for (entry,) in first}:  # each once: all of a damaged one may name the same
+        if place % (1 << bits):
+            raise Unreadable(f"{file.name} is damaged: a table of its clusters does not begin where one can.")
         second = _whole(file.read(place, 1 << bits)) if place and place < file.size else b""
         if any(cluster & _COMPRESSED for (cluster,) in struct.iter_unpack(">Q", second)):
             raise Unreadable(
