@@ -102,8 +102,9 @@ def _network(row: dict[str, str]) -> Network:
 
 def test_quic_waits_until_the_address_is_proven() -> None:
     """Three times the client's 2,500 bytes are six datagrams of 1,200; then the window has grown by them."""
-    curve = model("rtt=100ms,down=20Mbit", over="quic").curves[10]
-    assert curve.walls == (7200, 26_400, 64_800)
+    found = model("rtt=100ms,down=20Mbit", over="quic")
+    assert found.curves[10].walls == (7200, 26_400, 64_800)
+    assert (found.network.mss, found.network.initcwnd) == (1200, 10)  # datagrams, not segments of TCP
     small, large = (model("rtt=100ms", over="quic", sizes=[size], base=0).curves[10].ms[0] for size in (7200, 7201))
     assert large - small > 85
 

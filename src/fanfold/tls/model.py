@@ -77,7 +77,8 @@ def model(
     windows = [network.of_window(window) for window in initcwnd]
     if over == "quic":
         unproven = AMPLIFICATION * client_datagrams
-        windows = [replace(network.of_window(QUIC_WINDOW), mss=DATAGRAM)]
+        network = replace(network.of_window(QUIC_WINDOW), mss=DATAGRAM)
+        windows = [network]
     curves = {
         window.initcwnd: Curve(
             window.initcwnd,
