@@ -189,6 +189,8 @@ BASE = '[grid]\nrtt_ms = [20]\ndown_mbit = [1]\ninitcwnd = [10]\nchain = ["p256"
             "line 5: 'ml-dsa-45' is not a known signature scheme. Did you mean ML-DSA-",
         ),
         (BASE.replace("p256", "p256:2020"), "line 5: '2020' is not a known profile. Did you mean 2026 or 2021?"),
+        (BASE.replace("p256", "p256+1x300:2021"), "'p256+1x300:2021' has certificates more and a profile. Leave one"),
+        (BASE.replace("p256", "p256:2021+1x300"), "'p256:2021+1x300' has certificates more and a profile. Leave one"),
         (BASE.replace("p256", "p256+1x100"), "the smallest certificate that can be added has 217 bytes, not 100."),
         (BASE.replace("p256", "p256+1001x300"), "a chain has at most 1,000 certificates more, not 1,001."),
         (BASE.replace("p256", "p256+20x1000000"), "a flight of more than 16 MB is not measured: 20 x 1,000,000 bytes."),

@@ -45,6 +45,8 @@ class Chain:
     def of(cls, text: str) -> "Chain":
         """The chain that a text such as `p256+1x17000` describes. Raises ValueError, with a sentence."""
         match = _CHAIN.fullmatch(text.strip())
+        if ":" in text and re.search(r"\+\d+x\d+", text):
+            raise ValueError(f"'{text[:100]}' has certificates more and a profile. Leave one of them out")
         if not match:
             raise ValueError(f"'{text[:100]}' is not a chain: write p256, p256+1x17000 or ml-dsa-44:2021")
         name, count, size, profile = match.groups()
