@@ -206,6 +206,7 @@ BASE = '[grid]\nrtt_ms = [20]\ndown_mbit = [1]\ninitcwnd = [10]\nchain = ["p256"
         (BASE + "[fixed]\nreps = 0\n", "line 7: reps: it should be greater than or equal to 1, not 0."),
         (BASE + "[fixd]\n", "line 6: 'fixd' is not a known table of a grid. Did you mean fixed or grid?"),
         (BASE + "[cells]\nrtt_ms = 3\n", "line 6: write [[cells]], with two brackets."),
+        ("cells = [3]\n", "line 1: write [[cells]], with two brackets."),
         (BASE + "[[cells]]\nrtt_ms = 3\n", "line 6: down_mbit: it is missing."),
         (
             BASE.replace("p256", f"p256+{'9' * 5000}x1000"),

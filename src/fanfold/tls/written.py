@@ -47,9 +47,9 @@ def content_of(file: Path) -> tuple[dict[str, Any], str]:
 
 
 def tables_of(content: dict[str, Any], name: str, file: Path, text: str) -> list[Any]:
-    """The tables of a name that a file may have several of. Raises UsageError for [name] in place of [[name]]."""
+    """The tables of a name that a file may have several of. Raises UsageError for anything but [[name]]."""
     found = content.get(name, [])
-    if not isinstance(found, list):
+    if not (isinstance(found, list) and all(isinstance(one, dict) for one in found)):
         raise UsageError(f"{file}, line {line_of(text, (name,))}: write [[{name}]], with two brackets.")
     return found
 
