@@ -246,8 +246,13 @@ def test_back_ends_that_there_are_not() -> None:
 
 
 def test_links_of_other_sizes_and_queues(tmp_path: Path) -> None:
-    """Loss and a short queue are what the link has, not what a cell fails of: lost segments are sent again."""
+    """Loss and a short queue are what the link has, not what a cell fails of: lost segments are sent again.
+
+    Packets of the largest size that there is arrive whole.
+    """
     grid = one(["ed25519+1x60000"], reps=3, rtt_ms=5, queue_kb=20, initcwnd=30)
+    grid += '\n[[cells]]\nchain = "ed25519+1x90000"\nmss = 65483\nqueue_kb = 0\n'
     rows, failed = measured(tmp_path, grid)
-    (row,) = rows.values()
+    row, large = sorted(rows.values(), key=lambda one: one["mss"])
     assert (failed, row["retransmitted"] > 0, row["queue_kb"]) == ({}, True, 20)
+    assert large["mss_seen"] == 65_483

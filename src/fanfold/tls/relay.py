@@ -28,7 +28,7 @@ _BUFFER = 1 << 26
 _ETHERNET = 14  # bytes of its header, which do not count
 _SPIN = 120_000  # ns before a packet is due, in which sleeping would be too coarse
 _TIMER_SLACK, _DEATH_SIGNAL = 29, 1  # linux/prctl.h
-_MOST = 65_536
+_MOST = 65_535 + _ETHERNET  # bytes of a packet
 
 
 @dataclass
