@@ -141,6 +141,8 @@ class BatchServer:
         """By id, in the order of submission, children included."""
         self.on_failed: Callable[[dict[str, Any]], Any] = dict
         """Called with the EventBridge event of a failed job or array before `wait` ends; may not call the server."""
+        self.faults: dict[int, signal.Signals | None] = {}
+        """What ends the first attempt of an array's child when it starts, by its index; None: its host is lost."""
         self.grace = 30.0
         """Seconds between a SIGTERM and a SIGKILL."""
         self._changed = threading.Condition()
@@ -199,10 +201,7 @@ class BatchServer:
 
     def lose_host(self, id: str, index: int | None = None) -> None:
         """End an attempt as if its machine were taken away: all its processes at once, without an exit code."""
-        job = self._running(id, index)
-        job.lost = True
-        assert job.process
-        os.killpg(job.process.pid, signal.SIGKILL)
+        self._lose_host(self._running(id, index))
 
     def _running(self, id: str, index: int | None) -> Job:
         job = self.jobs[id if index is None else f"{id}:{index}"]
@@ -210,6 +209,11 @@ class BatchServer:
             assert self._changed.wait_for(lambda: job.process or job.status in ENDED, 600)
         assert job.process, f"{job.id} has {job.status}"
         return job
+
+    def _lose_host(self, job: Job) -> None:
+        job.lost = True
+        assert job.process
+        os.killpg(job.process.pid, signal.SIGKILL)
 
     def _signal(self, job: Job, number: signal.Signals) -> None:
         if job.process:
@@ -250,6 +254,11 @@ class BatchServer:
                 if job.terminated:  # while the process was being made
                     self._signal(job, signal.SIGTERM)
                 self._changed.notify_all()
+            if job.index in self.faults and not job.attempts:
+                if fault := self.faults[job.index]:
+                    self._signal(job, fault)
+                else:
+                    self._lose_host(job)
             try:
                 status = process.wait(job.seconds)
                 code = status if status >= 0 else 128 - status

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,22 +137,11 @@ def _system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(name="told", scope="module")
 def _told(system: System) -> dict[str, Any]:
     """The Lambda's answer to the first run, which has finished although its jobs were killed."""
+    system.batch.faults = {0: None, 1: signal.SIGTERM, 2: signal.SIGKILL}
     told = system.invoke(Paths=["images", "more"])
-    work = told["Jobs"]["work"]
-    system.batch.lose_host(work, 0)
-    receipts = RunDirectory(system.deployment["database"], told["Run"])
-    _wait_for(lambda: any(True for _ in receipts.receipts()))
-    for index, number in ((1, signal.SIGTERM), (2, signal.SIGKILL)):
-        system.batch.kill(work, index, number)
     assert system.batch.wait(told["Jobs"]["commit"]) == "SUCCEEDED", system.batch.output(told["Jobs"]["commit"])
+    system.batch.faults = {}
     return told
-
-
-def _wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 600
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture(name="local", scope="module")
