@@ -1,6 +1,7 @@
 """ONNX Runtime and OpenVINO: the same vectors, by the one that is faster here."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nursery
 from commands import fanfold
 from fanfold import open_table
 from fanfold.errors import FanfoldError, UsageError
@@ -66,6 +68,23 @@ def test_vectors_are_not_written_over() -> None:
     before = first.copy()
     embed(photos(2)[1:])
     assert np.array_equal(first, before)
+
+
+def test_ctrl_c_after_engines_were_closed() -> None:
+    """A signal reaches Python, and is no segmentation fault, when OpenVINO has run models and is done with them."""
+    program = f"""
+import signal
+from fanfold.images.models.openvino import OpenVino
+running = [OpenVino({LITE0.file!r}, {LITE0.size}, 1, "fp32") for _ in range(2)]
+while running:
+    del running[0]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = nursery.run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
 def test_bfloat16_where_the_processor_has_it() -> None:
@@ -137,6 +156,7 @@ def test_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is not installed, auto is ONNX Runtime, without a measurement; asking for OpenVINO says what to type."""
     monkeypatch.setattr(engines, "is_installed", lambda: False)
     monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    monkeypatch.setattr(openvino, "core", openvino.core.__wrapped__)  # not the one that another test has opened
     monkeypatch.setattr(engines, "rates", None)
     assert fastest(LITE0, candidates(LITE0, "auto", None)) == PLAIN
     with pytest.raises(FanfoldError, match=r"pip install 'fanfold\[openvino\]'"):

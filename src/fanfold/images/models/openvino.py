@@ -1,6 +1,7 @@
 """A prepared graph in OpenVINO, on a CPU: pictures in, vectors out. For the extra `openvino`."""
 
 import sys
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -40,9 +41,19 @@ def library() -> Any:
             modules[_REPORTING] = before
 
 
+@cache
+def core() -> Any:
+    """The one core of this process. Raises MissingExtra.
+
+    Each has a stack for signals, and puts back that of the one before it when it is freed. If that one was freed first,
+    its stack is no more, and the next signal (Ctrl-C, for one) would be a segmentation fault.
+    """
+    return library().Core()
+
+
 def has_bf16() -> bool:
     """Whether this processor computes in bfloat16."""
-    return "BF16" in library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVino:
@@ -53,7 +64,6 @@ class OpenVino:
     """
 
     def __init__(self, graph: str, size: int, batch: int, precision: str) -> None:
-        core = library().Core()
         if precision == "bf16" and not has_bf16():
             raise FanfoldError(
                 "--precision bf16 needs a processor with AVX512-BF16 or AMX-BF16, which this one does not have. Use "
@@ -66,9 +76,9 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,  # all workers would be pinned to the first core
         }
         try:
-            model = core.read_model(graph)
+            model = core().read_model(graph)
             model.reshape({"pictures": [batch, size, size, 3]})  # it is faster when it knows the shape
-            self._request = core.compile_model(model, "CPU", options).create_infer_request()
+            self._request = core().compile_model(model, "CPU", options).create_infer_request()
         except RuntimeError as error:
             raise FanfoldError(
                 f"OpenVINO cannot run the model: {first_line(error)} Use --engine onnxruntime."
