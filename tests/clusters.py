@@ -119,9 +119,10 @@ def serve(database: str, run: str, shares: str, tries: str, ending: str) -> int:
 
 
 def plan(database: str, run: str, executor: str) -> int:
-    """Plan a run and submit it, as `fanfold launch` does on AWS."""
-    log = executor.partition(":")[2]
-    Run.resume(RunDirectory(database, run), Subprocesses.open(log, Size())).launch()
+    """Plan a run and submit it, as `fanfold launch` does on AWS; not while a file called hold is beside the log."""
+    processes = Subprocesses.open(executor.partition(":")[2], Size())
+    wait_for(lambda: not processes.log.with_name("hold").exists())
+    Run.resume(RunDirectory(database, run), processes).launch()
     return 0
 
 

@@ -37,7 +37,7 @@ from fanfold.core.runs import Outcome, RunDirectory, Task
 from fanfold.core.worker import Worker
 from fanfold.executors import executor_of
 from fanfold.executors.local import Local
-from faults import data_files, fill, held, listed_of, texts_of, wait_for, workers_of
+from faults import data_files, fill, held, hold, listed_of, texts_of, wait_for, workers_of
 from helpers import Here, changed, embed
 from jobs import Scripted
 
@@ -151,23 +151,31 @@ def test_a_submitted_run_ends_complete(source: Path, database: str, processes: S
     wait_for(lambda: processes.state(run.directory) is None)
 
 
-def test_a_run_goes_on_when_nobody_watches(source: Path, database: str, processes: Subprocesses) -> None:
+def test_a_run_goes_on_when_nobody_watches(
+    source: Path, database: str, tmp_path: Path, processes: Subprocesses
+) -> None:
     """A run on a cluster is performed and committed even if its caller stops after the first outcome."""
-    run = fanfold.run(Scripted(pause=0.02), source=str(source), database=database, executor=processes, task_size=3)
+    hold(source, 23, until=tmp_path / "left")
+    run = fanfold.run(Scripted(), source=str(source), database=database, executor=processes, task_size=3)
     outcomes = iter(run)
     next(outcomes)
     outcomes.close()
     assert run.directory.get("report.json") is None
+    (tmp_path / "left").touch()
     wait_for(lambda: run.directory.get("report.json"))
     assert_complete(source, database, run.report)
 
 
-def test_a_killed_share_is_repeated(source: Path, database: str, processes: Subprocesses) -> None:
+def test_a_killed_share_is_repeated(source: Path, database: str, tmp_path: Path, processes: Subprocesses) -> None:
     """The cluster retries a share that is killed in the middle of a task, and the run ends as usual."""
-    run = launched(source, database, 2, processes, pause=0.1)
+    keys = [*listed_of(source)]
+    for key in (keys[8], keys[-1]):  # one of each share
+        (source / key).write_text(f"wait {tmp_path}/killed")
+    run = launched(source, database, 2, processes)
     wait_for(lambda: receipts(run))
     (victim,) = [process for process in clusters.members(run) if "--share 0" in " ".join(process.cmdline())]
     victim.kill()
+    (tmp_path / "killed").touch()
     assert sum(outcome.items for outcome in detached.follow(run, processes, detached.planned(run))) == 24
     assert_complete(source, database, account(run)[0])
 
@@ -255,10 +263,12 @@ def test_following_shows_the_end_of_what_was_planned_elsewhere(source: Path, dat
     """If planning takes too long, the cluster plans the run under the same id, and the total becomes known."""
     with cluster(tmp_path / "log") as processes:
         run = fanfold.run(Scripted(), source=str(source), database=database, executor=processes, task_size=4)
+        (tmp_path / "hold").touch()
         run.launch(seconds=0)
         assert (run.directory.get("plan.json"), processes.state(run.directory) is None) == (None, False)
         tally = detached.planned(run.directory)
         assert (tally.listing, tally.planned) == (True, 0)
+        (tmp_path / "hold").unlink()
         assert sum(outcome.items for outcome in detached.follow(run.directory, processes, tally)) == 24
         assert (tally.listing, tally.planned, tally.ok, tally.failed) == (False, 24, 21, 3)
     assert list_runs(database) == [run.id]
@@ -270,8 +280,9 @@ def test_stopping_to_follow_leaves_the_run_going(
     sign: signal.Signals, code: int, source: Path, database: str, tmp_path: Path
 ) -> None:
     """Ctrl-C while following a run ends only the command, which says how to follow or cancel the run."""
+    hold(source, 23, until=tmp_path / "stopped")
     with cluster(tmp_path / "log") as processes:
-        run = launched(source, database, 4, processes, pause=0.4)
+        run = launched(source, database, 4, processes)
         line = [sys.executable, clusters.__file__, "report", database, "--follow"]
         follower = nursery.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert follower.stderr
@@ -282,6 +293,7 @@ def test_stopping_to_follow_leaves_the_run_going(
         assert f"fanfold report {database} {run.id} --follow" in " ".join(err.split())
         assert f"fanfold cancel {database} {run.id}" in " ".join(err.split())
         assert processes.state(run)
+        (tmp_path / "stopped").touch()
 
 
 # Planning
@@ -390,14 +402,18 @@ def test_a_run_without_a_plan_cannot_be_performed(source: Path, database: str) -
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)], ids=lambda value: str(value))
-def test_a_repeated_share_does_only_the_rest(sign: signal.Signals, code: int, source: Path, database: str) -> None:
+def test_a_repeated_share_does_only_the_rest(
+    sign: signal.Signals, code: int, source: Path, database: str, tmp_path: Path
+) -> None:
     """A share that is killed in the middle of a task ends at once, and its retry does the tasks without a receipt."""
-    run = launched(source, database, 3, pause=0.05)
+    (source / [*listed_of(source)][19]).write_text(f"wait {tmp_path}/killed")  # in the share's last task
+    run = launched(source, database, 3)
     share = work(run, "--share", "0", "--of", "2")
     wait_for(lambda: receipts(run))
     workers = [*workers_of(database)]
     share.send_signal(sign)
     assert ended(share)[0] == code
+    (tmp_path / "killed").touch()
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert workers
     assert not alive
