@@ -21,7 +21,7 @@ from fanfold.core.runs import RunDirectory
 from fanfold.errors import SourceGone
 from fanfold.source.place import Places
 from fanfold.storage import open_store
-from faults import MOMENTS, drive, fill, listed_of, settle, signs, upload, wait_for
+from faults import MOMENTS, drive, fill, hold, listed_of, settle, signs, upload, wait_for
 from helpers import Here, embed, failures, rows
 from jobs import Scripted
 
@@ -50,9 +50,11 @@ def test_a_folder_that_vanishes_ends_the_run(vanish: Callable[[Path], None], tmp
     """The run exits with 1 and says so; no item fails because of it, and finished work is kept for the next run."""
     source = tmp_path / "source"
     fill(source, 60, failing=999)
-    driver = drive(source, database, task_size=5, pause=0.05)
+    hold(source, 50, until=tmp_path / "vanished")
+    driver = drive(source, database, task_size=5)
     wait_for(lambda: len(signs(database, MOMENTS["receipt"])) >= 3)
     vanish(source)
+    (tmp_path / "vanished").touch()
     code, _, err = driver.end()
     assert code == 1
     assert f"The source {source} is not there any more" in err
@@ -74,11 +76,13 @@ def test_a_folder_that_vanishes_ends_the_run(vanish: Callable[[Path], None], tmp
 def test_a_bucket_that_vanishes_ends_the_run(bucket: str, tmp_path: Path, database: str) -> None:
     """The same for a prefix of an object store, after all its objects are deleted."""
     fill(tmp_path / "source", 40, failing=99)
+    hold(tmp_path / "source", 32, until=tmp_path / "vanished")
     upload(tmp_path / "source", f"{bucket}/source")
-    driver = drive(f"{bucket}/source", database, task_size=4, pause=0.05)
+    driver = drive(f"{bucket}/source", database, task_size=4)
     wait_for(lambda: len(signs(database, MOMENTS["receipt"])) >= 2)
     store = open_store(f"{bucket}/source")
     store.delete([meta["path"] for chunk in store.list() for meta in chunk])
+    (tmp_path / "vanished").touch()
     code, _, err = driver.end()
     assert (code, f"The source {bucket}/source is not there any more" in err) == (1, True), err
     assert not failures(database)
