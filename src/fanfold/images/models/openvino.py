@@ -46,7 +46,7 @@ def core() -> Any:
     """The one core of this process. Raises MissingExtra.
 
     Each has a stack for signals, and puts back that of the one before it when it is freed. If that one was freed first,
-    its stack is no more, and the next signal (Ctrl-C, for one) would be a segmentation fault.
+    its stack is gone, and the next signal (Ctrl-C, for one) would be a segmentation fault.
     """
     return library().Core()
 
