@@ -225,7 +225,7 @@ class FileSystem:
         return ""
 
     def is_packed(self, path: str) -> bool:
-        """Whether NTFS compresses what is put into a folder; False if there is no such folder. Raises OSError."""
+        """Whether NTFS compresses what is put into a folder; False if the folder does not exist. Raises OSError."""
         with suppress(Unreadable):
             return bool(self._asked(lambda: _is_packed(self.system.open(f"/{path}"))))
         return False
