@@ -166,6 +166,7 @@ def test_cleaning_beside_a_run(commit_every: float, tmp_path: Path, database: st
     code, out, err = driver.end()
     assert code == 3, err
     assert json.loads(out)["lost"] == 0
+    assert cleaned >= 3
     held(database, listed_of(source))
     assert_clean(database)
 
